@@ -1,0 +1,277 @@
+"""The shape of feedback.db: the records as read back, and the tables as a history of migrations.
+
+A migration that was ever released is never edited; a new shape is a new function at the end.
+`user_version` in the file is the number of migrations it has seen, written in the same transaction
+as the migration itself, so a kill leaves the old shape or the new one. Left out: opening, copying
+and every query, which are in store.py.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlite_utils import Database, Migrations
+
+# ---------------------------------------------------------------- records, as read back
+
+
+@dataclass(frozen=True)
+class Conversation:
+    id: str
+    title: str
+    system_prompt: str
+    head_id: str | None
+    created_at: str
+    updated_at: str
+    kind: str = "chat"
+
+
+@dataclass(frozen=True)
+class Message:
+    id: str
+    conversation_id: str
+    parent_id: str | None
+    role: str
+    content: str
+    prompt_ids: list[int] | None
+    response_ids: list[int] | None
+    adapter_version: int | None
+    sampling: dict | None
+    finish_reason: str | None
+    event_id: str | None
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Rating:
+    id: str
+    message_id: str
+    value: int
+    reason: str
+    comment: str
+    rater: str
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Preference:
+    id: str
+    message_a: str
+    message_b: str
+    outcome: str
+    shown_first: str
+    rater: str
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Round:
+    id: int
+    started_at: str
+    ended_at: str | None
+    trigger: str
+    status: str
+    reason: str
+    parent_version: int
+    version: int | None
+    seed: int
+    watermark: int
+    config: dict
+    verdict: dict | None
+    snapshot_hash: str = ""
+
+
+@dataclass(frozen=True)
+class AdapterVersion:
+    version: int
+    parent: int | None
+    round_id: int | None
+    tier: str
+    folder: str
+    manifest_hash: str
+    kl: float | None
+    note: str
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Event:
+    id: int
+    kind: str
+    ref: str
+    data: dict
+    created_at: str
+
+
+# ---------------------------------------------------------------- the tables
+
+APPLICATION_ID = 0x524C4846  # "RLHF": how we know that a file is ours
+migrations = Migrations("rlhf_chat")
+_names: list[str] = []
+
+
+def migration(change: Callable[[Database], None]) -> Callable[[Database], None]:
+    """Register `change` as the next schema version."""
+    _names.append(change.__name__)
+    version = len(_names)
+
+    def apply(db: Database) -> None:
+        change(db)
+        db.execute(f"PRAGMA user_version = {version}")
+
+    migrations(name=change.__name__)(apply)
+    return change
+
+
+def schema_version() -> int:
+    """The newest schema version this code knows."""
+    return len(_names)
+
+
+_M001 = (
+    # One row per named sequence. Numbers, not clocks, order everything: clocks jump.
+    """CREATE TABLE counters (
+        name TEXT PRIMARY KEY,
+        value INTEGER NOT NULL CHECK (value >= 0)
+    ) STRICT""",
+    "INSERT INTO counters VALUES ('feedback', 0), ('conversation', 0), ('version', 0)",
+    """CREATE TABLE conversations (
+        id TEXT PRIMARY KEY,
+        kind TEXT NOT NULL CHECK (kind IN ('chat', 'compare')),
+        title TEXT NOT NULL,
+        system_prompt TEXT NOT NULL,
+        head_id TEXT REFERENCES messages (id) ON DELETE SET NULL,
+        last_number INTEGER NOT NULL,
+        created_at TEXT NOT NULL,
+        updated_at TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX conversations_by_kind ON conversations (kind, last_number)",
+    "CREATE INDEX conversations_by_head ON conversations (head_id)",
+    """CREATE TABLE messages (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        conversation_id TEXT NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
+        parent_id TEXT REFERENCES messages (id) ON DELETE CASCADE,
+        role TEXT NOT NULL CHECK (role IN ('system', 'user', 'assistant')),
+        content TEXT NOT NULL,
+        prompt_ids BLOB CHECK (length(prompt_ids) % 4 = 0),
+        response_ids BLOB CHECK (length(response_ids) % 4 = 0),
+        content_key TEXT,
+        adapter_version INTEGER CHECK (adapter_version >= 0),
+        sampling TEXT CHECK (json_valid(sampling)),
+        finish_reason TEXT CHECK (finish_reason IN ('stop', 'length', 'cancelled', 'error')),
+        event_id TEXT UNIQUE,
+        created_at TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX messages_by_parent ON messages (parent_id)",
+    "CREATE INDEX messages_by_conversation ON messages (conversation_id)",
+    "CREATE INDEX messages_by_content ON messages (content_key)",
+    # Both logs are append-only and share the counter 'feedback', so one watermark covers them.
+    """CREATE TABLE ratings (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        message_id TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+        rater TEXT NOT NULL CHECK (rater <> ''),
+        value INTEGER NOT NULL CHECK (value IN (-1, 0, 1)),
+        reason TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        event_id TEXT NOT NULL UNIQUE,
+        created_at TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX ratings_by_message ON ratings (message_id, rater, number)",
+    # pair_key is the same for (a, b) and (b, a): one person has one current vote on a pair.
+    """CREATE TABLE preferences (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        message_a TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+        message_b TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+        pair_key TEXT GENERATED ALWAYS AS
+            (min(message_a, message_b) || ' ' || max(message_a, message_b)) VIRTUAL,
+        rater TEXT NOT NULL CHECK (rater <> ''),
+        outcome TEXT NOT NULL CHECK (outcome IN ('a', 'b', 'tie', 'both_bad', 'withdrawn')),
+        shown_first TEXT NOT NULL CHECK (shown_first IN ('a', 'b')),
+        event_id TEXT NOT NULL UNIQUE,
+        created_at TEXT NOT NULL,
+        CHECK (message_a <> message_b)
+    ) STRICT""",
+    "CREATE INDEX preferences_by_pair ON preferences (pair_key, rater, number)",
+    "CREATE INDEX preferences_by_a ON preferences (message_a)",
+    "CREATE INDEX preferences_by_b ON preferences (message_b)",
+    """CREATE TABLE features (
+        feature_key TEXT NOT NULL,
+        content_key TEXT NOT NULL,
+        vector BLOB NOT NULL CHECK (length(vector) % 4 = 0),
+        PRIMARY KEY (feature_key, content_key)
+    ) STRICT""",
+    """CREATE TABLE reference_responses (
+        feature_key TEXT NOT NULL,
+        prompt_key TEXT NOT NULL,
+        prompt_ids BLOB NOT NULL CHECK (length(prompt_ids) % 4 = 0),
+        lengths BLOB NOT NULL CHECK (length(lengths) % 4 = 0),
+        response_ids BLOB NOT NULL CHECK (length(response_ids) % 4 = 0),
+        PRIMARY KEY (feature_key, prompt_key)
+    ) STRICT""",
+    # AUTOINCREMENT: a round's number is spoken of in sentences and must never be used twice.
+    """CREATE TABLE rounds (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        started_at TEXT NOT NULL,
+        ended_at TEXT,
+        "trigger" TEXT NOT NULL,
+        status TEXT NOT NULL CHECK
+            (status IN ('running', 'promoted', 'discarded', 'stopped', 'failed', 'aborted')),
+        reason TEXT NOT NULL,
+        parent_version INTEGER NOT NULL,
+        version INTEGER,
+        seed INTEGER NOT NULL,
+        watermark INTEGER NOT NULL,
+        config TEXT NOT NULL CHECK (json_valid(config)),
+        verdict TEXT CHECK (json_valid(verdict)),
+        snapshot_hash TEXT NOT NULL,
+        CHECK ((status = 'running') = (ended_at IS NULL))
+    ) STRICT""",
+    """CREATE TABLE metrics (
+        number INTEGER PRIMARY KEY,
+        round_id INTEGER NOT NULL REFERENCES rounds (id) ON DELETE CASCADE,
+        step INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        value REAL,
+        UNIQUE (round_id, step, name)
+    ) STRICT""",
+    """CREATE TABLE adapter_versions (
+        version INTEGER PRIMARY KEY CHECK (version >= 0),
+        parent INTEGER REFERENCES adapter_versions (version),
+        round_id INTEGER REFERENCES rounds (id),
+        tier TEXT NOT NULL,
+        folder TEXT NOT NULL,
+        manifest_hash TEXT NOT NULL,
+        kl REAL,
+        note TEXT NOT NULL,
+        created_at TEXT NOT NULL
+    ) STRICT""",
+    """INSERT INTO adapter_versions VALUES
+        (0, NULL, NULL, 'base', '', '', 0, 'the model as it came',
+         strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'))""",
+    # The live pointer: exactly one row, and it can only name a version that exists.
+    """CREATE TABLE live (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        version INTEGER NOT NULL REFERENCES adapter_versions (version)
+    ) STRICT""",
+    "INSERT INTO live VALUES (1, 0)",
+    """CREATE TABLE events (
+        id INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL,
+        ref TEXT NOT NULL,
+        data TEXT NOT NULL CHECK (json_valid(data)),
+        created_at TEXT NOT NULL
+    ) STRICT""",
+    """CREATE TABLE settings (
+        key TEXT PRIMARY KEY,
+        value TEXT NOT NULL CHECK (json_valid(value))
+    ) STRICT""",
+)
+
+
+@migration
+def m001_first_shape(db: Database) -> None:
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    for statement in _M001:
+        db.execute(statement)
