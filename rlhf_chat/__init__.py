@@ -1,0 +1,1 @@
+"""A chat that learns from its person's ratings, on one machine."""

@@ -1,0 +1,139 @@
+"""Token by token: one decoding loop for streamed replies, drafts side by side and rollouts.
+
+`decode` takes a batch of prompts and yields after each step, so the caller decides when to stop,
+when to show text and when to let somebody else compute. Rows that have ended leave the batch, so a
+long reply does not make the short ones cost. Sampling is plain: logits / temperature, then
+optionally top-k and top-p. No repetition penalty and no minimum length: whatever reshapes the
+distribution here would have to be repeated in every log-prob (and is the classic cause of a
+negative KL). Left out: text, and which module tree is asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+
+import torch
+from transformers import DynamicCache
+
+from rlhf_chat.lease import SLICE_SECONDS
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn. temperature 0 is greedy; top_k 0 and top_p 1 are off."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_new_tokens: int = 128
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+@dataclass
+class Response:
+    """One sampled response: token ids up to and including the end token, if it was sampled."""
+
+    ids: list[int]
+    finished: bool  # an end token was sampled (never forced)
+
+
+def next_token(
+    logits: torch.Tensor, sampling: Sampling, generator: torch.Generator
+) -> torch.Tensor:
+    """Draws one token per row from logits (B, V); returns (B,) int64."""
+    if sampling.temperature <= 0:
+        return logits.argmax(-1)
+    logits = logits.float() / sampling.temperature
+    if sampling.top_k > 0:
+        kth = logits.topk(min(sampling.top_k, logits.shape[-1])).values[:, -1:]
+        logits = logits.masked_fill(logits < kth, -torch.inf)
+    if sampling.top_p < 1:
+        ordered, order = logits.sort(descending=True)
+        probs = ordered.softmax(-1)
+        outside = probs.cumsum(-1) - probs >= sampling.top_p  # keeps the token that crosses top_p
+        logits = logits.scatter(-1, order, ordered.masked_fill(outside, -torch.inf))
+    return torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(-1)
+
+
+def left_pad(
+    rows: Sequence[Sequence[int]], pad: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows of token ids -> input_ids, attention_mask, position_ids, each (B, T), right-aligned."""
+    width = max(len(row) for row in rows)
+    ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask, (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def decode(
+    tree: torch.nn.Module,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    end_ids: frozenset[int],
+    pad: int,
+    seed: int,
+    turn: Callable[[], AbstractContextManager[None]],
+    slice_seconds: float = SLICE_SECONDS,
+) -> Iterator[list[Response]]:
+    """Samples one response per prompt; yields the list of responses so far at least once a slice.
+
+    The lease (`turn`) is held for at most about `slice_seconds` and never across a yield. The same
+    Response objects are yielded each time and grow. Closing the generator early is safe.
+    """
+    device = next(tree.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
+    responses = [Response([], False) for _ in prompts]
+    rows = list(range(len(prompts)))  # which response each row of the batch is
+    ids, mask, positions = left_pad(prompts, pad, device)
+    cache = DynamicCache(config=tree.config)
+    while rows:
+        with turn(), torch.inference_mode():
+            started = time.monotonic()
+            while rows and time.monotonic() - started < slice_seconds:
+                out = tree(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    position_ids=positions,
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                )
+                tokens = next_token(out.logits[:, -1], sampling, generator)
+                going = _append(responses, rows, tokens.tolist(), end_ids, sampling.max_new_tokens)
+                if len(going) < len(rows):
+                    keep = torch.tensor(going, dtype=torch.long, device=device)
+                    rows = [rows[i] for i in going]
+                    if not rows:
+                        break
+                    cache.batch_select_indices(keep)
+                    tokens, mask, positions = tokens[keep], mask[keep], positions[keep]
+                ids = tokens[:, None]
+                mask = torch.cat([mask, mask.new_ones(len(rows), 1)], -1)
+                positions = positions[:, -1:] + 1
+                if len(prompts) <= 4:
+                    break  # somebody is watching: show every token
+        yield responses
+
+
+def _append(
+    responses: list[Response],
+    rows: list[int],
+    tokens: list[int],
+    end_ids: frozenset[int],
+    limit: int,
+) -> list[int]:
+    """Adds one token to each row's response; returns the batch indices that go on."""
+    going = []
+    for i, (row, token) in enumerate(zip(rows, tokens, strict=True)):
+        response = responses[row]
+        response.ids.append(token)
+        response.finished = token in end_ids
+        if not response.finished and len(response.ids) < limit:
+            going.append(i)
+    return going

@@ -1,0 +1,87 @@
+"""Who may compute right now: one owner at a time, chat before training.
+
+The trainer works in slices (one micro-batch, a few decoded tokens) and asks for the lease before
+each; a reply in progress makes it wait. It is not starved: after `patience` seconds without a
+slice it gets exactly one, so a reply never waits for more than one slice.
+Left out: anything about models. A kernel cannot be interrupted, so slices must be short.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+SLICE_SECONDS = 0.15  # what a slice aims for; the model sizes micro-batches and decode runs by it
+
+
+class Lease:
+    def __init__(self, patience: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._free = threading.Condition()
+        self._owner: int | None = None
+        self._replies = 0  # replies in progress
+        self._waiting_turns = 0
+        self._clock = clock
+        self._patience = patience
+        self._last_slice = clock()
+        self.longest_slice = 0.0  # seconds; the most a reply can have waited
+
+    @contextmanager
+    def replying(self) -> Iterator[None]:
+        """Marks a reply in progress, from the click to the last token."""
+        with self._free:
+            self._replies += 1
+        try:
+            yield
+        finally:
+            with self._free:
+                self._replies -= 1
+                self._free.notify_all()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """One short stretch of compute for a reply; several replies take turns."""
+        with self._free:
+            self._waiting_turns += 1
+            self._free.wait_for(lambda: self._owner is None)
+            self._waiting_turns -= 1
+            self._owner = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._give_back()
+
+    @contextmanager
+    def slice(self) -> Iterator[None]:
+        """One short stretch of compute for the trainer."""
+        with self._free:
+            while not self._slice_may_start():
+                self._free.wait(timeout=0.05)
+            self._owner = threading.get_ident()
+        started = self._clock()
+        try:
+            yield
+        finally:
+            self._last_slice = self._clock()
+            self.longest_slice = max(self.longest_slice, self._last_slice - started)
+            self._give_back()
+
+    def _slice_may_start(self) -> bool:
+        if self._owner is not None or self._waiting_turns:
+            return False
+        return self._replies == 0 or self._clock() - self._last_slice > self._patience
+
+    def _give_back(self) -> None:
+        with self._free:
+            self._owner = None
+            self._free.notify_all()
+
+    @property
+    def chat_is_waiting(self) -> bool:
+        return self._replies > 0
+
+    def assert_held(self) -> None:
+        """Raises RuntimeError unless this thread holds the lease."""
+        if self._owner != threading.get_ident():
+            raise RuntimeError("the compute lease is not held by this thread")

@@ -1,0 +1,585 @@
+"""The instrument: one 4-bit base in memory, seen through three module trees.
+
+`reference` is the bare base, `live` is base + the adapter people talk to, `policy` is base + the
+adapter in training. All share every frozen tensor, so each extra tree costs only its LoRA weights,
+and nothing is ever switched on or off: PEFT's adapter switches are process-global and give wrong
+answers silently when two threads use them, so no code here calls them. Serving another version
+makes a new live tree; a reply in progress keeps the one it began with, so every reply is the work
+of exactly one version.
+All compute goes through the lease (lease.py). Left out: what a good response is (reward.py), how
+the policy is changed (ppo.py), where adapters are kept (adapters.py).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from rlhf_chat.decode import Response, Sampling, decode, left_pad
+from rlhf_chat.lease import SLICE_SECONDS, Lease
+
+log = logging.getLogger(__name__)
+
+DEMO = Path(__file__).parent / "demo" / "weights"
+
+# Used only for base models that bring no chat template of their own (GPT-2 and the like).
+PLAIN_TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] | capitalize }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+
+
+class ModelError(Exception):
+    """The model cannot be used; the message is one sentence for the person."""
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """The LoRA adapter. Dropout is 0: the PPO ratio must be exactly 1 before the first step."""
+
+    r: int = 8
+    lora_alpha: int = 16
+    seed: int = 0
+
+
+class Pass(NamedTuple):
+    """One forward over prompt + response, right-aligned: the last column is the last token.
+
+    logprobs (B, R) of each response token; mask (B, R) 1 on response tokens; hidden (B, R, H) the
+    state *before* each token (what predicts it); states (B, R, H) the state *at* each token;
+    middle (B, R, H) the same two thirds up the stack. All float32.
+    """
+
+    logprobs: torch.Tensor
+    mask: torch.Tensor
+    hidden: torch.Tensor
+    states: torch.Tensor
+    middle: torch.Tensor
+
+
+class View(NamedTuple):
+    """A module tree and the adapter version it speaks with (-1: still in training)."""
+
+    tree: torch.nn.Module
+    version: int
+
+
+class Model:
+    """A loaded model with its three trees. Use `Model.load`."""
+
+    def __init__(
+        self,
+        base: torch.nn.Module,
+        tokenizer: Any,
+        *,
+        name: str,
+        base_hash: str,
+        quantization: str,
+        adapter: AdapterConfig,
+    ) -> None:
+        self.name = name
+        self.base_hash = base_hash
+        self.quantization = quantization
+        self.adapter = adapter
+        self.lease = Lease()
+        self.rows_per_slice = 8  # see calibrate()
+        self.config = base.config.get_text_config()
+        self.device = next(base.parameters()).device
+        self._tokenizer = tokenizer
+        self._per_thread = threading.local()
+        base.requires_grad_(False)
+        base.eval()
+        self.reference = View(_twin(base), 0)
+        self.policy = View(_with_adapter(base, adapter), -1)
+        self.live = self.reference
+        self._policy_params = _adapter_params(self.policy.tree)
+        self.pad_id, self.end_ids = _special_ids(tokenizer, base)
+        self.context_tokens = min(int(getattr(self.config, "max_position_embeddings", 1024)), 4096)
+        self.feature_key = hashlib.sha256(
+            json.dumps([base_hash, quantization, tokenizer.chat_template, "features-1"]).encode()
+        ).hexdigest()[:16]
+
+    # ------------------------------------------------------------------ loading
+
+    @classmethod
+    def load(
+        cls,
+        name: str = "demo",
+        *,
+        quantization: str = "nf4",
+        adapter: AdapterConfig | None = None,
+        device: str | None = None,
+    ) -> Model:
+        """Loads `demo`, a folder or a hub id. Raises ModelError with one sentence."""
+        if quantization not in ("nf4", "none"):
+            raise ModelError(f"Unknown quantization {quantization!r}: choose nf4 or none.")
+        path = _resolve(name)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+        try:
+            config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+            base = AutoModelForCausalLM.from_pretrained(
+                path,
+                config=config,
+                dtype=dtype,
+                device_map={"": device},
+                use_safetensors=True,
+                trust_remote_code=False,
+                quantization_config=_nf4(dtype) if quantization == "nf4" else None,
+            )
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+            log.info("loading %s failed", name, exc_info=True)
+            raise ModelError(_loading_failed(name, error)) from error
+        _keep_gradients_on_cpu(base)
+        if not tokenizer.chat_template:
+            tokenizer.chat_template = PLAIN_TEMPLATE
+        return cls(
+            base,
+            tokenizer,
+            name=name,
+            base_hash=_weights_hash(path, base),
+            quantization=quantization,
+            adapter=adapter or AdapterConfig(),
+        )
+
+    @property
+    def is_demo(self) -> bool:
+        return self.name == "demo"
+
+    def self_test(self) -> None:
+        """Raises ModelError if a fact that learning rests on does not hold on this machine."""
+        _check_control_tokens(self)
+        _check_adapter_off_is_base(self)
+        _check_gradient_survives_inference(self)
+
+    def calibrate(self) -> None:
+        """Measures how many training rows fit one slice (a power of two, so that it is stable)."""
+        prompts, responses = _probe(self)
+        rows = 8
+        prompt, response = (prompts[0] * 4)[:48], (responses[0] * 16)[:48]
+        seconds = []
+        for _ in range(3):
+            started = time.monotonic()
+            _gradient(self, [prompt] * rows, [response] * rows)
+            seconds.append(time.monotonic() - started)
+        fitting = rows * SLICE_SECONDS / min(seconds)
+        self.rows_per_slice = 2 ** int(min(max(math.log2(max(fitting, 1)), 0), 5))
+
+    # ------------------------------------------------------------------ text <-> ids
+
+    @property
+    def tokenizer(self) -> Any:
+        """One tokenizer object per thread: they are not thread-safe when sanitising."""
+        if not hasattr(self._per_thread, "tokenizer"):
+            self._per_thread.tokenizer = copy.deepcopy(self._tokenizer)
+        return self._per_thread.tokenizer
+
+    def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Chat messages -> prompt ids, ending where the assistant begins to speak.
+
+        What the person typed can never become a control token.
+        """
+        encoded = self.tokenizer.apply_chat_template(
+            [dict(m) for m in messages],
+            add_generation_prompt=True,
+            tokenize=True,
+            sanitize_control_tokens=True,
+            return_dict=True,
+        )
+        return list(encoded["input_ids"])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return text.rstrip("\ufffd")  # the first bytes of a character still on its way
+
+    # ------------------------------------------------------------------ sampling
+
+    def stream(
+        self, view: View, prompts: Sequence[Sequence[int]], sampling: Sampling, *, seed: int
+    ) -> Iterator[list[Response]]:
+        """Replies for people: yields the responses so far, token by token, chat before training."""
+        with self.lease.replying():
+            yield from self._decode(view, prompts, sampling, seed, self.lease.turn)
+
+    def sample(
+        self, view: View, prompts: Sequence[Sequence[int]], sampling: Sampling, *, seed: int
+    ) -> list[Response]:
+        """Rollouts for the trainer: whole responses, giving way to chat between slices."""
+        responses: list[Response] = []
+        for responses in self._decode(view, prompts, sampling, seed, self.lease.slice):
+            pass
+        return responses
+
+    def _decode(
+        self,
+        view: View,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        seed: int,
+        turn: Callable[[], AbstractContextManager[None]],
+    ) -> Iterator[list[Response]]:
+        return decode(
+            view.tree,
+            prompts,
+            sampling,
+            end_ids=self.end_ids,
+            pad=self.pad_id,
+            seed=seed,
+            turn=turn,
+        )
+
+    # ------------------------------------------------------------------ log-probs and features
+
+    def forward(
+        self,
+        view: View,
+        prompts: Sequence[Sequence[int]],
+        responses: Sequence[Sequence[int]],
+        temperature: float = 1.0,
+    ) -> Pass:
+        """One micro-batch through one tree, in the caller's grad mode and under its slice.
+
+        Left padding puts all response ends in the last column, so logits are only computed for the
+        last R + 1 positions, whatever the architecture.
+        """
+        self.lease.assert_held()
+        rows = [list(p) + list(r) for p, r in zip(prompts, responses, strict=True)]
+        ids, attention, positions = left_pad(rows, self.pad_id, self.device)
+        width = max(len(r) for r in responses)
+        tree = view.tree
+        with _capture(tree, self.config.num_hidden_layers) as seen:
+            logits = tree(
+                input_ids=ids,
+                attention_mask=attention,
+                position_ids=positions,
+                use_cache=False,
+                logits_to_keep=width + 1,
+            ).logits
+        targets = ids[:, -width:]
+        logprobs = _selected_logprobs(logits[:, :-1], targets, temperature)  # (B, R)
+        lengths = torch.tensor([len(r) for r in responses], device=self.device)
+        columns = torch.arange(width, device=self.device)
+        mask = (columns >= width - lengths[:, None]).float()  # from lengths, never from pad ids
+        final = seen["final"][:, -(width + 1) :].float()
+        return Pass(
+            logprobs=logprobs * mask,
+            mask=mask,
+            hidden=final[:, :-1],
+            states=final[:, 1:],
+            middle=seen["middle"][:, -width:].float(),
+        )
+
+    def reference_pass(
+        self,
+        prompts: Sequence[Sequence[int]],
+        responses: Sequence[Sequence[int]],
+        microbatch: int = 16,
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Frozen base: per-token log-probs (list of (len,)) and pooled states (N, 4H), on the CPU.
+
+        Pooled: last token and mean over the response, at two depths (ALGORITHM: 2/3 and final).
+        """
+        logprobs: list[torch.Tensor] = []
+        pooled: list[torch.Tensor] = []
+        for start in range(0, len(prompts), microbatch):
+            part = slice(start, start + microbatch)
+            with self.lease.slice(), torch.no_grad():
+                out = self.forward(self.reference, prompts[part], responses[part])
+            for row in range(out.mask.shape[0]):
+                logprobs.append(out.logprobs[row, out.mask[row] > 0].cpu())
+            pooled.append(pool_states(out).cpu())
+        return logprobs, torch.cat(pooled)
+
+    # ------------------------------------------------------------------ adapters
+
+    def policy_parameters(self) -> list[torch.nn.Parameter]:
+        """The only parameters an optimiser may own. Explicit: `requires_grad` is not trusted."""
+        return list(self._policy_params.values())
+
+    def policy_state(self) -> dict[str, torch.Tensor]:
+        """The candidate adapter, detached copies on the CPU, in PEFT's own key format."""
+        return {k: p.detach().cpu().clone() for k, p in self._policy_params.items()}
+
+    def set_policy(self, state: Mapping[str, torch.Tensor]) -> None:
+        _copy_into(self._policy_params, state)
+
+    def make_view(self, version: int, state: Mapping[str, torch.Tensor] | None) -> View:
+        """A tree that speaks with an adapter; version 0 (state None) is the reference itself."""
+        if state is None:
+            return self.reference
+        with self.lease.turn():  # not while the trainer is in the middle of a pass
+            tree = _twin(self.policy.tree)
+        params = _adapter_params(tree)
+        for param in params.values():
+            param.requires_grad_(False)
+        _copy_into(params, state)
+        return View(tree, version)
+
+    def serve(self, view: View) -> None:
+        """From the next reply on, people talk to this view. One assignment, nothing to undo."""
+        self.live = view
+
+    def base_state(self) -> dict[str, torch.Tensor]:
+        """Version 0: an adapter that changes nothing (B = 0), A drawn from the adapter's seed."""
+        generator = torch.Generator().manual_seed(self.adapter.seed)
+        state = {}
+        for name, param in self._policy_params.items():
+            if "lora_B" in name:
+                state[name] = torch.zeros(param.shape)
+            else:
+                bound = (1.0 / param.shape[1]) ** 0.5
+                state[name] = (torch.rand(param.shape, generator=generator) * 2 - 1) * bound
+        return state
+
+    def adapter_config(self) -> dict[str, Any]:
+        """PEFT's adapter_config.json for what `policy_state` returns."""
+        config = self.policy.tree.peft_config["default"].to_dict()
+        config["base_model_name_or_path"] = self.name
+        config["inference_mode"] = True
+        return {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
+
+
+# ---------------------------------------------------------------------- pure parts
+
+
+def pool_states(out: Pass) -> torch.Tensor:
+    """Pass -> (B, 4H): last token and mean over the response, at two depths."""
+    weights = out.mask / out.mask.sum(-1, keepdim=True).clamp(min=1)
+    parts = []
+    for states in (out.middle, out.states):
+        parts += [states[:, -1], torch.einsum("brh,br->bh", states, weights)]
+    return torch.cat(parts, -1)
+
+
+def _selected_logprobs(
+    logits: torch.Tensor, targets: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """log softmax(logits / T) at targets: (B, R, V), (B, R) -> (B, R) float32."""
+    logits = logits.float() / temperature
+    return logits.gather(-1, targets[..., None]).squeeze(-1) - logits.logsumexp(-1)
+
+
+def _copy_into(
+    params: Mapping[str, torch.nn.Parameter], state: Mapping[str, torch.Tensor]
+) -> None:
+    if set(params) != set(state):
+        raise ModelError("This adapter does not belong to this model: its tensors differ.")
+    with torch.no_grad():
+        for name, param in params.items():
+            if param.shape != state[name].shape:
+                raise ModelError(f"This adapter does not fit this model: {name} differs in shape.")
+        for name, param in params.items():
+            param.copy_(state[name])
+
+
+# ---------------------------------------------------------------------- trees
+
+
+def _twin(tree: torch.nn.Module) -> torch.nn.Module:
+    """A second module tree over the same frozen tensors; only LoRA weights are copied."""
+    shared = [p for name, p in tree.named_parameters() if "lora_" not in name]
+    shared += list(tree.buffers())
+    return copy.deepcopy(tree, memo={id(t): t for t in shared})
+
+
+def _with_adapter(base: torch.nn.Module, adapter: AdapterConfig) -> torch.nn.Module:
+    lora = LoraConfig(
+        r=adapter.r,
+        lora_alpha=adapter.lora_alpha,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(base, lora).eval()
+
+
+def _adapter_params(tree: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    return {
+        name.replace(".default.", "."): param
+        for name, param in tree.named_parameters()
+        if "lora_" in name
+    }
+
+
+@contextmanager
+def _capture(tree: torch.nn.Module, layers: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Hidden states two thirds up the stack, and what the output head is given."""
+    seen: dict[str, torch.Tensor] = {}
+    stack = next(
+        m for m in tree.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == layers
+    )
+
+    def middle(_module: Any, _args: Any, output: Any) -> None:
+        seen["middle"] = output[0] if isinstance(output, tuple) else output
+
+    def final(_module: Any, args: Any) -> None:
+        seen["final"] = args[0]
+
+    handles = [
+        stack[(2 * layers) // 3].register_forward_hook(middle),
+        tree.get_output_embeddings().register_forward_pre_hook(final),
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# ---------------------------------------------------------------------- loading, in parts
+
+
+def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _keep_gradients_on_cpu(base: torch.nn.Module) -> None:
+    """bitsandbytes repacks 4-bit weights on AVX512-BF16 CPUs at the first inference, and the
+    repacked product has no autograd: LoRA gradients below it vanish without an error."""
+    for module in base.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _resolve(name: str) -> str:
+    if name == "demo":
+        if not (DEMO / "model.safetensors").is_file():
+            raise ModelError("The bundled model is missing: run `python -m rlhf_chat.demo.build`.")
+        return str(DEMO)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not any(path.glob("*.safetensors")):
+            raise ModelError(f"The folder {name} holds no .safetensors model.")
+        return str(path.resolve())
+    looks_like_a_path = path.is_absolute() or name.startswith(".") or name.count("/") != 1
+    if looks_like_a_path:
+        raise ModelError(
+            f"There is no model at {name}: give a folder, a hub id like Qwen/Qwen3-1.7B, or demo."
+        )
+    return name
+
+
+def _loading_failed(name: str, error: BaseException) -> str:
+    if os.environ.get("HF_HUB_OFFLINE") == "1" or "connect" in str(error).lower():
+        return f"The model {name} is not on this machine and the hub cannot be reached."
+    first_line = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
+    return f"The model {name} could not be loaded: {first_line}"
+
+
+def _special_ids(tokenizer: Any, base: torch.nn.Module) -> tuple[int, frozenset[int]]:
+    ends: set[int] = set()
+    for value in (base.generation_config.eos_token_id, tokenizer.eos_token_id):
+        if isinstance(value, int):
+            ends.add(value)
+        elif value:
+            ends.update(value)
+    if not ends:
+        raise ModelError("This model has no end-of-reply token, so it could never stop speaking.")
+    pad = tokenizer.pad_token_id
+    return (pad if pad is not None else min(ends)), frozenset(ends)
+
+
+def _weights_hash(path: str, base: torch.nn.Module) -> str:
+    """Names the exact base an adapter belongs to: config and weight files, or the hub commit."""
+    digest = hashlib.sha256()
+    folder = Path(path)
+    if folder.is_dir():
+        for file in sorted([*folder.glob("*.safetensors"), folder / "config.json"]):
+            digest.update(file.name.encode())
+            digest.update(str(file.stat().st_size).encode())
+            with file.open("rb") as stream:  # the header and the first tensors are telling enough
+                digest.update(stream.read(16 << 20))
+    else:
+        digest.update(f"{path}@{getattr(base.config, '_commit_hash', None)}".encode())
+    return digest.hexdigest()[:16]
+
+
+# ---------------------------------------------------------------------- self-test
+
+
+def _check_control_tokens(model: Model) -> None:
+    tokenizer = model.tokenizer
+    special = set(tokenizer.all_special_ids)
+    names = [tokenizer.convert_ids_to_tokens(i) for i in special]
+
+    def count(content: str) -> int:
+        ids = model.encode([{"role": "user", "content": content}])
+        return sum(i in special for i in ids)
+
+    if count("x" + "".join(names) + "x") != count("x"):
+        raise ModelError("This model's tokenizer lets typed text forge control tokens.")
+
+
+def _probe(model: Model) -> tuple[list[list[int]], list[list[int]]]:
+    prompt = model.encode([{"role": "user", "content": "Hello, how are you?"}])
+    response = model.tokenizer.encode("I am well, thank you.", add_special_tokens=False)
+    return [prompt, prompt], [response, response[:3]]
+
+
+def _check_adapter_off_is_base(model: Model) -> None:
+    prompts, responses = _probe(model)
+    model.set_policy(model.base_state())
+    with model.lease.slice(), torch.no_grad():
+        bare = model.forward(model.reference, prompts, responses).logprobs
+        with_adapter = model.forward(model.policy, prompts, responses).logprobs
+    if not torch.allclose(bare, with_adapter, atol=1e-4 if model.device.type == "cpu" else 5e-2):
+        raise ModelError("Self-test failed: a fresh adapter changes what the base model says.")
+
+
+def _check_gradient_survives_inference(model: Model) -> None:
+    """LoRA gradients after inference equal those of weights that were never evaluated."""
+    prompts, responses = _probe(model)
+    state = model.base_state()
+    generator = torch.Generator().manual_seed(1)
+    for name in state:
+        if "lora_B" in name:
+            state[name] = torch.randn(state[name].shape, generator=generator) * 0.02
+    model.set_policy(state)
+    before = _gradient(model, prompts, responses)
+    with model.lease.slice(), torch.inference_mode():
+        model.forward(model.policy, prompts, responses)
+        model.forward(model.reference, prompts, responses)
+    after = _gradient(model, prompts, responses)
+    model.set_policy(model.base_state())
+    cosine = torch.nn.functional.cosine_similarity(before, after, dim=0).item()
+    if not cosine > 0.999:
+        raise ModelError(
+            "Self-test failed: 4-bit gradients are wrong after inference on this machine "
+            f"(cosine {cosine:.3f}); start with --quantization none."
+        )
+
+
+def _gradient(model: Model, prompts: list[list[int]], responses: list[list[int]]) -> torch.Tensor:
+    with model.lease.slice(), torch.enable_grad():
+        model.forward(model.policy, prompts, responses).logprobs.sum().backward()
+        parts = [
+            torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten().double()
+            for p in model.policy_parameters()
+        ]
+        for param in model.policy_parameters():
+            param.grad = None
+    return torch.cat(parts).cpu()
+
+
+__all__ = ["AdapterConfig", "Model", "ModelError", "Pass", "Response", "Sampling", "View"]
