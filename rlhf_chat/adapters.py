@@ -1,0 +1,136 @@
+"""The shelf: adapter versions as folders that are whole or not there at all.
+
+A version is `adapters/v0003/` with adapter_model.safetensors, adapter_config.json (PEFT's own
+format) and manifest.json, which holds the hash of every file. Order of publishing: staging folder,
+fsync, verify from disk, rename, fsync parent; only then may the database point at it (store.promote)
+and the live tree be changed. Version 0 is the base and has no folder.
+Left out: which version is live (store.py), whether it deserves to be (gate.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+MANIFEST = "manifest.json"
+MAX_BYTES = 2 << 30
+
+
+class AdapterError(Exception):
+    """This version cannot be used; one sentence for the person."""
+
+
+class Shelf:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._staging = folder / "staging"
+        self._staging.mkdir(parents=True, exist_ok=True)
+
+    def path(self, version: int) -> Path:
+        return self.folder / f"v{version:04d}"
+
+    def publish(
+        self,
+        version: int,
+        state: Mapping[str, torch.Tensor],
+        config: Mapping[str, Any],
+        manifest: Mapping[str, Any],
+    ) -> tuple[Path, str]:
+        """Writes a version so that a crash at any moment leaves it whole or absent.
+
+        Returns its folder and the hash of its manifest. Raises AdapterError if what is on disk
+        afterwards is not what was meant, or the version exists.
+        """
+        final = self.path(version)
+        if final.exists():
+            raise AdapterError(f"Version {version} exists already; versions are never overwritten.")
+        staged = self._staging / uuid.uuid4().hex
+        staged.mkdir()
+        save_file({k: v.contiguous() for k, v in state.items()}, staged / WEIGHTS)
+        _write_json(staged / CONFIG, config)
+        hashes = {name: _sha256(staged / name) for name in (WEIGHTS, CONFIG)}
+        _write_json(staged / MANIFEST, {"version": version, **manifest, "sha256": hashes})
+        for file in staged.iterdir():
+            _fsync(file)
+        _fsync(staged)
+        self._read(staged, version)
+        os.rename(staged, final)
+        _fsync(self.folder)
+        return final, _sha256(final / MANIFEST)
+
+    def load(self, version: int, manifest_hash: str | None = None) -> dict[str, torch.Tensor]:
+        """The weights of a version, verified. Raises AdapterError with one sentence."""
+        folder = self.path(version)
+        if manifest_hash and (folder / MANIFEST).is_file():
+            if _sha256(folder / MANIFEST) != manifest_hash:
+                raise AdapterError(f"Version {version} was changed on disk since it was published.")
+        return self._read(folder, version)
+
+    def manifest(self, version: int) -> dict[str, Any]:
+        return json.loads((self.path(version) / MANIFEST).read_text())
+
+    def sweep(self, known: set[int]) -> None:
+        """Removes what a crash left behind: half-written stages, and versions that no database row
+        points at (published but never promoted)."""
+        for stage in self._staging.iterdir():
+            shutil.rmtree(stage, ignore_errors=True)
+        for folder in self.folder.glob("v[0-9]*"):
+            if folder.name[1:].isdigit() and int(folder.name[1:]) not in known:
+                log.warning("removing %s: it was never promoted", folder.name)
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _read(self, folder: Path, version: int) -> dict[str, torch.Tensor]:
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text())
+            for name in (WEIGHTS, CONFIG):
+                file = folder / name
+                if file.stat().st_size > MAX_BYTES:
+                    raise AdapterError(f"Version {version} is too large to be an adapter.")
+                if _sha256(file) != manifest["sha256"][name]:
+                    raise AdapterError(f"Version {version} is damaged: {name} has changed on disk.")
+            state = load_file(folder / WEIGHTS)
+        except FileNotFoundError as error:
+            raise AdapterError(f"Version {version} is incomplete on disk.") from error
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise AdapterError(f"Version {version} cannot be read from disk.") from error
+        if not all(torch.isfinite(tensor).all() for tensor in state.values()):
+            raise AdapterError(f"Version {version} holds numbers that are not finite.")
+        return state
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True, default=str))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    """Forces a file or a folder to the disk. Windows cannot open folders; its rename is enough."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():
+            return
+        raise
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

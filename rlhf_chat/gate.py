@@ -1,0 +1,147 @@
+"""The door: may this candidate speak to the person? Numbers in, a Verdict in words out.
+
+Two honest tiers. *Proved*: the ratings say something beyond chance (permutation test, 2 %).
+*Provisional*: they hint at it (12 %); served on a small KL budget, and said so. Whatever the tier,
+the candidate must please judges on halves of the ratings, stay near the base and keep its language intact.
+Numbers are all this file knows; left out: how they were measured (trainer.py).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+PROVED, PROVISIONAL, DISCARDED = "proved", "provisional", "discarded"
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    min_labels: int = 6  # below this nothing is worth a weight change
+    provisional_p: float = 0.12
+    proved_p: float = 0.02
+    max_kl_over_target: float = 1.5
+    max_extra_surprise: float = 0.02  # share of responses with a token the base would never say
+    max_extra_repetition: float = 0.02
+    max_extra_unfinished: float = 0.01
+    min_distinct_share: float = 0.6  # distinct responses, relative to the base
+    length_range: tuple[float, float] = (0.4, 2.5)  # relative to the base
+
+
+@dataclass(frozen=True)
+class Speech:
+    """How one version speaks on the probe prompts; shares in 0..1, tokens on average."""
+
+    surprise: float  # responses with at least one token below the base's own floor
+    repetition: float  # responses that repeat themselves
+    unfinished: float  # responses without an end
+    empty: float
+    distinct: float  # distinct 2-grams / 2-grams, over all responses
+    tokens: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything the gate looks at."""
+
+    labels: int
+    p_value: float
+    log_loss: float
+    judged_gain: float  # judges on halves of the ratings: candidate minus base, log-odds
+    judged_gain_low: float  # its lower 95 % bound over prompts
+    win_rate: float  # judges on halves of the ratings: share of probe prompts where the candidate beats the base
+    kl: float  # nats per response against the base
+    kl_target: float
+    base: Speech
+    candidate: Speech
+    finite: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    tier: str  # proved, provisional or discarded
+    reason: str  # for the person
+    checks: tuple[tuple[str, bool, str], ...]  # name, passed, the numbers in words
+
+    @property
+    def promoted(self) -> bool:
+        return self.tier != DISCARDED
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "tier": self.tier,
+            "reason": self.reason,
+            "checks": [list(check) for check in self.checks],
+        }
+
+
+def reward_tier(labels: int, p_value: float, config: GateConfig) -> str:
+    """What the ratings alone allow, before any weight is changed."""
+    if labels < config.min_labels or not p_value <= config.provisional_p:
+        return DISCARDED
+    return PROVED if p_value <= config.proved_p else PROVISIONAL
+
+
+def nothing_to_learn(labels: int, p_value: float, config: GateConfig) -> Verdict:
+    """The verdict on a round that stops at the reward head."""
+    if labels < config.min_labels:
+        reason = f"Only {labels} ratings say which reply is better; {config.min_labels} are needed."
+    else:
+        reason = (
+            f"Your {labels} ratings do not yet show a preference that chance could not: "
+            f"p = {p_value:.2f}, needed {config.provisional_p:.2f}. Keep rating."
+        )
+    return Verdict(DISCARDED, reason, (("ratings", False, reason),))
+
+
+def judge(measured: Measured, config: GateConfig) -> Verdict:
+    """All checks, every number said; the first failed one is the reason."""
+    checks = tuple(_checks(measured, config))
+    failed = [text for _, passed, text in checks if not passed]
+    if failed:
+        return Verdict(DISCARDED, f"Not served: {failed[0]}", checks)
+    tier = reward_tier(measured.labels, measured.p_value, config)
+    if tier == PROVED:
+        certainty = f"your ratings are clear (p = {measured.p_value:.3f})"
+    else:
+        certainty = f"your ratings only hint at it (p = {measured.p_value:.2f}), so it is on trial"
+    reason = (
+        f"Served: judges fitted on halves of your ratings prefer it to the base on {measured.win_rate:.0%} of probe "
+        f"prompts at {measured.kl:.1f} nats; {certainty}."
+    )
+    return Verdict(tier, reason, checks)
+
+
+def _checks(m: Measured, config: GateConfig) -> list[tuple[str, bool, str]]:
+    tier = reward_tier(m.labels, m.p_value, config)
+    low, high = config.length_range
+    length = m.candidate.tokens / max(m.base.tokens, 1e-9)
+    limit = config.max_kl_over_target * m.kl_target
+    spoken = m.base, m.candidate
+    return [
+        ("finite", m.finite, "a weight is not a finite number."),
+        ("ratings", tier != DISCARDED, f"the ratings could be chance (p = {m.p_value:.2f})."),
+        (
+            "judges",
+            math.isfinite(m.judged_gain_low) and m.judged_gain_low > 0,
+            "judges fitted on random halves of your ratings put it at "
+            f"{m.judged_gain:+.2f} against the base (at least {m.judged_gain_low:+.2f}).",
+        ),
+        ("kl", m.kl <= limit, f"it is {m.kl:.1f} nats from the base (limit {limit:.1f})."),
+        _worse("surprise", "words the base would never say", *spoken, config.max_extra_surprise),
+        _worse("repetition", "replies that repeat themselves", *spoken, config.max_extra_repetition),
+        _worse("unfinished", "replies without an end", *spoken, config.max_extra_unfinished),
+        _worse("empty", "empty replies", *spoken, 0.005),
+        (
+            "variety",
+            m.candidate.distinct >= config.min_distinct_share * m.base.distinct,
+            f"its variety is {m.candidate.distinct:.2f}, the base's {m.base.distinct:.2f}.",
+        ),
+        ("length", low <= length <= high, f"its replies are {length:.2f} x as long as the base's."),
+    ]
+
+
+def _worse(
+    name: str, words: str, base: Speech, candidate: Speech, allowed: float
+) -> tuple[str, bool, str]:
+    before, after = getattr(base, name), getattr(candidate, name)
+    return name, after <= before + allowed, f"{words}: {after:.1%}, base {before:.1%}."

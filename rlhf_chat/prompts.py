@@ -1,0 +1,101 @@
+"""What to ask when the person has not asked anything: suggestions for Compare, and the prompts that
+a round practises on beside the person's own. Practice and probe prompts never overlap.
+
+For the bundled model they come from its own corpus (never from the held-out split, which is kept for
+measuring); for any other model from the general list below. Left out: choosing replies (pairs.py).
+"""
+
+from __future__ import annotations
+
+import random
+
+GENERAL = (
+    "What is a good way to start the day?",
+    "Explain how rain forms.",
+    "How do I make a simple tomato soup?",
+    "What should I look for when buying a used bicycle?",
+    "Why do cats purr?",
+    "Give me an idea for a weekend with little money.",
+    "How does a microwave oven heat food?",
+    "What is the difference between weather and climate?",
+    "How can I fall asleep faster?",
+    "Tell me something surprising about octopuses.",
+    "What makes a good apology?",
+    "How do I keep basil alive on a windowsill?",
+    "Why is the sky dark at night?",
+    "How do I write a short thank-you note?",
+    "What is inflation, in simple words?",
+    "How do vaccines work?",
+    "I feel nervous before a talk. What helps?",
+    "What can I cook with eggs and potatoes?",
+    "How do I learn the names of many people?",
+    "What is a black hole?",
+    "Should I learn the piano or the guitar?",
+    "How do I say no politely?",
+    "What is the point of daylight saving time?",
+    "How do bees make honey?",
+    "Which houseplants need little light?",
+    "How do I remove a coffee stain?",
+    "Why do we dream?",
+    "What is a healthy lunch for work?",
+    "How do I start running?",
+    "What is the oldest thing humans have made?",
+    "How does a lock and key work?",
+    "What should I pack for three days in the mountains?",
+    "How do I make friends in a new town?",
+    "What is compound interest?",
+    "How do I calm a crying baby?",
+    "Why does bread rise?",
+    "What are good questions for a first date?",
+    "How does a ship made of steel float?",
+    "What is the best way to study for an exam?",
+    "How can I use less plastic?",
+    "Explain gravity to a child.",
+    "What does a software engineer do all day?",
+    "How do I sharpen a kitchen knife?",
+    "Why do leaves change colour?",
+    "How do I plan a birthday party for a child?",
+    "What is a haiku?",
+    "My neighbour is loud. What can I do?",
+    "How do planes stay in the air?",
+    "What is a simple budget?",
+    "How do I choose a good watermelon?",
+    "What is the difference between a virus and a bacterium?",
+    "How do I train a puppy to sit?",
+    "What is worth seeing in a museum?",
+    "How do I get better at chess?",
+    "Why is the sea salty?",
+    "How do I write a good headline?",
+    "What is machine learning?",
+    "How do I make coffee without a machine?",
+    "Tell me about the moon.",
+    "How do I ask for a raise?",
+    "What is a good book to begin with?",
+    "How do I fix a flat bicycle tyre?",
+    "What causes earthquakes?",
+    "How can I drink more water?",
+)
+
+
+def practice(is_demo: bool, count: int, seed: int = 0) -> list[str]:
+    """Prompts for rollouts, distinct, in a seeded order."""
+    return _draw(is_demo, seed, count, probe=False)
+
+
+def probe(is_demo: bool, count: int) -> list[str]:
+    """Prompts for the gate: always the same ones, never practised on."""
+    return _draw(is_demo, 0, count, probe=True)
+
+
+def _draw(is_demo: bool, seed: int, count: int, *, probe: bool) -> list[str]:
+    if is_demo:
+        from rlhf_chat.demo import corpus  # heavy tables, only needed for the bundled model
+
+        pool = list(dict.fromkeys(corpus.prompts("train", 600, 1)))
+    else:
+        pool = list(GENERAL)
+    random.Random(20).shuffle(pool)
+    third = len(pool) // 3
+    pool = pool[:third] if probe else pool[third:]
+    random.Random(seed).shuffle(pool)
+    return pool[:count]

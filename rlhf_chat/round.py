@@ -1,0 +1,321 @@
+"""One round: feedback snapshot + parent adapter + seed -> candidate adapter and verdict.
+
+Reads as the recipe: references, reward head, PPO, probe, gate. It changes nothing but the policy
+tree, writes to no database and serves nobody, so it can be stopped or fail at any point without a
+trace. Left out: when a round starts and what becomes of its candidate (trainer.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rlhf_chat import evidence, gate, ppo, prompts, reward, style
+from rlhf_chat.decode import Response, Sampling
+from rlhf_chat.evidence import Floats, Gauge, Prompt, Reference, Snapshot
+from rlhf_chat.gate import GateConfig, Measured, Speech, Verdict
+from rlhf_chat.model import Model
+from rlhf_chat.ppo import Learner, PPOConfig
+from rlhf_chat.reward import RewardConfig, RewardHead
+
+
+@dataclass(frozen=True)
+class RoundConfig:
+    practice_prompts: int = 64  # suggested prompts that rollouts use beside the person's own
+    probe_prompts: int = 48  # prompts of the gate, never practised on
+    probe_samples: int = 4
+    judges: int = 16  # heads fitted on random halves of the ratings, for the gate
+    lcb: float = 0.5  # standard deviations subtracted from a score: doubt is not rewarded
+    max_score: float = 5.0  # log-odds
+    length_cap: float = 2.0  # length is rewarded only within this factor of the reference
+    provisional_kl: float = 0.7  # share of the KL target that a mere hint may spend
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    verdict: Verdict
+    state: dict[str, torch.Tensor] | None  # the candidate, if there is one
+    kl: float
+    head: RewardHead | None
+    measured: Measured | None
+
+
+# report(phase, done 0..1 of the round, step, numbers)
+Report = Callable[[str, float, int, Mapping[str, float]], None]
+Check = Callable[[], None]
+
+
+@dataclass
+class Taste:
+    """The fitted reward with everything needed to score a fresh response."""
+
+    head: RewardHead
+    feature_map: reward.FeatureMap
+    config: RoundConfig
+
+    def score(self, x: Floats) -> Floats:
+        """Centred features (N, D) -> (N,): mean minus doubt, length capped, within +-max_score."""
+        x = np.array(x)
+        limit = math.log(self.config.length_cap) / self.feature_map.style_std[style.LENGTH]
+        x[:, style.LENGTH] = np.clip(x[:, style.LENGTH], -limit, limit)
+        mean, sigma = self.head.score(x)
+        score = mean - self.config.lcb * sigma
+        return np.clip(score, -self.config.max_score, self.config.max_score)
+
+
+def run(
+    snapshot: Snapshot,
+    parent: Mapping[str, torch.Tensor],
+    gauge: Gauge,
+    config: RoundConfig,
+    seed: int,
+    report: Report,
+    check: Check,
+) -> Outcome:
+    """The whole round. Raises whatever `check` raises, and FloatingPointError on a bad gradient."""
+    model, tokens = gauge.model, config.ppo.max_new_tokens
+    report("features", 0.0, 0, {})
+    bank = [
+        gauge.prompt(p) for p in prompts.practice(model.is_demo, config.practice_prompts)
+    ]
+    probes = [gauge.prompt(p) for p in prompts.probe(model.is_demo, config.probe_prompts)]
+    base_probes = gauge.references(probes, tokens, check)
+    references = base_probes + gauge.references(bank, tokens, check)
+    feature_map = evidence.feature_map_of(references)
+
+    report("reward head", 0.08, 0, {})
+    told = evidence.build(
+        snapshot, gauge, feature_map, tokens, config.reward.both_bad_weight, check
+    )
+    if not len(told):
+        verdict = gate.nothing_to_learn(0, 1.0, config.gate)
+        return Outcome(verdict, None, 0.0, None, None)
+    fit = reward.fit(told, feature_map.named, config.reward, seed)
+    report("reward head", 0.1, 0, _fit_numbers(fit))
+    tier = gate.reward_tier(fit.labels, fit.p_value, config.gate)
+    if tier == gate.DISCARDED:
+        verdict = gate.nothing_to_learn(fit.labels, fit.p_value, config.gate)
+        return Outcome(verdict, None, 0.0, fit.head, None)
+
+    taste = Taste(fit.head, feature_map, config)
+    target = ppo.kl_target(fit.effective)
+    if tier == gate.PROVISIONAL:
+        target *= config.provisional_kl
+    floor = evidence.fluency_floor(references)
+    model.set_policy(parent)
+    practise(taste, snapshot.prompts + bank, references, target, floor, gauge, seed, report, check)
+
+    report("gate", 0.9, 0, {})
+    measured = probe(told, fit, taste, probes, base_probes, target, floor, gauge, seed, check)
+    verdict = gate.judge(measured, config.gate)
+    report("gate", 1.0, 0, _measured_numbers(measured))
+    return Outcome(verdict, model.policy_state(), measured.kl, fit.head, measured)
+
+
+def practise(
+    taste: Taste,
+    practice: Sequence[Prompt],
+    references: Sequence[Reference],
+    target: float,
+    floor: float,
+    gauge: Gauge,
+    seed: int,
+    report: Report,
+    check: Check,
+) -> None:
+    """PPO on the policy tree: `updates` times rollouts and a few epochs on them."""
+    model, config = gauge.model, taste.config
+    zero = evidence.zero_points(
+        practice, gauge, taste.feature_map, config.ppo.max_new_tokens, check
+    )
+    spread = np.concatenate(
+        [taste.score(x - x.mean(0)) for x in map(_features(taste.feature_map), references)]
+    )
+    learner = Learner(
+        model, config.ppo, target=target, score_std=float(spread.std()), floor=floor
+    )
+
+    def score(
+        numbers: Sequence[int], responses: Sequence[Response], pooled: torch.Tensor
+    ) -> NDArray[np.float64]:
+        styles = np.stack(
+            [
+                style.measure(practice[n].text, model.decode(r.ids))
+                for n, r in zip(numbers, responses, strict=True)
+            ]
+        )
+        x = taste.feature_map(styles.astype(np.float64), pooled.numpy().astype(np.float64))
+        return taste.score(x - zero[list(numbers)])
+
+    rng = np.random.default_rng(seed)
+    safe = model.policy_state()
+    for update in range(config.ppo.updates):
+        done = 0.1 + 0.8 * update / config.ppo.updates
+        report("rollouts", done, update, {})
+        numbers = _draw_prompts(len(practice), config.ppo, rng)
+        rollouts, stats = learner.collect(
+            [practice[n].ids for n in numbers], numbers, score, seed + 1000 + update, check
+        )
+        if stats["kl"] > taste.config.gate.max_kl_over_target * target:
+            model.set_policy(safe)  # the last step went too far: keep what was before it
+            report("ppo", done, update, stats)
+            break
+        safe = model.policy_state()
+        report("ppo", done, update, {})
+        stats |= learner.update(rollouts, seed + update, check)
+        report("ppo", done, update, stats)
+
+
+def _draw_prompts(count: int, config: PPOConfig, rng: np.random.Generator) -> list[int]:
+    """Prompt numbers for one batch: `group` responses for each of rollouts / group prompts."""
+    wanted = max(config.rollouts // config.group, 1)
+    chosen = rng.choice(count, size=wanted, replace=wanted > count)
+    return [int(n) for n in chosen for _ in range(config.group)]
+
+
+def _features(feature_map: reward.FeatureMap) -> Callable[[Reference], Floats]:
+    return lambda reference: feature_map(reference.style, reference.pooled)
+
+
+# ---------------------------------------------------------------------- the probe
+
+
+def probe(
+    told: reward.Evidence,
+    fit: reward.Fit,
+    taste: Taste,
+    probes: Sequence[Prompt],
+    base: Sequence[Reference],
+    target: float,
+    floor: float,
+    gauge: Gauge,
+    seed: int,
+    check: Check,
+) -> Measured:
+    """Lets the candidate answer the probe prompts and measures it against the base's replies."""
+    model, config = gauge.model, taste.config
+    n = config.probe_samples
+    asked = [p for p in probes for _ in range(n)]
+    sampling = Sampling(max_new_tokens=config.ppo.max_new_tokens)
+    responses = []
+    for start in range(0, len(asked), 64):
+        check()
+        part = [p.ids for p in asked[start : start + 64]]
+        responses += model.sample(model.policy, part, sampling, seed=seed + 7 + start)
+    prompt_ids, ids = [p.ids for p in asked], [r.ids for r in responses]
+    ref_logprobs, pooled = model.reference_pass(prompt_ids, ids)
+    logprobs = policy_logprobs(model, prompt_ids, ids, check)
+    kl = float(np.mean([float(a.sum() - b.sum()) for a, b in zip(logprobs, ref_logprobs, strict=True)]))
+    texts = [model.decode(r.ids) for r in responses]
+    styles = np.stack([style.measure(p.text, t) for p, t in zip(asked, texts, strict=True)])
+    x = taste.feature_map(styles.astype(np.float64), pooled.numpy().astype(np.float64))
+    x_base = np.stack([_features(taste.feature_map)(r) for r in base])  # (P, n_ref, D)
+    x_candidate = x.reshape(len(probes), n, -1)
+    gains, win_rate = _judged(told, taste, x_candidate, x_base, seed)
+    return Measured(
+        labels=fit.labels,
+        p_value=fit.p_value,
+        log_loss=fit.log_loss,
+        judged_gain=float(gains.mean()),
+        judged_gain_low=float(np.quantile(gains, 0.05)),
+        win_rate=win_rate,
+        kl=kl,
+        kl_target=target,
+        base=_speech(
+            [r.text for reference in base for r in reference.replies],
+            [row for reference in base for row in reference.logprobs],
+            [r.ids[-1] in model.end_ids for reference in base for r in reference.replies],
+            floor,
+        ),
+        candidate=_speech(
+            texts, [row.numpy() for row in ref_logprobs], [r.finished for r in responses], floor
+        ),
+        finite=all(bool(torch.isfinite(p).all()) for p in model.policy_parameters()),
+    )
+
+
+def policy_logprobs(
+    model: Model,
+    prompt_ids: Sequence[Sequence[int]],
+    ids: Sequence[Sequence[int]],
+    check: Check,
+) -> list[torch.Tensor]:
+    """Per-token log-probs of responses under the policy, one (len,) tensor each."""
+    rows: list[torch.Tensor] = []
+    size = 2 * model.rows_per_slice
+    for start in range(0, len(ids), size):
+        check()
+        part = slice(start, start + size)
+        with model.lease.slice(), torch.no_grad():
+            out = model.forward(model.policy, prompt_ids[part], ids[part])
+        rows += [out.logprobs[i, out.mask[i] > 0].cpu() for i in range(len(out.mask))]
+    return rows
+
+
+def _judged(
+    told: reward.Evidence,
+    taste: Taste,
+    candidate: Floats,
+    base: Floats,
+    seed: int,
+) -> tuple[Floats, float]:
+    """Judges fitted on random halves of the ratings: gain of each (J,), and their mean win rate."""
+    rng = np.random.default_rng(seed)
+    gains, wins = [], []
+    for _ in range(taste.config.judges):
+        half = reward.half_of(told, rng)
+        head = reward.fit_head(half, taste.feature_map.named, taste.config.reward)
+        ours, theirs = candidate @ head.weights, base @ head.weights  # (P, n), (P, n_ref)
+        gains.append(ours.mean() - theirs.mean())
+        difference = ours[:, :, None] - theirs[:, None, :]
+        wins.append((difference > 0).mean() + 0.5 * (difference == 0).mean())
+    return np.array(gains), float(np.mean(wins))
+
+
+def _speech(
+    texts: Sequence[str], logprobs: Sequence[np.ndarray], finished: Sequence[bool], floor: float
+) -> Speech:
+    words = [t.lower().split() for t in texts]
+    grams = [g for w in words for g in zip(w, w[1:], strict=False)]
+    return Speech(
+        surprise=float(np.mean([row.min() < floor for row in logprobs])),
+        repetition=float(np.mean([style.repeated_share(w, 3) > 0.2 for w in words])),
+        unfinished=float(np.mean([not f for f in finished])),
+        empty=float(np.mean([not t.strip() for t in texts])),
+        distinct=len(set(grams)) / max(len(grams), 1),
+        tokens=float(np.mean([len(row) for row in logprobs])),
+    )
+
+
+def _fit_numbers(fit: reward.Fit) -> dict[str, float]:
+    return {
+        "labels": fit.labels,
+        "effective_labels": fit.effective,
+        "head_p_value": fit.p_value,
+        "head_accuracy": fit.accuracy,
+        "head_log_loss": fit.log_loss,
+    }
+
+
+def _measured_numbers(m: Measured) -> dict[str, float]:
+    numbers = {
+        "judged_gain": m.judged_gain,
+        "judged_gain_low": m.judged_gain_low,
+        "judged_win_rate": m.win_rate,
+        "probe_kl": m.kl,
+        "kl_target": m.kl_target,
+    }
+    for who, speech in (("base", m.base), ("candidate", m.candidate)):
+        numbers |= {f"{who}_{k}": float(v) for k, v in asdict(speech).items()}
+    return numbers
