@@ -1,0 +1,98 @@
+"""Start here: flags -> objects -> a window on 127.0.0.1.
+
+Opens the database, loads the model, tests the facts that learning rests on, starts the trainer's
+thread and then the screens. Every refusal is one sentence on stderr and a non-zero exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+EXIT_CANNOT_START = 1
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Chat with your own model; your ratings train it.")
+    parser.add_argument("--model", default="demo", help="demo, a folder or a hub id")
+    parser.add_argument("--quantization", default="nf4", choices=("nf4", "none"))
+    parser.add_argument("--data", type=Path, default=Path("."), help="holds feedback.db, adapters/")
+    parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument("--ratings-per-round", type=int, default=12)
+    parser.add_argument("--no-train", action="store_true", help="chat and rate, never learn")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
+    parser.add_argument("--window", action="store_true", help="an app window, if Chromium is there")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+    if args.model == "demo" or Path(args.model).is_dir():
+        os.environ["HF_HUB_OFFLINE"] = "1"  # nothing on this machine needs the network
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+    from rlhf_chat.model import ModelError
+    from rlhf_chat.store import StoreError
+    from rlhf_chat.web import PortInUse
+
+    try:
+        return serve(args)
+    except (ModelError, StoreError, PortInUse) as error:
+        print(error, file=sys.stderr)
+    except PermissionError as error:
+        print(f"The folder {args.data} cannot be used: {error.strerror}.", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 0
+    return EXIT_CANNOT_START
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Builds everything and stays until Ctrl+C. Raises what `main` turns into a sentence."""
+    from rlhf_chat.adapters import Shelf
+    from rlhf_chat.chat import Chat
+    from rlhf_chat.model import Model
+    from rlhf_chat.store import Store
+    from rlhf_chat.trainer import Trainer
+    from rlhf_chat.web import check_port, launch
+
+    check_port(args.port)
+    data = args.data.resolve()
+    data.mkdir(parents=True, exist_ok=True)
+    store = Store(data / "feedback.db")
+    trainer = None
+    try:
+        print(f"Loading {args.model} ...", flush=True)
+        model = Model.load(args.model, quantization=args.quantization)
+        model.self_test()
+        model.calibrate()
+        trainer = Trainer(store, model, Shelf(data / "adapters"), needed=args.ratings_per_round)
+        if args.no_train:
+            trainer.recover()
+            trainer.pause()
+        else:
+            trainer.start()
+        launch(
+            Chat(store, model),
+            trainer,
+            port=args.port,
+            open_browser=not args.no_browser,
+            window=args.window,
+            data_dir=data,
+        )
+    finally:
+        if trainer:
+            trainer.close()
+        store.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

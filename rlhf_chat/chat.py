@@ -1,0 +1,448 @@
+"""One turn and one rating, with no widget in sight: everything the screens can ask for.
+
+Words and ratings go to the store, replies come from the live view. Each stored reply keeps its exact
+token ids, the adapter version that wrote it and the sampling settings: that is what it is trained
+from later, never re-tokenised text. Left out: learning (trainer.py), drawing (web/).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rlhf_chat import pairs, prompts, store
+from rlhf_chat.decode import Response, Sampling
+from rlhf_chat.model import Model, View
+from rlhf_chat.store import Conversation, Message, Store
+
+MAX_CHARACTERS = 8000
+REASONS = {
+    1: ("Helpful", "Right tone", "Right length", "Well said"),
+    -1: ("Wrong", "Off topic", "Too long", "Too short", "Bad tone"),
+}
+OUTCOMES = ("a", "b", "tie", "both_bad")
+
+
+class ChatError(Exception):
+    """Something the person should know, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message as it is shown."""
+
+    message_id: str
+    role: str
+    content: str
+    adapter_version: int | None
+    rating: int
+    reason: str
+    comment: str
+    sibling: int  # 1-based place among its alternatives
+    siblings: int
+    finish_reason: str
+    sibling_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Partial:
+    """A reply on its way. message_id is set once it is stored."""
+
+    message_id: str | None
+    text: str
+    done: bool
+    adapter_version: int | None
+    finish_reason: str
+    note: str
+    tokens_per_second: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two drafts of one prompt. pair_id is set once both are stored; votable if they differ."""
+
+    pair_id: str | None
+    left: str
+    right: str
+    done: bool
+    votable: bool
+    note: str
+
+
+@dataclass(frozen=True)
+class Revealed:
+    left_version: int
+    right_version: int
+    sentence: str
+
+
+class Chat:
+    def __init__(self, store: Store, model: Model, sampling: Sampling | None = None) -> None:
+        self.store = store
+        self.model = model
+        self.sampling = sampling or Sampling(max_new_tokens=96 if model.is_demo else 512)
+        self._views: dict[int, View] = {0: model.reference}
+        self._rng = random.Random()
+
+    # ------------------------------------------------------------------ conversations
+
+    def conversations(self) -> list[Conversation]:
+        return self.store.conversations()
+
+    def new_conversation(self) -> str:
+        return self.store.add_conversation()
+
+    def rename(self, conversation_id: str, title: str) -> None:
+        title = " ".join(title.split())[:120]
+        if not title:
+            raise ChatError("A conversation needs a name.")
+        with _sentences():
+            self.store.rename_conversation(conversation_id, title)
+
+    def delete(self, conversation_id: str) -> None:
+        with _sentences():
+            self.store.delete_conversation(conversation_id)
+
+    def history(self, conversation_id: str) -> list[Turn]:
+        """The active branch, root to leaf."""
+        with _sentences():
+            head = self.store.conversation(conversation_id).head_id
+            path = self.store.path_to(head) if head else []
+            rated = self.store.rating_of([m.id for m in path])
+            return [self._turn(m, rated.get(m.id)) for m in path]
+
+    def select(self, message_id: str) -> None:
+        """Shows the branch of this message: down to its newest leaf."""
+        with _sentences():
+            message = self.store.message(message_id)
+            self.store.set_head(message.conversation_id, self._newest_leaf(message_id))
+
+    def _newest_leaf(self, message_id: str) -> str:
+        while children := self.store.children(message_id):
+            message_id = children[-1]
+        return message_id
+
+    def _turn(self, message: Message, rating: store.Rating | None) -> Turn:
+        siblings = self.store.siblings(message.id)
+        return Turn(
+            message_id=message.id,
+            role=message.role,
+            content=message.content,
+            adapter_version=message.adapter_version,
+            rating=rating.value if rating else 0,
+            reason=rating.reason if rating else "",
+            comment=rating.comment if rating else "",
+            sibling=siblings.index(message.id) + 1,
+            siblings=len(siblings),
+            finish_reason=message.finish_reason or "",
+            sibling_ids=tuple(siblings),
+        )
+
+    # ------------------------------------------------------------------ replies
+
+    def reply(
+        self,
+        conversation_id: str,
+        text: str,
+        *,
+        event_id: str | None = None,
+        stop: threading.Event | None = None,
+    ) -> Iterator[Partial]:
+        """Stores what was typed, then streams and stores the reply. A stopped reply keeps its text.
+
+        Sending the same event again does not store the message twice.
+        """
+        text = _checked(text)
+        with _sentences():
+            head = self.store.conversation(conversation_id).head_id
+            asked = self.store.add_message(
+                conversation_id, "user", text, parent_id=head, event_id=event_id
+            )
+        yield from self._answer(self.store.message(asked), stop)
+
+    def regenerate(
+        self, message_id: str, *, stop: threading.Event | None = None
+    ) -> Iterator[Partial]:
+        """Another reply to the same message; the earlier one stays as a sibling."""
+        with _sentences():
+            message = self.store.message(message_id)
+            if message.role == "assistant" and message.parent_id:
+                message = self.store.message(message.parent_id)
+        yield from self._answer(message, stop)
+
+    def edit(
+        self, message_id: str, text: str, *, stop: threading.Event | None = None
+    ) -> Iterator[Partial]:
+        """Says it differently: a new branch beside the old message, with its own reply."""
+        text = _checked(text)
+        with _sentences():
+            old = self.store.message(message_id)
+            if old.role != "user":
+                raise ChatError("Only your own messages can be edited here.")
+            asked = self.store.add_message(
+                old.conversation_id, "user", text, parent_id=old.parent_id
+            )
+        yield from self._answer(self.store.message(asked), stop)
+
+    def _answer(self, asked: Message, stop: threading.Event | None) -> Iterator[Partial]:
+        stop = stop or threading.Event()
+        view = self.model.live
+        path = self.store.path_to(asked.id)
+        prompt_ids = self._prompt_ids(path)
+        seed = self._rng.getrandbits(31)
+        yield Partial(None, "", False, view.version, "", "Thinking", 0.0)
+        started, response, text = time.monotonic(), Response([], False), ""
+        cut, stream = "cancelled", self.model.stream(view, [prompt_ids], self.sampling, seed=seed)
+        try:
+            for (response,) in stream:
+                text = self.model.decode(response.ids)
+                rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
+                if stop.is_set():
+                    break
+                yield Partial(None, text, False, view.version, "", "", rate)
+            else:
+                cut = "stop" if response.finished else "length"
+        finally:  # also when the tab is closed in the middle
+            stream.close()
+            saved = self._save_reply(asked, prompt_ids, response, text, view, seed, cut)
+        rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
+        yield Partial(saved, text, True, view.version, cut, "", rate)
+
+    def _save_reply(
+        self,
+        asked: Message,
+        prompt_ids: list[int],
+        response: Response,
+        text: str,
+        view: View,
+        seed: int,
+        finish_reason: str,
+        make_head: bool = True,
+    ) -> str:
+        return self.store.add_message(
+            asked.conversation_id,
+            "assistant",
+            text,
+            parent_id=asked.id,
+            prompt_ids=prompt_ids,
+            response_ids=response.ids,
+            adapter_version=view.version,
+            sampling={**self.sampling.as_dict(), "seed": seed},
+            finish_reason=finish_reason,
+            make_head=make_head,
+        )
+
+    def _prompt_ids(self, path: Sequence[Message]) -> list[int]:
+        """Encodes the conversation; the oldest turns give way when it gets too long."""
+        limit = self.model.context_tokens - self.sampling.max_new_tokens
+        messages = [{"role": m.role, "content": m.content} for m in path]
+        first = self.store.conversation(path[0].conversation_id).system_prompt
+        system = [{"role": "system", "content": first}] if first else []
+        while True:
+            ids = self.model.encode(system + messages)
+            if len(ids) <= limit:
+                return ids
+            if len(messages) == 1:
+                raise ChatError(
+                    f"This message is too long for the model: {len(ids)} tokens of {limit}."
+                )
+            messages = messages[2:] or messages[-1:]
+
+    # ------------------------------------------------------------------ ratings
+
+    def rate(
+        self,
+        message_id: str,
+        value: int,
+        *,
+        reason: str = "",
+        comment: str = "",
+        event_id: str | None = None,
+    ) -> None:
+        """A thumb: +1, -1, or 0 to take it back. Returns after COMMIT."""
+        if value not in (1, -1, 0):
+            raise ChatError("A thumb is up, down or taken back.")
+        if len(comment) > MAX_CHARACTERS:
+            raise ChatError(f"A comment can have {MAX_CHARACTERS} characters.")
+        with _sentences():
+            self.store.add_rating(
+                message_id, value, reason=reason[:200], comment=comment, event_id=event_id
+            )
+
+    def suggest_prompt(self) -> str:
+        return self._rng.choice(prompts.practice(self.model.is_demo, 400, 0))
+
+    def compare(
+        self,
+        prompt: str,
+        *,
+        event_id: str | None = None,
+        stop: threading.Event | None = None,
+        versions: tuple[int, int] | None = None,
+    ) -> Iterator[Pair]:
+        """Streams two drafts of one prompt side by side and stores them when both are whole."""
+        text = _checked(prompt)
+        stop = stop or threading.Event()
+        a_version, b_version = versions or pairs.choose(self.model.live.version, self._rng)
+        views = [self.view(a_version), self.view(b_version)]
+        prompt_ids = self.model.encode([{"role": "user", "content": text}])
+        limit = self.model.context_tokens - self.sampling.max_new_tokens
+        if len(prompt_ids) > limit:
+            raise ChatError(f"This prompt is too long: {len(prompt_ids)} tokens of {limit}.")
+        pair_id = uuid.uuid4().hex if event_id is None else event_id
+        left = pairs.a_is_left(pair_id)
+
+        def shown(pair: str | None, done: bool, note: str) -> Pair:
+            drafts = [self.model.decode(r.ids) for r in responses]
+            one, other = drafts if left else drafts[::-1]
+            return Pair(pair, one, other, done, done and pair is not None, note)
+
+        responses = [Response([], False), Response([], False)]
+        seeds = [self._rng.getrandbits(31) for _ in range(2)]
+        for responses in self._two_streams(views, prompt_ids, seeds):
+            if stop.is_set():
+                yield shown(None, True, "Stopped: this pair is not kept.")
+                return
+            yield shown(None, False, "")
+        tries = 0
+        while responses[0].ids == responses[1].ids and tries < 4:  # nothing to choose from
+            tries += 1
+            seeds[1] = self._rng.getrandbits(31)
+            for (second,) in self.model.stream(
+                views[1], [prompt_ids], self.sampling, seed=seeds[1]
+            ):
+                responses = [responses[0], second]
+        if responses[0].ids == responses[1].ids:
+            yield shown(None, True, "Both drafts came out the same; try another prompt.")
+            return
+        pair_id = self._save_pair(pair_id, text, prompt_ids, responses, views, seeds)
+        yield shown(pair_id, True, "")
+
+    def _two_streams(
+        self, views: list[View], prompt_ids: list[int], seeds: list[int]
+    ) -> Iterator[list[Response]]:
+        """Both drafts at once: one batch where the version is the same, else in turns."""
+        if views[0] is views[1]:
+            yield from self.model.stream(
+                views[0], [prompt_ids] * 2, self.sampling, seed=seeds[0]
+            )
+            return
+        latest = [Response([], False), Response([], False)]
+        going = {
+            i: self.model.stream(view, [prompt_ids], self.sampling, seed=seed)
+            for i, (view, seed) in enumerate(zip(views, seeds, strict=True))
+        }
+        try:
+            while going:
+                for i in list(going):
+                    step = next(going[i], None)
+                    if step is None:
+                        del going[i]
+                    else:
+                        latest[i] = step[0]
+                yield list(latest)
+        finally:
+            for stream in going.values():
+                stream.close()
+
+    def _save_pair(
+        self,
+        pair_id: str,
+        text: str,
+        prompt_ids: list[int],
+        responses: list[Response],
+        views: list[View],
+        seeds: list[int],
+    ) -> str:
+        with _sentences():
+            conversation = self.store.add_conversation("compare", title=pair_id)
+            asked = self.store.message(self.store.add_message(conversation, "user", text))
+            for response, view, seed in zip(responses, views, seeds, strict=True):
+                reason = "stop" if response.finished else "length"
+                draft = self.model.decode(response.ids)
+                self._save_reply(
+                    asked, prompt_ids, response, draft, view, seed, reason, make_head=False
+                )
+        return conversation
+
+    def pair(self, pair_id: str) -> Pair:
+        one, other = self._sides(pair_id)
+        return Pair(pair_id, one.content, other.content, True, True, "")
+
+    def prefer(self, pair_id: str, outcome: str, *, event_id: str | None = None) -> Revealed:
+        """A vote; "a" is the left draft. Returns after COMMIT, with what was hidden until now."""
+        if outcome not in OUTCOMES:
+            raise ChatError("A vote is a, b, tie or both_bad.")
+        one, other = self._sides(pair_id)
+        a, b, a_left = self._drafts(pair_id)
+        with _sentences():
+            self.store.add_preference(
+                a.id,
+                b.id,
+                pairs.from_side(outcome, a_left),
+                shown_first="a" if a_left else "b",
+                event_id=event_id,
+            )
+        told = {"a": "A is better", "b": "B is better", "tie": "Tie", "both_bad": "Both bad"}
+        names = [version_name(m.adapter_version) for m in (one, other)]
+        sentence = f"Saved: {told[outcome]}. A was {names[0]}, B was {names[1]}."
+        return Revealed(one.adapter_version or 0, other.adapter_version or 0, sentence)
+
+    def withdraw(self, pair_id: str, *, event_id: str | None = None) -> None:
+        """Takes the vote on this pair back."""
+        a, b, a_left = self._drafts(pair_id)
+        with _sentences():
+            self.store.add_preference(
+                a.id, b.id, "withdrawn", shown_first="a" if a_left else "b", event_id=event_id
+            )
+
+    def _drafts(self, pair_id: str) -> tuple[Message, Message, bool]:
+        with _sentences():
+            conversation = self.store.conversation(pair_id)
+            asked = self.store.roots(pair_id)[0]
+            a, b = (self.store.message(i) for i in self.store.children(asked))
+            return a, b, pairs.a_is_left(conversation.title)
+
+    def _sides(self, pair_id: str) -> tuple[Message, Message]:
+        a, b, a_left = self._drafts(pair_id)
+        return (a, b) if a_left else (b, a)
+
+    # ------------------------------------------------------------------ versions
+
+    def view(self, version: int) -> View:
+        """The tree of a version: the live one or the base; others are the trainer's to load."""
+        live = self.model.live
+        if version == live.version:
+            return live
+        if version in self._views:
+            return self._views[version]
+        raise ChatError(f"Version {version} is not loaded.")
+
+
+def version_name(version: int | None) -> str:
+    return f"v{version}" if version else "base"
+
+
+class _sentences:
+    """Turns the store's refusals into what the person is told."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, store.StoreError):
+            raise ChatError(str(error)) from error
+
+
+def _checked(text: str) -> str:
+    if not text.strip():
+        raise ChatError("Write something first: the message is empty.")
+    if len(text) > MAX_CHARACTERS:
+        raise ChatError(
+            f"This is too long: {len(text):,} characters; {MAX_CHARACTERS:,} are allowed."
+        )
+    return text.strip()

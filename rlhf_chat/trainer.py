@@ -1,0 +1,418 @@
+"""The night shift: one thread, one `step()`, which runs a round when there is a reason to.
+
+It starts by itself after enough new ratings or when asked, never twice at once; pause, stop and
+close are honoured between any two slices of compute. Whatever goes wrong inside a round, the round
+is closed with a sentence, the policy goes back to what is live, and chat has not noticed.
+A candidate that passes the gate becomes a version: file, then row, then switch. Left out: the
+recipe of a round (round.py), the screens (web/ reads `status()` and rows).
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import random
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from rlhf_chat import style
+from rlhf_chat import round as round_
+from rlhf_chat.adapters import AdapterError, Shelf
+from rlhf_chat.evidence import Gauge, Snapshot, take_snapshot
+from rlhf_chat.model import Model, ModelError, View
+from rlhf_chat.reward import RewardHead
+from rlhf_chat.round import RoundConfig
+from rlhf_chat.store import AdapterVersion, NotFound, Round, Store, StoreError
+
+log = logging.getLogger(__name__)
+
+NEEDED = 12  # new ratings until a round starts by itself
+
+SENTENCES = {
+    "idle": "Waiting for ratings",
+    "features": "Reading your ratings with the base model",
+    "reward head": "Learning what you like",
+    "rollouts": "Practising: writing replies",
+    "ppo": "Practising: learning from their scores",
+    "gate": "Checking the candidate at the gate",
+    "publishing": "Publishing the new version",
+    "paused": "Paused",
+    "off": "Learning is off",
+}
+
+
+class Stopped(Exception):
+    """Raised inside a round by its check when it should end now."""
+
+
+@dataclass(frozen=True)
+class Status:
+    phase: str
+    sentence: str
+    round_id: int | None
+    progress: float  # 0..1 of the running round
+    seconds_left: float | None
+    waiting: int  # new ratings since the last round
+    needed: int
+    paused: bool
+    live_version: int
+    live_tier: str
+    error: str
+
+
+class Trainer:
+    def __init__(
+        self,
+        store: Store,
+        model: Model,
+        shelf: Shelf,
+        config: RoundConfig | None = None,
+        *,
+        needed: int = NEEDED,
+        seed: int | None = None,
+    ) -> None:
+        self.store = store
+        self.model = model
+        self.shelf = shelf
+        self.config = config or RoundConfig()
+        self.gauge = Gauge(store, model)
+        self._needed = needed
+        self._seeds = random.Random(seed)
+        self._wake = threading.Event()
+        self._requested = threading.Event()
+        self._stop_round = threading.Event()
+        self._closing = threading.Event()
+        self._paused = False
+        self._thread: threading.Thread | None = None
+        self._phase, self._progress, self._error = "idle", 0.0, ""
+        self._round_id: int | None = None
+        self._started = 0.0
+        self._head: RewardHead | None = None
+        self._failed_at = -1  # watermark of a failed round: not tried again without new ratings
+
+    # ------------------------------------------------------------------ life
+
+    def start(self) -> None:
+        """Closes what a crash left open, serves the live version or its last good ancestor, and
+        starts the thread."""
+        self.recover()
+        self._thread = threading.Thread(target=self._loop, name="trainer", daemon=True)
+        self._thread.start()
+
+    def recover(self) -> None:
+        """Brings database, shelf and model in line: what is served is whole and verified."""
+        if not self.store.read_only:
+            self.store.abort_open_rounds("The app ended during this round.")
+        known = {v.version for v in self.store.adapter_versions()}
+        self.shelf.sweep(known)
+        version = self.store.live_version()
+        while version:
+            try:
+                self.model.serve(self.view(version))
+                return
+            except (AdapterError, ModelError) as error:
+                parent = self._version(version).parent or 0
+                self._error = f"{error} Serving {_name(parent)} instead."
+                log.warning("version %d is unusable, falling back to %d", version, parent)
+                self.store.set_live(parent, str(error))
+                version = parent
+        self.model.serve(self.model.reference)
+
+    def close(self) -> None:
+        """Ends the thread within about one slice; a running round is closed as stopped."""
+        self._closing.set()
+        self._stop_round.set()
+        self._wake.set()
+        if self._thread:
+            self._thread.join(timeout=30)
+            self._thread = None
+
+    def _loop(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self.step()
+            except Exception:  # the thread outlives anything a step can raise
+                log.exception("the trainer's step failed")
+                self._error = "Learning hit an unexpected error; chat goes on."
+            self._wake.wait(timeout=1.0)
+            self._wake.clear()
+
+    # ------------------------------------------------------------------ one step
+
+    def step(self) -> str:
+        """Runs a round if there is a reason to; returns its status, or "" when there is none."""
+        if self._requested.is_set():
+            trigger = "asked"
+        elif self._paused or self.waiting() < self._needed:
+            return ""
+        elif self.store.feedback_count() == self._failed_at:
+            return ""
+        else:
+            trigger = "ratings"
+        self._requested.clear()
+        return self.run_round(trigger)
+
+    def run_round(self, trigger: str) -> str:
+        """Opens a round, runs the recipe, closes it with what came of it. Returns the status."""
+        snapshot = take_snapshot(self.store)
+        seed = self._seeds.getrandbits(31)
+        parent = self.store.live_version()
+        round_id = self.store.open_round(
+            trigger=trigger,
+            parent_version=parent,
+            seed=seed,
+            watermark=snapshot.watermark,
+            config=self.config.as_dict(),
+            snapshot_hash=snapshot.hash,
+        )
+        self._stop_round.clear()
+        self._round_id, self._started, self._error = round_id, time.monotonic(), ""
+        try:
+            status = self._run(round_id, snapshot, parent, seed)
+        except Stopped:
+            status = "stopped"
+            self.store.close_round(
+                round_id, status=status, reason=f"Stopped; {_name(parent)} stays live."
+            )
+        except Exception as error:
+            status = "failed"
+            self._fail(round_id, parent, snapshot, error)
+        finally:
+            self._round_id, self._progress = None, 0.0
+            self._phase = "idle"
+            self._free_memory()
+        return status
+
+    def _run(self, round_id: int, snapshot: Snapshot, parent: int, seed: int) -> str:
+        outcome = round_.run(
+            snapshot,
+            self._state(parent),
+            self.gauge,
+            self.config,
+            seed,
+            lambda *told: self._report(round_id, *told),
+            self._check,
+        )
+        self._head = outcome.head or self._head
+        if outcome.verdict.promoted and outcome.state is not None:
+            self._promote(round_id, parent, seed, snapshot, outcome)
+            return "promoted"
+        self.store.close_round(
+            round_id,
+            status="discarded",
+            reason=outcome.verdict.reason,
+            verdict=outcome.verdict.as_dict(),
+        )
+        return "discarded"
+
+    def _promote(
+        self, round_id: int, parent: int, seed: int, snapshot: Snapshot, outcome: round_.Outcome
+    ) -> None:
+        """File, then row, then switch: a crash anywhere leaves the old version serving, whole."""
+        self._set_phase("publishing", 0.99)
+        assert outcome.state is not None
+        version = self.store.next_version()
+        manifest = {
+            "parent": parent,
+            "base_hash": self.model.base_hash,
+            "quantization": self.model.quantization,
+            "round": round_id,
+            "seed": seed,
+            "snapshot": snapshot.hash,
+            "kl": outcome.kl,
+            "verdict": outcome.verdict.as_dict(),
+        }
+        config = self.model.adapter_config()
+        folder, manifest_hash = self.shelf.publish(version, outcome.state, config, manifest)
+        view = self.model.make_view(version, self.shelf.load(version, manifest_hash))
+        self.store.promote(
+            version=version,
+            parent=parent,
+            round_id=round_id,
+            tier=outcome.verdict.tier,
+            folder=folder.name,
+            manifest_hash=manifest_hash,
+            kl=outcome.kl,
+            reason=outcome.verdict.reason,
+            verdict=outcome.verdict.as_dict(),
+        )
+        self.model.serve(view)
+
+    def _fail(self, round_id: int, parent: int, snapshot: Snapshot, error: Exception) -> None:
+        log.exception("round %d failed", round_id)
+        if isinstance(error, torch.OutOfMemoryError):
+            sentence = "The round ran out of memory"
+        elif isinstance(error, FloatingPointError):
+            sentence = f"The round was thrown away because {error}"
+        elif isinstance(error, (StoreError, AdapterError, ModelError)):
+            sentence = f"The round could not finish: {str(error).rstrip('.')}"
+        else:
+            sentence = f"The round failed ({type(error).__name__})"
+        self._error = f"{sentence}; {_name(parent)} stays live and chat goes on."
+        self._failed_at = snapshot.watermark
+        try:
+            self.store.close_round(round_id, status="failed", reason=self._error)
+        except StoreError:
+            log.exception("round %d could not be closed", round_id)
+
+    def _free_memory(self) -> None:
+        for param in self.model.policy_parameters():
+            param.grad = None
+        gc.collect()
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _report(
+        self, round_id: int, phase: str, done: float, step: int, numbers: Mapping[str, float]
+    ) -> None:
+        self._set_phase(phase, done)
+        if numbers:
+            self.store.add_metrics(round_id, step, dict(numbers))
+
+    def _set_phase(self, phase: str, done: float) -> None:
+        self._phase, self._progress = phase, done
+
+    def _check(self) -> None:
+        """Called by the round between slices: ends it, or holds it while paused."""
+        while self._paused and not (self._stop_round.is_set() or self._closing.is_set()):
+            time.sleep(0.05)
+        if self._stop_round.is_set() or self._closing.is_set():
+            raise Stopped
+
+    # ------------------------------------------------------------------ what a person can do
+
+    def wake(self) -> None:
+        """Something was rated; the thread looks whether it is enough. Returns at once."""
+        self._wake.set()
+
+    def train_now(self) -> str:
+        if self._round_id is not None:
+            return "A round is running already."
+        counts = self.store.counts()
+        if not counts["ratings"] + counts["preferences"]:
+            return "There is nothing to learn from yet: rate a few replies first."
+        if self.store.read_only:
+            return "The database is read-only, so nothing can be learned."
+        self._paused = False
+        self._requested.set()
+        self._wake.set()
+        return "A round starts now; you can go on chatting."
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+        self._wake.set()
+
+    def stop_round(self) -> None:
+        """Ends the running round; its candidate is dropped and the live version stays."""
+        self._stop_round.set()
+
+    def set_needed(self, ratings: int) -> None:
+        self._needed = max(1, int(ratings))
+
+    def waiting(self) -> int:
+        return self.store.feedback_since(self.store.last_watermark())
+
+    def status(self) -> Status:
+        phase = "paused" if self._paused else self._phase
+        live = self.model.live.version
+        left = None
+        if self._round_id is not None and self._progress > 0.12:
+            spent = time.monotonic() - self._started
+            left = spent * (1 - self._progress) / self._progress
+        sentence = SENTENCES.get(phase, phase)
+        if self._round_id is not None and self.model.lease.chat_is_waiting:
+            sentence += " (giving way to your chat)"
+        return Status(
+            phase=phase,
+            sentence=sentence,
+            round_id=self._round_id,
+            progress=self._progress,
+            seconds_left=left,
+            waiting=self.waiting(),
+            needed=self._needed,
+            paused=self._paused,
+            live_version=live,
+            live_tier=self._version(live).tier,
+            error=self._error,
+        )
+
+    def rounds(self, limit: int = 20) -> list[Round]:
+        return self.store.rounds(limit)
+
+    def metrics(self, round_id: int) -> dict[str, list[tuple[int, float]]]:
+        """Every number of a round: name -> [(step, value)]; values that are not finite left out."""
+        found: dict[str, list[tuple[int, float]]] = {}
+        for step, name, value in self.store.metrics(round_id):
+            if value is not None:
+                found.setdefault(name, []).append((step, value))
+        return found
+
+    def likes(self) -> list[tuple[str, float, float]]:
+        """What the reward head makes of the ratings: style feature, weight, sigma; sure ones first."""
+        if self._head is None:
+            return []
+        weights = self._head.weights[: len(style.NAMES)]
+        sigmas = self._head.covariance.diagonal()[: len(style.NAMES)] ** 0.5
+        told = [
+            (name, float(w), float(s))
+            for name, w, s in zip(style.NAMES, weights, sigmas, strict=True)
+        ]
+        return sorted(told, key=lambda t: -abs(t[1]) / max(t[2], 1e-9))
+
+    # ------------------------------------------------------------------ versions
+
+    def versions(self) -> list[AdapterVersion]:
+        return self.store.adapter_versions()
+
+    def make_live(self, version: int) -> str:
+        """Serves any version from the next reply on; returns a sentence."""
+        try:
+            view = self.view(version)
+            self.store.set_live(version, "chosen by hand")
+        except (AdapterError, ModelError, StoreError) as error:
+            return str(error)
+        self.model.serve(view)
+        return f"{_name(version)} answers from now on."
+
+    def roll_back(self) -> str:
+        """Back to the parent of what is live."""
+        live = self.store.live_version()
+        if not live:
+            return "The base is live; there is nothing to roll back."
+        return self.make_live(self._version(live).parent or 0)
+
+    def view(self, version: int) -> View:
+        """A version ready to speak, verified from disk; 0 is the base."""
+        if version == self.model.live.version:
+            return self.model.live
+        if not version:
+            return self.model.reference
+        return self.model.make_view(version, self._state(version))
+
+    def _state(self, version: int) -> dict[str, torch.Tensor]:
+        if not version:
+            return self.model.base_state()
+        manifest = self.shelf.manifest(version)
+        if manifest.get("base_hash") != self.model.base_hash:
+            raise AdapterError(f"Version {version} was made for another base model.")
+        return self.shelf.load(version, self._version(version).manifest_hash)
+
+    def _version(self, version: int) -> AdapterVersion:
+        for known in self.store.adapter_versions():
+            if known.version == version:
+                return known
+        raise NotFound(f"There is no version {version}.")
+
+
+def _name(version: int) -> str:
+    return f"v{version}" if version else "the base"
+
+
+__all__ = ["NEEDED", "Status", "Stopped", "Trainer"]
