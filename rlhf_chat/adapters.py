@@ -82,7 +82,11 @@ class Shelf:
         return self._read(folder, version)
 
     def manifest(self, version: int) -> dict[str, Any]:
-        return json.loads((self.path(version) / MANIFEST).read_text())
+        try:
+            manifest = json.loads((self.path(version) / MANIFEST).read_text())
+        except (OSError, ValueError) as error:
+            raise AdapterError(f"Version {version} cannot be read from disk.") from error
+        return manifest if isinstance(manifest, dict) else {}
 
     def sweep(self, known: set[int]) -> None:
         """Removes what a crash left behind: half-written stages, and versions that no database row

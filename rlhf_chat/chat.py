@@ -84,7 +84,8 @@ class Chat:
     def __init__(self, store: Store, model: Model, sampling: Sampling | None = None) -> None:
         self.store = store
         self.model = model
-        self.sampling = sampling or Sampling(max_new_tokens=96 if model.is_demo else 512)
+        longest = 96 if model.is_demo else min(512, model.context_tokens // 2)
+        self.sampling = sampling or Sampling(max_new_tokens=longest)
         self._views: dict[int, View] = {0: model.reference}
         self._rng = random.Random()
 
@@ -162,7 +163,8 @@ class Chat:
             asked = self.store.add_message(
                 conversation_id, "user", text, parent_id=head, event_id=event_id
             )
-        yield from self._answer(self.store.message(asked), stop)
+            message = self.store.message(asked)
+        yield from self._answer(message, stop)
 
     def regenerate(
         self, message_id: str, *, stop: threading.Event | None = None
@@ -186,13 +188,14 @@ class Chat:
             asked = self.store.add_message(
                 old.conversation_id, "user", text, parent_id=old.parent_id
             )
-        yield from self._answer(self.store.message(asked), stop)
+            message = self.store.message(asked)
+        yield from self._answer(message, stop)
 
     def _answer(self, asked: Message, stop: threading.Event | None) -> Iterator[Partial]:
         stop = stop or threading.Event()
         view = self.model.live
-        path = self.store.path_to(asked.id)
-        prompt_ids = self._prompt_ids(path)
+        with _sentences():
+            prompt_ids = self._prompt_ids(self.store.path_to(asked.id))
         seed = self._rng.getrandbits(31)
         yield Partial(None, "", False, view.version, "", "Thinking", 0.0)
         started, response, text = time.monotonic(), Response([], False), ""
@@ -206,9 +209,13 @@ class Chat:
                 yield Partial(None, text, False, view.version, "", "", rate)
             else:
                 cut = "stop" if response.finished else "length"
+        except Exception as error:
+            cut = "error"
+            raise ChatError("The model broke off; what it said until then is kept.") from error
         finally:  # also when the tab is closed in the middle
             stream.close()
-            saved = self._save_reply(asked, prompt_ids, response, text, view, seed, cut)
+            with _sentences():
+                saved = self._save_reply(asked, prompt_ids, response, text, view, seed, cut)
         rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
         yield Partial(saved, text, True, view.version, cut, "", rate)
 
@@ -250,7 +257,9 @@ class Chat:
                 raise ChatError(
                     f"This message is too long for the model: {len(ids)} tokens of {limit}."
                 )
-            messages = messages[2:] or messages[-1:]
+            messages = messages[1:]
+            while messages[0]["role"] != "user":
+                messages = messages[1:]
 
     # ------------------------------------------------------------------ ratings
 

@@ -28,12 +28,12 @@ from rlhf_chat.model import Model
 class PPOConfig:
     """One round of PPO. Defaults are for a small model; see docs/LOG.md for what was tried."""
 
-    updates: int = 20  # collect + update, this many times
+    updates: int = 16  # collect + update, this many times
     rollouts: int = 32  # responses per update
     group: int = 4  # responses per prompt
     ppo_epochs: int = 2  # passes over the rollouts
     minibatches: int = 2  # optimiser steps per pass
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     value_learning_rate: float = 3e-3
     warmup_steps: int = 5
     adam_eps: float = 1e-5
@@ -45,7 +45,7 @@ class PPOConfig:
     lam: float = 1.0
     max_new_tokens: int = 96
     missing_end_penalty: float = 1.0  # log-odds, for a response cut off by the limit
-    fluency_coef: float = 0.3  # reward per nat that a token is less likely than the floor
+    fluency_coef: float = 1.0  # reward per nat that a token is less likely than the floor
     whiten_floor: float = 0.1  # smallest std that advantages are divided by
     target_approxkl: float = 0.015  # per token; more than this ends the epochs of an update
     max_clipfrac: float = 0.3
@@ -371,8 +371,8 @@ class Learner:
                 if not torch.isfinite(total):
                     raise FloatingPointError("the PPO loss is not a finite number")
                 total.backward()
-                totals["loss"] += float(loss) / tokens
-                totals["vf_loss"] += float(vf_loss) / tokens
+                totals["loss"] += float(loss.detach()) / tokens
+                totals["vf_loss"] += float(vf_loss.detach()) / tokens
             totals["ratio_max"] = max(totals["ratio_max"], stats["ratio_max"])
             for key in ("clipfrac", "approxkl"):
                 totals[key] += stats[key] / tokens

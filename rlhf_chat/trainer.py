@@ -92,7 +92,7 @@ class Trainer:
         self._round_id: int | None = None
         self._started = 0.0
         self._head: RewardHead | None = None
-        self._failed_at = -1  # watermark of a failed round: not tried again without new ratings
+        self._gave_up_at = -1  # watermark of a failed or stopped round: wait for new ratings
 
     # ------------------------------------------------------------------ life
 
@@ -118,7 +118,8 @@ class Trainer:
                 parent = self._version(version).parent or 0
                 self._error = f"{error} Serving {_name(parent)} instead."
                 log.warning("version %d is unusable, falling back to %d", version, parent)
-                self.store.set_live(parent, str(error))
+                if not self.store.read_only:
+                    self.store.set_live(parent, str(error))
                 version = parent
         self.model.serve(self.model.reference)
 
@@ -135,9 +136,9 @@ class Trainer:
         while not self._closing.is_set():
             try:
                 self.step()
-            except Exception:  # the thread outlives anything a step can raise
+            except BaseException:  # the thread outlives anything a step can raise
                 log.exception("the trainer's step failed")
-                self._error = "Learning hit an unexpected error; chat goes on."
+                self._error = self._error or "Learning hit an unexpected error; chat goes on."
             self._wake.wait(timeout=1.0)
             self._wake.clear()
 
@@ -145,11 +146,13 @@ class Trainer:
 
     def step(self) -> str:
         """Runs a round if there is a reason to; returns its status, or "" when there is none."""
+        if self.store.read_only:
+            return ""
         if self._requested.is_set():
             trigger = "asked"
         elif self._paused or self.waiting() < self._needed:
             return ""
-        elif self.store.feedback_count() == self._failed_at:
+        elif self.store.feedback_count() == self._gave_up_at:
             return ""
         else:
             trigger = "ratings"
@@ -174,13 +177,15 @@ class Trainer:
         try:
             status = self._run(round_id, snapshot, parent, seed)
         except Stopped:
-            status = "stopped"
+            status, self._gave_up_at = "stopped", snapshot.watermark
             self.store.close_round(
                 round_id, status=status, reason=f"Stopped; {_name(parent)} stays live."
             )
-        except Exception as error:
+        except BaseException as error:
             status = "failed"
             self._fail(round_id, parent, snapshot, error)
+            if not isinstance(error, Exception):
+                raise
         finally:
             self._round_id, self._progress = None, 0.0
             self._phase = "idle"
@@ -242,7 +247,9 @@ class Trainer:
         )
         self.model.serve(view)
 
-    def _fail(self, round_id: int, parent: int, snapshot: Snapshot, error: Exception) -> None:
+    def _fail(
+        self, round_id: int, parent: int, snapshot: Snapshot, error: BaseException
+    ) -> None:
         log.exception("round %d failed", round_id)
         if isinstance(error, torch.OutOfMemoryError):
             sentence = "The round ran out of memory"
@@ -253,9 +260,11 @@ class Trainer:
         else:
             sentence = f"The round failed ({type(error).__name__})"
         self._error = f"{sentence}; {_name(parent)} stays live and chat goes on."
-        self._failed_at = snapshot.watermark
+        self._gave_up_at = snapshot.watermark
         try:
             self.store.close_round(round_id, status="failed", reason=self._error)
+            # A version that reached the shelf but not the database would block its own number.
+            self.shelf.sweep({v.version for v in self.store.adapter_versions()})
         except StoreError:
             log.exception("round %d could not be closed", round_id)
 
@@ -292,6 +301,8 @@ class Trainer:
     def train_now(self) -> str:
         if self._round_id is not None:
             return "A round is running already."
+        if self._thread is None:
+            return "Learning is off: the app was started with --no-train."
         counts = self.store.counts()
         if not counts["ratings"] + counts["preferences"]:
             return "There is nothing to learn from yet: rate a few replies first."
@@ -321,6 +332,8 @@ class Trainer:
 
     def status(self) -> Status:
         phase = "paused" if self._paused else self._phase
+        if self._thread is None and self._round_id is None:
+            phase = "off"
         live = self.model.live.version
         left = None
         if self._round_id is not None and self._progress > 0.12:
@@ -390,8 +403,9 @@ class Trainer:
 
     def view(self, version: int) -> View:
         """A version ready to speak, verified from disk; 0 is the base."""
-        if version == self.model.live.version:
-            return self.model.live
+        live = self.model.live
+        if version == live.version:
+            return live
         if not version:
             return self.model.reference
         return self.model.make_view(version, self._state(version))
@@ -399,10 +413,10 @@ class Trainer:
     def _state(self, version: int) -> dict[str, torch.Tensor]:
         if not version:
             return self.model.base_state()
-        manifest = self.shelf.manifest(version)
-        if manifest.get("base_hash") != self.model.base_hash:
+        state = self.shelf.load(version, self._version(version).manifest_hash)
+        if self.shelf.manifest(version).get("base_hash") != self.model.base_hash:
             raise AdapterError(f"Version {version} was made for another base model.")
-        return self.shelf.load(version, self._version(version).manifest_hash)
+        return state
 
     def _version(self, version: int) -> AdapterVersion:
         for known in self.store.adapter_versions():

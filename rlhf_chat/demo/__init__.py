@@ -1,0 +1,11 @@
+"""The bundled demo model: its facts, its corpus, its grammar, its build script and its weights.
+
+`corpus` writes conversations, `grammar` judges replies without any model, `build` trains the model
+from a seed, `check` measures it. Left out: any use of the model; it is loaded like every other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+WEIGHTS = Path(__file__).parent / "weights"

@@ -1,0 +1,216 @@
+"""The window, put together: a status strip, a sidebar, four screens. Reads as a table of contents.
+
+`build` lays the screens out, `launch` starts the server with every guard on. Leaves out each
+screen's own business.
+"""
+
+from __future__ import annotations
+
+import os
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from rlhf_chat.chat import Chat
+from rlhf_chat.trainer import Trainer
+from rlhf_chat.web import keys, security, theme
+from rlhf_chat.web import window as app_window
+from rlhf_chat.web.charts import safe
+from rlhf_chat.web.chat import ChatScreen
+from rlhf_chat.web.compare import CompareScreen
+from rlhf_chat.web.learning import LearningScreen
+from rlhf_chat.web.port import PortInUse, check_port
+from rlhf_chat.web.quick import QUICK, quick
+from rlhf_chat.web.status import StatusStrip
+from rlhf_chat.web.versions import VersionsScreen
+from rlhf_chat.web.words import hidden, script
+
+ICON = Path(__file__).parent / "icon.png"
+
+
+class NotLocal(Exception):
+    """There is no log-in, so the app serves this machine only."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"{host} can be reached from other machines, and this app has no log-in. Use 127.0.0.1."
+        )
+
+
+def build(chat: Chat, trainer: Trainer, *, title: str = "RLHF Chat") -> gr.Blocks:
+    strip, chatting = StatusStrip(chat, trainer), ChatScreen(chat, trainer)
+    comparing, learning, versions = (
+        CompareScreen(chat, trainer),
+        LearningScreen(trainer),
+        VersionsScreen(trainer),
+    )
+
+    with gr.Blocks(
+        title=title,
+        fill_height=True,
+        fill_width=True,
+        analytics_enabled=False,
+        delete_cache=(3600, 86400),
+    ) as demo:
+        with gr.Sidebar(width=268, elem_id="side"):
+            gr.HTML(
+                f'<div class="brand">{safe(title)}</div>', elem_id="brand", apply_default_css=False
+            )
+            chatting.lay_out_sidebar()
+        strip.lay_out()
+        with gr.Tabs(elem_id="tabs", selected="chat") as tabs:
+            with gr.Tab("Chat", id="chat", elem_id="tab-chat"):
+                chatting.lay_out()
+            with gr.Tab("Compare", id="compare", elem_id="tab-compare"):
+                comparing.lay_out()
+            with gr.Tab("Learning", id="learning", elem_id="tab-learning"):
+                learning.lay_out()
+            with gr.Tab("Versions", id="versions", elem_id="tab-versions"):
+                versions.lay_out()
+
+        chatting.wire(demo, tabs)
+        comparing.wire(demo)
+        learning.wire(demo)
+        versions.wire(demo)
+        strip.wire(demo)
+        _wire_clocks(demo, tabs, strip, comparing, learning, versions)
+    return demo
+
+
+def _wire_clocks(
+    demo: gr.Blocks,
+    tabs: gr.Tabs,
+    strip: StatusStrip,
+    comparing: CompareScreen,
+    learning: LearningScreen,
+    versions: VersionsScreen,
+) -> None:
+    """Two clocks: a slow one for the strip, a fast one while Learning is open. Both rest while the
+    page is hidden.
+    """
+    open_tab = hidden("open-tab", "Chat")
+    slow, fast = gr.Timer(3), gr.Timer(1, active=False)
+    page_seen = gr.HTML(
+        True,
+        apply_default_css=False,
+        html_template="<div></div>",
+        js_on_load=script("page_seen"),
+        visible="hidden",
+        elem_id="page-seen",
+    )
+
+    async def on_tab(event: gr.SelectData) -> dict[Any, Any]:
+        name = str(event.value)
+        update: dict[Any, Any] = {open_tab: name, fast: gr.update(active=name == "Learning")}
+        if name == "Learning":
+            update |= await learning.refresh()
+        elif name == "Versions":
+            update |= await versions.refresh()
+        elif name == "Compare":
+            update[comparing.count] = await comparing.recount()
+        return update
+
+    async def on_slow(name: str) -> dict[Any, Any]:
+        update: dict[Any, Any] = {strip.strip: await quick(strip.read)}
+        if name == "Versions":
+            update |= await versions.refresh()
+        elif name == "Compare":
+            update[comparing.count] = await comparing.recount()
+        return update
+
+    async def on_page_seen(name: str, event: gr.EventData) -> dict[Any, Any]:
+        seen = bool(getattr(event, "seen", True))
+        return {slow: gr.update(active=seen), fast: gr.update(active=seen and name == "Learning")}
+
+    tabs.select(
+        on_tab, None, [open_tab, fast, *learning.page, *versions.page, comparing.count], **QUICK
+    )
+    slow.tick(on_slow, open_tab, [strip.strip, *versions.page, comparing.count], **QUICK)
+    fast.tick(learning.refresh, None, learning.page, **QUICK)
+    page_seen.select(on_page_seen, open_tab, [slow, fast], **QUICK)
+
+
+def launch(
+    chat: Chat,
+    trainer: Trainer,
+    *,
+    data_dir: Path,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    open_browser: bool = True,
+    prevent_thread_lock: bool = False,
+    window: bool = False,
+    title: str = "RLHF Chat",
+) -> str:
+    """Start the server, say where it is, and stay; with `prevent_thread_lock` return its address.
+
+    Call it on the main thread: made elsewhere, Gradio's queue does not work.
+    """
+    global _running
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        raise NotLocal(host)
+    check_port(port, host)
+    temporary = Path(data_dir).resolve() / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.environ["GRADIO_TEMP_DIR"] = str(temporary)  # else files land in /tmp, open to every user
+
+    demo = build(chat, trainer, title=title)
+    demo.queue(max_size=128, api_open=False, default_concurrency_limit=8, status_update_rate=5)
+    try:
+        demo.launch(
+            server_name=host,
+            server_port=port,
+            prevent_thread_lock=True,
+            quiet=True,
+            max_threads=64,
+            theme=theme.THEME,
+            css=theme.CSS,
+            head=keys.head(),
+            footer_links=[],
+            favicon_path=str(ICON),
+            pwa=True,
+            # What follows keeps the app local and private. `share` is said plainly, and so is
+            # `run_history`: the first can be turned on by the environment, the second keeps
+            # prompts in the browser by default.
+            share=False,
+            run_history=False,
+            enable_monitoring=False,
+            show_error=False,
+            ssr_mode=False,
+            mcp_server=False,
+            strict_cors=True,
+            allowed_paths=[],
+            blocked_paths=[str(Path(data_dir).resolve())],
+            max_file_size="1mb",
+            app_kwargs={
+                "docs_url": None,
+                "redoc_url": None,
+                "openapi_url": None,
+                "middleware": security.guards(),
+            },
+        )
+    except OSError as error:  # someone took the port between the check and the start
+        raise PortInUse(host, port) from error
+    _running = demo
+    url = f"http://{host}:{port}/"
+    print(f"Ready at {url}", flush=True)
+    if window:
+        open_browser = not app_window.open_window(url, Path(data_dir) / "window") and open_browser
+    if open_browser:
+        webbrowser.open(url)
+    if not prevent_thread_lock:
+        demo.block_thread()
+    return url
+
+
+_running: gr.Blocks | None = None
+
+
+def close() -> None:
+    """End the server that `launch` started, if one is running."""
+    global _running
+    if _running is not None:
+        _running.close(verbose=False)
+        _running = None

@@ -1,0 +1,653 @@
+"""The Chat screen: conversations on the left, replies that stream, a thumb under each.
+
+Acts first, then layout, then wiring. Leaves out how a reply is made and where ratings go: that is
+rlhf_chat.chat. What the page shows is described by one value, the `view`: the conversation and,
+for each message drawn, its id. It is also what handlers get back, so a thumb is always tied to the
+message the person saw, even if another tab has changed the conversation since.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any
+
+import gradio as gr
+
+from rlhf_chat.chat import REASONS, Chat, Partial, Turn
+from rlhf_chat.trainer import Trainer
+from rlhf_chat.web.quick import (
+    FRAME_SECONDS,
+    QUICK,
+    REPLIES,
+    WITH_EVENT_ID,
+    WITH_SEND_ID,
+    quick,
+    sentence,
+)
+from rlhf_chat.web.words import countdown, hidden, said, saying, script, version_label
+
+SHOWN_AT_FIRST = (
+    60  # messages drawn; the browser redraws all of them with each frame of a streaming reply
+)
+STARTERS = 3  # prompts offered while the conversation is empty
+THUMBS = {1: "Like", -1: "Dislike", 0: None}
+
+EMPTY = """## What shall we talk about?
+Rate what you read: the model learns your taste while you go on chatting."""
+
+EARLIER = "Show earlier messages"
+
+Update = dict[Any, Any]
+
+
+@dataclass
+class Reply:
+    """A reply under way: how to stop it, which tab asked for it, and what it says so far."""
+
+    session: str
+    stop: threading.Event = field(default_factory=threading.Event)
+    text: str = ""
+    note: str = ""
+
+
+class ChatScreen:
+    def __init__(self, chat: Chat, trainer: Trainer) -> None:
+        self.chat, self.trainer = chat, trainer
+        self._under_way: dict[str, Reply] = {}  # by conversation
+        self._showing: dict[
+            str, str
+        ] = {}  # tab -> its conversation; a reply draws only where it is being looked at
+        self._sent: deque[str] = deque(
+            maxlen=256
+        )  # ids of the newest clicks on Send; the same click twice is one
+        self._lock = threading.Lock()
+
+    # ---- acts: replies -------------------------------------------------------------------------
+
+    def send(self, text: str, view: dict, event_id: str, request: gr.Request) -> Iterator[Update]:
+        with self._lock:
+            repeated = bool(event_id) and event_id in self._sent
+            self._sent.append(event_id)
+        if repeated:
+            yield {
+                self.note: gr.skip()
+            }  # a handler that yields nothing would empty all its outputs
+            return
+        conversation_id, made_here = view["conversation"], ""
+        try:
+            if not conversation_id:
+                conversation_id = made_here = self.chat.new_conversation()
+            before = [] if made_here else self.chat.history(conversation_id)
+        except Exception as error:
+            yield {self.note: said(sentence(error), "bad")}
+            return
+        if made_here:
+            self._show(request, made_here)
+        accepted = yield from self._stream(
+            request.session_hash,
+            conversation_id,
+            before,
+            [*_messages(before), _bubble("user", text.strip())],
+            lambda stop: self.chat.reply(
+                conversation_id, text, event_id=event_id or None, stop=stop
+            ),
+            sent=True,
+            limit=_limit(view),
+        )
+        if made_here and not accepted:
+            self._show(request, "")
+            self.chat.delete(
+                made_here
+            )  # a refused first message leaves no empty conversation behind
+
+    def send_example(
+        self, view: dict, event_id: str, request: gr.Request, event: gr.SelectData
+    ) -> Iterator[Update]:
+        yield from self.send(str(event.value["text"]), view, event_id, request)
+
+    def regenerate(self, view: dict, request: gr.Request, event: gr.RetryData) -> Iterator[Update]:
+        replies = [turn for turn in view["turns"][_index(event) :] if turn["role"] == "assistant"]
+        if replies:
+            yield from self._branch(request, view, replies[0]["id"], self.chat.regenerate)
+        else:
+            yield {self.note: said("There is no reply to make again yet.", "bad")}
+
+    def edit(self, view: dict, request: gr.Request, event: gr.EditData) -> Iterator[Update]:
+        text = str(event.value)
+
+        def act(message_id: str, *, stop: threading.Event) -> Iterator[Partial]:
+            return self.chat.edit(message_id, text, stop=stop)
+
+        yield from self._branch(request, view, view["turns"][_index(event)]["id"], act, edited=text)
+
+    def _branch(
+        self,
+        request: gr.Request,
+        view: dict,
+        message_id: str,
+        act: Callable[..., Iterator[Partial]],
+        edited: str | None = None,
+    ) -> Iterator[Update]:
+        """A new message beside an old one: show the conversation up to there, then stream."""
+        conversation_id = view["conversation"]
+        try:
+            before = list(
+                takewhile(
+                    lambda turn: turn.message_id != message_id, self.chat.history(conversation_id)
+                )
+            )
+        except Exception as error:
+            yield {self.note: said(sentence(error), "bad")}
+            return
+        said_now = _messages(before) + ([_bubble("user", edited)] if edited is not None else [])
+        accepted = yield from self._stream(
+            request.session_hash,
+            conversation_id,
+            before,
+            said_now,
+            lambda stop: act(message_id, stop=stop),
+            limit=_limit(view),
+        )
+        if not accepted and edited is not None:
+            yield {self.message: edited}  # what was typed is not lost; it waits in the message box
+
+    def _stream(
+        self,
+        session: str,
+        conversation_id: str,
+        before: list[Turn],
+        said_now: list[dict],
+        start: Callable[[threading.Event], Iterator[Partial]],
+        *,
+        sent: bool = False,
+        limit: int = SHOWN_AT_FIRST,
+    ) -> Iterator[Update]:
+        """Show a reply as it is written. Returns whether the message was accepted."""
+        reply = Reply(session)
+        with self._lock:
+            taken = self._under_way.setdefault(conversation_id, reply) is not reply
+        if taken:
+            yield {
+                self.note: said(
+                    "A reply is still being written here. Wait for it, or press Stop. "
+                    "Your message is kept.",
+                    "bad",
+                )
+            }
+            return False
+        said_now, accepted, partials = said_now[-limit:], False, None
+        try:
+            partials = start(reply.stop)
+            partial = next(partials)  # refusals come here, before anything on the page has changed
+            accepted = True
+            yield {
+                # The thumbs go out whenever the value changes, so they are sent with the first one
+                # of each reply.
+                self.bot: gr.update(
+                    value=[*said_now, _bubble("assistant", partial.text or "…")],
+                    feedback_value=[*_thumbs(before[-limit:]), None],
+                ),
+                self.view: self._view(conversation_id, before[-limit:], sent=sent),
+                self.note: said(partial.note),
+                self.why: gr.update(visible=False),
+                **self._buttons(replying=True),
+                **({self.message: "", self.list: self._list(conversation_id)} if sent else {}),
+            }
+            drawn = time.monotonic()
+            for partial in partials:
+                reply.text, reply.note = partial.text, partial.note
+                if time.monotonic() - drawn >= FRAME_SECONDS and self._is_shown(
+                    session, conversation_id
+                ):
+                    yield self._frame(said_now, reply)
+                    drawn = time.monotonic()
+            note = said(_ending(partial))
+        except GeneratorExit:
+            raise  # the tab was closed or reloaded: nobody is left to show anything to
+        except Exception as error:
+            note = said(sentence(error), "bad")
+            if not accepted:  # an edited message on the page goes back to what it was
+                yield {self.note: note, **({} if sent else self._shown(conversation_id, limit))}
+                return False
+        finally:
+            # Closing it stores the partial text, so this comes before the page is told the end.
+            reply.stop.set()
+            if partials is not None:
+                partials.close()
+            with self._lock:
+                del self._under_way[conversation_id]
+        if self._is_shown(session, conversation_id):
+            yield self._ended(conversation_id, limit, note, partial.tokens_per_second)
+        return True
+
+    def follow(self, view: dict, request: gr.Request) -> Iterator[Update]:
+        """A conversation opened in a second tab while its reply is being written elsewhere: draw
+        along.
+        """
+        conversation_id = view["conversation"]
+        reply = self._under_way.get(conversation_id)
+        yield {self.note: gr.skip()}
+        if reply is None or reply.session == request.session_hash:
+            return
+        said_now = _messages(self.chat.history(conversation_id))[-_limit(view) :]
+        while self._under_way.get(conversation_id) is reply and self._is_shown(
+            request.session_hash, conversation_id
+        ):
+            yield self._frame(said_now, reply)
+            time.sleep(2 * FRAME_SECONDS)
+        if self._is_shown(request.session_hash, conversation_id):
+            yield self._ended(conversation_id, _limit(view), said())
+
+    def _frame(self, said_now: list[dict], reply: Reply) -> Update:
+        return {
+            self.bot: [*said_now, _bubble("assistant", reply.text or "…")],
+            self.note: said(reply.note),
+        }
+
+    def _ended(
+        self, conversation_id: str, limit: int, note: dict, speed: float | None = None
+    ) -> Update:
+        return {
+            **self._shown(conversation_id, limit, speed=speed),
+            self.note: note,
+            self.list: self._list(conversation_id),
+            **self._buttons(replying=False),
+        }
+
+    async def stop(self, view: dict) -> None:
+        """Ask the reply to end. Its own handler then shows what was kept and puts Send back."""
+        reply = self._under_way.get(view["conversation"])
+        if reply:
+            reply.stop.set()
+
+    def _show(self, request: gr.Request, conversation_id: str) -> None:
+        """Note which conversation a tab shows, forgetting the oldest tabs."""
+        with self._lock:
+            self._showing.pop(request.session_hash, None)
+            self._showing[request.session_hash] = conversation_id
+            while len(self._showing) > 1000:
+                del self._showing[next(iter(self._showing))]
+
+    def _is_shown(self, session: str, conversation_id: str) -> bool:
+        return self._showing.get(session, conversation_id) == conversation_id
+
+    # ---- acts: ratings -------------------------------------------------------------------------
+
+    async def rate(self, view: dict, event_id: str, event: gr.LikeData) -> Update:
+        """One thumb. `liked` is True, False, or "" when the thumb is taken back."""
+        turns, index = view["turns"], _index(event)
+        if index >= len(turns) or not turns[index]["id"]:
+            return {self.note: said("Rate this reply when it is complete.", "bad")}
+        message_id = turns[index]["id"]
+        value = {True: 1, False: -1}.get(event.liked, 0) if isinstance(event.liked, bool) else 0
+        try:
+            await quick(self.chat.rate, message_id, value, event_id=event_id or None)
+            self.trainer.wake()
+        except Exception as error:
+            return {
+                self.note: said(f"Not saved. {sentence(error)}", "bad"),
+                **await quick(self._shown, view["conversation"], _limit(view)),
+            }
+        counted = await quick(self._countdown)
+        if not value:
+            return {
+                self.note: said(f"Rating taken back. {counted}"),
+                self.why: gr.update(visible=False),
+                self.chips: _chips(),
+            }
+        return {
+            self.note: said(f"Saved. {counted}", "good"),
+            self.why: gr.update(visible=True),
+            self.comment: "",
+            self.chips: _chips(message_id, value),
+        }
+
+    async def add_reason(self, chips: dict, comment: str, event: gr.EventData) -> Update:
+        chosen = str(getattr(event, "reason", ""))
+        return await self._explain(
+            {**chips, "chosen": "" if chosen == chips["chosen"] else chosen}, comment
+        )
+
+    async def add_comment(self, chips: dict, comment: str) -> Update:
+        return {**await self._explain(chips, comment), self.why: gr.update(visible=False)}
+
+    async def _explain(self, chips: dict, comment: str) -> Update:
+        """The same rating again, now with its reason: the newest one of a message counts."""
+        if chips["chosen"] not in ("", *REASONS.get(chips["value"], ())) or not chips["id"]:
+            return {self.note: said("Choose one of the reasons shown.", "bad")}
+        try:
+            await quick(
+                self.chat.rate,
+                chips["id"],
+                chips["value"],
+                reason=chips["chosen"],
+                comment=comment.strip(),
+            )
+        except Exception as error:
+            return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
+        return {self.note: said("Saved with your reason.", "good"), self.chips: chips}
+
+    def _countdown(self) -> str:
+        status = self.trainer.status()
+        return countdown(status.waiting, status.needed) + "."
+
+    # ---- acts: conversations -------------------------------------------------------------------
+
+    async def on_view(self, view: dict, event: gr.EventData) -> Update:
+        """The arrows of the picker "2/3": show another branch."""
+        try:
+            await quick(self.chat.select, str(getattr(event, "message_id", "")))
+            return {
+                **await quick(self._shown, view["conversation"], _limit(view)),
+                self.why: gr.update(visible=False),
+            }
+        except Exception as error:
+            return {self.note: said(sentence(error), "bad")}
+
+    async def on_list(self, view: dict, request: gr.Request, event: gr.EventData) -> Update:
+        """Open, rename or delete, as the list in the sidebar asks."""
+        do, chosen = getattr(event, "do", "open"), str(getattr(event, "id", ""))
+        current = view["conversation"]
+        try:
+            if do == "rename":
+                await quick(self.chat.rename, chosen, str(getattr(event, "title", "")).strip()[:80])
+                return {self.list: await quick(self._list, current)}
+            if do == "delete":
+                await quick(self.chat.delete, chosen)
+                if chosen != current:
+                    return {
+                        self.list: await quick(self._list, current),
+                        self.note: said("Conversation deleted."),
+                    }
+                self._show(request, "")
+                return {
+                    **self._blank(),
+                    self.list: await quick(self._list, ""),
+                    self.note: said("Conversation deleted."),
+                }
+            self._show(request, chosen)
+            return {**await quick(self._opened, chosen), self.tabs: gr.update(selected="chat")}
+        except Exception as error:
+            return {
+                self.note: said(sentence(error), "bad"),
+                self.list: await quick(self._list, current),
+            }
+
+    async def start_new(self, request: gr.Request) -> Update:
+        self._show(request, "")
+        return {
+            **self._blank(),
+            self.list: await quick(self._list, ""),
+            self.note: said(),
+            self.tabs: gr.update(selected="chat"),
+        }
+
+    async def show_earlier(self, view: dict) -> Update:
+        return await quick(
+            self._shown, view["conversation"], len(view["turns"]) + 4 * SHOWN_AT_FIRST
+        )
+
+    async def load(self, request: gr.Request) -> Update:
+        """The conversation named in the address, so that a reload or a restart brings it back."""
+        asked = request.query_params.get("c", "")
+        self._show(request, asked)
+        try:
+            return await quick(self._opened, asked)
+        except Exception as error:
+            self._show(request, "")
+            return {
+                **self._blank(),
+                self.list: await quick(self._list, ""),
+                self.note: said(sentence(error), "bad"),
+            }
+
+    def _opened(self, conversation_id: str) -> Update:
+        replying = conversation_id in self._under_way
+        shown = self._shown(conversation_id) if conversation_id else self._blank()
+        return {
+            **shown,
+            self.list: self._list(conversation_id),
+            self.why: gr.update(visible=False),
+            self.note: said(),
+            **self._buttons(replying=replying),
+        }
+
+    def _blank(self) -> Update:
+        return {
+            self.bot: gr.update(value=[], feedback_value=None),
+            self.view: self._view("", []),
+            self.why: gr.update(visible=False),
+            self.earlier: gr.update(value=EARLIER, visible=False),
+            **self._buttons(replying=False),
+        }
+
+    def _shown(
+        self, conversation_id: str, limit: int = SHOWN_AT_FIRST, speed: float | None = None
+    ) -> Update:
+        turns = self.chat.history(conversation_id) if conversation_id else []
+        return {
+            self.bot: self._bot(turns, limit),
+            self.view: self._view(conversation_id, turns[-limit:], speed=speed),
+            self.earlier: gr.update(value=EARLIER, visible=len(turns) > limit),
+        }
+
+    def _buttons(self, *, replying: bool) -> Update:
+        # An update of a button without its text empties it.
+        return {
+            self.send_button: gr.update(value="Send", visible=not replying),
+            self.stop_button: gr.update(value="Stop", visible=replying),
+        }
+
+    def _bot(self, turns: list[Turn], limit: int) -> gr.Chatbot:
+        turns = turns[-limit:]
+        return gr.update(value=_messages(turns), feedback_value=_thumbs(turns))
+
+    def _view(
+        self,
+        conversation_id: str,
+        turns: list[Turn],
+        *,
+        sent: bool = False,
+        speed: float | None = None,
+    ) -> dict:
+        rows = [_row(turn) for turn in turns]
+        if speed and rows and rows[-1]["role"] == "assistant":
+            rows[-1]["stamp"] += f" · {speed:.0f} tokens/s"
+        return {"conversation": conversation_id, "turns": rows, "sent": sent}
+
+    def _list(self, current: str) -> list[dict]:
+        return [
+            {"id": c.id, "title": c.title or "New conversation", "current": c.id == current}
+            for c in self.chat.conversations()[:200]
+        ]
+
+    # ---- layout --------------------------------------------------------------------------------
+
+    def lay_out_sidebar(self) -> None:
+        self.new_button = gr.Button("New chat", elem_id="new-chat", size="sm")
+        self.list = gr.HTML(
+            [],
+            apply_default_css=False,
+            html_template="<div></div>",
+            js_on_load=script("conversations"),
+            elem_id="conversations",
+        )
+
+    def lay_out(self) -> None:
+        self.view = gr.HTML(
+            {"conversation": "", "turns": [], "sent": False},
+            apply_default_css=False,
+            html_template="<div></div>",
+            js_on_load=script("view"),
+            elem_id="view",
+            visible="hidden",
+        )
+        self.event_id = hidden("chat-event-id")
+        self.earlier = gr.Button(EARLIER, visible=False, size="sm", elem_id="earlier", scale=0)
+        self.bot = gr.Chatbot(
+            elem_id="bot",
+            show_label=False,
+            label="Conversation",
+            layout="bubble",
+            editable="user",
+            buttons=["copy"],
+            placeholder=EMPTY,
+            examples=[{"text": self.chat.suggest_prompt()} for _ in range(STARTERS)],
+            sanitize_html=True,
+            allow_tags=False,
+            group_consecutive_messages=False,
+            height="100%",
+        )
+        with gr.Column(visible=False, elem_id="why") as self.why:
+            self.chips = gr.HTML(
+                _chips(),
+                apply_default_css=False,
+                html_template="<div></div>",
+                js_on_load=script("chips"),
+                elem_id="chips",
+            )
+            self.comment = gr.Textbox(
+                label="Comment",
+                show_label=False,
+                container=False,
+                max_lines=3,
+                elem_id="comment",
+                placeholder="Tell the model more (optional, Enter saves)",
+            )
+        self.note = saying("chat-note")
+        with gr.Row(elem_id="composer"):
+            self.message = gr.Textbox(
+                label="Message",
+                show_label=False,
+                container=False,
+                lines=1,
+                max_lines=8,
+                elem_id="message",
+                placeholder="Write a message",
+                autofocus=True,
+                scale=1,
+            )
+            self.send_button = gr.Button(
+                "Send", variant="primary", elem_id="send", scale=0, min_width=72
+            )
+            self.stop_button = gr.Button(
+                "Stop", elem_id="stop", visible=False, scale=0, min_width=72
+            )
+
+    # ---- wiring --------------------------------------------------------------------------------
+
+    def wire(self, demo: gr.Blocks, tabs: gr.Tabs) -> None:
+        self.tabs = tabs
+        page = [
+            self.bot,
+            self.view,
+            self.note,
+            self.message,
+            self.send_button,
+            self.stop_button,
+            self.list,
+            self.why,
+            self.chips,
+            self.comment,
+            self.earlier,
+            tabs,
+        ]
+        gr.on(
+            [self.message.submit, self.send_button.click],
+            self.send,
+            [self.message, self.view, self.event_id],
+            page,
+            js=WITH_SEND_ID,
+            trigger_mode="multiple",
+            **REPLIES,
+        )
+        self.bot.example_select(
+            self.send_example,
+            [self.view, self.event_id],
+            page,
+            js=WITH_SEND_ID,
+            trigger_mode="multiple",
+            **REPLIES,
+        )
+        self.bot.retry(self.regenerate, self.view, page, trigger_mode="multiple", **REPLIES)
+        self.bot.edit(self.edit, self.view, page, trigger_mode="multiple", **REPLIES)
+        self.stop_button.click(self.stop, self.view, None, **QUICK)
+
+        self.bot.like(self.rate, [self.view, self.event_id], page, js=WITH_EVENT_ID, **QUICK)
+        self.chips.select(self.add_reason, [self.chips, self.comment], page, **QUICK)
+        self.comment.submit(self.add_comment, [self.chips, self.comment], page, **QUICK)
+
+        self.view.select(self.on_view, self.view, page, **QUICK)
+        opened = self.list.select(self.on_list, self.view, page, **QUICK)
+        self.new_button.click(self.start_new, None, page, **QUICK)
+        self.earlier.click(self.show_earlier, self.view, page, **QUICK)
+        loaded = demo.load(self.load, None, page, **QUICK)
+        for event in (opened, loaded):
+            event.then(self.follow, self.view, page, trigger_mode="multiple", **REPLIES)
+
+
+# ---- small parts -------------------------------------------------------------------------------
+
+
+def _index(event: Any) -> int:
+    return event.index if isinstance(event.index, int) else event.index[0]
+
+
+def _limit(view: dict) -> int:
+    return max(SHOWN_AT_FIRST, len(view["turns"]) + 2)
+
+
+def _bubble(role: str, text: str, message_id: str = "") -> dict:
+    # A content part, not a bare string: Gradio strips and re-indents bare strings.
+    return {
+        "role": role,
+        "content": [{"type": "text", "text": text}],
+        "metadata": {"id": message_id},
+    }
+
+
+def _messages(turns: list[Turn]) -> list[dict]:
+    return [_bubble(turn.role, turn.content, turn.message_id) for turn in turns]
+
+
+def _thumbs(turns: list[Turn]) -> list[str | None]:
+    return [THUMBS[turn.rating] for turn in turns if turn.role == "assistant"]
+
+
+def _row(turn: Turn) -> dict:
+    stamp = version_label(turn.adapter_version) if turn.role == "assistant" else ""
+    if turn.role == "assistant" and turn.finish_reason == "cancelled":
+        stamp += " · stopped"
+    return {
+        "id": turn.message_id,
+        "role": turn.role,
+        "stamp": stamp,
+        "sibling": turn.sibling,
+        "siblings": turn.siblings,
+        "sibling_ids": list(turn.sibling_ids),
+    }
+
+
+def _chips(message_id: str = "", value: int = 0) -> dict:
+    return {"id": message_id, "value": value, "choices": list(REASONS.get(value, ())), "chosen": ""}
+
+
+def _ending(partial: Partial) -> str:
+    """What to say under a reply that has ended; mostly nothing."""
+    return partial.note or {
+        "length": "The reply reached its length limit.",
+        "cancelled": "Stopped. What was written so far is kept.",
+        "error": "The reply broke off. Press Retry to try again.",
+    }.get(partial.finish_reason or "", "")
+
+
+# Scripts of the three lists. Text reaches the page through textContent only (see words.py).
+
+
+# Keeps the address, the draft and the marks under each message in step with the view. The marks
+# are put into Gradio's own button row, again after each of its redraws.

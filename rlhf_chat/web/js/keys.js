@@ -1,0 +1,93 @@
+// Keys, the draft of the message, the help sheet and the phone layout. SHORTCUTS is written in by keys.py.
+(() => {
+  const seen = e => e && e.offsetParent !== null && !e.disabled;
+  const byId = id => document.getElementById(id);
+  const press = id => { const b = byId(id); if (!seen(b)) return false; b.click(); return true; };
+  const box = () => document.querySelector('#message textarea');
+
+  // The draft survives a reload and a restart; the server says when it has been sent.
+  const DRAFT = 'rlhf-chat:draft';
+  const put = (field, text) => { field.value = text; field.dispatchEvent(new Event('input', {bubbles: true})); };
+  const keep = text => { try { text ? localStorage.setItem(DRAFT, text) : localStorage.removeItem(DRAFT); } catch (_) {} };
+  window.rlhfDraft = {sent: () => setTimeout(() => { const b = box(); keep(b ? b.value : ''); }, 60)};
+  document.addEventListener('input', e => { if (e.target === box()) keep(e.target.value); });
+
+  let last = {of: '', id: '', at: 0};
+  window.rlhfSendId = inputs => {
+    const of = JSON.stringify(inputs), now = Date.now();
+    if (of !== last.of || now - last.at > 1000) last = {of, id: crypto.randomUUID(), at: now};
+    return last.id;
+  };
+
+  // The sidebar covers the page on a phone, so there it starts closed.
+  window.rlhfSidebar = open => {
+    const side = byId('side');
+    if (side && side.classList.contains('open') !== open) side.querySelector('.toggle-button').click();
+  };
+
+  const dialog = document.createElement('dialog');
+  dialog.id = 'shortcuts'; dialog.setAttribute('aria-label', 'Keyboard shortcuts');
+  const title = document.createElement('h2'); title.textContent = 'Keys';
+  const list = document.createElement('dl');
+  for (const [key, what] of SHORTCUTS) {
+    const dt = document.createElement('dt'), dd = document.createElement('dd');
+    for (const part of key.split('  ')) { const k = document.createElement('kbd'); k.textContent = part; dt.append(k, ' '); }
+    dd.textContent = what; list.append(dt, dd);
+  }
+  const shut = document.createElement('button'); shut.textContent = 'Close'; shut.onclick = () => dialog.close();
+  dialog.append(title, list, shut);
+  dialog.onclick = e => { if (e.target === dialog) dialog.close(); };
+  const help = () => { if (!dialog.isConnected) (document.querySelector('.gradio-container') || document.body).append(dialog); dialog.open ? dialog.close() : dialog.showModal(); };
+
+  const thumb = (...names) => {
+    const bot = byId('bot');
+    if (!seen(bot)) return false;
+    const all = [...bot.querySelectorAll(names.map(n => `button[aria-label="${n}"]`).join(','))].filter(seen);
+    if (!all.length) return false;
+    all[all.length - 1].click(); return true;
+  };
+  let votedAt = 0;
+  const vote = id => {
+    if (Date.now() - votedAt < 500) return false;
+    if (!press(id)) return false;
+    votedAt = Date.now(); return true;
+  };
+  const next = () => { const b = byId('new-drafts'); return seen(b) ? press('new-drafts') : false; };
+
+  const acts = {
+    '1': () => vote('vote-a'), '2': () => vote('vote-b'), '3': () => vote('vote-tie'), '4': () => vote('vote-bad'),
+    'n': next, 'N': next,
+    '+': () => thumb('Like', 'Liked'), '=': () => thumb('Like', 'Liked'), '-': () => thumb('Dislike', 'Disliked'),
+    '?': () => { help(); return true; },
+    '/': () => {
+      if (!seen(box())) { const chat = document.querySelector('#tabs [role=tab]'); if (chat) chat.click(); }
+      setTimeout(() => box() && box().focus(), 30); return true;
+    },
+  };
+
+  document.addEventListener('keydown', e => {
+    if (e.isComposing || dialog.open) return;
+    const t = e.target, tag = t && t.tagName;
+    const typing = tag === 'INPUT' || tag === 'TEXTAREA' || tag === 'SELECT' || (t && t.isContentEditable);
+    if ((e.ctrlKey || e.metaKey) && e.shiftKey && e.key.toLowerCase() === 'o') { if (press('new-chat')) e.preventDefault(); return; }
+    if (e.key === 'Escape') { if (press('stop') || press('stop-drafts')) e.preventDefault(); else if (typing) t.blur(); return; }
+    if (typing || e.ctrlKey || e.metaKey || e.altKey) return;
+    if (e.key === 'Enter') {
+      // After a vote; a focused button keeps its own Enter, except the vote button that was just pressed.
+      const free = tag !== 'BUTTON' || t.disabled || (t.id || '').startsWith('vote-');
+      if (free && seen(byId('undo')) && next()) e.preventDefault();
+      return;
+    }
+    const act = acts[e.key];
+    if (act && act()) e.preventDefault();
+  });
+
+  const ready = () => {
+    const b = box();
+    if (!b || !byId('side')) return setTimeout(ready, 60);
+    if (window.innerWidth < 700) window.rlhfSidebar(false);
+    let draft = ''; try { draft = localStorage.getItem(DRAFT) || ''; } catch (_) {}
+    if (draft && !b.value) put(b, draft);
+  };
+  ready();
+})();

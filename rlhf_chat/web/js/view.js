@@ -1,0 +1,47 @@
+// Keeps the address, the draft and the marks under each message in step with the view. The marks
+// (version, "2/3") are put into Gradio's own button row, again after each of its redraws.
+let at = 0;
+const foot = t => {
+  const f = document.createElement('span'); f.className = 'foot';
+  if (t.siblings > 1) {
+    const step = (by, label, sign) => {
+      const b = document.createElement('button'), i = t.sibling - 1 + by;
+      b.type = 'button'; b.textContent = sign; b.setAttribute('aria-label', label); b.disabled = i < 0 || i >= t.siblings;
+      b.onclick = () => trigger('select', {message_id: t.sibling_ids[i], value: t.sibling_ids[i], index: 0}); return b;
+    };
+    const n = document.createElement('span'); n.textContent = t.sibling + '/' + t.siblings; n.className = 'nth';
+    f.append(step(-1, 'Previous version of this message', '\u2039'), n, step(1, 'Next version of this message', '\u203a'));
+  }
+  if (t.stamp) { const s = document.createElement('span'); s.className = 'stamp'; s.textContent = t.stamp; f.append(s); }
+  return f;
+};
+const mark = () => {
+  at = 0;
+  const turns = (props.value || {}).turns || [], bot = document.getElementById('bot');
+  if (!bot) return;
+  [...bot.querySelectorAll('.message-row')].forEach((row, i) => {
+    const bar = row.nextElementSibling;
+    if (!bar || !bar.classList.contains('message-buttons')) return;
+    const t = turns[i], key = t ? [t.id, t.stamp, t.sibling, t.siblings].join('|') : '';
+    const old = bar.querySelector('.foot');
+    if (old && old.dataset.key === key) return;
+    if (old) old.remove();
+    if (t && (t.stamp || t.siblings > 1)) { const f = foot(t); f.dataset.key = key; bar.append(f); }
+  });
+};
+const soon = () => { if (!at) at = setTimeout(mark, 30); };
+const draw = () => {
+  const v = props.value || {}, here = new URLSearchParams(location.search).get('c') || '';
+  if (window.rlhfLoaded && (v.conversation || '') !== here)
+    history.replaceState(null, '', v.conversation ? '?c=' + encodeURIComponent(v.conversation) : location.pathname);
+  if (v.sent && window.rlhfDraft) window.rlhfDraft.sent();
+  soon();
+};
+const watchBot = () => {
+  const bot = document.getElementById('bot');
+  if (!bot) return setTimeout(watchBot, 100);
+  new MutationObserver(soon).observe(bot, {childList: true, subtree: true}); soon();
+};
+// The first value is the empty one of the layout; only the server's answer to the load may change the address.
+watch('value', () => { window.rlhfLoaded = true; draw(); });
+draw(); watchBot();

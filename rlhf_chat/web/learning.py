@@ -1,0 +1,339 @@
+"""The Learning screen: what training is doing, what it thinks you like, how each round ended.
+
+Leaves out training itself; everything here is read from the trainer's status and rows, so a closed
+tab loses nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gradio as gr
+
+from rlhf_chat.trainer import Status, Trainer
+from rlhf_chat.web.charts import bars, line_chart, safe
+from rlhf_chat.web.quick import QUICK, quick, sentence
+from rlhf_chat.web.words import countdown, duration, said, saying, version_label, when
+
+# The measures a person should look at first, in this order; the others follow under "More
+# measures".
+MAIN_LIVE = ("score", "kl", "response_tokens", "entropy")
+MAIN_ACROSS = ("judged_win_rate", "probe_kl", "head_accuracy", "score")
+TITLES = {
+    "score": "Score of practice replies",
+    "score_std": "Spread of the scores",
+    "reward": "Reward",
+    "kl": "KL to base, nats",
+    "kl_coef": "KL coefficient",
+    "kl_target": "KL target, nats",
+    "probe_kl": "KL to base on probe prompts, nats",
+    "response_tokens": "Reply length, tokens",
+    "unfinished": "Replies without an end",
+    "entropy": "Entropy, nats per token",
+    "explained_variance": "Explained variance",
+    "approxkl": "KL of one update",
+    "clipfrac": "Share of clipped tokens",
+    "ratio_max": "Largest probability ratio",
+    "loss": "Loss",
+    "vf_loss": "Value loss",
+    "stopped_early": "Updates stopped early",
+    "labels": "Ratings used",
+    "effective_labels": "Ratings used, by weight",
+    "head_accuracy": "Reward head: ratings it gets right",
+    "head_p_value": "Reward head: p value",
+    "head_log_loss": "Reward head: log loss",
+    "head_ridge": "Reward head: ridge",
+    "head_hidden_scale": "Reward head: weight of hidden features",
+    "judged_win_rate": "Win rate against base, by held-out judges",
+    "judged_gain": "Gain over base, log-odds",
+    "judged_gain_low": "Gain over base, lower bound",
+}
+ENDINGS = {
+    "promoted": "Promoted",
+    "discarded": "Discarded",
+    "stopped": "Stopped",
+    "failed": "Failed",
+    "aborted": "Broken off",
+    "running": "Under way",
+}
+PHASES = ("features", "reward head", "rollouts", "ppo", "gate", "publishing")
+ROUNDS_SHOWN = 20
+
+Update = dict[Any, Any]
+
+
+class LearningScreen:
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self._closed: dict[
+            int, dict[str, float]
+        ] = {}  # last values of rounds that ended; they never change again
+
+    # ---- acts ----------------------------------------------------------------------------------
+
+    async def train_now(self) -> Update:
+        return await self._do(self.trainer.train_now)
+
+    async def pause_or_resume(self) -> Update:
+        def act() -> str:
+            if self.trainer.status().paused:
+                self.trainer.resume()
+                return "Learning goes on."
+            self.trainer.pause()
+            return "Paused. Chat goes on; a round under way waits."
+
+        return await self._do(act)
+
+    async def stop(self) -> Update:
+        def act() -> str:
+            live = version_label(self.trainer.status().live_version)
+            self.trainer.stop_round()
+            return f"The round is being stopped. {live} stays live; the ratings are kept."
+
+        return await self._do(act)
+
+    async def set_needed(self, needed: float | None) -> Update:
+        def act() -> str:
+            if needed is None or not math.isfinite(needed) or not 1 <= needed <= 10_000:
+                return "Choose a number of ratings from 1 to 10,000."
+            self.trainer.set_needed(int(needed))
+            return f"A round starts by itself after {int(needed)} new ratings."
+
+        return await self._do(act)
+
+    async def refresh(self) -> Update:
+        return await quick(self.panel)
+
+    async def load(self) -> Update:
+        def read() -> Update:
+            return {self.needed: self.trainer.status().needed, **self.panel()}
+
+        return await quick(read)
+
+    async def _do(self, act: Any) -> Update:
+        try:
+            word = said(str(await quick(act) or ""))
+        except Exception as error:
+            word = said(sentence(error), "bad")
+        return {self.note: word, **await quick(self.panel)}
+
+    # ---- what is shown -------------------------------------------------------------------------
+
+    def panel(self) -> Update:
+        """All of the screen that changes by itself."""
+        try:
+            status, rounds = self.trainer.status(), self.trainer.rounds(ROUNDS_SHOWN)
+            busy = status.round_id is not None
+            measured = (
+                self.trainer.metrics(status.round_id or rounds[0].id)
+                if status.round_id or rounds
+                else {}
+            )
+            across = self._across(rounds)
+            first, others = _split(measured, MAIN_LIVE)
+            return {
+                self.now: _now(status, rounds),
+                self.likes: _likes(self.trainer.likes()),
+                self.live_charts: _charts(first, "This round" if busy else "Last round", "step"),
+                self.more_charts: _charts(others, "", "step")
+                or "<p class='quiet'>No other measures yet.</p>",
+                self.round_charts: _charts(across, "Over the rounds", "round", dots=True),
+                self.table: _table(rounds),
+                self.pause_button: gr.update(value="Resume" if status.paused else "Pause"),
+                self.stop_button: gr.update(value="Stop", interactive=busy),
+            }
+        except Exception as error:
+            return {self.note: said(sentence(error), "bad")}
+
+    def _across(self, rounds: list) -> dict[str, list[tuple[float, float | None]]]:
+        """The last value of each measure, round by round."""
+        lines: dict[str, list[tuple[float, float | None]]] = {}
+        for done in sorted((r for r in rounds if r.ended_at), key=lambda r: r.id):
+            if done.id not in self._closed:
+                measured = self.trainer.metrics(done.id)
+                self._closed[done.id] = {
+                    name: points[-1][1] for name, points in measured.items() if points
+                }
+            for name, value in self._closed[done.id].items():
+                lines.setdefault(name, []).append((done.id, value))
+        main, _ = _split(lines, MAIN_ACROSS)
+        return {name: points for name, points in main.items() if len(points) > 1}
+
+    # ---- layout --------------------------------------------------------------------------------
+
+    def lay_out(self) -> None:
+        with gr.Row(elem_id="learning-buttons"):
+            self.train_button = gr.Button("Train now", variant="primary", scale=0, min_width=110)
+            self.pause_button = gr.Button("Pause", scale=0, min_width=90)
+            self.stop_button = gr.Button(
+                "Stop", interactive=False, scale=0, min_width=80, elem_id="stop-round"
+            )
+            self.needed = gr.Number(
+                label="Ratings per round",
+                precision=0,
+                minimum=1,
+                maximum=10_000,
+                scale=0,
+                min_width=150,
+                elem_id="needed",
+            )
+        self.note = saying("learning-note")
+        self.now = gr.HTML(elem_id="now", apply_default_css=False)
+        self.live_charts = gr.HTML(elem_id="live-charts", apply_default_css=False)
+        self.likes = gr.HTML(elem_id="likes", apply_default_css=False)
+        self.round_charts = gr.HTML(elem_id="round-charts", apply_default_css=False)
+        self.table = gr.HTML(elem_id="rounds", apply_default_css=False)
+        with gr.Accordion("More measures", open=False, elem_id="more"):
+            self.more_charts = gr.HTML(elem_id="more-charts", apply_default_css=False)
+
+    # ---- wiring --------------------------------------------------------------------------------
+
+    def wire(self, demo: gr.Blocks) -> None:
+        self.page = [
+            self.note,
+            self.now,
+            self.likes,
+            self.live_charts,
+            self.more_charts,
+            self.round_charts,
+            self.table,
+            self.pause_button,
+            self.stop_button,
+            self.needed,
+        ]
+        self.train_button.click(self.train_now, None, self.page, **QUICK)
+        self.pause_button.click(self.pause_or_resume, None, self.page, **QUICK)
+        self.stop_button.click(self.stop, None, self.page, **QUICK)
+        gr.on(
+            [self.needed.submit, self.needed.blur], self.set_needed, self.needed, self.page, **QUICK
+        )
+        demo.load(self.load, None, self.page, **QUICK)
+
+
+# ---- drawing -----------------------------------------------------------------------------------
+
+
+def _now(status: Status, rounds: list) -> str:
+    return (
+        f'<div class="state"><div class="doing"><h2>{safe(status.sentence)}</h2>'
+        f"{_bar(status)}{_last_verdict(rounds)}"
+        + (f'<p class="error">{safe(status.error)}</p>' if status.error else "")
+        + f'</div><div class="cards">{_cards(status, rounds)}</div></div>'
+    )
+
+
+def _bar(status: Status) -> str:
+    """How far the round is, or how many ratings are still missing for one."""
+    if status.round_id is not None:
+        share = min(1.0, max(0.0, status.progress))
+        name, phases = f"Round {status.round_id}", "".join(_phase(p, status) for p in PHASES)
+        under = f"{name}, {share:.0%}", duration(status.seconds_left)
+        below = f'<ol class="phases">{phases}</ol>'
+    else:
+        share = min(1.0, status.waiting / max(1, status.needed))
+        name, below = "Ratings until the next round", ""
+        under = countdown(status.waiting, status.needed), ""
+    return (
+        f'<div class="bar" role="progressbar" aria-label="{name}" aria-valuemin="0"'
+        f' aria-valuemax="100" aria-valuenow="{share * 100:.0f}">'
+        f'<i style="width:{share:.1%}"></i></div>'
+        f'<div class="under"><span>{under[0]}</span><span>{under[1]}</span></div>{below}'
+    )
+
+
+def _phase(phase: str, status: Status) -> str:
+    at = PHASES.index(status.phase) if status.phase in PHASES else -1
+    place = PHASES.index(phase)
+    kind = "here" if place == at else "done" if place < at else ""
+    return f'<li class="{kind}">{safe(phase)}</li>'
+
+
+def _last_verdict(rounds: list) -> str:
+    ended = next((r for r in rounds if r.ended_at), None)
+    if ended is None:
+        return ""
+    return f'<p class="last">{_ending(ended.status)} Round {ended.id}: {safe(ended.reason)}</p>'
+
+
+def _ending(status: str) -> str:
+    return f'<b class="ending {safe(status)}">{ENDINGS.get(status) or safe(status)}</b>'
+
+
+def _cards(status: Status, rounds: list) -> str:
+    cards = (
+        ("Live", version_label(status.live_version), status.live_tier),
+        ("New ratings", str(status.waiting), f"of {status.needed} for a round"),
+        ("Rounds", str(max((r.id for r in rounds), default=0)), "so far"),
+    )
+    return "".join(
+        f'<div class="card"><span>{name}</span><b>{value}</b><small>{safe(note)}</small></div>'
+        for name, value, note in cards
+    )
+
+
+def _split(
+    measured: dict[str, Any], first: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    main = {name: measured[name] for name in first if name in measured}
+    return main, {name: points for name, points in measured.items() if name not in main}
+
+
+def _charts(lines: dict[str, Any], heading: str, x_name: str, *, dots: bool = False) -> str:
+    drawn = "".join(
+        line_chart(points, measure_title(name), x_name=x_name, dots=dots)
+        for name, points in lines.items()
+    )
+    if not drawn:
+        return ""
+    return (f"<h3>{safe(heading)}</h3>" if heading else "") + f'<div class="charts">{drawn}</div>'
+
+
+def measure_title(name: str) -> str:
+    return TITLES.get(name) or name.replace("_", " ").replace("/", ": ").strip().capitalize()
+
+
+def _likes(likes: list[tuple[str, float, float]]) -> str:
+    head = "<h3>What it thinks you like</h3>"
+    if likes:
+        return head + bars(likes[:10])
+    words = "Nothing yet. After a round this shows what your ratings have in common."
+    return f"{head}<p class='quiet'>{words}</p>"
+
+
+def _table(rounds: list) -> str:
+    if not rounds:
+        words = "No round yet. Rate some replies, then press Train now."
+        return f"<h3>Rounds</h3><p class='quiet'>{words}</p>"
+    head = "".join(f"<th>{name}</th>" for name in ("Round", "Began", "Result", "Version", "Why"))
+    rows = "".join(_row(r) for r in rounds)
+    return (
+        '<h3>Rounds</h3><div class="scroll"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _row(done: Any) -> str:
+    made = f" → {version_label(done.version)}" if done.version else ""
+    cells = (
+        str(done.id),
+        safe(when(done.started_at)),
+        _ending(done.status),
+        version_label(done.parent_version) + made,
+    )
+    why = safe(done.reason or "") + _checks(done.verdict)
+    return f"<tr><td>{'</td><td>'.join(cells)}</td><td class='reason'>{why}</td></tr>"
+
+
+def _checks(verdict: dict | None) -> str:
+    """Every check of the gate in the numbers it looked at, folded away."""
+    checks = (verdict or {}).get("checks") or []
+    if not checks:
+        return ""
+    passed = sum(bool(check[1]) for check in checks)
+    lines = "".join(
+        f'<li class="{"passed" if ok else "missed"}">{safe(name)}: {safe(words)}</li>'
+        for name, ok, words in checks
+    )
+    summary = f"{passed} of {len(checks)} checks passed"
+    return f"<details><summary>{summary}</summary><ul>{lines}</ul></details>"

@@ -1,0 +1,63 @@
+"""Handlers that must answer at once: a rating, a vote, a poll. Leaves out replies, which stream.
+
+Gradio runs ordinary handlers and streaming replies on the same threads. With 50 replies under way
+an ordinary rating handler took 9.5 s to be called, an async one with its own threads 0.5 s. So
+every short handler here is `async` and does its blocking call through `quick`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+_THREADS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="web-quick")
+
+# Event settings. QUICK: no queue (so no place in line and no bookkeeping), no spinner, not listed
+# in the API.
+QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# REPLIES: streams need the queue. The limit stays below launch(max_threads=...), and well above
+# the number of tabs a person opens: who waits for the model is told so by the reply itself, not
+# left in a silent queue.
+REPLIES: dict[str, Any] = {
+    "concurrency_id": "replies",
+    "concurrency_limit": 40,
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
+
+# As the `js` of an event whose last input is a hidden box: the browser, not the server, makes the
+# id of a click, so that a click sent twice is stored once.
+WITH_EVENT_ID = "(...inputs) => [...inputs.slice(0, -1), crypto.randomUUID()]"
+
+# For Send the id is kept for a second while nothing else has changed, so that a double click is
+# one message.
+WITH_SEND_ID = "(...inputs) => [...inputs.slice(0, -1), window.rlhfSendId(inputs)]"
+
+# At most one update of the page in this many seconds while a reply streams: with 100 messages on
+# the page, drawing every token let the browser show 23 tokens/s of 100 offered, this lets it show
+# 73.
+FRAME_SECONDS = 0.08
+
+
+async def quick(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Run a short blocking call on the window's own threads and await it."""
+    return await asyncio.get_running_loop().run_in_executor(
+        _THREADS, partial(call, *args, **kwargs)
+    )
+
+
+def sentence(error: BaseException) -> str:
+    """What to tell the person about an error: errors of the rooms below are one clear sentence
+    already.
+    """
+    if not type(error).__module__.startswith("rlhf_chat."):
+        log.exception("unexpected error in a handler", exc_info=error)
+        return f"That did not work: {type(error).__name__}. The log has the details."
+    return str(error)

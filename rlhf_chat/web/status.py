@@ -1,0 +1,75 @@
+"""The strip that is always visible: model, live version, new ratings, what the trainer does.
+Leaves out all detail.
+"""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from rlhf_chat.chat import Chat
+from rlhf_chat.trainer import Trainer
+from rlhf_chat.web.quick import QUICK, quick, sentence
+from rlhf_chat.web.words import script, version_label
+
+
+class StatusStrip:
+    def __init__(self, chat: Chat, trainer: Trainer) -> None:
+        self.chat, self.trainer = chat, trainer
+
+    # ---- acts ----------------------------------------------------------------------------------
+
+    def read(self) -> dict:
+        try:
+            status = self.trainer.status()
+        except Exception as error:
+            return {"tone": "bad", "parts": [sentence(error)]}
+        if status.error:
+            tone, doing = "bad", "Learning has a problem"
+        elif status.paused:
+            tone, doing = "off", "Learning paused"
+        elif status.round_id is not None:
+            tone, doing = "busy", f"Learning: {status.phase}, {round(100 * status.progress)} %"
+        else:
+            tone, doing = (
+                "good" if status.phase != "off" else "off",
+                "Learning is off" if status.phase == "off" else "Ready",
+            )
+        model = model_name(self.chat)
+        return {
+            "tone": tone,
+            "parts": [
+                part
+                for part in (
+                    model,
+                    f"{version_label(status.live_version)} live",
+                    f"{status.waiting} of {status.needed} ratings",
+                    doing,
+                )
+                if part
+            ],
+        }
+
+    async def refresh(self) -> dict:
+        return await quick(self.read)
+
+    # ---- layout and wiring ---------------------------------------------------------------------
+
+    def lay_out(self) -> None:
+        self.strip = gr.HTML(
+            {"tone": "off", "parts": []},
+            apply_default_css=False,
+            html_template="<div></div>",
+            js_on_load=script("strip"),
+            elem_id="strip",
+        )
+
+    def wire(self, demo: gr.Blocks) -> None:
+        demo.load(self.refresh, None, self.strip, **QUICK)
+
+
+def model_name(chat: Chat) -> str:
+    """The last part of the model's name or folder, as people call it."""
+    name = str(
+        getattr(chat, "model_name", "") or getattr(getattr(chat, "model", None), "name", "") or ""
+    )
+    return name.rstrip("/").rsplit("/", 1)[-1]

@@ -1,0 +1,80 @@
+"""How other people's words and our numbers become text. Leaves out markdown (chat panes only).
+
+Gradio evaluates what a `gr.HTML` template shows a second time, as JavaScript: a conversation
+called `${alert(1)}` ran. So text from a person or the model never enters a template. It travels as
+the component's value, and a few lines of script put it on the page with `textContent`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import gradio as gr
+
+# Draws {"text", "tone"}; an empty one keeps its line, so that the page does not jump when it fills.
+
+
+def script(name: str) -> str:
+    """The script of one of our own components, from the folder js."""
+    return (Path(__file__).parent / "js" / f"{name}.js").read_text(encoding="utf-8")
+
+
+def said(text: str = "", tone: str = "quiet") -> dict[str, str]:
+    """A value for a `saying`. Tones: quiet, good (saved), bad (refused)."""
+    return {"text": text, "tone": tone}
+
+
+def saying(elem_id: str, *, classes: str = "") -> gr.HTML:
+    """One line of text that is announced to screen readers when it changes."""
+    return gr.HTML(
+        said(),
+        apply_default_css=False,
+        html_template="<div></div>",
+        js_on_load=script("said"),
+        elem_id=elem_id,
+        elem_classes=["saying", *classes.split()],
+    )
+
+
+def hidden(elem_id: str, value: str = "") -> gr.Textbox:
+    """A value the page carries but does not show. Not gr.State: that holds one connection open per
+    tab, and a browser allows six, so the sixth tab would never load.
+    """
+    return gr.Textbox(value, visible=False, elem_id=elem_id, label=elem_id)
+
+
+def version_label(version: int | None) -> str:
+    if version is None:
+        return ""
+    return "base" if version == 0 else f"v{version}"
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def when(stamp: str | None) -> str:
+    """A stored UTC time in this machine's own clock, as a person writes it."""
+    if not stamp:
+        return ""
+    try:
+        moment = datetime.fromisoformat(stamp.replace("Z", "+00:00"))
+    except ValueError:
+        return stamp
+    return moment.astimezone().strftime("%d %b, %H:%M").lstrip("0")
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s left"
+    return f"about {round(seconds / 60)} min left"
+
+
+def countdown(waiting: int, needed: int) -> str:
+    """How far the ratings are from starting a round."""
+    if waiting >= needed:
+        return f"{waiting} new ratings, enough for the next round"
+    return f"{waiting} of {needed} ratings until the next round"

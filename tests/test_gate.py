@@ -1,0 +1,85 @@
+"""Properties of the door: every check can close it, two honest tiers, words with numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from rlhf_chat.gate import (
+    DISCARDED,
+    PROVED,
+    PROVISIONAL,
+    GateConfig,
+    Measured,
+    Speech,
+    judge,
+    nothing_to_learn,
+    reward_tier,
+)
+
+CONFIG = GateConfig()
+BASE = Speech(
+    surprise=0.03, repetition=0.0, unfinished=0.0, empty=0.0, distinct=0.3, tokens=30
+)
+GOOD = Measured(
+    labels=36, p_value=0.001, log_loss=0.5, judged_gain=0.8, judged_gain_low=0.4, win_rate=0.8,
+    kl=1.2, kl_target=1.5, base=BASE, candidate=BASE, finite=True,
+)
+
+
+def speaking(**changes: float) -> Measured:
+    return dataclasses.replace(GOOD, candidate=dataclasses.replace(BASE, **changes))
+
+
+def test_a_good_candidate_is_served_with_the_numbers_in_words() -> None:
+    verdict = judge(GOOD, CONFIG)
+    assert verdict.tier == PROVED and verdict.promoted
+    assert "80%" in verdict.reason and "1.2 nats" in verdict.reason
+
+
+def test_the_tier_follows_the_ratings() -> None:
+    assert reward_tier(36, 0.001, CONFIG) == PROVED
+    assert reward_tier(36, 0.08, CONFIG) == PROVISIONAL
+    assert reward_tier(36, 0.4, CONFIG) == DISCARDED
+    assert reward_tier(3, 0.001, CONFIG) == DISCARDED
+    assert reward_tier(36, math.nan, CONFIG) == DISCARDED
+    hint = judge(dataclasses.replace(GOOD, p_value=0.08), CONFIG)
+    assert hint.tier == PROVISIONAL and "on trial" in hint.reason
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [
+        dataclasses.replace(GOOD, finite=False),
+        dataclasses.replace(GOOD, p_value=0.5),
+        dataclasses.replace(GOOD, judged_gain_low=-0.1),
+        dataclasses.replace(GOOD, judged_gain_low=math.nan),
+        dataclasses.replace(GOOD, kl=9.0),
+        dataclasses.replace(GOOD, kl=math.nan),
+        speaking(surprise=0.5),
+        speaking(repetition=0.2),
+        speaking(unfinished=0.1),
+        speaking(empty=0.05),
+        speaking(distinct=0.05),
+        speaking(tokens=4),
+        speaking(tokens=200),
+        speaking(surprise=math.nan),
+    ],
+)
+def test_each_fault_alone_closes_the_door_and_is_named(measured: Measured) -> None:
+    verdict = judge(measured, CONFIG)
+    assert verdict.tier == DISCARDED and not verdict.promoted
+    failed = [text for _, passed, text in verdict.checks if not passed]
+    assert len(failed) == 1 and failed[0] in verdict.reason
+
+
+def test_nothing_to_learn_says_what_is_missing() -> None:
+    assert "Only 2 ratings" in nothing_to_learn(2, 1.0, CONFIG).reason
+    assert "p = 0.40" in nothing_to_learn(30, 0.4, CONFIG).reason
+
+
+def test_a_verdict_can_be_stored() -> None:
+    stored = judge(GOOD, CONFIG).as_dict()
+    assert stored["tier"] == PROVED and all(len(check) == 3 for check in stored["checks"])

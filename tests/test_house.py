@@ -1,0 +1,89 @@
+"""The house rules, as far as a machine can check them: arrows point one way, one room speaks SQL, the
+README's file map is the directory."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "rlhf_chat"
+
+# room -> rooms it may import. What is not listed here imports nothing of ours.
+ARROWS = {
+    "decode": {"lease"},
+    "model": {"decode", "lease"},
+    "prompts": {"demo"},
+    "evidence": {"decode", "model", "reward", "store", "style"},
+    "ppo": {"decode", "model"},
+    "round": {
+        "decode", "evidence", "gate", "model", "ppo", "prompts", "reward", "style",
+    },
+    "trainer": {"adapters", "evidence", "model", "reward", "round", "store", "style"},
+    "chat": {"decode", "model", "pairs", "prompts", "store"},
+    "store": {"store_schema"},
+    "web": {"chat", "trainer", "web"},
+    "demo": {"demo"},
+}
+
+
+def imports(file: Path) -> set[str]:
+    """Rooms of ours that a file imports, function-level imports included."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{a.name}" for a in node.names]
+        elif isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "rlhf_chat" and len(parts) > 1:
+                found.add(parts[1])
+    return found
+
+
+def room(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def test_arrows_point_one_way() -> None:
+    for file in PACKAGE.rglob("*.py"):
+        beyond = imports(file) - ARROWS.get(room(file), set()) - {"__init__"}
+        assert not beyond, f"{file.relative_to(ROOT)} reaches into {sorted(beyond)}"
+
+
+def test_one_room_speaks_sql() -> None:
+    """And through one SQLite library: two in one process destroy each other's locks."""
+    for file in PACKAGE.rglob("*.py"):
+        code = file.read_text()
+        assert not re.search(r"^\s*(import|from) sqlite3", code, re.M), file.name
+        if room(file) not in ("store", "store_schema"):
+            assert not re.search(r"\b(SELECT|INSERT INTO|UPDATE \w+ SET)\b", code), file.name
+
+
+def test_every_file_opens_by_saying_what_it_is() -> None:
+    for file in [*PACKAGE.rglob("*.py"), *(ROOT / "bench").glob("*.py"), ROOT / "app.py"]:
+        tree = ast.parse(file.read_text())
+        assert not tree.body or ast.get_docstring(tree), f"{file.name} has no docstring"
+
+
+def test_the_readme_map_is_the_directory() -> None:
+    readme = (ROOT / "README.md").read_text()
+    block = readme.split("## File map", 1)[1].split("```")[1]
+    named = {line.split()[0] for line in block.splitlines() if line.strip()}
+    there = {f"rlhf_chat/{p.name}" for p in PACKAGE.glob("*.py") if p.name != "__init__.py"}
+    there |= {"rlhf_chat/web/", "rlhf_chat/demo/", "bench/", "tests/", "docs/", "app.py"}
+    missing = there - named
+    assert not missing, f"not in the README's file map: {sorted(missing)}"
+    for name in named:
+        made_on_first_run = name in ("feedback.db", "adapters/")
+        assert made_on_first_run or (ROOT / name).exists(), f"{name} is in the map only"
+
+
+def test_nothing_pickled_is_loaded_and_no_remote_code_is_trusted() -> None:
+    for file in PACKAGE.rglob("*.py"):
+        code = file.read_text()
+        assert "torch.load(" not in code and "pickle" not in code, file.name
+        assert "trust_remote_code=True" not in code, file.name

@@ -1,0 +1,378 @@
+"""Properties of the exercise: the classic ways RLHF breaks in silence, one test each."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from rlhf_chat.model import Model
+from rlhf_chat.ppo import (
+    Learner,
+    PPOConfig,
+    ValueHead,
+    adapted_kl_coef,
+    center_and_scale,
+    compute_advantages,
+    compute_rewards,
+    initial_kl_coef,
+    kl_target,
+    masked_mean,
+    microbatches_by_length,
+    policy_loss,
+    value_loss,
+)
+
+CONFIG = PPOConfig(
+    updates=1, rollouts=8, group=2, max_new_tokens=10, minibatches=2, warmup_steps=1,
+    learning_rate=1e-3, fluency_coef=0.0,
+)
+
+
+def learner(model: Model, **changes: object) -> Learner:
+    config = PPOConfig(**{**CONFIG.__dict__, **changes})
+    torch.manual_seed(0)
+    return Learner(model, config, target=1.0, score_std=1.0, floor=-50.0)
+
+
+def prompts_of(model: Model, rows: int = 8) -> list[list[int]]:
+    return [
+        model.encode([{"role": "user", "content": "tell me " + "sea " * (i % 3)}])
+        for i in range(rows)
+    ]
+
+
+def some_score(numbers, responses, pooled) -> np.ndarray:
+    return np.array([sum(r.ids) % 7 / 3 for r in responses])
+
+
+def collect(who: Learner, seed: int = 1):
+    prompts = prompts_of(who.model)
+    return who.collect(prompts, list(range(len(prompts))), some_score, seed)
+
+
+def random_mask(rows: int, width: int, seed: int = 0) -> torch.Tensor:
+    lengths = torch.randint(1, width + 1, (rows,), generator=torch.Generator().manual_seed(seed))
+    return (torch.arange(width) >= width - lengths[:, None]).float()
+
+
+# ---------------------------------------------------------------------- rewards and advantages
+
+
+def test_exactly_one_reward_per_response_is_not_kl_and_it_is_the_last() -> None:
+    mask = random_mask(5, 7)
+    logprobs = torch.randn(5, 7) * mask
+    scores = torch.arange(5.0)
+    rewards = compute_rewards(scores, logprobs, logprobs.clone(), mask, kl_coef=0.3)
+    assert torch.equal(rewards[:, -1], scores)
+    assert torch.equal(rewards[:, :-1], torch.zeros(5, 6))
+
+
+def test_kl_is_paid_per_token_with_the_right_sign() -> None:
+    logprobs = torch.tensor([[-1.0, -1.0]])
+    ref_logprobs = torch.tensor([[-3.0, -0.5]])
+    rewards = compute_rewards(torch.zeros(1), logprobs, ref_logprobs, torch.ones(1, 2), kl_coef=0.5)
+    assert rewards.tolist() == [[-1.0, 0.25]]  # likelier than the reference costs
+
+
+def test_words_the_base_would_never_say_cost_beyond_the_floor_only() -> None:
+    ref = torch.tensor([[-9.0, -2.0]])
+    rewards = compute_rewards(torch.zeros(1), ref, ref, torch.ones(1, 2), 0.0, -7.0, 0.3)
+    assert rewards[0].tolist() == pytest.approx([-0.6, 0.0])
+
+
+@pytest.mark.parametrize("gamma, lam", [(1.0, 1.0), (1.0, 0.95), (0.9, 0.5), (1.0, 0.0)])
+def test_advantages_equal_the_brute_force_sum(gamma: float, lam: float) -> None:
+    torch.manual_seed(1)
+    mask = random_mask(4, 6, 2)
+    rewards, values = torch.randn(4, 6) * mask, torch.randn(4, 6) * mask
+    advantages, returns = compute_advantages(rewards, values, mask, gamma, lam)
+    for row in range(4):
+        steps = [t for t in range(6) if mask[row, t]]
+        for t in steps:
+            total = 0.0
+            for k in [s for s in steps if s >= t]:
+                after = float(values[row, k + 1]) if k + 1 < 6 else 0.0
+                delta = float(rewards[row, k]) + gamma * after - float(values[row, k])
+                total += (gamma * lam) ** (k - t) * delta
+            assert float(advantages[row, t]) == pytest.approx(total, abs=1e-5)
+    assert torch.allclose(returns, (advantages + values) * mask)
+    assert not (advantages * (1 - mask)).any()
+
+
+def test_with_lam_1_the_advantage_is_return_minus_value() -> None:
+    rewards, values = torch.randn(3, 5), torch.randn(3, 5)
+    advantages, _ = compute_advantages(rewards, values, torch.ones(3, 5), 1.0, 1.0)
+    to_go = rewards.flip(-1).cumsum(-1).flip(-1)
+    assert torch.allclose(advantages, to_go - values, atol=1e-5)
+
+
+def test_padding_changes_no_statistic() -> None:
+    torch.manual_seed(0)
+    mask = random_mask(6, 8)
+    x, new = torch.randn(6, 8) * mask, torch.randn(6, 8) * 0.1 * mask
+
+    def wide(t: torch.Tensor, fill: float) -> torch.Tensor:
+        return torch.cat([torch.full((6, 50), fill), t], -1)
+
+    wide_mask = wide(mask, 0.0)
+    assert masked_mean(x, mask) == pytest.approx(float(masked_mean(wide(x, 9.0), wide_mask)))
+    small = center_and_scale(x, mask, 0.1)
+    assert torch.allclose(small, center_and_scale(wide(x, 9.0), wide_mask, 0.1)[:, 50:], atol=1e-6)
+    loss, stats = policy_loss(new, torch.zeros(6, 8), x, mask, 0.2, 3.0)
+    again, wide_stats = policy_loss(
+        wide(new, -4.0), torch.zeros(6, 58), wide(x, 9.0), wide_mask, 0.2, 3.0
+    )
+    assert float(loss) == pytest.approx(float(again), abs=1e-5)
+    assert stats == pytest.approx(wide_stats)
+
+
+def test_equal_rewards_are_no_lesson() -> None:
+    """Without a floor, whitening would blow rounding noise up to full strength."""
+    mask = torch.ones(4, 5)
+    out = center_and_scale(torch.full((4, 5), 2.0) + 1e-6 * torch.randn(4, 5), mask, 0.1)
+    assert out.abs().max() < 1e-3
+    assert torch.isfinite(out).all()
+
+
+# ---------------------------------------------------------------------- losses
+
+
+def test_policy_loss_falls_as_the_ratio_follows_the_advantage() -> None:
+    advantages, mask = torch.tensor([[1.0, -1.0]]), torch.ones(1, 2)
+    good, _ = policy_loss(
+        torch.tensor([[0.1, -0.1]]), torch.zeros(1, 2), advantages, mask, 0.2, 3.0
+    )
+    bad, _ = policy_loss(
+        torch.tensor([[-0.1, 0.1]]), torch.zeros(1, 2), advantages, mask, 0.2, 3.0
+    )
+    assert good < bad
+
+
+def test_no_gradient_beyond_the_clip_and_a_bound_on_bad_surprises() -> None:
+    new = torch.tensor([[0.5, 5.0]], requires_grad=True)  # ratio 1.65 and 148
+    advantages = torch.tensor([[1.0, -1.0]])
+    loss, stats = policy_loss(new, torch.zeros(1, 2), advantages, torch.ones(1, 2), 0.2, 3.0)
+    loss.backward()
+    assert new.grad is not None and not new.grad.any()
+    assert float(loss) == pytest.approx(-1.2 + 3.0)
+    assert stats["clipfrac"] == 2
+
+
+def test_value_loss_takes_the_worse_of_clipped_and_plain() -> None:
+    loss = value_loss(
+        torch.tensor([[1.0]]), torch.tensor([[0.0]]), torch.tensor([[1.0]]), torch.ones(1, 1), 0.2
+    )
+    assert float(loss) == pytest.approx(0.5 * 0.8**2)
+
+
+def test_kl_estimators_agree_with_the_exact_kl() -> None:
+    torch.manual_seed(0)
+    p, q = torch.randn(5).log_softmax(-1), torch.randn(5).log_softmax(-1)
+    exact = float((p.exp() * (p - q)).sum())
+    drawn = torch.multinomial(p.exp(), 40000, replacement=True)
+    k1 = (p - q)[drawn]
+    k3 = torch.exp(-k1) - 1 + k1
+    for estimate in (k1, k3):
+        error = 3 * float(estimate.std()) / math.sqrt(len(drawn))
+        assert float(estimate.mean()) == pytest.approx(exact, abs=error)
+    assert (k3 >= 0).all()
+
+
+def test_the_kl_coefficient_starts_where_a_gaussian_score_meets_its_target() -> None:
+    """Tilting N(0, s^2) scores by exp(score / kl_coef) has KL s^2 / (2 kl_coef^2)."""
+    for target in (1.0, 2.5):
+        kl_coef = initial_kl_coef(0.8, target)
+        assert 0.8**2 / (2 * kl_coef**2) == pytest.approx(target)
+    assert kl_target(36) == pytest.approx(1.5)
+    assert kl_target(0) == 1.0 and kl_target(1e9) == 10.0
+
+
+def test_the_kl_coefficient_pushes_towards_the_target_within_bounds() -> None:
+    assert adapted_kl_coef(1.0, kl=9.0, target=1.0, initial=1.0) > 1.0
+    assert adapted_kl_coef(1.0, kl=0.1, target=1.0, initial=1.0) < 1.0
+    kl_coef = 1.0
+    for _ in range(500):
+        kl_coef = adapted_kl_coef(kl_coef, kl=99.0, target=1.0, initial=1.0)
+    assert kl_coef == pytest.approx(10.0)
+
+
+def test_microbatches_hold_every_row_once_and_similar_lengths() -> None:
+    lengths = [5, 1, 9, 2, 8, 3, 7]
+    parts = microbatches_by_length(lengths, 3)
+    assert sorted(i for part in parts for i in part) == list(range(7))
+    assert [lengths[i] for part in parts for i in part] == sorted(lengths)
+
+
+# ---------------------------------------------------------------------- with the toy model
+
+
+@pytest.mark.parametrize("kind", ["toy", "toy_nf4"])
+def test_the_first_ratio_is_exactly_1(kind: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(kind)
+    state = {k: torch.randn_like(v) * 0.1 for k, v in model.base_state().items()}
+    model.set_policy(state)
+    who = learner(model)
+    rollouts, _ = collect(who)
+    for rows in rollouts.microbatches:
+        with model.lease.slice(), torch.enable_grad():
+            _, _, stats = who._losses(rows, rollouts)
+        assert stats["ratio_max"] == 1.0 and stats["approxkl"] == 0.0
+
+
+def test_at_the_start_kl_is_zero_and_values_are_zero(toy: Model) -> None:
+    rollouts, stats = collect(learner(toy))
+    assert stats["kl"] == pytest.approx(0, abs=1e-4)
+    assert not rollouts.values.any()
+
+
+def test_a_learning_rate_of_0_changes_nothing(toy: Model) -> None:
+    before = toy.policy_state()
+    who = learner(toy, learning_rate=0.0, ppo_epochs=3)
+    rollouts, _ = collect(who)
+    stats = who.update(rollouts, seed=0)
+    after = toy.policy_state()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert stats["ratio_max"] == 1.0
+
+
+def test_training_moves_the_policy_and_nothing_else(toy: Model) -> None:
+    served = toy.make_view(1, toy.base_state())
+    frozen = {n: p.clone() for n, p in toy.reference.tree.named_parameters()}
+    prompts = prompts_of(toy, 2)
+
+    def speak(view) -> torch.Tensor:
+        with toy.lease.slice(), torch.no_grad():
+            return toy.forward(view, prompts, [[5, 6], [7]]).logprobs
+
+    before = speak(toy.reference), speak(served)
+    state = toy.policy_state()
+    who = learner(toy)
+    owned = {id(p) for group in who.optimizer.param_groups for p in group["params"]}
+    assert owned == {id(p) for p in toy.policy_parameters()}
+    rollouts, _ = collect(who)
+    who.update(rollouts, seed=0)
+    changed = toy.policy_state()
+    assert sum(not torch.equal(state[k], changed[k]) for k in state) >= len(state) // 2
+    assert torch.equal(before[0], speak(toy.reference)) and torch.equal(before[1], speak(served))
+    for name, param in toy.reference.tree.named_parameters():
+        assert torch.equal(param, frozen[name]) and param.grad is None
+
+
+def test_gradients_do_not_depend_on_how_rows_are_split(toy: Model) -> None:
+    """Unequal lengths, one micro-batch against one row each: the same minibatch gradient."""
+    who = learner(toy)
+    rollouts, _ = collect(who)
+    tokens = float(rollouts.mask.sum())
+
+    def grads(parts: list[list[int]]) -> torch.Tensor:
+        who.optimizer.zero_grad(set_to_none=True)
+        for rows in parts:
+            with toy.lease.slice(), torch.enable_grad():
+                loss, _, _ = who._losses(rows, rollouts)
+                (loss / tokens).backward()
+        out = torch.cat([p.grad.flatten() for p in toy.policy_parameters()])
+        for p in toy.policy_parameters():
+            p.grad = None
+        return out
+
+    rows = list(range(len(rollouts.responses)))
+    assert torch.allclose(grads([rows]), grads([[i] for i in rows]), atol=1e-5)
+
+
+def test_advantages_are_whitened_over_the_whole_batch(toy: Model) -> None:
+    who = learner(toy)
+    rollouts, _ = collect(who)
+    mean = masked_mean(rollouts.advantages, rollouts.mask)
+    std = masked_mean((rollouts.advantages - mean) ** 2, rollouts.mask).sqrt()
+    assert float(mean) == pytest.approx(0, abs=1e-5)
+    assert float(std) == pytest.approx(1, abs=1e-4)
+    toy.rows_per_slice = 1
+    try:
+        again, _ = collect(learner(toy))
+    finally:
+        toy.rows_per_slice = 8
+    assert torch.allclose(rollouts.advantages, again.advantages, atol=1e-4)
+
+
+def test_an_unfinished_response_is_penalised_whatever_the_prompt_holds(toy: Model) -> None:
+    """End tokens in the prompt (every earlier turn has one) do not count as an end."""
+    who = learner(toy, max_new_tokens=2)
+    rollouts, stats = collect(who)
+    plain = some_score(None, [type("R", (), {"ids": r}) for r in rollouts.responses], None)
+    for score, expected, response in zip(
+        rollouts.scores, plain, rollouts.responses, strict=True
+    ):
+        ended = response[-1] in toy.end_ids
+        assert float(score) == pytest.approx(expected - (0.0 if ended else 1.0), abs=1e-5)
+    assert all(any(i in toy.end_ids for i in p) for p in rollouts.prompts)
+    assert stats["unfinished"] > 0
+
+
+def test_the_value_head_is_linear_zero_and_detached(toy: Model) -> None:
+    head = ValueHead(8)
+    hidden = torch.randn(2, 3, 8, requires_grad=True)
+    values = head(hidden)
+    assert not values.any()
+    (values - 1).square().sum().backward()
+    assert hidden.grad is None and head.linear.weight.grad is not None
+
+
+def test_a_value_is_of_the_state_before_its_token(toy: Model) -> None:
+    """Changing the last token must not change its own value."""
+    who = learner(toy)
+    torch.nn.init.normal_(who.value_head.linear.weight)
+    prompt = prompts_of(toy, 1)
+    parts = [[0]]
+    *_, one = who._policy_pass(prompt, [[5, 6, 7]], parts, 3, lambda: None)
+    *_, two = who._policy_pass(prompt, [[5, 6, 8]], parts, 3, lambda: None)
+    assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("broken", ["loss", "gradient"])
+def test_numbers_that_are_not_finite_never_reach_a_weight(toy: Model, broken: str) -> None:
+    who = learner(toy)
+    rollouts, _ = collect(who)
+    before = toy.policy_state()
+    if broken == "loss":
+        rollouts = rollouts._replace(advantages=rollouts.advantages * math.nan)
+        with pytest.raises(FloatingPointError):
+            who.update(rollouts, seed=0)
+    else:
+        for p in toy.policy_parameters():
+            p.grad = torch.full_like(p, math.inf)
+        with pytest.raises(FloatingPointError):
+            who._apply()
+    after = toy.policy_state()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    for p in toy.policy_parameters():
+        p.grad = None
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_rewarded_tokens_become_frequent_and_punished_ones_rare(
+    toy: Model, sign: float
+) -> None:
+    """The whole loop learns the right way round."""
+    who = learner(toy, learning_rate=1e-2, rollouts=32, ppo_epochs=2, max_new_tokens=6)
+    who.kl_coef = who.initial_kl_coef = 0.01
+    prompts, numbers = prompts_of(toy, 32), list(range(32))
+
+    def even(ids: list[int]) -> float:
+        return float(np.mean([t % 2 == 0 for t in ids]))
+
+    def score(numbers, responses, pooled) -> np.ndarray:
+        return np.array([3 * sign * even(r.ids) for r in responses])
+
+    def share(seed: int) -> float:
+        rollouts, _ = who.collect(prompts, numbers, score, seed)
+        return float(np.mean([even(r) for r in rollouts.responses]))
+
+    before = np.mean([share(100), share(101)])
+    for i in range(16):
+        rollouts, _ = who.collect(prompts, numbers, score, i)
+        who.update(rollouts, seed=i)
+    after = np.mean([share(100), share(101)])
+    assert sign * (after - before) > 0.1

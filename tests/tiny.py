@@ -1,0 +1,89 @@
+"""A toy that obeys the real interface: a tiny random Llama with a ChatML tokenizer, made on the spot,
+and settings small enough that a whole round takes a second or two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from rlhf_chat.gate import GateConfig
+from rlhf_chat.ppo import PPOConfig
+from rlhf_chat.reward import RewardConfig
+from rlhf_chat.round import RoundConfig
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+WORDS = "hello how are you today I am well thank you tell me about the sea it is deep and blue"
+
+
+def make_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=["<|im_start|>", "<|im_end|>", "<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    raw.train_from_iterator([WORDS] * 5, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>"],
+    )
+    tokenizer.chat_template = CHATML
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def make_toy(folder: Path) -> Path:
+    """Random weights, but spread enough that next-token probabilities differ clearly."""
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer(folder)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        initializer_range=0.1,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def tiny_round_config(**gate: object) -> RoundConfig:
+    """One short round; the gate's limits are wide, because a random model speaks gibberish."""
+    limits = {
+        "min_labels": 2,
+        "provisional_p": 1.0,
+        "proved_p": 0.02,
+        "max_extra_surprise": 1.0,
+        "max_extra_repetition": 1.0,
+        "max_extra_unfinished": 1.0,
+        "min_distinct_share": 0.0,
+        "length_range": (0.0, 100.0),
+        "max_kl_over_target": 100.0,
+    } | gate
+    return RoundConfig(
+        practice_prompts=4,
+        probe_prompts=4,
+        probe_samples=2,
+        judges=2,
+        ppo=PPOConfig(updates=1, rollouts=8, group=2, max_new_tokens=12, ppo_epochs=1),
+        reward=RewardConfig(permutations=49, prior_steps=2, folds=2),
+        gate=GateConfig(**limits),  # type: ignore[arg-type]
+    )
