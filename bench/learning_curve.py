@@ -249,15 +249,13 @@ def rate_one(chat, person: Person, kind: str, number: int) -> int:
     """One rating through the app's own calls; returns how many labels it was (0 if not votable)."""
     prompt = chat.suggest_prompt()
     if kind == "pairs" or (kind == "mixed" and number % 2 == 0):
-        for pair in chat.compare(prompt):
-            pass
+        *_, pair = chat.compare(prompt)
         if not pair.votable:
             return 0
         chat.prefer(pair.pair_id, person.vote(prompt, pair.left, pair.right))
         return 1
     conversation = chat.new_conversation()
-    for partial in chat.reply(conversation, prompt):
-        pass
+    *_, partial = chat.reply(conversation, prompt)
     chat.rate(partial.message_id, person.thumb(prompt, partial.text))
     return 1
 

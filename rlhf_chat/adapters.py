@@ -2,8 +2,8 @@
 
 A version is `adapters/v0003/` with adapter_model.safetensors, adapter_config.json (PEFT's own
 format) and manifest.json, which holds the hash of every file. Order of publishing: staging folder,
-fsync, verify from disk, rename, fsync parent; only then may the database point at it (store.promote)
-and the live tree be changed. Version 0 is the base and has no folder.
+fsync, verify from disk, rename, fsync parent; only then may the database point at it
+(store.promote) and the live tree be changed. Version 0 is the base and has no folder.
 Left out: which version is live (store.py), whether it deserves to be (gate.py).
 """
 
@@ -76,9 +76,9 @@ class Shelf:
     def load(self, version: int, manifest_hash: str | None = None) -> dict[str, torch.Tensor]:
         """The weights of a version, verified. Raises AdapterError with one sentence."""
         folder = self.path(version)
-        if manifest_hash and (folder / MANIFEST).is_file():
-            if _sha256(folder / MANIFEST) != manifest_hash:
-                raise AdapterError(f"Version {version} was changed on disk since it was published.")
+        manifest = folder / MANIFEST
+        if manifest_hash and manifest.is_file() and _sha256(manifest) != manifest_hash:
+            raise AdapterError(f"Version {version} was changed on disk since it was published.")
         return self._read(folder, version)
 
     def manifest(self, version: int) -> dict[str, Any]:

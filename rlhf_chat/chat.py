@@ -1,8 +1,8 @@
 """One turn and one rating, with no widget in sight: everything the screens can ask for.
 
-Words and ratings go to the store, replies come from the live view. Each stored reply keeps its exact
-token ids, the adapter version that wrote it and the sampling settings: that is what it is trained
-from later, never re-tokenised text. Left out: learning (trainer.py), drawing (web/).
+Words and ratings go to the store, replies come from the live view. Each stored reply keeps its
+exact token ids, the adapter version that wrote it and the sampling settings: training uses those,
+never re-tokenised text. Left out: learning (trainer.py), drawing (web/).
 """
 
 from __future__ import annotations
@@ -312,7 +312,7 @@ class Chat:
 
         responses = [Response([], False), Response([], False)]
         seeds = [self._rng.getrandbits(31) for _ in range(2)]
-        for responses in self._two_streams(views, prompt_ids, seeds):
+        for responses in self._two_streams(views, prompt_ids, seeds):  # noqa: B007 (kept after)
             if stop.is_set():
                 yield shown(None, True, "Stopped: this pair is not kept.")
                 return
@@ -336,9 +336,7 @@ class Chat:
     ) -> Iterator[list[Response]]:
         """Both drafts at once: one batch where the version is the same, else in turns."""
         if views[0] is views[1]:
-            yield from self.model.stream(
-                views[0], [prompt_ids] * 2, self.sampling, seed=seeds[0]
-            )
+            yield from self.model.stream(views[0], [prompt_ids] * 2, self.sampling, seed=seeds[0])
             return
         latest = [Response([], False), Response([], False)]
         going = {

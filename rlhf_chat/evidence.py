@@ -1,10 +1,10 @@
 """From rows to numbers: what the person said, measured with the frozen base, ready for the fit.
 
-Each reply is measured once (style.py on its text, pooled hidden states of the reference on its exact
-token ids) and cached in the database. Replies of the reference to the same prompt, four a prompt and
-kept for ever, are the zero point that every score is relative to: ratings of pairs cannot know a
-prompt's level, so nothing else may. Left out: the fit itself (reward.py), any training.
-"""
+Each reply is measured once (style.py on its text, pooled hidden states of the reference on its
+exact token ids) and cached in the database. Replies of the reference to the same prompt, four a
+prompt and kept for ever, are the zero point that every score is relative to: ratings of pairs
+cannot know a prompt's level, so nothing else may. Left out: the fit itself (reward.py), any training.
+cannot know a prompt's level, so nothing else may. Left out: the fit itself, any training.
 
 from __future__ import annotations
 
@@ -226,9 +226,7 @@ def build(
     for (a, b, _), is_bad in zip(snapshot.pairs, bad, strict=True):
         if is_bad:
             rated += [(a, -1.0, both_bad_weight), (b, -1.0, both_bad_weight)]
-    thumbs = centered(
-        [r for r, _, _ in rated], gauge, feature_map, max_new_tokens, check
-    )
+    thumbs = centered([r for r, _, _ in rated], gauge, feature_map, max_new_tokens, check)
     return reward.Evidence(
         pairs=x[0::2] - x[1::2],
         outcome=outcome,
@@ -285,5 +283,3 @@ def fluency_floor(references: Sequence[Reference], quantile: float = 0.001) -> f
     """The log-prob below which the base itself almost never says a token."""
     tokens = np.concatenate([row for r in references for row in r.logprobs])
     return float(np.quantile(tokens, quantile))
-
-

@@ -2,7 +2,8 @@
 
 Two honest tiers. *Proved*: the ratings say something beyond chance (permutation test, 2 %).
 *Provisional*: they hint at it (12 %); served on a small KL budget, and said so. Whatever the tier,
-the candidate must please judges on halves of the ratings, stay near the base and keep its language intact.
+the candidate must please judges fitted on halves of the ratings, stay near the base and keep its
+language intact.
 Numbers are all this file knows; left out: how they were measured (trainer.py).
 """
 
@@ -48,7 +49,7 @@ class Measured:
     log_loss: float
     judged_gain: float  # judges on halves of the ratings: candidate minus base, log-odds
     judged_gain_low: float  # its lower 95 % bound over prompts
-    win_rate: float  # judges on halves of the ratings: share of probe prompts where the candidate beats the base
+    win_rate: float  # the same judges: share of probe replies that beat the base's
     kl: float  # nats per response against the base
     kl_target: float
     base: Speech
@@ -105,8 +106,8 @@ def judge(measured: Measured, config: GateConfig) -> Verdict:
     else:
         certainty = f"your ratings only hint at it (p = {measured.p_value:.2f}), so it is on trial"
     reason = (
-        f"Served: judges fitted on halves of your ratings prefer it to the base on {measured.win_rate:.0%} of probe "
-        f"prompts at {measured.kl:.1f} nats; {certainty}."
+        f"Served: judges fitted on halves of your ratings prefer it to the base "
+        f"{measured.win_rate:.0%} of the time at {measured.kl:.1f} nats; {certainty}."
     )
     return Verdict(tier, reason, checks)
 
@@ -128,7 +129,7 @@ def _checks(m: Measured, config: GateConfig) -> list[tuple[str, bool, str]]:
         ),
         ("kl", m.kl <= limit, f"it is {m.kl:.1f} nats from the base (limit {limit:.1f})."),
         _worse("surprise", "words the base would never say", *spoken, config.max_extra_surprise),
-        _worse("repetition", "replies that repeat themselves", *spoken, config.max_extra_repetition),
+        _worse("repetition", "repetitive replies", *spoken, config.max_extra_repetition),
         _worse("unfinished", "replies without an end", *spoken, config.max_extra_unfinished),
         _worse("empty", "empty replies", *spoken, 0.005),
         (

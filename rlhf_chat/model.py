@@ -221,9 +221,7 @@ class Model:
         self, view: View, prompts: Sequence[Sequence[int]], sampling: Sampling, *, seed: int
     ) -> list[Response]:
         """Rollouts for the trainer: whole responses, giving way to chat between slices."""
-        responses: list[Response] = []
-        for responses in self._decode(view, prompts, sampling, seed, self.lease.slice):
-            pass
+        *_, responses = self._decode(view, prompts, sampling, seed, self.lease.slice)
         return responses
 
     def _decode(
@@ -375,9 +373,7 @@ def _selected_logprobs(
     return logits.gather(-1, targets[..., None]).squeeze(-1) - logits.logsumexp(-1)
 
 
-def _copy_into(
-    params: Mapping[str, torch.nn.Parameter], state: Mapping[str, torch.Tensor]
-) -> None:
+def _copy_into(params: Mapping[str, torch.nn.Parameter], state: Mapping[str, torch.Tensor]) -> None:
     if set(params) != set(state):
         raise ModelError("This adapter does not belong to this model: its tensors differ.")
     with torch.no_grad():

@@ -1,8 +1,8 @@
 """Which two replies to show side by side.
 
-Mostly two drafts of the live version; when a version is live, one pair in four sets it blind against
-the base, so that ordinary votes also say whether learning helped. Which side a draft is on is a coin
-flip, remembered by the pair itself. Left out: showing and storing them (chat.py).
+Mostly two drafts of the live version; when a version is live, one pair in four sets it blind
+against the base, so that ordinary votes also say whether learning helped. Which side a draft is on
+is a coin flip, remembered by the pair itself. Left out: showing and storing them (chat.py).
 """
 
 from __future__ import annotations

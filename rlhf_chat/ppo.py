@@ -171,7 +171,7 @@ def kl_target(effective_labels: float) -> float:
 
 
 def initial_kl_coef(score_std: float, target: float) -> float:
-    """For Gaussian scores the tilted policy ref * exp(score / kl_coef) has KL std^2/(2 kl_coef^2)."""
+    """For Gaussian scores, ref * exp(score / kl_coef) has KL score_std^2 / (2 kl_coef^2)."""
     return max(score_std, 1e-3) / math.sqrt(2 * target)
 
 
@@ -359,7 +359,6 @@ class Learner:
         self, parts: list[list[int]], rollouts: Rollouts, check: Callable[[], None]
     ) -> dict[str, float]:
         """One optimiser step over a minibatch, micro-batch by micro-batch."""
-        config = self.config
         tokens = float(sum(rollouts.mask[rows].sum() for rows in parts))
         self.optimizer.zero_grad(set_to_none=True)
         self.value_optimizer.zero_grad(set_to_none=True)

@@ -1,8 +1,8 @@
 """What to ask when the person has not asked anything: suggestions for Compare, and the prompts that
 a round practises on beside the person's own. Practice and probe prompts never overlap.
 
-For the bundled model they come from its own corpus (never from the held-out split, which is kept for
-measuring); for any other model from the general list below. Left out: choosing replies (pairs.py).
+For the bundled model they come from its own corpus (never from the held-out split, which is kept
+for measuring); for any other model from the general list below. Left out: choosing replies.
 """
 
 from __future__ import annotations

@@ -110,7 +110,9 @@ class Evidence:
     @property
     def effective(self) -> float:
         """Effective number of labels: a tie or a thumb tells less than a choice."""
-        return float((self.pair_weight * np.abs(self.outcome)).sum() + 0.5 * self.thumb_weight.sum())
+        return float(
+            (self.pair_weight * np.abs(self.outcome)).sum() + 0.5 * self.thumb_weight.sum()
+        )
 
     def __len__(self) -> int:
         return len(self.outcome) + len(self.thumb)
@@ -216,9 +218,7 @@ def permutation_p(evidence: Evidence, permutations: int, rng: np.random.Generato
     return float((statistic >= statistic[0] * (1 - 1e-9)).mean())
 
 
-def _permuted(
-    y: Floats, thumbs: NDArray[np.bool_], count: int, rng: np.random.Generator
-) -> Floats:
+def _permuted(y: Floats, thumbs: NDArray[np.bool_], count: int, rng: np.random.Generator) -> Floats:
     """Labels as they could have been if replies did not matter: (N, count)."""
     out = np.repeat(y[:, None], count, axis=1)
     out[~thumbs] *= rng.choice([-1.0, 1.0], size=(int((~thumbs).sum()), count))
@@ -254,10 +254,10 @@ def _log_loss(margins: Floats) -> float:
 
 
 def fit_map(evidence: Evidence, precision: Floats) -> RewardHead:
-    """MAP weights under a Gaussian prior of diagonal precision (D,), by damped Newton, and the Laplace covariance there.
+    """MAP weights under a Gaussian prior of diagonal precision (D,), with the Laplace covariance.
 
-    Parameters are (w, thumb bias); the bias has a wide prior (std 1.5). Independent of the order of
-    the evidence up to rounding.
+    Damped Newton. Parameters are (w, thumb bias); the bias has a wide prior (std 1.5). The order of
+    the evidence changes nothing but rounding.
     """
     dim = len(precision)
     prior = np.append(precision, 1 / 1.5**2)
@@ -336,9 +336,7 @@ def thumb_loss(margin: Floats, thumb: Floats) -> tuple[Floats, Floats, Floats]:
     return _with_lapse(p, dp, d2p, outcomes=2)
 
 
-def _with_lapse(
-    p: Floats, dp: Floats, d2p: Floats, outcomes: int
-) -> tuple[Floats, Floats, Floats]:
+def _with_lapse(p: Floats, dp: Floats, d2p: Floats, outcomes: int) -> tuple[Floats, Floats, Floats]:
     q = np.maximum((1 - LAPSE) * p + LAPSE / outcomes, 1e-12)
     dq, d2q = (1 - LAPSE) * dp, (1 - LAPSE) * d2p
     return -np.log(q), -dq / q, np.maximum((dq / q) ** 2 - d2q / q, 0.0)

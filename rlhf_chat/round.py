@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -87,9 +88,7 @@ def run(
     """The whole round. Raises whatever `check` raises, and FloatingPointError on a bad gradient."""
     model, tokens = gauge.model, config.ppo.max_new_tokens
     report("features", 0.0, 0, {})
-    bank = [
-        gauge.prompt(p) for p in prompts.practice(model.is_demo, config.practice_prompts)
-    ]
+    bank = [gauge.prompt(p) for p in prompts.practice(model.is_demo, config.practice_prompts)]
     probes = [gauge.prompt(p) for p in prompts.probe(model.is_demo, config.probe_prompts)]
     base_probes = gauge.references(probes, tokens, check)
     references = base_probes + gauge.references(bank, tokens, check)
@@ -143,9 +142,7 @@ def practise(
     spread = np.concatenate(
         [taste.score(x - x.mean(0)) for x in map(_features(taste.feature_map), references)]
     )
-    learner = Learner(
-        model, config.ppo, target=target, score_std=float(spread.std()), floor=floor
-    )
+    learner = Learner(model, config.ppo, target=target, score_std=float(spread.std()), floor=floor)
 
     def score(
         numbers: Sequence[int], responses: Sequence[Response], pooled: torch.Tensor
@@ -224,7 +221,9 @@ def probe(
     prompt_ids, ids = [p.ids for p in asked], [r.ids for r in responses]
     ref_logprobs, pooled = model.reference_pass(prompt_ids, ids)
     logprobs = policy_logprobs(model, prompt_ids, ids, check)
-    kl = float(np.mean([float(a.sum() - b.sum()) for a, b in zip(logprobs, ref_logprobs, strict=True)]))
+    kl = float(
+        np.mean([float(a.sum() - b.sum()) for a, b in zip(logprobs, ref_logprobs, strict=True)])
+    )
     texts = [model.decode(r.ids) for r in responses]
     styles = np.stack([style.measure(p.text, t) for p, t in zip(asked, texts, strict=True)])
     x = taste.feature_map(styles.astype(np.float64), pooled.numpy().astype(np.float64))
@@ -295,7 +294,7 @@ def _speech(
     texts: Sequence[str], logprobs: Sequence[np.ndarray], finished: Sequence[bool], floor: float
 ) -> Speech:
     words = [t.lower().split() for t in texts]
-    grams = [g for w in words for g in zip(w, w[1:], strict=False)]
+    grams = [g for w in words for g in pairwise(w)]
     return Speech(
         surprise=float(np.mean([row.min() < floor for row in logprobs])),
         repetition=float(np.mean([style.repeated_share(w, 3) > 0.2 for w in words])),

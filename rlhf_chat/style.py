@@ -107,6 +107,6 @@ def repeated_share(words: list[str], n: int) -> float:
 
 
 def _overlap(prompt: str, words: list[str]) -> float:
-    """Share of the prompt's longer words that come back in the reply: a hint of staying on topic."""
+    """Share of the prompt's longer words that come back in the reply."""
     asked = {w.lower() for w in _WORD.findall(prompt) if len(w) > 3}
     return len(asked & set(words)) / len(asked) if asked else 0.0

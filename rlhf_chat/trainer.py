@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import torch
 
-from rlhf_chat import style
 from rlhf_chat import round as round_
+from rlhf_chat import style
 from rlhf_chat.adapters import AdapterError, Shelf
 from rlhf_chat.evidence import Gauge, Snapshot, take_snapshot
 from rlhf_chat.model import Model, ModelError, View
@@ -150,9 +150,11 @@ class Trainer:
             return ""
         if self._requested.is_set():
             trigger = "asked"
-        elif self._paused or self.waiting() < self._needed:
-            return ""
-        elif self.store.feedback_count() == self._gave_up_at:
+        elif (
+            self._paused
+            or self.waiting() < self._needed
+            or self.store.feedback_count() == self._gave_up_at
+        ):
             return ""
         else:
             trigger = "ratings"
@@ -247,9 +249,7 @@ class Trainer:
         )
         self.model.serve(view)
 
-    def _fail(
-        self, round_id: int, parent: int, snapshot: Snapshot, error: BaseException
-    ) -> None:
+    def _fail(self, round_id: int, parent: int, snapshot: Snapshot, error: BaseException) -> None:
         log.exception("round %d failed", round_id)
         if isinstance(error, torch.OutOfMemoryError):
             sentence = "The round ran out of memory"
@@ -368,7 +368,7 @@ class Trainer:
         return found
 
     def likes(self) -> list[tuple[str, float, float]]:
-        """What the reward head makes of the ratings: style feature, weight, sigma; sure ones first."""
+        """What the reward head thinks you like: style feature, weight, sigma; sure ones first."""
         if self._head is None:
             return []
         weights = self._head.weights[: len(style.NAMES)]

@@ -1,4 +1,4 @@
-"""Properties of the way from rows to numbers: exact token ids, one zero point, a cache, a snapshot."""
+"""Properties of the way from rows to numbers: exact ids, one zero point, a cache, a snapshot."""
 
 from __future__ import annotations
 
@@ -22,11 +22,20 @@ def pair(store: Store, model: Model, outcome: str, text: str = "hello") -> tuple
     conversation = store.add_conversation("compare")
     asked = store.add_message(conversation, "user", text)
     ids = model.encode([{"role": "user", "content": text}])
-    drafts = model.sample(model.reference, [ids] * 2, Sampling(max_new_tokens=LIMIT), seed=hash(text) % 99)
+    drafts = model.sample(
+        model.reference, [ids] * 2, Sampling(max_new_tokens=LIMIT), seed=hash(text) % 99
+    )
     a, b = (
         store.add_message(
-            conversation, "assistant", model.decode(d.ids), parent_id=asked, prompt_ids=ids,
-            response_ids=d.ids, adapter_version=0, finish_reason="stop", make_head=False,
+            conversation,
+            "assistant",
+            model.decode(d.ids),
+            parent_id=asked,
+            prompt_ids=ids,
+            response_ids=d.ids,
+            adapter_version=0,
+            finish_reason="stop",
+            make_head=False,
         )
         for d in drafts
     )
@@ -65,7 +74,9 @@ def test_measuring_twice_computes_once(store: Store, toy: Model, gauge: Gauge, m
     assert all(np.allclose(x, y) for x, y in zip(one, two, strict=True))
 
 
-def test_reference_replies_are_sampled_once_and_kept(store: Store, toy: Model, gauge: Gauge) -> None:
+def test_reference_replies_are_sampled_once_and_kept(
+    store: Store, toy: Model, gauge: Gauge
+) -> None:
     first = some_references(gauge)
     again = some_references(Gauge(store, toy))
     for one, two in zip(first, again, strict=True):
@@ -73,7 +84,9 @@ def test_reference_replies_are_sampled_once_and_kept(store: Store, toy: Model, g
         assert len(one.replies) == evidence.REFERENCES
 
 
-def test_the_zero_point_of_a_prompt_is_what_the_base_says(store: Store, toy: Model, gauge: Gauge) -> None:
+def test_the_zero_point_of_a_prompt_is_what_the_base_says(
+    store: Store, toy: Model, gauge: Gauge
+) -> None:
     references = some_references(gauge)
     feature_map = evidence.feature_map_of(references)
     for reference in references[:2]:
@@ -169,4 +182,6 @@ def test_any_text_can_be_measured(reply: str) -> None:
 
 
 def test_a_reply_and_its_prompt_are_told_apart() -> None:
-    assert Reply(evidence.Prompt((1,), "x"), (2,), "y") != Reply(evidence.Prompt((1, 2), "x"), (), "y")
+    assert Reply(evidence.Prompt((1,), "x"), (2,), "y") != Reply(
+        evidence.Prompt((1, 2), "x"), (), "y"
+    )

@@ -20,12 +20,19 @@ from rlhf_chat.gate import (
 )
 
 CONFIG = GateConfig()
-BASE = Speech(
-    surprise=0.03, repetition=0.0, unfinished=0.0, empty=0.0, distinct=0.3, tokens=30
-)
+BASE = Speech(surprise=0.03, repetition=0.0, unfinished=0.0, empty=0.0, distinct=0.3, tokens=30)
 GOOD = Measured(
-    labels=36, p_value=0.001, log_loss=0.5, judged_gain=0.8, judged_gain_low=0.4, win_rate=0.8,
-    kl=1.2, kl_target=1.5, base=BASE, candidate=BASE, finite=True,
+    labels=36,
+    p_value=0.001,
+    log_loss=0.5,
+    judged_gain=0.8,
+    judged_gain_low=0.4,
+    win_rate=0.8,
+    kl=1.2,
+    kl_target=1.5,
+    base=BASE,
+    candidate=BASE,
+    finite=True,
 )
 
 

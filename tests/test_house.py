@@ -1,5 +1,5 @@
-"""The house rules, as far as a machine can check them: arrows point one way, one room speaks SQL, the
-README's file map is the directory."""
+"""The house rules, as far as a machine can check them: arrows point one way, one room speaks SQL,
+the README's file map is the directory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ ARROWS = {
     "evidence": {"decode", "model", "reward", "store", "style"},
     "ppo": {"decode", "model"},
     "round": {
-        "decode", "evidence", "gate", "model", "ppo", "prompts", "reward", "style",
+        "decode",
+        "evidence",
+        "gate",
+        "model",
+        "ppo",
+        "prompts",
+        "reward",
+        "style",
     },
     "trainer": {"adapters", "evidence", "model", "reward", "round", "store", "style"},
     "chat": {"decode", "model", "pairs", "prompts", "store"},

@@ -31,9 +31,7 @@ def random_state(model: Model, seed: int = 3, size: float = 0.1) -> dict[str, to
 
 def batch(model: Model, rows: int = 4) -> tuple[list[list[int]], list[list[int]]]:
     prompts = [ask(model, "tell me " + "the sea " * i) for i in range(rows)]
-    responses = model.sample(
-        model.reference, prompts, Sampling(max_new_tokens=9), seed=5
-    )
+    responses = model.sample(model.reference, prompts, Sampling(max_new_tokens=9), seed=5)
     return prompts, [r.ids for r in responses]
 
 
@@ -157,8 +155,14 @@ def test_learned_positions_survive_left_padding(tmp_path: Path) -> None:
     end = tokenizer.eos_token_id
     GPT2LMHeadModel(
         GPT2Config(
-            vocab_size=len(tokenizer), n_embd=32, n_layer=3, n_head=2, n_positions=256,
-            initializer_range=0.2, eos_token_id=end, bos_token_id=end,
+            vocab_size=len(tokenizer),
+            n_embd=32,
+            n_layer=3,
+            n_head=2,
+            n_positions=256,
+            initializer_range=0.2,
+            eos_token_id=end,
+            bos_token_id=end,
         )
     ).save_pretrained(tmp_path)
     model = Model.load(str(tmp_path), quantization="none")
@@ -205,9 +209,7 @@ def test_top_k_and_top_p_cut_where_they_say() -> None:
 
 def test_an_end_is_never_forced(toy: Model) -> None:
     """A response cut off by the limit ends with the token that was sampled."""
-    responses = toy.sample(
-        toy.reference, [ask(toy)] * 16, Sampling(max_new_tokens=4), seed=2
-    )
+    responses = toy.sample(toy.reference, [ask(toy)] * 16, Sampling(max_new_tokens=4), seed=2)
     for response in responses:
         assert response.finished == (response.ids[-1] in toy.end_ids)
         assert not any(i in toy.end_ids for i in response.ids[:-1])

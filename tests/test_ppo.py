@@ -26,8 +26,14 @@ from rlhf_chat.ppo import (
 )
 
 CONFIG = PPOConfig(
-    updates=1, rollouts=8, group=2, max_new_tokens=10, minibatches=2, warmup_steps=1,
-    learning_rate=1e-3, fluency_coef=0.0,
+    updates=1,
+    rollouts=8,
+    group=2,
+    max_new_tokens=10,
+    minibatches=2,
+    warmup_steps=1,
+    learning_rate=1e-3,
+    fluency_coef=0.0,
 )
 
 
@@ -145,9 +151,7 @@ def test_policy_loss_falls_as_the_ratio_follows_the_advantage() -> None:
     good, _ = policy_loss(
         torch.tensor([[0.1, -0.1]]), torch.zeros(1, 2), advantages, mask, 0.2, 3.0
     )
-    bad, _ = policy_loss(
-        torch.tensor([[-0.1, 0.1]]), torch.zeros(1, 2), advantages, mask, 0.2, 3.0
-    )
+    bad, _ = policy_loss(torch.tensor([[-0.1, 0.1]]), torch.zeros(1, 2), advantages, mask, 0.2, 3.0)
     assert good < bad
 
 
@@ -302,9 +306,7 @@ def test_an_unfinished_response_is_penalised_whatever_the_prompt_holds(toy: Mode
     who = learner(toy, max_new_tokens=2)
     rollouts, stats = collect(who)
     plain = some_score(None, [type("R", (), {"ids": r}) for r in rollouts.responses], None)
-    for score, expected, response in zip(
-        rollouts.scores, plain, rollouts.responses, strict=True
-    ):
+    for score, expected, response in zip(rollouts.scores, plain, rollouts.responses, strict=True):
         ended = response[-1] in toy.end_ids
         assert float(score) == pytest.approx(expected - (0.0 if ended else 1.0), abs=1e-5)
     assert all(any(i in toy.end_ids for i in p) for p in rollouts.prompts)
@@ -352,9 +354,7 @@ def test_numbers_that_are_not_finite_never_reach_a_weight(toy: Model, broken: st
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_rewarded_tokens_become_frequent_and_punished_ones_rare(
-    toy: Model, sign: float
-) -> None:
+def test_rewarded_tokens_become_frequent_and_punished_ones_rare(toy: Model, sign: float) -> None:
     """The whole loop learns the right way round."""
     who = learner(toy, learning_rate=1e-2, rollouts=32, ppo_epochs=2, max_new_tokens=6)
     who.kl_coef = who.initial_kl_coef = 0.01

@@ -14,14 +14,22 @@ QUICK = RewardConfig(permutations=199, prior_steps=6, folds=4)
 
 
 def evidence(
-    pairs: np.ndarray, outcome: np.ndarray, thumbs: np.ndarray | None = None,
+    pairs: np.ndarray,
+    outcome: np.ndarray,
+    thumbs: np.ndarray | None = None,
     thumb: np.ndarray | None = None,
 ) -> Evidence:
     thumbs = np.zeros((0, pairs.shape[1])) if thumbs is None else thumbs
     thumb = np.zeros(0) if thumb is None else thumb
     return Evidence(
-        pairs, outcome, np.ones(len(pairs)), np.arange(len(pairs)),
-        thumbs, thumb, np.ones(len(thumbs)), 1000 + np.arange(len(thumbs)),
+        pairs,
+        outcome,
+        np.ones(len(pairs)),
+        np.arange(len(pairs)),
+        thumbs,
+        thumb,
+        np.ones(len(thumbs)),
+        1000 + np.arange(len(thumbs)),
     )
 
 
@@ -80,8 +88,10 @@ def test_a_few_votes_find_a_clear_taste_and_more_find_it_better() -> None:
     right = {}
     for n in (20, 200):
         scores = [
-            np.mean(np.sign(truth.pairs @ fit_head(votes(n, s), 6, QUICK).weights)
-                    == np.sign(truth.pairs[:, 0]))
+            np.mean(
+                np.sign(truth.pairs @ fit_head(votes(n, s), 6, QUICK).weights)
+                == np.sign(truth.pairs[:, 0])
+            )
             for s in range(5)
         ]
         right[n] = np.mean(scores)

@@ -1,5 +1,5 @@
-"""A toy that obeys the real interface: a tiny random Llama with a ChatML tokenizer, made on the spot,
-and settings small enough that a whole round takes a second or two."""
+"""A toy that obeys the real interface: a tiny random Llama with a ChatML tokenizer, made on the
+spot, and settings small enough that a whole round takes a second or two."""
 
 from __future__ import annotations
 

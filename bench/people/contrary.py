@@ -1,4 +1,4 @@
-"""Control: the opposite of `warm_with_emoji`. What that person learns must go the other way here."""
+"""Control: the opposite of `warm_with_emoji`. What is learned must go the other way."""
 
 from bench.people import warm_with_emoji
 

@@ -1,0 +1,149 @@
+"""How long does a person wait for the first word, and does learning make it worse?
+
+Measures the time from sending a message to the first text of the reply: first with nothing else
+going on, then while rounds run in the trainer's thread. Training gives way between two slices of
+compute, so a reply may wait for one slice and not more; the last line says whether that held.
+
+    python -m bench.latency --json out.json
+
+The settings are the product's own. Left out: the browser, and how good the replies are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import random
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rlhf_chat.adapters import Shelf
+from rlhf_chat.chat import Chat
+from rlhf_chat.model import Model
+from rlhf_chat.store import Store
+from rlhf_chat.trainer import Trainer
+
+VOTES = 60  # enough, by a clear rule, that a round has something to learn and takes its full time
+Timed = tuple[float, float]  # a whole reply: seconds to its first text, tokens per second
+PAUSE_SECONDS = (0.1, 0.8)  # between two messages, so that training gets a turn in between
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest measured value that at least `share` of all values do not exceed."""
+    if not values:
+        return math.nan
+    return sorted(values)[max(math.ceil(share * len(values)), 1) - 1]
+
+
+def summary(replies: Sequence[Timed]) -> dict[str, float]:
+    waits, rates = zip(*replies, strict=True)
+    shares = {"p50": 0.50, "p95": 0.95, "max": 1.00}
+    told = {name: round(percentile(waits, share), 4) for name, share in shares.items()}
+    return told | {"replies": len(replies), "tokens_per_second": round(percentile(rates, 0.5), 1)}
+
+
+def verdict(idle: dict[str, float], busy: dict[str, float], longest_slice: float) -> str:
+    extra = busy["p95"] - idle["p95"]
+    held = "yes" if extra <= longest_slice else "no"
+    return (
+        f"p95 during a round is at most one slice above idle: {held} "
+        f"({1000 * extra:+.0f} ms; the longest slice was {1000 * longest_slice:.0f} ms)"
+    )
+
+
+def ask(chat: Chat, prompt: str) -> Timed:
+    started, first = time.monotonic(), math.nan
+    for partial in chat.reply(chat.new_conversation(), prompt):
+        if partial.text and math.isnan(first):
+            first = time.monotonic() - started
+    return first, partial.tokens_per_second
+
+
+def ask_many(chat: Chat, count: int, rng: random.Random, ready: Callable[[], bool]) -> list[Timed]:
+    """Asks `count` prompts at random moments; a reply that came when not `ready` does not count."""
+    replies: list[Timed] = []
+    while len(replies) < count:
+        time.sleep(rng.uniform(*PAUSE_SECONDS))
+        before = ready()
+        reply = ask(chat, chat.suggest_prompt())
+        if before and ready() and not math.isnan(reply[0]):
+            replies.append(reply)
+    return replies
+
+
+def vote(chat: Chat, count: int) -> None:
+    """Ratings by a plain rule, the longer reply is better, so that the round has work to do."""
+    done = 0
+    while done < count:
+        *_, pair = chat.compare(chat.suggest_prompt())
+        if pair.votable and pair.pair_id:
+            chat.prefer(pair.pair_id, "a" if len(pair.left) > len(pair.right) else "b")
+            done += 1
+
+
+def keep_learning(trainer: Trainer) -> bool:
+    """Whether a round is in the part that computes most; asks for the next one when none runs."""
+    status = trainer.status()
+    if status.round_id is None:
+        trainer.train_now()
+    return status.round_id is not None and status.phase in ("rollouts", "ppo")
+
+
+def measure(model: Model, folder: Path, replies: int, votes: int = VOTES, **options) -> dict:
+    """Idle, then with rounds running. `options` go to the trainer."""
+    rng = random.Random(0)
+    store = Store(folder / "feedback.db")
+    chat = Chat(store, model)
+    trainer = Trainer(store, model, Shelf(folder / "adapters"), needed=10**9, **options)
+    try:
+        ask(chat, chat.suggest_prompt())  # the first one warms up
+        idle = summary(ask_many(chat, replies, rng, lambda: True))
+        vote(chat, votes)
+        trainer.start()
+        model.lease.longest_slice = 0.0
+        busy = summary(ask_many(chat, replies, rng, lambda: keep_learning(trainer)))
+        longest, reasons = model.lease.longest_slice, [r.reason for r in store.rounds()]
+    finally:
+        trainer.close()
+        store.close()
+    return {
+        "idle": idle,
+        "round": busy,
+        "longest_slice": round(longest, 4),
+        "rounds": reasons,
+        "verdict": verdict(idle, busy, longest),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--quantization", choices=("nf4", "none"), default="nf4")
+    parser.add_argument("--replies", type=int, default=40)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    model = Model.load(args.model, quantization=args.quantization)
+    model.self_test()
+    model.calibrate()
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(model, Path(folder), args.replies) | {"model": args.model}
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1))
+    for name in ("idle", "round"):
+        told = result[name]
+        waits = ", ".join(f"{key} {1000 * told[key]:.0f} ms" for key in ("p50", "p95", "max"))
+        print(f"{name:5} first token {waits}; {told['tokens_per_second']:.0f} tokens/s", flush=True)
+    print(result["verdict"])
+    sys.exit(": no (" in result["verdict"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""How long does one PPO update take, ours against TRL's, for the same work in the same run?
+
+An update is 32 rollouts and 4 PPO epochs: sampling, reference, reward, values, advantages and 8
+optimiser steps. Both sides are warmed up and take turns with the same number of threads; told is
+the median, in seconds on the clock and of processor time (which means more on a busy machine).
+
+    python -m bench.ppo_round --trl-python /path/to/trl-environment/bin/python
+
+TRL removed PPO after 1.12.0, so it needs an environment of its own: trl==1.12.0 and datasets beside
+the versions in requirements.txt. Without it only our side is timed.
+
+The same: model, prompts, end token, limit of 48 tokens, temperature 1, LoRA on all linear layers,
+4-bit or float32 weights, reward (a random linear layer on the frozen base's last state), penalties,
+KL coefficient, GAE, clipping, AdamW, 2 optimiser steps an epoch on 16 rows each. The learning rate
+is tiny on both sides, which costs no less time and keeps the responses as long as the base's.
+
+Not the same: the random numbers, hence the sampled tokens (both counts are printed). Our value head
+reads the policy's states and our reward the reference pass; TRL runs the trunk again for each, as
+its interface asks (see ppo_round_trl.py). Ours clips gradients, computes old log-probs in the
+training forward, and splits minibatches as the app does. Left out: loading, what is learned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import torch
+
+from rlhf_chat.demo import corpus
+from rlhf_chat.model import DEMO, Model
+from rlhf_chat.ppo import Learner, PPOConfig
+
+SEED = 11
+KL_COEF = 0.05
+CONFIG = PPOConfig(
+    rollouts=32,
+    ppo_epochs=4,
+    minibatches=2,
+    learning_rate=1e-6,
+    value_learning_rate=1e-6,
+    warmup_steps=0,
+    lam=0.95,
+    max_new_tokens=48,
+    fluency_coef=0.0,  # TRL has none
+    target_approxkl=math.inf,  # all epochs, always
+    max_clipfrac=1.0,
+)
+
+Record = dict[str, Any]
+
+
+class Ours:
+    """One update of ours at a time."""
+
+    def __init__(self, model: Model, prompts: list[list[int]], head: np.ndarray) -> None:
+        model.set_policy(model.base_state())
+        self.prompts, self.head, self.seed = prompts, head, SEED
+        # initial_kl_coef divides by sqrt(2 * target): this makes it KL_COEF
+        self.learner = Learner(
+            model, CONFIG, target=1.0, score_std=KL_COEF * math.sqrt(2), floor=-math.inf
+        )
+
+    def score(self, numbers: Any, responses: Any, pooled: torch.Tensor) -> np.ndarray:
+        size = len(self.head)
+        return pooled[:, 2 * size : 3 * size].numpy() @ self.head  # the last token, final layer
+
+    def update(self) -> Record:
+        self.seed += 1
+        steps, clock, cpu = self.learner.steps, time.perf_counter(), time.process_time()
+        rollouts, stats = self.learner.collect(
+            self.prompts, range(len(self.prompts)), self.score, self.seed
+        )
+        self.learner.update(rollouts, self.seed)
+        return {
+            "seconds": time.perf_counter() - clock,
+            "cpu_seconds": time.process_time() - cpu,
+            "tokens": int(rollouts.mask.sum()),
+            "steps": self.learner.steps - steps,
+            "score": stats["score"],
+        }
+
+
+class Theirs:
+    """One update of TRL at a time, in a child process. Raises SystemExit when it dies."""
+
+    def __init__(self, python: str, job: Record) -> None:
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (lives as long as the child)
+        self.process = subprocess.Popen(
+            [python, str(Path(__file__).with_name("ppo_round_trl.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+        )
+        self.say(json.dumps(job))
+
+    def say(self, line: str) -> None:
+        with contextlib.suppress(BrokenPipeError):  # reading its answer will tell
+            print(line, file=self.process.stdin, flush=True)
+
+    def update(self) -> Record:
+        assert self.process.stdout
+        self.say("go")
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            self.errors.seek(0)
+            raise SystemExit("The TRL side stopped:\n" + self.errors.read()[-3000:])
+        return json.loads(line)
+
+
+def job_for(model: Model, prompts: list[list[int]], head: np.ndarray, args: Any) -> Record:
+    """What the child has to know, as JSON."""
+    lora = {"r": model.adapter.r, "lora_alpha": model.adapter.lora_alpha, "lora_dropout": 0.0}
+    return {
+        "model": str(DEMO),
+        "quantization": model.quantization,
+        "threads": args.threads,
+        "seed": SEED,
+        "updates": args.repeats + 1,
+        "prompts": prompts,
+        "head": head.tolist(),
+        "lora": lora,
+        "settings": {**dataclasses.asdict(CONFIG), "kl_coef": KL_COEF},
+    }
+
+
+def compare(quantization: str, args: Any) -> Record:
+    """Medians over alternating updates of both sides."""
+    model = Model.load("demo", quantization=quantization)
+    model.calibrate()
+    # No larger than a minibatch: the number of optimiser steps must not depend on the machine.
+    minibatch = CONFIG.rollouts // CONFIG.minibatches
+    model.rows_per_slice = min(args.rows or model.rows_per_slice, minibatch)
+    chats = [[{"role": "user", "content": t}] for t in corpus.prompts("train", 32, SEED)]
+    prompts = [model.encode(chat) for chat in chats]
+    size = model.config.hidden_size
+    head = np.random.default_rng(SEED).normal(0, size**-0.5, size).astype(np.float32)
+    sides: dict[str, Ours | Theirs] = {"ours": Ours(model, prompts, head)}
+    if args.trl_python:
+        sides["trl"] = Theirs(args.trl_python, job_for(model, prompts, head, args))
+    for side in sides.values():
+        side.update()  # warm-up: lazy imports, first allocations, the child's loading
+    runs = [{name: side.update() for name, side in sides.items()} for _ in range(args.repeats)]
+    record: Record = {"quantization": quantization, "threads": args.threads, "runs": runs}
+    record |= {"micro_batch": model.rows_per_slice}
+    for key in ("seconds", "cpu_seconds", "tokens", "steps", "score"):
+        record[key] = {name: statistics.median(run[name][key] for run in runs) for name in sides}
+    return record
+
+
+def told(record: Record) -> str:
+    """A record in plain words."""
+    seconds, cpu, rows = record["seconds"], record["cpu_seconds"], record["micro_batch"]
+    lines = [f"{record['quantization']}, {record['threads']} thread(s), micro-batches of {rows}"]
+    for name in seconds:
+        lines.append(
+            f"  {name:4s} {seconds[name]:6.2f} s, {cpu[name]:6.2f} s of processor time, "
+            f"{record['steps'][name]} optimiser steps, {record['tokens'][name]} sampled tokens, "
+            f"mean score {record['score'][name]:+.2f}"
+        )
+    if "trl" not in seconds:
+        return "\n".join([*lines, "  TRL was not timed: give --trl-python"])
+    ratio, cpu_ratio = seconds["trl"] / seconds["ours"], cpu["trl"] / cpu["ours"]
+    lines.append(f"  TRL takes {ratio:.2f} times as long ({cpu_ratio:.2f} by processor time)")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--trl-python", help="interpreter of an environment with trl==1.12.0")
+    parser.add_argument("--quantization", choices=("nf4", "none", "both"), default="both")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rows", type=int, help="our micro-batch; default: as the app calibrates")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    records = []
+    for kind in ("nf4", "none") if args.quantization == "both" else (args.quantization,):
+        records.append(compare(kind, args))
+        print(told(records[-1]), flush=True)
+        if args.json:
+            args.json.write_text(json.dumps(records, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""The shelf: a version is whole, verified and never overwritten, and PEFT itself can read it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from rlhf_chat.adapters import CONFIG, MANIFEST, WEIGHTS, AdapterError, Shelf
+from rlhf_chat.model import Model, ModelError
+from rlhf_chat.store import Store
+from rlhf_chat.trainer import Trainer
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path / "adapters")
+
+
+def state_of(model: Model, seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randn(value.shape, generator=generator) * 0.2
+        for name, value in model.base_state().items()
+    }
+
+
+def publish(shelf: Shelf, model: Model, version: int = 1, **changed: torch.Tensor) -> str:
+    manifest = {"parent": version - 1, "base_hash": model.base_hash}
+    state = state_of(model, version) | changed
+    folder, manifest_hash = shelf.publish(version, state, model.adapter_config(), manifest)
+    assert folder == shelf.path(version)
+    return manifest_hash
+
+
+def refused(action: Callable[[], object], *words: str) -> None:
+    with pytest.raises((AdapterError, ModelError)) as error:
+        action()
+    text = str(error.value)
+    assert "\n" not in text and text.endswith(".") and len(text) < 200
+    assert all(word in text for word in words), text
+
+
+# ---------------------------------------------------------------------- whole
+
+
+def test_what_is_published_comes_back_bit_for_bit(shelf, toy):
+    manifest_hash = publish(shelf, toy)
+    expected = state_of(toy, 1)
+    loaded = shelf.load(1, manifest_hash)
+    assert set(loaded) == set(expected)
+    assert all(torch.equal(loaded[name], expected[name]) for name in expected)
+    told = shelf.manifest(1)
+    assert (told["version"], told["parent"], told["base_hash"]) == (1, 0, toy.base_hash)
+    assert set(told["sha256"]) == {WEIGHTS, CONFIG}
+    assert sorted(f.name for f in shelf.path(1).iterdir()) == sorted([WEIGHTS, CONFIG, MANIFEST])
+    assert not any((shelf.folder / "staging").iterdir())
+
+
+def test_peft_itself_reads_it_and_says_the_same(shelf, toy, toy_folder):
+    publish(shelf, toy)
+    view = toy.make_view(1, shelf.load(1))
+    ids = torch.tensor([toy.encode([{"role": "user", "content": "tell me about the sea"}])])
+    base = AutoModelForCausalLM.from_pretrained(toy_folder, dtype=torch.float32)
+    with torch.no_grad():
+        bare = base(input_ids=ids).logits
+        theirs = PeftModel.from_pretrained(base, str(shelf.path(1))).eval()(input_ids=ids).logits
+        with toy.lease.turn():
+            ours = view.tree(input_ids=ids).logits
+    assert torch.equal(ours, theirs)
+    assert not torch.allclose(bare, theirs)
+
+
+def test_a_version_is_never_overwritten(shelf, toy):
+    first = publish(shelf, toy)
+    before = {f.name: f.read_bytes() for f in shelf.path(1).iterdir()}
+    refused(lambda: publish(shelf, toy), "Version 1", "never overwritten")
+    assert {f.name: f.read_bytes() for f in shelf.path(1).iterdir()} == before
+    assert shelf.load(1, first)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_not_published(shelf, toy, number):
+    name = next(iter(toy.base_state()))
+    bad = torch.full(toy.base_state()[name].shape, number)
+    refused(lambda: publish(shelf, toy, **{name: bad}), "not finite")
+    assert not shelf.path(1).exists()
+
+
+def test_sweep_keeps_what_is_known_and_nothing_else(shelf, toy):
+    for version in (1, 2, 3):
+        publish(shelf, toy, version)
+    half = shelf.folder / "staging" / "half"
+    half.mkdir()
+    (half / WEIGHTS).write_bytes(b"half")
+    (shelf.folder / "notes").mkdir()  # not ours: stays
+    shelf.sweep({0, 1, 3})
+    left = sorted(f.name for f in shelf.folder.iterdir())
+    assert left == ["notes", "staging", "v0001", "v0003"]
+    assert not any((shelf.folder / "staging").iterdir())
+    shelf.sweep({0, 1, 3})
+
+
+# ---------------------------------------------------------------------- damaged
+
+
+def truncate(folder: Path, name: str) -> None:
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data[: len(data) // 2])
+
+
+def flip(folder: Path, name: str) -> None:
+    data = bytearray((folder / name).read_bytes())
+    data[-7] ^= 1  # in a weight, safetensors alone would not notice
+    (folder / name).write_bytes(bytes(data))
+
+
+def remove(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+
+
+def empty(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"")
+
+
+def turn_into_a_folder(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    (folder / name).mkdir()
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, CONFIG, MANIFEST])
+@pytest.mark.parametrize("damage", [truncate, flip, remove, empty, turn_into_a_folder])
+@pytest.mark.parametrize("with_hash", [True, False])
+def test_damage_is_refused_in_one_sentence(shelf, toy, name, damage, with_hash):
+    manifest_hash = publish(shelf, toy)
+    damage(shelf.path(1), name)
+    if (damage, name, with_hash) == (flip, MANIFEST, False):
+        pytest.skip("one bit of a manifest shows only against the hash in the database")
+    refused(lambda: shelf.load(1, manifest_hash if with_hash else None), "Version 1")
+
+
+def test_a_missing_version_is_refused(shelf):
+    refused(lambda: shelf.load(7), "Version 7")
+    refused(lambda: shelf.load(7, "hash"), "Version 7")
+    refused(lambda: shelf.manifest(7), "Version 7")
+
+
+def test_a_changed_manifest_is_refused(shelf, toy):
+    """Weights swapped together with their hashes: the database knows better."""
+    manifest_hash = publish(shelf, toy)
+    publish(shelf, toy, 2)
+    shutil.rmtree(shelf.path(1))
+    shutil.copytree(shelf.path(2), shelf.path(1))
+    refused(lambda: shelf.load(1, manifest_hash), "changed on disk")
+
+
+def rewrite(shelf: Shelf, version: int, state: dict[str, torch.Tensor]) -> None:
+    """Other weights with a manifest that agrees with them."""
+    folder = shelf.path(version)
+    save_file(state, folder / WEIGHTS)
+    told = json.loads((folder / MANIFEST).read_text())
+    told["sha256"][WEIGHTS] = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    (folder / MANIFEST).write_text(json.dumps(told))
+
+
+def test_a_nan_on_disk_is_refused(shelf, toy):
+    publish(shelf, toy)
+    state = load_file(shelf.path(1) / WEIGHTS)
+    next(iter(state.values()))[0, 0] = torch.nan
+    rewrite(shelf, 1, state)
+    refused(lambda: shelf.load(1), "not finite")
+
+
+@pytest.mark.parametrize("what", ["shape", "missing", "extra", "base"])
+def test_what_does_not_fit_the_model_is_never_served(what, shelf, toy, store: Store):
+    publish(shelf, toy)
+    state = dict(shelf.load(1))
+    name = next(iter(state))
+    if what == "shape":
+        state[name] = state[name][:-1].clone()
+    elif what == "missing":
+        del state[name]
+    elif what == "extra":
+        state["one.more.lora_A.weight"] = torch.zeros(2, 2)
+    shutil.rmtree(shelf.path(1))
+    base_hash = "another" if what == "base" else toy.base_hash
+    _, manifest_hash = shelf.publish(1, state, toy.adapter_config(), {"base_hash": base_hash})
+    round_id = store.open_round(
+        trigger="asked", parent_version=0, seed=0, watermark=0, config={}, snapshot_hash=""
+    )
+    store.promote(
+        version=1,
+        parent=0,
+        round_id=round_id,
+        tier="proved",
+        folder="v0001",
+        manifest_hash=manifest_hash,
+        kl=1.0,
+        reason="a test",
+        verdict={},
+    )
+    trainer = Trainer(store, toy, shelf)
+    refused(lambda: trainer.view(1))
+    assert trainer.make_live(1).endswith(".")
+    trainer.recover()
+    assert toy.live.version == 0 and store.live_version() == 0
+    policy = toy.policy_state()
+    refused(lambda: toy.set_policy(state) if what != "base" else trainer.view(1))
+    assert all(torch.equal(policy[k], v) for k, v in toy.policy_state().items())
+
+
+def test_an_adapter_too_large_to_be_one_is_refused(shelf, toy, monkeypatch):
+    publish(shelf, toy)
+    monkeypatch.setattr("rlhf_chat.adapters.MAX_BYTES", 1000)
+    refused(lambda: shelf.load(1), "too large")

@@ -1,0 +1,210 @@
+"""Starting the app: what cannot work is one sentence on stderr and exit code 1, never a traceback.
+
+Each start costs seconds, so there are few. Left out: the window itself (test_web.py).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import app
+from rlhf_chat.adapters import Shelf
+from rlhf_chat.model import Model
+from rlhf_chat.store import Store
+
+ROOT = Path(__file__).parents[1]
+PATIENCE = 600  # seconds; a start takes 6 to 10 on a quiet machine
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def command(data: Path, model: str, *more: str) -> list[str]:
+    start = [sys.executable, str(ROOT / "app.py"), "--data", str(data), "--model", model]
+    return [*start, "--no-browser", "--quantization", "none", *more]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def refused(data: Path, model: str, *more: str) -> str:
+    """Starts the app, expects it to give up with one sentence, and returns that sentence."""
+    ended = subprocess.run(
+        command(data, model, *more),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=environment(),
+    )
+    lines = [line for line in ended.stderr.splitlines() if line.strip()]
+    assert ended.returncode == 1, ended.stderr
+    assert len(lines) == 1, ended.stderr
+    return lines[0]
+
+
+@contextmanager
+def running(data: Path, model: str) -> Iterator[tuple[int, list[str]]]:
+    """A started app: its port and the lines it has said so far. Ended with Ctrl+C, as people do."""
+    port = free_port()
+    process = subprocess.Popen(
+        command(data, model, "--port", str(port)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment() | {"PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout
+    said: list[str] = []
+    reader = threading.Thread(target=lambda: said.extend(iter(process.stdout.readline, "")))
+    reader.start()
+    try:
+        limit = time.monotonic() + PATIENCE
+        while not answers(port):
+            assert process.poll() is None and time.monotonic() < limit, "".join(said)
+            time.sleep(0.1)
+        yield port, said
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        reader.join(10)
+    assert process.returncode == 0, "".join(said)
+    assert "Traceback" not in "".join(said), "".join(said)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+# ---------------------------------------------------------------------- refusals
+
+
+def told(capsys: pytest.CaptureFixture, *flags: str) -> str:
+    """The same without a new process, where nothing heavy is loaded before the refusal."""
+    code = app.main([*flags, "--no-browser", "--quantization", "none"])
+    heard = capsys.readouterr().err
+    assert code == 1 and heard.count("\n") == 1, heard
+    return heard
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `main` sets for the process stays in the test."""
+    for name in ("HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, os.environ.get(name, "1"))
+
+
+def test_a_port_in_use(tmp_path, toy_folder, capsys, quiet):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        flags = ("--port", port, "--model", str(toy_folder))
+        sentence = told(capsys, *flags, "--data", str(tmp_path))
+    assert port in sentence and "in use" in sentence
+    assert not (tmp_path / "feedback.db").exists()
+
+
+@pytest.mark.parametrize("model", ["{}/nowhere", "{}", "no such model"])
+def test_a_model_that_is_not_there(tmp_path, capsys, quiet, model):
+    flags = ("--model", model.format(tmp_path), "--port", str(free_port()))
+    assert "model" in told(capsys, *flags, "--data", str(tmp_path))
+    Store(tmp_path / "feedback.db").close()  # it has let go of the data folder
+
+
+def test_a_database_of_a_newer_version(tmp_path, toy_folder, capsys, quiet):
+    file = tmp_path / "feedback.db"
+    Store(file).close()
+    data = bytearray(file.read_bytes())
+    data[60:64] = (999).to_bytes(4, "big")  # user_version in SQLite's header
+    file.write_bytes(data)
+    flags = ("--model", str(toy_folder), "--port", str(free_port()))
+    sentence = told(capsys, *flags, "--data", str(tmp_path))
+    assert "newer version" in sentence and "999" in sentence
+    assert file.read_bytes() == bytes(data)
+
+
+@pytest.mark.parametrize("what", ["a file", "inside a file", "adapters is a file"])
+def test_a_data_folder_that_cannot_be_one(tmp_path, toy_folder, capsys, quiet, what):
+    file = tmp_path / ("adapters" if what == "adapters is a file" else "file")
+    file.write_text("not a folder")
+    data = {"a file": file, "inside a file": file / "data", "adapters is a file": tmp_path}[what]
+    flags = ("--model", str(toy_folder), "--port", str(free_port()))
+    assert str(data) in told(capsys, *flags, "--data", str(data))
+
+
+@pytest.mark.parametrize("where", ["closed", "/sys/rlhf-chat"])
+def test_a_folder_that_cannot_be_written(tmp_path, capsys, quiet, where):
+    """Root may write into any folder except the system's own, such as Linux's /sys."""
+    if where == "closed" and (os.name != "posix" or os.geteuid() == 0):
+        pytest.skip("needs Unix permissions, and root has them all")
+    if where != "closed" and not Path("/sys/kernel").is_dir():
+        pytest.skip("there is no such folder here")
+    folder = tmp_path / where / "data"  # an absolute `where` replaces tmp_path
+    if where == "closed":
+        folder.parent.mkdir(mode=0o555)
+    flags = ("--data", str(folder), "--port", str(free_port()))
+    assert str(folder) in told(capsys, *flags)
+
+
+# ---------------------------------------------------------------------- starts all the same
+
+
+@pytest.mark.slow
+def test_it_starts_with_a_broken_adapter_and_keeps_a_second_instance_out(
+    tmp_path, toy_folder, toy: Model
+):
+    """The damaged live version is passed over for the base, and the data folder has one owner."""
+    store = Store(tmp_path / "feedback.db")
+    shelf = Shelf(tmp_path / "adapters")
+    folder, manifest_hash = shelf.publish(
+        1, toy.base_state(), toy.adapter_config(), {"base_hash": toy.base_hash}
+    )
+    round_id = store.open_round(
+        trigger="asked", parent_version=0, seed=0, watermark=0, config={}, snapshot_hash=""
+    )
+    store.promote(
+        version=1,
+        parent=0,
+        round_id=round_id,
+        tier="proved",
+        folder=folder.name,
+        manifest_hash=manifest_hash,
+        kl=1.0,
+        reason="a test",
+        verdict={},
+    )
+    store.close()
+    for file in folder.iterdir():
+        file.write_bytes(b"broken")
+    with running(tmp_path, str(toy_folder)) as (_, said):
+        sentence = refused(tmp_path, str(toy_folder), "--port", str(free_port()))
+        assert "already open" in sentence
+    text = "".join(said)
+    assert "version 1 is unusable" in text and "falling back to 0" in text
+    store = Store(tmp_path / "feedback.db")
+    try:
+        assert store.live_version() == 0
+        assert store.events(1)[0].kind == "set_live"
+    finally:
+        store.close()

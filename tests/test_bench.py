@@ -1,0 +1,148 @@
+"""The benchmarks measure what they say: the simulated person, the win rate, the percentiles.
+Left out: the numbers themselves, which need the bundled model and minutes."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import latency, learning_curve
+from bench.learning_curve import AGREEMENT, Person, Spoken, noise_scale, win_rate
+from rlhf_chat import trainer as trainer_
+from rlhf_chat.chat import Chat
+from rlhf_chat.decode import Sampling
+from tests.tiny import tiny_round_config
+
+LENGTH = "def utility(prompt, reply):\n    return float(len(reply))\n"
+
+
+def spoken(texts: list[str]) -> Spoken:
+    return Spoken(texts, [True] * len(texts), [[1]] * len(texts))
+
+
+# ---------------------------------------------------------------------- the simulated person
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 300.0])
+def test_one_vote_agrees_with_the_truth_four_times_in_five(spread):
+    rng = np.random.default_rng(0)
+    worth = {str(i): float(v) for i, v in enumerate(rng.normal(0, spread, 4000))}
+    differences = [worth[str(i)] - worth[str(i + 1)] for i in range(0, 4000, 2)]
+    scale = noise_scale([*differences, 0.0, 0.0])  # ties say nothing about the scale
+    person = Person(lambda _, reply: worth[reply], scale, 0.0, random.Random(1))
+    votes = [person.vote("", str(i), str(i + 1)) for i in range(0, 4000, 2)]
+    agreed = [(v == "a") == (d > 0) for v, d in zip(votes, differences, strict=True)]
+    assert abs(float(np.mean(agreed)) - AGREEMENT) < 0.03
+    assert person.vote("", "1", "1") == "tie"
+    assert noise_scale([0.0, 0.0]) == noise_scale([]) == 1.0
+
+
+def test_a_thumb_compares_with_the_average_reply():
+    person = Person(lambda _, reply: float(reply), 2.0, 10.0, random.Random(0))
+    up = [person.thumb("", "11") for _ in range(500)].count(1)
+    assert 0.80 < up / 500 < 0.95  # sigmoid(2) = 0.88
+    assert {person.thumb("", "99") for _ in range(20)} == {1}
+    assert {person.thumb("", "-99") for _ in range(20)} == {-1}
+
+
+# ---------------------------------------------------------------------- measuring
+
+
+def test_win_rate_counts_ties_half_and_has_an_interval():
+    utility = lambda prompt, reply: float(len(reply))  # noqa: E731
+    prompts = ["p"] * 4
+    base = spoken(["xx"] * 4)
+    mean, low, high = win_rate(utility, prompts, spoken(["x", "xx", "xx", "xxx"]), base)
+    assert mean == 0.5 and 0 < low < mean < high < 1
+    assert mean - low == pytest.approx(1.96 * np.std([0, 0.5, 0.5, 1], ddof=1) / 2)
+    assert win_rate(utility, prompts, spoken(["xxx"] * 4), base) == (1.0, 1.0, 1.0)
+    assert win_rate(utility, prompts, base, base) == (0.5, 0.5, 0.5)
+
+
+def test_degenerate_replies_are_counted():
+    told = Spoken(["fine words", " ", "on and on", "a b c " * 9], [True, True, False, True], [])
+    assert learning_curve.degenerate(told) == 0.75
+
+
+@pytest.mark.parametrize("spec", ["nowhere.py:utility", "{file}", "{file}:missing"])
+def test_a_wrong_utility_is_one_sentence(tmp_path, spec):
+    file = tmp_path / "person.py"
+    file.write_text(LENGTH)
+    with pytest.raises(SystemExit) as error:
+        learning_curve.load_utility(spec.format(file=file))
+    assert isinstance(error.value.code, str) and "\n" not in error.value.code
+
+
+def test_the_people_of_the_repository_can_be_loaded():
+    for file in sorted((Path(learning_curve.__file__).parent / "people").glob("*.py")):
+        if not file.name.startswith("_"):
+            value = learning_curve.load_utility(f"{file}:utility")("Hello?", "Hello. - one\n- two")
+            assert math.isfinite(float(value)), file
+
+
+def test_one_run_writes_one_record_per_label_count(tmp_path, toy_folder, monkeypatch):
+    """The whole run with the toy: what the record says and that it can be written as JSON."""
+    file = tmp_path / "person.py"
+    file.write_text(LENGTH)
+    monkeypatch.setattr(learning_curve, "EVALUATION_PROMPTS", 6)
+    # Shorter replies and rounds; the rest is the run as it is.
+    real = learning_curve.speak
+    monkeypatch.setattr(learning_curve, "speak", lambda *args: real(*args[:-1], 8))
+    monkeypatch.setattr(trainer_, "RoundConfig", tiny_round_config)
+    init = Chat.__init__
+    monkeypatch.setattr(
+        Chat, "__init__", lambda self, *a: init(self, *a, Sampling(max_new_tokens=8))
+    )
+    spec = f"{file}:utility"
+    records = learning_curve.run_seed(spec, "mixed", [4, 8], 3, str(toy_folder), "none")
+    assert [r["labels"] for r in records] == [4, 8] and {r["seed"] for r in records} == {3}
+    wanted = {"win_rate", "ci_low", "ci_high", "kl", "degenerate", "degenerate_base", "seconds"}
+    wanted |= {"labels", "seed", "proved", "provisional", "discarded", "well_formed"}
+    for record in records:
+        assert wanted <= set(record)
+        assert 0 <= record["ci_low"] <= record["win_rate"] <= record["ci_high"] <= 1
+        assert json.loads(json.dumps(record)) == record
+    assert sum(records[-1][k] for k in ("proved", "provisional", "discarded")) == 2
+    if records[0]["discarded"]:
+        assert records[0]["kl"] == 0  # the base is still what answers
+
+
+# ---------------------------------------------------------------------- latency
+
+
+def test_percentile_is_a_measured_value():
+    values = [float(v) for v in range(1, 101)]
+    random.Random(0).shuffle(values)
+    assert [latency.percentile(values, s) for s in (0.0, 0.5, 0.95, 1.0)] == [1, 50, 95, 100]
+    assert latency.percentile([3.0], 0.95) == 3.0
+    assert math.isnan(latency.percentile([], 0.5))
+
+
+def test_the_verdict_compares_with_one_slice():
+    idle, busy = {"p95": 0.100}, {"p95": 0.180}
+    assert ": yes (+80 ms" in latency.verdict(idle, busy, 0.15)
+    assert ": no (+80 ms" in latency.verdict(idle, busy, 0.05)
+
+
+def test_latency_is_measured_idle_and_during_a_round(tmp_path, toy, monkeypatch):
+    monkeypatch.setattr(latency, "PAUSE_SECONDS", (0.0, 0.02))
+    config = tiny_round_config()
+    config = replace(config, ppo=replace(config.ppo, updates=30))
+    toy.rows_per_slice = 8
+    init = Chat.__init__
+    monkeypatch.setattr(
+        Chat, "__init__", lambda self, *a: init(self, *a, Sampling(max_new_tokens=8))
+    )
+    result = latency.measure(toy, tmp_path, 3, 6, config=config)
+    assert result["idle"]["replies"] == result["round"]["replies"] == 3
+    for part in ("idle", "round"):
+        assert 0 < result[part]["p50"] <= result[part]["p95"] <= result[part]["max"]
+        assert result[part]["tokens_per_second"] > 0
+    assert result["longest_slice"] > 0 and result["rounds"]
+    assert json.loads(json.dumps(result))

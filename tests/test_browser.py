@@ -1,0 +1,534 @@
+"""The window in a real browser: first with a toy chat and trainer, last the whole app with the
+bundled model.
+
+Needs Playwright's Python package and a Chromium; without them these tests are skipped, except
+where CI is set.
+"""
+
+from __future__ import annotations
+
+import http.server
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from rlhf_chat.web import app
+from tests.toys_web import ToyChat
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 60_000  # milliseconds; other work may hold the processor
+QUIET = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+HOW = "no browser: pip install playwright, then playwright install chromium"
+pytestmark = pytest.mark.browser
+PAYLOADS = (
+    "${window.leak=1}",
+    "{{window.leak=1}}",
+    "<img src=x onerror='window.leak=1'>",
+    "`${window.leak=1}`",
+    "<svg onload='window.leak=1'>",
+    "<script>window.leak=1</script>",
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def without_browser() -> None:
+    if os.environ.get("CI"):
+        pytest.fail(HOW)
+    pytest.skip(HOW)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        without_browser()
+    with sync_playwright() as playwright:
+        names = ("chromium", "chromium-browser", "google-chrome")
+        program = (
+            next(filter(None, map(shutil.which, names)), None)
+            or playwright.chromium.executable_path
+        )
+        if not Path(program).exists():
+            without_browser()
+        browser = playwright.chromium.launch(executable_path=program, args=list(QUIET))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    chat = ToyChat()
+    chat.url = app.launch(
+        chat,
+        chat.trainer,
+        port=free_port(),
+        open_browser=False,
+        prevent_thread_lock=True,
+        data_dir=tmp_path_factory.mktemp("data"),
+    )
+    yield chat
+    app.close()
+
+
+@pytest.fixture
+def page(browser, served):
+    """An open window. At the end of each test: no error in the page, nothing asked of another
+    host.
+    """
+    context = browser.new_context(viewport={"width": 1366, "height": 768})
+    page = watched(context, served.url)
+    yield page
+    context.close()
+    assert page.wrong == []
+
+
+def watched(context, url: str):
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.wrong, page.outside = [], []
+    page.on("pageerror", lambda error: page.wrong.append(str(error)))
+    page.on(
+        "console",
+        lambda line: (
+            page.wrong.append(line.text)
+            if line.type == "error" and not re.search("Content Security|404", line.text)
+            else None
+        ),
+    )
+    page.on("dialog", lambda dialog: (page.wrong.append("a dialog opened"), dialog.dismiss()))
+    page.on(
+        "request",
+        lambda asked: (
+            None
+            if asked.url.startswith((url, "data:", "blob:"))
+            else page.outside.append(asked.url)
+        ),
+    )
+    open_page(page, url)
+    return page
+
+
+def open_page(page, url: str) -> None:
+    page.goto(url)
+    page.wait_for_selector("#message textarea")
+    page.wait_for_selector(".strip span")  # the first answer of the server has been drawn
+
+
+def button(page, name):
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def send(page, text: str, *, wait: bool = True) -> None:
+    replies = page.locator("#bot .bot-row").count()
+    page.get_by_label("Message", exact=True).fill(text)
+    button(page, "Send").click()
+    if wait:
+        page.wait_for_function(
+            "n => document.querySelectorAll('#bot .bot-row').length > n", arg=replies
+        )
+        page.locator("#bot .foot .stamp").nth(replies).wait_for()
+
+
+def draft(page, prompt: str) -> None:
+    page.get_by_label("Prompt", exact=True).fill(prompt)
+    page.locator("#new-drafts").click()
+    page.wait_for_selector("#vote-a:disabled, #stop-drafts")
+    page.wait_for_selector("#vote-a:enabled")
+
+
+def open_tab(page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+
+
+def test_every_control_has_one_name(page):
+    from playwright.sync_api import expect
+
+    expect(page.get_by_role("tab")).to_have_count(4)
+    wanted = {
+        "Chat": ["Send"],
+        "Compare": ["A is better", "B is better", "Tie", "Both bad", "New drafts"],
+        "Learning": ["Train now", "Pause", "Stop"],
+        "Versions": ["Roll back"],
+    }
+    for tab, names in wanted.items():
+        expect(page.get_by_role("tab", name=tab)).to_have_count(1)
+        open_tab(page, tab)
+        for name in names:
+            expect(button(page, name)).to_have_count(1)
+            expect(button(page, name)).to_be_visible()
+        if tab == "Chat":
+            expect(page.get_by_label("Message", exact=True)).to_have_count(1)
+            expect(page.get_by_role("textbox", name="Message", exact=True)).to_have_count(1)
+        if tab == "Compare":
+            expect(page.get_by_role("textbox", name="Prompt", exact=True)).to_have_count(1)
+
+
+def test_chat_rate_reload(page, served):
+    from playwright.sync_api import expect
+
+    send(page, "echo first answer")
+    expect(page.locator("#bot .stamp").first).to_contain_text("v1")
+    page.get_by_label("Dislike", exact=True).last.click()
+    expect(page.locator("#chat-note")).to_contain_text("Saved")
+    button(page, "Too long").click()
+    expect(page.locator("#chat-note")).to_contain_text("Saved with your reason")
+    page.get_by_label("Comment").fill("half as much")
+    page.get_by_label("Comment").press("Enter")
+    expect(page.locator("#why")).to_have_count(0)
+    assert list(served.ratings.values())[-1] == (-1, "Too long", "half as much")
+
+    send(page, "echo second answer")
+    expect(page.get_by_label("Disliked", exact=True)).to_have_count(
+        1
+    )  # the thumb outlives the next reply
+    page.keyboard.press("Escape")  # leave the message box
+    page.locator("body").click(position={"x": 5, "y": 400})
+    page.keyboard.press("+")
+    expect(page.locator("#chat-note")).to_contain_text("Saved")
+    assert "?c=" in page.url
+    page.reload()
+    expect(page.locator("#bot .bot-row")).to_have_count(2)
+    expect(page.get_by_label("Disliked", exact=True)).to_have_count(1)
+    expect(page.get_by_label("Liked", exact=True)).to_have_count(1)
+    page.get_by_label("Liked", exact=True).click()
+    expect(page.locator("#chat-note")).to_contain_text("taken back")
+    assert list(served.ratings.values())[-1][0] == 0
+
+
+def test_stop_keeps_the_text(page, served):
+    from playwright.sync_api import expect
+
+    send(page, "slow please", wait=False)
+    button(page, "Stop").wait_for()
+    page.wait_for_timeout(1200)
+    page.keyboard.press("Escape")
+    expect(page.locator("#bot .stamp")).to_contain_text("stopped")
+    expect(page.locator("#bot .bot-row")).to_contain_text("Rivers")
+    button(page, "Send").wait_for()
+
+
+def test_a_refused_message_and_its_draft_are_kept(page):
+    from playwright.sync_api import expect
+
+    button(page, "Send").click()
+    expect(page.locator("#chat-note")).to_contain_text("Write a message first")
+    box = page.get_by_label("Message", exact=True)
+    box.fill("x" * 100_000)
+    button(page, "Send").click()
+    expect(page.locator("#chat-note")).to_contain_text("Shorten it")
+    assert len(box.input_value()) == 100_000
+    box.fill("a half-written thought")
+    page.reload()
+    expect(page.get_by_label("Message", exact=True)).to_have_value("a half-written thought")
+    button(page, "Send").click()
+    page.locator("#bot .stamp").wait_for()
+    page.reload()
+    page.locator("#bot .stamp").wait_for()
+    expect(page.get_by_label("Message", exact=True)).to_have_value("")
+
+
+def test_text_never_becomes_script(page, served):
+    text = "echo " + " ".join(PAYLOADS)
+    send(page, text)
+    assert page.locator("#conversations .open").first.inner_text().startswith(text[:20])
+    conversation = served.conversations()[0]
+    for payload in PAYLOADS:
+        served.rename(conversation.id, payload)
+        page.reload()
+        page.locator("#conversations .current").wait_for()
+        assert page.locator("#conversations .current .open").inner_text() == payload
+    open_tab(page, "Compare")
+    draft(page, text)
+    page.wait_for_timeout(300)
+    assert page.locator("#asked").inner_text().startswith(text[:20])
+    assert page.evaluate("window.leak") is None
+
+
+def test_a_reply_cannot_call_out(page, served):
+    asked = []
+
+    class Listener(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+
+        def log_message(self, *args): ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    there = f"http://127.0.0.1:{server.server_port}"
+    try:
+        leak = (
+            f"![x]({there}/a.png) <img src='{there}/b.png'> "
+            f"<div style='background:url({there}/c.png)'>x</div> "
+            f"<audio src='{there}/d.mp3' autoplay></audio>"
+        )
+        send(page, "echo " + leak)
+        open_tab(page, "Compare")
+        draft(page, "echo " + leak)
+        page.wait_for_timeout(800)
+        assert asked == []
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_compare_with_keys(page, served):
+    from playwright.sync_api import expect
+
+    open_tab(page, "Compare")
+    page.get_by_label("Prompt", exact=True).fill("slow 1")
+    page.keyboard.press("Enter")
+    button(page, "Stop").wait_for()
+    page.locator("#draft-a").click()
+    page.keyboard.press("1")  # too early
+    expect(button(page, "A is better")).to_be_disabled()
+    page.keyboard.press("Escape")
+    expect(page.locator("#verdict")).to_contain_text("Stopped")
+    votes = len(served.votes)
+
+    draft(page, "rivers 1234")
+    page.get_by_label("Prompt", exact=True).press("1")  # typing is not voting
+    assert len(served.votes) == votes
+    page.locator("#draft-a").click()
+    page.keyboard.press("2")
+    expect(page.locator("#verdict")).to_contain_text("Saved: B is better. A was v1, B was base.")
+    assert list(served.votes.values())[-1] == "b"
+    expect(page.locator("#count")).to_contain_text(
+        re.compile("of 12 ratings until the next round|enough")
+    )
+    button(page, "Undo").click()
+    expect(button(page, "Tie")).to_be_enabled()
+    assert len(served.votes) == votes
+    button(page, "Tie").click()
+    expect(page.locator("#verdict")).to_contain_text("Saved: Tie.")
+    expect(page.get_by_label("Prompt", exact=True)).not_to_have_value("rivers 1234")
+    page.locator("#draft-a").click()
+    page.keyboard.press("n")
+    expect(page.locator("#verdict")).to_contain_text("Which draft is better?")
+
+
+def test_learning_and_versions(page, served):
+    from playwright.sync_api import expect
+
+    served.trainer.waiting = max(served.trainer.waiting, 2)
+    before = served.trainer.live
+    open_tab(page, "Learning")
+    expect(page.locator("#live-charts svg").first).to_be_visible()
+    button(page, "Pause").click()
+    button(page, "Resume").click()
+    button(page, "Pause").wait_for()
+    button(page, "Train now").click()
+    expect(page.locator("#learning-note")).to_contain_text("starts now")
+    expect(page.locator("#now .phases .here")).to_be_visible()
+    page.get_by_text(f"v{before} → v{before + 1}").wait_for()
+    expect(page.locator("#strip")).to_contain_text(f"v{before + 1} live")
+    open_tab(page, "Versions")
+    expect(page.locator("#versions tr.live .name")).to_have_text(f"v{before + 1}")
+    button(page, "Roll back").click()
+    expect(page.locator("#versions tr.live .name")).to_have_text(f"v{before}" if before else "base")
+    button(page, "Make base live").click()
+    expect(page.locator("#versions-note")).to_contain_text("base model is live")
+    expect(button(page, "Roll back")).to_be_disabled()
+    served.trainer.live = before
+
+
+def test_sidebar_and_branches(page, served):
+    from playwright.sync_api import expect
+
+    send(page, "echo one")
+    page.get_by_label("Retry", exact=True).click()
+    page.get_by_text("2/2").wait_for()
+    button(page, "Previous version of this message").click()
+    page.get_by_text("1/2").wait_for()
+    row = page.locator("#conversations li.current")
+    row.hover()
+    row.get_by_label("Rename conversation").click()
+    page.get_by_label("Conversation name").fill("Renamed")
+    page.keyboard.press("Enter")
+    expect(row.locator(".open")).to_have_text("Renamed")
+    button(page, "New chat").click()
+    expect(page.locator("#bot .bot-row")).to_have_count(0)
+    assert "?c=" not in page.url
+    row = page.locator("#conversations li").filter(has_text="Renamed")
+    row.locator(".open").click()
+    expect(page.locator("#bot .bot-row")).to_have_count(1)
+    row.hover()
+    row.get_by_label("Delete conversation…").click()
+    button(page, "Keep conversation").click()
+    row.hover()
+    row.get_by_label("Delete conversation…").click()
+    button(page, "Delete conversation").click()
+    expect(page.locator("#conversations li").filter(has_text="Renamed")).to_have_count(0)
+    expect(page.locator("#bot .bot-row")).to_have_count(0)
+
+
+def test_keys_and_help(page):
+    from playwright.sync_api import expect
+
+    page.locator("#strip").click()  # the strip leads to Learning
+    expect(page.get_by_role("tab", name="Learning")).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("?")
+    expect(page.locator("dialog#shortcuts")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog#shortcuts")).to_be_hidden()
+    page.keyboard.press("/")
+    expect(page.get_by_label("Message", exact=True)).to_be_focused()
+    page.keyboard.type("?/1")
+    expect(page.get_by_label("Message", exact=True)).to_have_value("?/1")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_has_everything_on_the_screen(browser, served, scheme):
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    try:
+        page = watched(context, served.url)
+        page.wait_for_function("!document.getElementById('side').classList.contains('open')")
+        send(page, "echo hello")
+        for tab, control in (
+            ("Chat", "Send"),
+            ("Compare", "Both bad"),
+            ("Learning", "Train now"),
+            ("Versions", "Roll back"),
+        ):
+            open_tab(page, tab)
+            button(page, control).wait_for()
+            box = button(page, control).bounding_box()
+            assert (
+                box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["y"] + box["height"] <= 844
+            ), tab
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
+        assert page.locator("#strip").is_visible()
+        light = page.evaluate(
+            "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]"
+        )
+        assert (light > 200) == (scheme == "light")
+        assert page.wrong == [] and page.outside == []
+    finally:
+        context.close()
+
+
+def test_eight_tabs_load_and_nothing_is_asked_of_another_host(browser, served):
+    context = browser.new_context()
+    try:
+        pages = [watched(context, served.url) for _ in range(8)]
+        for name in ("Compare", "Learning", "Versions"):
+            open_tab(pages[-1], name)
+            pages[-1].wait_for_timeout(300)
+        assert [page.outside for page in pages] == [[]] * 8
+    finally:
+        context.close()
+
+
+# ---- the whole app with the bundled model ------------------------------------------------------
+
+
+@pytest.fixture
+def real_app(tmp_path):
+    port = free_port()
+    command = [
+        sys.executable,
+        "app.py",
+        "--port",
+        str(port),
+        "--data",
+        str(tmp_path / "data"),
+        "--no-browser",
+        "--ratings-per-round",
+        "6",
+    ]
+    log = (tmp_path / "log").open("w+")
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        until = time.monotonic() + 120
+        while not (ready := re.search(r"Ready at (http://\S+)", Path(log.name).read_text())):
+            assert process.poll() is None and time.monotonic() < until, Path(log.name).read_text()
+            time.sleep(0.5)
+        yield ready[1].rstrip("/") + "/"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        log.close()
+
+
+def prefer_the_shorter(page, votes: int) -> None:
+    """A person with a clear taste: the shorter draft, each time."""
+    open_tab(page, "Compare")
+    for _ in range(votes):
+        page.locator("#new-drafts").click()
+        page.wait_for_selector("#stop-drafts")
+        page.wait_for_selector("#new-drafts", timeout=60_000)
+        if page.locator("#vote-a").is_disabled():
+            continue  # both drafts came out the same
+        a, b = (len(page.locator(f"#draft-{side}").inner_text()) for side in "ab")
+        button(page, "A is better" if a < b else "B is better" if b < a else "Tie").click()
+        page.locator("#verdict", has_text="Saved").wait_for()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (ROOT / "app.py").exists(), reason="app.py is not there")
+def test_the_model_learns_from_the_window(browser, real_app):
+    """Chat, rate, compare, train; the next reply is written by the new version."""
+    context = browser.new_context(viewport={"width": 1366, "height": 768})
+    try:
+        page = watched(context, real_app)
+        page.set_default_timeout(60_000)
+        for text in ("Hello!", "Tell me something about cats."):
+            send(page, text)
+        assert "base" in page.locator("#bot .stamp").last.inner_text()
+        page.get_by_label("Like", exact=True).last.click()
+        page.locator("#chat-note", has_text="Saved").wait_for()
+
+        until, promoted = time.monotonic() + 240, page.locator("#rounds .ending.promoted")
+        while time.monotonic() < until:
+            prefer_the_shorter(page, 12)
+            open_tab(page, "Learning")
+            button(page, "Train now").click()
+            while time.monotonic() < until:
+                page.wait_for_timeout(2000)
+                if promoted.count() or page.locator("#stop-round").is_disabled():
+                    break
+            if promoted.count():
+                break
+        assert promoted.count(), page.locator("#rounds").inner_text()
+
+        version = re.search(r"v\d+ live", page.locator("#strip").inner_text())[0].split()[0]
+        open_tab(page, "Chat")
+        send(page, "Tell me something about the sea.")
+        assert version in page.locator("#bot .stamp").last.inner_text()
+        assert page.wrong == [] and page.outside == []
+    finally:
+        context.close()

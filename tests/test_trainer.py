@@ -1,0 +1,576 @@
+"""The trainer's promises: one round at a time, honoured buttons, and nothing that goes wrong in a
+round reaches the person. Left out: what a round computes (test_ppo.py, test_reward.py, ...).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlhf_chat import decode, evidence, ppo, reward
+from rlhf_chat import round as round_
+from rlhf_chat.adapters import Shelf
+from rlhf_chat.chat import Chat
+from rlhf_chat.decode import Sampling
+from rlhf_chat.gate import PROVED, Verdict
+from rlhf_chat.model import Model
+from rlhf_chat.store import Store, StoreError
+from rlhf_chat.trainer import Trainer
+from tests.tiny import tiny_round_config
+
+NEVER = 10**6  # so many ratings never come: rounds start only when asked
+
+
+class Interrupt(BaseException):
+    """Like KeyboardInterrupt: not an Exception, so a careless handler lets it pass."""
+
+
+ERRORS = (RuntimeError, FloatingPointError, torch.OutOfMemoryError, Interrupt)
+
+
+class Recipe:
+    """Stands in for round.run: holds until told, then promotes an adapter that speaks otherwise."""
+
+    def __init__(self) -> None:
+        self.entered, self.go = threading.Event(), threading.Event()
+        self.running = self.most = self.rounds = 0
+
+    def __call__(self, snapshot, parent, gauge, config, seed, report, check) -> round_.Outcome:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            report("rollouts", 0.3, 0, {"score": 0.25, "kl": 1.5})
+            report("ppo", 0.4, 0, {"loss": 0.5})
+            self.entered.set()
+            while not self.go.is_set():
+                check()
+                time.sleep(0.002)
+            check()
+        finally:
+            self.running -= 1
+        self.rounds += 1
+        verdict = Verdict(PROVED, "Served: a test says so.", ())
+        state = nudged(gauge.model, self.rounds)
+        return round_.Outcome(verdict, state, 1.5, None, None)
+
+
+def nudged(model: Model, seed: int) -> dict[str, torch.Tensor]:
+    """An adapter that clearly changes what the model says."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randn(value.shape, generator=generator) * 0.3
+        for name, value in model.base_state().items()
+    }
+
+
+def rate(chat: Chat, count: int) -> None:
+    """Votes by a plain rule: the longer of two drafts is better."""
+    done = 0
+    while done < count:
+        *_, pair = chat.compare(f"tell me about the sea {done}")
+        if pair.votable:
+            chat.prefer(pair.pair_id, "a" if len(pair.left) > len(pair.right) else "b")
+            done += 1
+
+
+def spoken(model: Model) -> tuple[int, list[int], torch.Tensor]:
+    """What is served, to the bit: version, greedy tokens and the log-probs of a fixed reply."""
+    prompt = model.encode([{"role": "user", "content": "hello how are you"}])
+    *_, (reply,) = model.stream(model.live, [prompt], Sampling(0.0, max_new_tokens=8), seed=0)
+    with model.lease.turn(), torch.no_grad():
+        logprobs = model.forward(model.live, [prompt], [[40, 41, 42, 43]]).logprobs
+    return model.live.version, reply.ids, logprobs
+
+
+def same(one: tuple, other: tuple) -> bool:
+    return one[:2] == other[:2] and torch.equal(one[2], other[2])
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "this did not happen in time"
+        time.sleep(0.01)
+
+
+def say(chat: Chat, text: str = "hello"):
+    """A whole reply; returns its last Partial."""
+    *_, partial = chat.reply(chat.new_conversation(), text)
+    assert partial.done and partial.message_id
+    return partial
+
+
+@pytest.fixture
+def chat(store: Store, toy: Model) -> Chat:
+    return Chat(store, toy, Sampling(max_new_tokens=5))
+
+
+@pytest.fixture
+def make(store: Store, toy: Model, tmp_path: Path) -> Iterator[Callable[..., Trainer]]:
+    made: list[Trainer] = []
+
+    def one(**options) -> Trainer:
+        options = {"needed": NEVER, "seed": 1, "config": tiny_round_config()} | options
+        made.append(Trainer(store, toy, Shelf(tmp_path / "adapters"), **options))
+        return made[-1]
+
+    yield one
+    for trainer in made:
+        trainer.close()
+
+
+@pytest.fixture
+def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recipe]:
+    stand_in = Recipe()
+    monkeypatch.setattr(round_, "run", stand_in)
+    yield stand_in
+    stand_in.go.set()
+
+
+def ended(store: Store, number: int = 1) -> Callable[[], bool]:
+    return lambda: sum(r.ended_at is not None for r in store.rounds()) >= number
+
+
+# ---------------------------------------------------------------------- when a round starts
+
+
+def test_a_round_starts_by_itself_after_enough_ratings(store, chat, make, recipe):
+    recipe.go.set()
+    trainer = make(needed=3)
+    trainer.start()
+    rate(chat, 2)
+    trainer.wake()
+    time.sleep(0.2)
+    assert store.rounds() == []
+    assert trainer.status().waiting == 2
+    rate(chat, 1)
+    trainer.wake()
+    wait_for(ended(store))
+    newest = trainer.rounds(1)[0]
+    assert (newest.trigger, newest.status, newest.version) == ("ratings", "promoted", 1)
+    wait_for(lambda: trainer.status().waiting == 0)
+
+
+def test_nothing_to_learn_from_is_said_and_starts_nothing(store, make, recipe):
+    trainer = make()
+    trainer.start()
+    assert "rate a few replies" in trainer.train_now()
+    time.sleep(0.1)
+    assert store.rounds() == []
+
+
+def test_without_its_thread_learning_is_off_and_says_so(chat, make, recipe):
+    trainer = make(needed=1)
+    trainer.recover()
+    rate(chat, 1)
+    assert "off" in trainer.train_now()
+    assert trainer.status().phase == "off"
+
+
+def test_never_two_rounds_at_once(store, chat, make, recipe):
+    rate(chat, 1)
+    trainer = make(needed=1)
+    trainer.start()
+    wait_for(recipe.entered.is_set)
+    for _ in range(5):
+        assert "already" in trainer.train_now()
+        rate(chat, 1)
+        trainer.wake()
+    assert len(store.rounds()) == 1
+    recipe.go.set()
+    wait_for(ended(store, 2))  # the ratings that came meanwhile
+    assert recipe.most == 1
+
+
+# ---------------------------------------------------------------------- pause, stop, close
+
+
+def test_pause_holds_before_and_in_the_middle_and_resume_goes_on(store, chat, make, recipe):
+    trainer = make(needed=1)
+    trainer.start()
+    trainer.pause()
+    rate(chat, 1)
+    trainer.wake()
+    time.sleep(0.2)
+    assert store.rounds() == [] and trainer.status().phase == "paused"
+    trainer.resume()
+    wait_for(recipe.entered.is_set)
+    trainer.pause()
+    recipe.go.set()
+    time.sleep(0.3)
+    status = trainer.status()
+    assert (status.phase, status.paused) == ("paused", True) and recipe.rounds == 0
+    trainer.resume()
+    wait_for(ended(store))
+    assert store.rounds()[0].status == "promoted"
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_stop_ends_the_round_and_the_live_version_stays(store, chat, toy, make, recipe, paused):
+    rate(chat, 2)
+    trainer = make(needed=1)
+    before = spoken(toy)
+    trainer.start()
+    wait_for(recipe.entered.is_set)
+    if paused:
+        trainer.pause()
+    trainer.stop_round()
+    wait_for(ended(store), 5)
+    assert store.rounds()[0].status == "stopped" and "Stopped" in store.rounds()[0].reason
+    assert same(before, spoken(toy)) and store.live_version() == 0
+    trainer.resume()
+    trainer.wake()
+    time.sleep(1.2)
+    assert len(store.rounds()) == 1, "a stopped round must not start again by itself"
+    recipe.go.set()
+    rate(chat, 1)
+    trainer.wake()
+    wait_for(ended(store, 2))
+    assert store.rounds()[0].status == "promoted"
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_close_ends_the_thread_within_seconds(store, chat, make, recipe, paused):
+    rate(chat, 1)
+    trainer = make()
+    trainer.start()
+    trainer.train_now()
+    wait_for(recipe.entered.is_set)
+    if paused:
+        trainer.pause()
+    started = time.monotonic()
+    trainer.close()
+    assert time.monotonic() - started < 15  # one slice, on a machine that is busy
+    assert store.rounds()[0].status == "stopped"
+    assert not any(t.name == "trainer" and t.is_alive() for t in threading.enumerate())
+    trainer.close()  # twice is fine
+
+
+# ---------------------------------------------------------------------- what goes wrong
+
+PHASES: dict[str, tuple[object, str]] = {
+    "features": (evidence.Gauge, "references"),
+    "reward head": (reward, "fit"),
+    "rollouts": (ppo.Learner, "collect"),
+    "ppo": (ppo.Learner, "update"),
+    "gate": (round_, "probe"),
+    "publishing": (Shelf, "publish"),
+    "promoting": (Store, "promote"),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_an_error_in_any_phase_closes_the_round_and_chat_goes_on(
+    phase, store, chat, toy, make, monkeypatch
+):
+    rate(chat, 6)
+    trainer = make()
+    trainer.start()
+    before, errors = spoken(toy), iter(ERRORS)
+    reached, go = threading.Event(), threading.Event()
+
+    def break_down(*_args, **_kwargs):
+        reached.set()
+        go.wait(60)
+        raise next(errors)("injected")
+
+    served = Verdict(PROVED, "Served: a test says so.", ())
+    monkeypatch.setattr("rlhf_chat.gate.judge", lambda *_: served)  # so that publishing is reached
+    monkeypatch.setattr(*PHASES[phase], break_down)
+    for number, kind in enumerate(ERRORS, 1):
+        reached.clear()
+        go.clear()
+        assert "starts now" in trainer.train_now()
+        wait_for(reached.is_set)
+        assert say(chat).adapter_version == 0  # in the middle of it
+        go.set()
+        wait_for(ended(store, number))
+        newest = store.rounds()[0]
+        assert newest.status == "failed", kind
+        assert newest.reason.endswith("chat goes on.") and "\n" not in newest.reason
+        assert trainer.status().error == newest.reason
+        assert same(before, spoken(toy)) and store.live_version() == 0
+        assert say(chat).adapter_version == 0
+        wait_for(lambda: trainer.status().round_id is None)
+    monkeypatch.undo()
+    monkeypatch.setattr("rlhf_chat.gate.judge", lambda *_: served)
+    trainer.train_now()
+    wait_for(ended(store, len(ERRORS) + 1))
+    newest = store.rounds()[0]
+    assert newest.status == "promoted", newest.reason  # nothing of the failures is in the way
+    assert say(chat).adapter_version == newest.version
+
+
+def test_a_failed_round_waits_for_new_ratings(store, chat, make, monkeypatch):
+    tried = []
+
+    def fail(*_args):
+        tried.append(1)
+        raise RuntimeError("injected")
+
+    monkeypatch.setattr(round_, "run", fail)
+    trainer = make(needed=2)
+    rate(chat, 2)
+    assert [trainer.step() for _ in range(4)] == ["failed", "", "", ""]
+    rate(chat, 1)
+    assert [trainer.step(), trainer.step()] == ["failed", ""]
+    assert len(tried) == 2
+
+
+def test_a_full_disk_while_closing_does_not_kill_the_thread(store, chat, make, monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise StoreError("The disk is full, so nothing was saved; free some space.")
+
+    rate(chat, 2)
+    trainer = make()
+    trainer.start()
+    with monkeypatch.context() as broken:
+        broken.setattr(round_, "run", fail)
+        broken.setattr(Store, "close_round", fail)
+        trainer.train_now()
+        wait_for(lambda: "disk is full" in trainer.status().error)
+    recipe = Recipe()
+    recipe.go.set()
+    monkeypatch.setattr(round_, "run", recipe)
+    wait_for(lambda: trainer.status().round_id is None)
+    trainer.train_now()
+    wait_for(lambda: store.live_version() == 1)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_nan_never_reaches_a_weight(what, store, chat, toy, make, monkeypatch):
+    rate(chat, 6)
+    trainer = make()
+    stepped = []
+    real = ppo.policy_loss
+
+    def poisoned(new_logprobs, *rest):
+        loss, stats = real(new_logprobs, *rest)
+        if what == "loss":
+            return loss * torch.nan, stats
+        new_logprobs.register_hook(lambda grad: grad * torch.nan)
+        return loss, stats
+
+    step = torch.optim.AdamW.step
+    monkeypatch.setattr(
+        torch.optim.AdamW, "step", lambda self, *a, **k: stepped.append(1) or step(self, *a, **k)
+    )
+    monkeypatch.setattr(ppo, "policy_loss", poisoned)
+    assert trainer.run_round("asked") == "failed"
+    assert "not a finite number" in store.rounds()[0].reason
+    assert not stepped
+    assert all(bool(torch.isfinite(p).all()) for p in toy.policy_parameters())
+    assert all(bool(torch.isfinite(p).all()) for p in toy.live.tree.parameters())
+
+
+def test_stop_is_honoured_while_replies_are_sampled(store, chat, toy, make, monkeypatch):
+    """Rollouts of a big model take minutes: the button may not wait for the last token."""
+    config = tiny_round_config()
+    long = replace(config, ppo=replace(config.ppo, max_new_tokens=60))
+    rate(chat, 6)
+    trainer = make(config=long)
+    steps, real = [], decode.next_token
+
+    def slow(*args):
+        steps.append(1)
+        time.sleep(0.16)  # every token takes as long as a slice, as with a big model
+        return real(*args)
+
+    monkeypatch.setattr(decode, "next_token", slow)
+    trainer.start()
+    trainer.train_now()
+    wait_for(lambda: len(steps) >= 2)
+    trainer.stop_round()
+    before = len(steps)
+    wait_for(ended(store))
+    assert len(steps) - before <= 3, "the round went on sampling after it was stopped"
+
+
+# ---------------------------------------------------------------------- promotion and back
+
+
+def test_a_promoted_round_stamps_the_next_reply(store, chat, toy, make, recipe):
+    recipe.go.set()
+    rate(chat, 1)
+    trainer = make()
+    before = spoken(toy)
+    assert trainer.run_round("asked") == "promoted"
+    reply = say(chat)
+    assert reply.adapter_version == 1
+    assert store.message(reply.message_id).adapter_version == 1
+    assert not same(before, spoken(toy))
+    newest = store.rounds()[0]
+    assert (newest.version, newest.parent_version) == (1, 0)
+    assert newest.reason == "Served: a test says so."
+    live = trainer.versions()[-1]
+    assert (live.version, live.parent, live.tier, live.round_id) == (1, 0, PROVED, newest.id)
+    assert (trainer.status().live_version, trainer.status().live_tier) == (1, PROVED)
+
+
+def test_rolling_back_restores_every_bit(store, chat, toy, make, recipe):
+    recipe.go.set()
+    trainer = make()
+    heard = [spoken(toy)]
+    for _ in range(2):
+        rate(chat, 1)
+        assert trainer.run_round("asked") == "promoted"
+        heard.append(spoken(toy))
+    assert not same(heard[1], heard[2])
+    assert "v1 answers" in trainer.roll_back()
+    assert same(spoken(toy), heard[1]) and store.live_version() == 1
+    assert "the base answers" in trainer.roll_back()
+    assert same(spoken(toy), heard[0]) and say(chat).adapter_version == 0
+    assert "nothing to roll back" in trainer.roll_back()
+    assert "v2 answers" in trainer.make_live(2)
+    assert same(spoken(toy), heard[2])
+    assert "no version 9" in trainer.make_live(9)
+    assert same(spoken(toy), heard[2]) and store.live_version() == 2
+
+
+def test_a_reply_is_wholly_of_the_version_it_began_with(store, chat, toy, make, recipe):
+    recipe.go.set()
+    rate(chat, 1)
+    trainer = make()
+    chat.sampling = Sampling(0.0, max_new_tokens=12)
+    alone = say(chat)
+    assert trainer.run_round("asked") == "promoted"
+    after = say(chat)
+    assert after.text != alone.text
+    trainer.make_live(0)
+    stream = chat.reply(chat.new_conversation(), "hello")
+    seen = [next(stream) for _ in range(4)]
+    trainer.make_live(1)
+    seen += list(stream)
+    assert {p.adapter_version for p in seen} == {0}
+    assert seen[-1].text == alone.text
+    assert store.message(seen[-1].message_id).adapter_version == 0
+    assert say(chat).text == after.text
+
+
+def test_every_number_told_is_in_the_database(store, chat, make):
+    rate(chat, 6)
+    trainer = make()
+    told: dict[tuple[int, str], float] = {}
+    report = trainer._report
+
+    def listen(round_id, phase, done, step, numbers):
+        told.update({(step, name): float(value) for name, value in numbers.items()})
+        report(round_id, phase, done, step, numbers)
+
+    trainer._report = listen  # type: ignore[method-assign]
+    status = trainer.run_round("asked")
+    newest = store.rounds()[0]
+    assert status in ("promoted", "discarded"), newest.reason
+    kept = {(step, name): value for step, name, value in store.metrics(newest.id)}
+    assert kept == told
+    assert {"head_p_value", "loss", "kl", "probe_kl", "candidate_tokens"} <= {n for _, n in kept}
+    shown = trainer.metrics(newest.id)
+    assert {(s, n): v for n, points in shown.items() for s, v in points} == told
+    assert newest.verdict and newest.config["judges"] == 2 and newest.snapshot_hash
+    assert trainer.likes()
+
+
+def test_a_number_that_is_not_finite_is_kept_as_empty(store, chat, make):
+    rate(chat, 1)
+    trainer = make()
+    round_id = store.open_round(
+        trigger="asked", parent_version=0, seed=0, watermark=0, config={}, snapshot_hash=""
+    )
+    trainer._report(round_id, "ppo", 0.5, 3, {"loss": float("nan"), "kl": 2.0})
+    assert store.metrics(round_id) == [(3, "loss", None), (3, "kl", 2.0)]
+    assert trainer.metrics(round_id) == {"kl": [(3, 2.0)]}
+
+
+# ---------------------------------------------------------------------- after a crash
+
+
+def test_a_crash_between_file_and_row_leaves_the_old_version(
+    store, chat, toy, make, recipe, monkeypatch
+):
+    recipe.go.set()
+    rate(chat, 1)
+    trainer = make()
+    trainer.run_round("asked")
+    before = spoken(toy)
+    with monkeypatch.context() as crash:
+        crash.setattr(Trainer, "_fail", lambda *_: None)  # a dead process tidies nothing up
+        crash.setattr(Store, "promote", lambda *_args, **_kwargs: 1 / 0)
+        rate(chat, 1)
+        trainer.run_round("asked")
+    left = trainer.shelf.path(2)
+    assert left.is_dir() and store.rounds()[0].status == "running"
+    (trainer.shelf.folder / "staging" / "half").mkdir()
+    toy.serve(toy.reference)
+    make().recover()
+    assert same(before, spoken(toy)) and store.live_version() == 1
+    assert not left.exists() and not any((trainer.shelf.folder / "staging").iterdir())
+    assert store.rounds()[0].status == "aborted" and "ended" in store.rounds()[0].reason
+
+
+@pytest.mark.parametrize("damage", ["flip", "gone", "no manifest", "bad manifest"])
+def test_a_damaged_live_version_falls_back_to_its_last_good_ancestor(
+    damage, store, chat, toy, make, recipe
+):
+    recipe.go.set()
+    trainer = make()
+    heard = []
+    for _ in range(3):
+        rate(chat, 1)
+        trainer.run_round("asked")
+        heard.append(spoken(toy))
+    for version in (2, 3):
+        break_version(trainer.shelf.path(version), damage)
+    toy.serve(toy.reference)
+    fresh = make()
+    fresh.recover()
+    assert same(spoken(toy), heard[0]) and store.live_version() == 1
+    assert "v1" in fresh.status().error and "Version 2" in fresh.status().error
+    assert "Version 3" in fresh.make_live(3)  # refused, in a sentence
+    assert store.live_version() == 1 and say(chat).adapter_version == 1
+
+
+def break_version(folder: Path, damage: str) -> None:
+    weights, manifest = folder / "adapter_model.safetensors", folder / "manifest.json"
+    if damage == "flip":
+        data = bytearray(weights.read_bytes())
+        data[-5] ^= 1
+        weights.write_bytes(data)
+    elif damage == "gone":
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+    elif damage == "no manifest":
+        manifest.unlink()
+    else:
+        manifest.write_text("[]")
+
+
+def test_a_version_of_another_base_is_not_served(store, chat, toy, make, recipe, monkeypatch):
+    recipe.go.set()
+    rate(chat, 1)
+    make().run_round("asked")
+    toy.serve(toy.reference)
+    monkeypatch.setattr(toy, "base_hash", "another base")
+    fresh = make()
+    fresh.recover()
+    assert toy.live.version == 0 and "another base model" in fresh.status().error
+
+
+def test_chat_and_a_real_round_side_by_side(store, chat, make):
+    """Replies come whole while a round runs, and the round ends all the same."""
+    rate(chat, 6)
+    trainer = make()
+    trainer.start()
+    trainer.train_now()
+    wait_for(lambda: trainer.status().round_id is not None or bool(store.rounds()))
+    replies = 0
+    while not ended(store)():
+        say(chat)
+        replies += 1
+    assert replies and store.rounds()[0].status in ("promoted", "discarded")

@@ -1,0 +1,529 @@
+"""The window without a browser: what is open to others, what a handler answers, what text may do.
+No drawing here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from types import SimpleNamespace
+
+import gradio as gr
+import httpx
+import pytest
+
+from rlhf_chat.web import app, charts, keys, security, theme, words
+from rlhf_chat.web.chat import ChatScreen
+from rlhf_chat.web.compare import CompareScreen
+from rlhf_chat.web.learning import LearningScreen, measure_title
+from tests.toys_web import ToyChat, ToyTrainer
+
+PAYLOADS = (
+    "${alert(1)}",
+    "{{constructor.constructor('alert(1)')()}}",
+    "`${alert(1)}`",
+    "<img src=x onerror=alert(1)>",
+    "<script>alert(1)</script>",
+    "\\u003cscript\\u003e",
+    "'\"><svg onload=alert(1)>",
+    "{{{this}}}",
+    "</div><b>x",
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+# ---- what is open to others --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def demo() -> gr.Blocks:
+    return app.build(ToyChat(), ToyTrainer())
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory) -> str:
+    url = app.launch(
+        (chat := ToyChat()),
+        chat.trainer,
+        port=free_port(),
+        open_browser=False,
+        prevent_thread_lock=True,
+        data_dir=tmp_path_factory.mktemp("data"),
+    )
+    yield url
+    app.close()
+
+
+def test_no_endpoint_is_public(demo):
+    assert [fn.api_name for fn in demo.fns.values() if fn.api_visibility == "public"] == []
+
+
+def test_no_tab_holds_a_connection_open(demo):
+    assert demo.get_config_file()["connect_heartbeat"] is False
+
+
+def test_polls_do_not_queue_and_replies_do(demo):
+    assert {fn.queue for fn in demo.fns.values() if fn.concurrency_id == "replies"} == {
+        None
+    } or all(fn.queue is not False for fn in demo.fns.values() if fn.concurrency_id == "replies")
+    others = [fn for fn in demo.fns.values() if fn.concurrency_id != "replies"]
+    assert others and all(fn.queue is False for fn in others)
+
+
+def test_short_handlers_are_async_so_that_streams_cannot_starve_them(demo):
+    short = [fn for fn in demo.fns.values() if fn.concurrency_id != "replies" and fn.fn is not None]
+    assert [fn.name for fn in short if not asyncio.iscoroutinefunction(fn.fn)] == []
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "127.0.0.1:80@evil.example",
+        "localhost.evil.example",
+    ],
+)
+def test_a_foreign_host_is_refused(url, host):
+    assert httpx.get(url, headers={"Host": host}).status_code == 400
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_our_own_names_are_served(url, host):
+    port = httpx.URL(url).port
+    assert httpx.get(url, headers={"Host": f"{host}:{port}"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost"]
+)
+@pytest.mark.parametrize(
+    "path", ["gradio_api/queue/join", "gradio_api/upload", "gradio_api/run/predict"]
+)
+def test_a_foreign_origin_is_refused(url, origin, path):
+    answer = httpx.post(url + path, headers={"Origin": origin}, files={"files": b"x"})
+    assert answer.status_code == 403
+    assert answer.text == "This request came from another site."
+
+
+def test_another_sites_page_cannot_ask_but_may_link_here(url):
+    cross = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+    assert httpx.get(url + "config", headers=cross).status_code == 403
+    assert httpx.post(url + "gradio_api/queue/join", headers=cross, json={}).status_code == 403
+    link = {
+        "Sec-Fetch-Site": "cross-site",
+        "Sec-Fetch-Mode": "navigate",
+        "Sec-Fetch-Dest": "document",
+    }
+    assert httpx.get(url, headers=link).status_code == 200
+    assert httpx.get(url, headers={**link, "Sec-Fetch-Dest": "iframe"}).status_code == 403
+
+
+def test_every_answer_carries_the_headers_also_refusals(url):
+    for answer in (
+        httpx.get(url),
+        httpx.get(url + "nothing-here"),
+        httpx.get(url, headers={"Host": "evil.example"}),
+    ):
+        for name, value in security.HEADERS.items():
+            assert answer.headers.get_list(name) == [value]
+
+
+def test_the_policy_lets_nothing_call_out():
+    sources = {part.split()[0]: part.split()[1:] for part in security.POLICY.split("; ")}
+    assert sources["default-src"] == ["'self'"] and sources["connect-src"] == ["'self'"]
+    assert not any("*" in s or "http" in s for values in sources.values() for s in values)
+
+
+def test_a_body_above_the_limit_is_refused_announced_or_not(url):
+    big = b"x" * (security.BODY_LIMIT + 1)
+    assert httpx.post(url + "gradio_api/run/predict", content=big).status_code == 413
+
+    def drip():
+        for _ in range(5):
+            yield b"x" * (security.BODY_LIMIT // 4)
+
+    assert httpx.post(url + "gradio_api/run/predict", content=drip()).status_code in (400, 413)
+
+
+def test_what_gradio_leaves_open_is_closed(url, tmp_path):
+    for path in ("docs", "redoc", "openapi.json", "monitoring", "gradio_api/runs"):
+        assert httpx.get(url + path).status_code in (403, 404), path
+    for path in ("/etc/passwd", __file__):
+        assert httpx.get(f"{url}gradio_api/file={path}").status_code == 403
+
+
+def test_a_page_names_no_other_host(url):
+    assert theme.CSS.count("http") == 0 and keys.head().count("http") == 0
+    assert "fonts.googleapis" not in httpx.get(url).text
+
+
+def test_a_port_in_use_is_said_plainly(url, tmp_path):
+    port = httpx.URL(url).port
+    with pytest.raises(app.PortInUse, match=str(port)):
+        app.launch(ToyChat(), ToyTrainer(), port=port, open_browser=False, data_dir=tmp_path)
+
+
+def test_other_machines_are_not_served(tmp_path):
+    with pytest.raises(app.NotLocal):
+        app.launch(
+            ToyChat(),
+            ToyTrainer(),
+            host="0.0.0.0",
+            port=free_port(),
+            open_browser=False,
+            data_dir=tmp_path,
+        )
+
+
+# ---- what a handler answers --------------------------------------------------------------------
+
+
+class Screen:
+    """A chat screen and one tab, driven as Gradio drives it."""
+
+    def __init__(self, **kwargs) -> None:
+        self.chat = ToyChat(word_seconds=0, **kwargs)
+        self.screen = ChatScreen(self.chat, self.chat.trainer)
+        with gr.Blocks() as demo, gr.Tabs() as tabs, gr.Tab("Chat"):
+            self.screen.lay_out_sidebar()
+            self.screen.lay_out()
+            self.screen.wire(demo, tabs)
+        self.request = SimpleNamespace(session_hash="tab", query_params={})
+        self.view = {"conversation": "", "turns": [], "sent": False}
+        self.note = self.message = None
+
+    def _take(self, update: dict) -> dict:
+        if (
+            isinstance(update.get(self.screen.view), dict)
+            and "conversation" in update[self.screen.view]
+        ):
+            self.view = update[self.screen.view]
+        note = update.get(self.screen.note)
+        self.note = note["text"] if isinstance(note, dict) and "text" in note else self.note
+        self.message = update.get(self.screen.message, self.message)
+        return update
+
+    def take(self, updates) -> list[dict]:
+        return [self._take(update) for update in updates]
+
+    def send(self, text: str, event_id: str = "") -> list[dict]:
+        return self.take(self.screen.send(text, self.view, event_id, self.request))
+
+    def rate(self, index: int, liked, event_id: str = "") -> dict:
+        return self._take(
+            asyncio.run(
+                self.screen.rate(self.view, event_id, SimpleNamespace(index=index, liked=liked))
+            )
+        )
+
+
+def test_a_reply_is_stored_shown_and_stamped_with_its_version():
+    tab = Screen()
+    tab.send("hello")
+    assert [turn["role"] for turn in tab.view["turns"]] == ["user", "assistant"]
+    assert tab.view["turns"][1]["stamp"].startswith("v1")
+    assert tab.message == "" and tab.view["conversation"] == tab.chat.conversations()[0].id
+
+
+@pytest.mark.parametrize("text", ["", "   \n", "x" * 100_000])
+def test_a_refused_message_gets_one_sentence_and_nothing_is_lost(text):
+    tab = Screen()
+    updates = tab.send(text)
+    assert tab.note and "Traceback" not in tab.note and len(tab.note) < 200
+    assert all(
+        tab.screen.message not in update for update in updates
+    )  # the box keeps what was typed
+    assert tab.chat.conversations() == [] and tab.view["conversation"] == ""
+
+
+def test_a_double_click_on_send_is_one_message():
+    tab = Screen()
+    tab.send("hello", "one-click")
+    tab.send("hello", "one-click")
+    assert len(tab.chat.conversations()) == 1 and len(tab.view["turns"]) == 2
+
+
+def test_a_second_message_waits_while_a_reply_is_written():
+    tab = Screen()
+    tab.send("first")
+    running = tab.screen.send("second", tab.view, "", tab.request)
+    next(running)
+    tab.take(tab.screen.send("third", tab.view, "", tab.request))
+    assert "still being written" in tab.note
+    tab.take(running)
+    assert [t.content for t in tab.chat.history(tab.view["conversation"]) if t.role == "user"] == [
+        "first",
+        "second",
+    ]
+
+
+def test_stop_keeps_what_was_written():
+    tab = Screen()
+    tab.chat.word_seconds = 0.02
+    running = tab.screen.send("hello", tab.view, "", tab.request)
+    tab._take(next(running))
+    threading.Timer(0.3, lambda: asyncio.run(tab.screen.stop(tab.view))).start()
+    tab.take(running)
+    last = tab.chat.history(tab.view["conversation"])[-1]
+    assert last.finish_reason == "cancelled" and last.content and "kept" in tab.note
+
+
+def test_a_closed_tab_ends_the_reply_and_keeps_it():
+    tab = Screen()
+    tab.chat.word_seconds = 0.01
+    running = tab.screen.send("hello", tab.view, "", tab.request)
+    tab._take(next(running))
+    next(running)
+    running.close()
+    assert tab.chat.history(tab.view["conversation"])[-1].finish_reason == "cancelled"
+    assert not tab.screen._under_way
+
+
+def test_a_reply_does_not_draw_into_another_conversation():
+    tab = Screen()
+    running = tab.screen.send("hello", tab.view, "", tab.request)
+    tab._take(next(running))
+    first = tab.view["conversation"]
+    asyncio.run(tab.screen.start_new(tab.request))
+    assert list(running) == []  # nothing more for this tab
+    assert (
+        tab.chat.history(first)[-1].finish_reason == "stop"
+    )  # but the reply was finished and kept
+
+
+def test_a_reply_that_breaks_off_says_so():
+    tab = Screen()
+    tab.send("fail")
+    assert "out of memory" in tab.note
+
+
+@pytest.mark.parametrize(("liked", "value"), [(True, 1), (False, -1), ("", 0)])
+def test_a_thumb_has_three_values(liked, value):
+    tab = Screen()
+    tab.send("hello")
+    tab.rate(1, liked)
+    assert [event[1] for event in tab.chat.rating_events] == [value]
+
+
+def test_a_reason_and_a_comment_add_to_the_thumb():
+    tab = Screen()
+    tab.send("hello")
+    chips = tab.rate(1, False)[tab.screen.chips]
+    assert "Too long" in chips["choices"]
+    update = asyncio.run(
+        tab.screen.add_reason(chips, "half as much", SimpleNamespace(reason="Too long"))
+    )
+    tab._take(update)
+    assert list(tab.chat.ratings.values()) == [
+        (-1, "Too long", "half as much")
+    ] and tab.note.startswith("Saved")
+    asyncio.run(tab.screen.add_reason(chips, "", SimpleNamespace(reason="<script>")))
+    assert list(tab.chat.ratings.values()) == [(-1, "Too long", "half as much")]
+
+
+def test_saved_is_only_said_when_it_was_saved():
+    tab = Screen()
+    tab.send("hello")
+    tab.chat.refuse_ratings = "The disk is full."
+    tab.rate(1, True)
+    assert tab.note == "Not saved. The disk is full."
+
+
+def test_a_rating_without_a_message_is_refused():
+    tab = Screen()
+    tab.send("hello")
+    tab.rate(7, True)
+    assert not tab.chat.rating_events and tab.note
+
+
+def test_regenerate_and_edit_keep_the_others_as_siblings():
+    tab = Screen()
+    tab.send("hello")
+    tab.take(tab.screen.regenerate(tab.view, tab.request, SimpleNamespace(index=0)))
+    assert (tab.view["turns"][1]["sibling"], tab.view["turns"][1]["siblings"]) == (2, 2)
+    tab.take(tab.screen.edit(tab.view, tab.request, SimpleNamespace(index=0, value="good day")))
+    assert tab.view["turns"][0]["siblings"] == 2
+    tab._take(
+        asyncio.run(
+            tab.screen.on_view(
+                tab.view, SimpleNamespace(message_id=tab.view["turns"][0]["sibling_ids"][0])
+            )
+        )
+    )
+    assert tab.chat.history(tab.view["conversation"])[0].content == "hello"
+
+
+def test_a_refused_edit_waits_in_the_message_box():
+    tab = Screen()
+    tab.send("hello")
+    tab.take(tab.screen.edit(tab.view, tab.request, SimpleNamespace(index=0, value="x" * 9000)))
+    assert tab.message == "x" * 9000 and "Shorten" in tab.note
+    assert len(tab.view["turns"]) == 2
+
+
+def test_the_thumbs_are_sent_with_each_new_value():
+    tab = Screen()
+    tab.send("hello")
+    tab.rate(1, True)
+    first = tab.send("again")[0][tab.screen.bot]
+    assert first["feedback_value"] == ["Like", None]
+    assert asyncio.run(
+        tab.screen.load(
+            SimpleNamespace(session_hash="new", query_params={"c": tab.view["conversation"]})
+        )
+    )[tab.screen.bot]["feedback_value"] == ["Like", None]
+
+
+def test_an_unknown_conversation_opens_an_empty_one():
+    tab = Screen()
+    tab._take(
+        asyncio.run(
+            tab.screen.load(SimpleNamespace(session_hash="tab", query_params={"c": "<b>no</b>"}))
+        )
+    )
+    assert tab.view["conversation"] == "" and "not here" in tab.note
+
+
+def test_a_message_is_sent_byte_for_byte():
+    tab = Screen()
+    text = "x\n\tall:\n\t\tgcc x"
+    tab.send(text)
+    shown = tab.screen._bot(tab.chat.history(tab.view["conversation"]), 60)
+    assert shown["value"][0]["content"] == [{"type": "text", "text": text}]
+
+
+def test_an_unexpected_error_shows_no_traceback(caplog):
+    tab = Screen()
+    tab.send("hello")
+    tab.chat.rate = lambda *a, **k: 1 / 0
+    tab.rate(1, True)
+    assert tab.note.startswith("Not saved.") and "division" not in tab.note
+
+
+def compare_screen() -> tuple[CompareScreen, ToyChat]:
+    chat = ToyChat(word_seconds=0)
+    screen = CompareScreen(chat, chat.trainer)
+    with gr.Blocks() as demo:
+        screen.lay_out()
+        screen.wire(demo)
+    return screen, chat
+
+
+def test_a_vote_needs_two_ended_drafts_and_can_be_taken_back():
+    screen, chat = compare_screen()
+    running = screen.draft("rivers", "click")
+    first = next(running)
+    assert all(first[button]["interactive"] is False for button in screen.vote_buttons)
+    refused = asyncio.run(screen.vote("a", "", "id"))
+    assert not chat.votes and refused[screen.verdict]["tone"] == "bad"
+    last = list(running)[-1]
+    assert all(last[button]["interactive"] for button in screen.vote_buttons)
+    voted = asyncio.run(screen.vote("a", last[screen.pair_id], "id"))
+    assert voted[screen.verdict]["text"] == "Saved: A is better. A was v1, B was base."
+    assert list(chat.votes.values()) == ["a"]
+    asyncio.run(screen.undo(last[screen.pair_id]))
+    assert not chat.votes
+
+
+def test_stopped_drafts_cannot_be_voted_on():
+    screen, chat = compare_screen()
+    chat.word_seconds = 0.05
+    running = screen.draft("rivers", "click")
+    next(running)
+    asyncio.run(screen.stop("click"))
+    last = list(running)[-1]
+    assert (
+        not any(last[button]["interactive"] for button in screen.vote_buttons)
+        and last[screen.pair_id] == ""
+    )
+
+
+def test_an_empty_prompt_gets_one_sentence():
+    screen, _ = compare_screen()
+    updates = list(screen.draft("  ", "click"))
+    assert [u[screen.verdict]["tone"] for u in updates] == ["bad"]
+
+
+def test_learning_shows_each_measure_under_a_sensible_title():
+    trainer = ToyTrainer()
+    screen = LearningScreen(trainer)
+    with gr.Blocks() as demo:
+        screen.lay_out()
+        screen.wire(demo)
+    panel = screen.panel()
+    drawn = panel[screen.live_charts] + panel[screen.more_charts]
+    for name in trainer.metrics(1):
+        assert charts.safe(measure_title(name)) in drawn
+    assert measure_title("some_new_measure") == "Some new measure"
+    assert "Not served" in panel[screen.table] and "1 of 2 checks passed" in panel[screen.table]
+    trainer.status = lambda: 1 / 0
+    assert screen.panel()[screen.note]["tone"] == "bad"
+
+
+# ---- what text may do --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_text_in_charts_stays_text(payload):
+    drawn = charts.line_chart([(0, 1.0), (1, 2.0)], payload) + charts.bars([(payload, 1.0, 0.1)])
+    assert payload not in drawn or (payload == "</div><b>x" and "<b>x" not in drawn)
+    assert not any(sign in drawn for sign in ("${", "{{", "`", "<script", "<img", "\\"))
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_reasons_of_rounds_stay_text(payload):
+    trainer = ToyTrainer()
+    trainer._rounds[-1].reason = payload
+    trainer.error = payload
+    screen = LearningScreen(trainer)
+    with gr.Blocks():
+        screen.lay_out()
+    panel = screen.panel()
+    for part in (screen.now, screen.table):
+        assert not any(
+            sign in panel[part]
+            for sign in ("${", "{{", "`", "<script", "<img", "onload=alert(1)>", "\\")
+        )
+
+
+def test_no_template_shows_a_value(demo):
+    """Only our own markup, escaped by charts.safe, goes through Gradio's default template."""
+    for block in demo.blocks.values():
+        if isinstance(block, gr.HTML):
+            assert block.html_template in ("<div></div>", "${value}")
+            assert "innerHTML" not in (block.js_on_load or "")
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [],
+        [(0, None)],
+        [(0, float("nan"))],
+        [(0, 1.0)],
+        [(0, 1.0), (1, 1.0)],
+        [(i, i * 1e9) for i in range(5000)],
+    ],
+)
+def test_any_line_can_be_drawn(points):
+    drawn = charts.line_chart(points, "x")
+    assert "nan" not in drawn and drawn.count(",") < 4 * charts.MOST_POINTS + 20
+
+
+def test_times_are_shown_in_this_machines_clock():
+    assert (
+        words.when("2026-11-22T01:02:03+00:00")
+        and words.when("not a time") == "not a time"
+        and words.when(None) == ""
+    )
+
+
+def test_the_script_is_raw():
+    assert "\n" in keys.head() and "</script>" in keys.head() and keys.head().count("<script>") == 1

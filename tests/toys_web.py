@@ -1,0 +1,497 @@
+"""A chat and a trainer that obey the interfaces the web uses, in memory: no model, no database, no
+training.
+
+`python -m tests.toys_web [port]` serves the window with them. A message chooses what the toy says:
+"echo X" answers X, "slow ..." answers slowly, "long ..." answers at length, "fail" breaks off.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from rlhf_chat.chat import ChatError, Pair, Partial, Revealed, Turn
+from rlhf_chat.trainer import Status
+
+PROMPTS = (
+    "Tell me something about rivers.",
+    "How do I sleep better?",
+    "Suggest a name for a cat.",
+    "Why is the sky blue?",
+)
+WORDS = (
+    "Rivers begin as small springs in the hills, and grow with every stream that joins them. "
+    "On their way they carve valleys, carry sand and stones, and leave rich soil where they slow "
+    "down.\n\n- They give us water\n- They carry boats\n- They shape the land\n\n"
+    "Do you have a river near your home?"
+)
+LONGEST = 8000
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def checked(text: str) -> None:
+    if not text.strip():
+        raise ChatError("Write a message first.")
+    if len(text) > LONGEST:
+        raise ChatError(
+            f"That is {len(text):,} characters; the model can read about {LONGEST:,}. Shorten it."
+        )
+
+
+@dataclass
+class Conversation:
+    id: str
+    title: str = ""
+    system_prompt: str = ""
+    head_id: str | None = None
+    created_at: str = field(default_factory=now)
+    updated_at: str = field(default_factory=now)
+
+
+@dataclass
+class Node:
+    id: str
+    conversation: str
+    role: str
+    text: str
+    parent: str | None
+    version: int | None = None
+    finish: str | None = None
+
+
+class ToyChat:
+    model_name = "toy model"
+
+    def __init__(self, trainer: ToyTrainer | None = None, *, word_seconds: float = 0.01) -> None:
+        self.trainer, self.word_seconds = trainer or ToyTrainer(), word_seconds
+        self._conversations: dict[str, Conversation] = {}
+        self._nodes: dict[str, Node] = {}
+        self.ratings: dict[str, tuple[int, str, str]] = {}
+        self.rating_events: list[tuple[str, int, str, str]] = []
+        self.votes: dict[str, str] = {}
+        self._pairs: dict[str, tuple[Pair, int, int]] = {}
+        self._seen: set[str] = set()
+        self._prompts = itertools.cycle(PROMPTS)
+        self.refuse_ratings = ""
+
+    # conversations
+
+    def conversations(self) -> list[Conversation]:
+        return sorted(self._conversations.values(), key=lambda c: c.updated_at, reverse=True)
+
+    def new_conversation(self) -> str:
+        made = Conversation(uuid.uuid4().hex)
+        self._conversations[made.id] = made
+        return made.id
+
+    def rename(self, id: str, title: str) -> None:
+        self._found(id).title = title
+
+    def delete(self, id: str) -> None:
+        self._found(id)
+        del self._conversations[id]
+
+    def history(self, conversation_id: str) -> list[Turn]:
+        path, at = [], self._found(conversation_id).head_id
+        while at:
+            path.append(self._nodes[at])
+            at = self._nodes[at].parent
+        return [self._turn(node) for node in reversed(path)]
+
+    def _found(self, id: str) -> Conversation:
+        if id not in self._conversations:
+            raise ChatError("That conversation is not here any more.")
+        return self._conversations[id]
+
+    def _turn(self, node: Node) -> Turn:
+        family = [
+            n.id
+            for n in self._nodes.values()
+            if (n.parent, n.role, n.conversation) == (node.parent, node.role, node.conversation)
+        ]
+        value, reason, comment = self.ratings.get(node.id, (0, "", ""))
+        return Turn(
+            message_id=node.id,
+            role=node.role,
+            content=node.text,
+            adapter_version=node.version,
+            rating=value,
+            reason=reason,
+            comment=comment,
+            sibling=family.index(node.id) + 1,
+            siblings=len(family),
+            finish_reason=node.finish,
+            sibling_ids=tuple(family),
+        )
+
+    # replies
+
+    def reply(self, conversation_id, text, *, event_id=None, stop):
+        checked(text)
+        conversation = self._found(conversation_id)
+        conversation.title = conversation.title or text.strip()[:60]
+        asked = self._add(conversation_id, "user", text.strip(), conversation.head_id)
+        yield from self._answer(asked, stop)
+
+    def regenerate(self, message_id, *, stop):
+        yield from self._answer(self._nodes[self._nodes[message_id].parent], stop)
+
+    def edit(self, message_id, text, *, stop):
+        checked(text)
+        old = self._nodes[message_id]
+        yield from self._answer(self._add(old.conversation, "user", text.strip(), old.parent), stop)
+
+    def select(self, message_id) -> None:
+        node = self._nodes[message_id]
+        children = [n for n in self._nodes.values() if n.parent == node.id]
+        while children:
+            node = children[-1]
+            children = [n for n in self._nodes.values() if n.parent == node.id]
+        self._found(node.conversation).head_id = node.id
+
+    def _add(self, conversation_id, role, text, parent, **more) -> Node:
+        node = Node(uuid.uuid4().hex, conversation_id, role, text, parent, **more)
+        self._nodes[node.id] = node
+        conversation = self._found(conversation_id)
+        conversation.head_id, conversation.updated_at = node.id, now()
+        return node
+
+    def _answer(self, asked: Node, stop: threading.Event):
+        version, text, finish, note = self.trainer.live, "", "stop", ""
+        pace = self.word_seconds * (20 if asked.text.startswith("slow") else 1)
+        began = time.monotonic()
+        yield Partial(None, "", False, version, None, "Waiting for the model", None)
+        try:
+            for word in self._words(asked.text):
+                if stop.is_set():
+                    finish = "cancelled"
+                    break
+                if asked.text == "fail" and len(text) > 30:
+                    finish, note = "error", "The model broke off: out of memory."
+                    break
+                text += word
+                time.sleep(pace)
+                yield Partial(None, text, False, version, None, "", None)
+        except GeneratorExit:
+            finish = "cancelled"
+            raise
+        finally:
+            made = self._add(
+                asked.conversation, "assistant", text, asked.id, version=version, finish=finish
+            )
+        speed = text.count(" ") / max(1e-3, time.monotonic() - began)
+        yield Partial(made.id, text, True, version, finish, note, speed)
+
+    @staticmethod
+    def _words(prompt: str) -> list[str]:
+        text = (
+            prompt[5:]
+            if prompt.startswith("echo ")
+            else WORDS * (6 if prompt.startswith("long") else 1)
+        )
+        return [word + " " for word in text.split(" ")]
+
+    # ratings
+
+    def rate(self, message_id, value, *, reason="", comment="", event_id=None) -> None:
+        if self.refuse_ratings:
+            raise ChatError(self.refuse_ratings)
+        if message_id not in self._nodes or self._nodes[message_id].role != "assistant":
+            raise ChatError("Only a reply can be rated.")
+        if event_id in self._seen:
+            return
+        if event_id:
+            self._seen.add(event_id)
+        new = message_id not in self.ratings
+        self.ratings[message_id] = (value, reason, comment)
+        self.rating_events.append((message_id, value, reason, comment))
+        self.trainer.waiting += new
+
+    # comparisons
+
+    def suggest_prompt(self) -> str:
+        return next(self._prompts)
+
+    def compare(self, prompt, *, event_id=None, stop):
+        if not prompt.strip():
+            raise ChatError("Write a prompt first.")
+        words = self._words(prompt)
+        yield Pair(None, "", "", False, False, "Waiting for the model")
+        pace = self.word_seconds * (20 if prompt.startswith("slow") else 1)
+        left = right = ""
+        for i, word in enumerate(words):
+            if stop.is_set():
+                yield Pair(
+                    None,
+                    left,
+                    right,
+                    True,
+                    False,
+                    "Stopped. A pair counts only when both drafts have ended.",
+                )
+                return
+            left += word
+            right += word if prompt.startswith("echo") or i < len(words) / 2 else ""
+            time.sleep(pace)
+            yield Pair(None, left, right, False, False, "")
+        pair = Pair(uuid.uuid4().hex, left, right, True, True, "")
+        self._pairs[pair.pair_id] = (pair, self.trainer.live, 0)
+        yield pair
+
+    def prefer(self, pair_id, outcome, *, event_id=None) -> Revealed:
+        if pair_id not in self._pairs:
+            raise ChatError("These drafts are not here any more.")
+        self.trainer.waiting += pair_id not in self.votes
+        self.votes[pair_id] = outcome
+        _, left, right = self._pairs[pair_id]
+        return Revealed(left, right, "")
+
+    def withdraw(self, pair_id) -> None:
+        del self.votes[pair_id]
+        self.trainer.waiting -= 1
+
+    def pair(self, pair_id) -> Pair:
+        return self._pairs[pair_id][0]
+
+
+@dataclass
+class Round:
+    id: int
+    started_at: str
+    ended_at: str | None
+    trigger: str
+    status: str
+    reason: str
+    parent_version: int
+    version: int | None
+    seed: int = 0
+    watermark: int = 0
+    config: dict = field(default_factory=dict)
+    verdict: dict | None = None
+
+
+@dataclass
+class Version:
+    version: int
+    parent: int | None
+    round_id: int | None
+    tier: str
+    folder: str
+    manifest_hash: str
+    kl: float | None
+    note: str
+    created_at: str = field(default_factory=now)
+
+
+class ToyTrainer:
+    """Two rounds are in the past: one promoted, one discarded. `train_now` starts one that moves
+    with the clock.
+    """
+
+    def __init__(self, *, round_seconds: float = 6.0) -> None:
+        self.round_seconds, self.waiting, self.needed, self.paused, self.live = (
+            round_seconds,
+            3,
+            12,
+            False,
+            1,
+        )
+        self.began: float | None = None
+        self.error = ""
+        self._rounds = [
+            Round(
+                1,
+                now(),
+                now(),
+                "ratings",
+                "promoted",
+                "Served: held-out judges prefer it to the base on 71% of probe prompts at 3.1 "
+                "nats; your ratings only hint at it (p = 0.06), so it is on trial.",
+                0,
+                1,
+                verdict={
+                    "tier": "provisional",
+                    "reason": "",
+                    "checks": [["kl", True, "it is 3.1 nats from the base (limit 6.0)."]],
+                },
+            ),
+            Round(
+                2,
+                now(),
+                now(),
+                "by hand",
+                "discarded",
+                "Not served: it is 9.3 nats from the base (limit 6.0).",
+                1,
+                None,
+                verdict={
+                    "tier": "discarded",
+                    "reason": "",
+                    "checks": [
+                        ["kl", False, "it is 9.3 nats from the base (limit 6.0)."],
+                        ["length", True, "its replies are 1.10 x as long as the base's."],
+                    ],
+                },
+            ),
+        ]
+        self._versions = [
+            Version(0, None, None, "base", "", "", None, ""),
+            Version(1, 0, 1, "provisional", "v1", "", 0.031, ""),
+        ]
+
+    def start(self) -> None: ...
+    def close(self) -> None: ...
+    def wake(self) -> None: ...
+
+    def _advance(self) -> float:
+        share = 0.0 if self.began is None else (time.monotonic() - self.began) / self.round_seconds
+        if self.began is not None and share >= 1:
+            self.began, share, version = None, 0.0, self._versions[-1].version + 1
+            done = self._rounds[-1]
+            done.status, done.ended_at, done.version, done.verdict = (
+                "promoted",
+                now(),
+                version,
+                {"tier": "provisional", "checks": []},
+            )
+            done.reason = "The new version won 64 % of the checks."
+            self._versions.append(
+                Version(version, self.live, done.id, "provisional", f"v{version}", "", 0.05, "")
+            )
+            self.live, self.waiting = version, 0
+        return share
+
+    def status(self) -> Status:
+        share = self._advance()
+        phases = ("features", "reward head", "rollouts", "ppo", "gate", "publishing")
+        base = Status(
+            phase="idle",
+            sentence="Waiting for your ratings.",
+            round_id=None,
+            progress=0.0,
+            seconds_left=None,
+            waiting=self.waiting,
+            needed=self.needed,
+            paused=self.paused,
+            live_version=self.live,
+            live_tier=self._versions[self.live].tier,
+            error=self.error,
+        )
+        if self.began is not None:
+            phase = phases[min(5, int(share * 6))]
+            return replace(
+                base,
+                phase=phase,
+                sentence=f"Round {self._rounds[-1].id}: {phase}.",
+                round_id=self._rounds[-1].id,
+                progress=share,
+                seconds_left=self.round_seconds * (1 - share),
+            )
+        if self.paused:
+            return replace(base, phase="paused", sentence="Learning is paused.")
+        return base
+
+    def train_now(self) -> str:
+        if self.began is not None:
+            return "A round is under way already."
+        if not self.waiting:
+            return "There are no new ratings to learn from. Rate some replies first."
+        self.began = time.monotonic()
+        self._rounds.append(
+            Round(len(self._rounds) + 1, now(), None, "by hand", "running", "", self.live, None)
+        )
+        return f"Round {len(self._rounds)} starts now with {self.waiting} new ratings."
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+    def stop_round(self) -> None:
+        if self.began is not None:
+            self.began = None
+            self._rounds[-1].status, self._rounds[-1].ended_at, self._rounds[-1].reason = (
+                "stopped",
+                now(),
+                "Stopped by hand.",
+            )
+
+    def rounds(self, limit: int = 20) -> list[Round]:
+        self._advance()
+        return self._rounds[::-1][:limit]
+
+    def metrics(self, round_id: int) -> dict[str, list[tuple[int, float]]]:
+        steps = 60
+        if self.began is not None and round_id == self._rounds[-1].id:
+            steps = max(1, int(steps * (time.monotonic() - self.began) / self.round_seconds))
+        wave = [math.sin(i * 1.7 + round_id) * 0.06 for i in range(steps)]
+        grow = [1 - math.exp(-i / 20) for i in range(steps)]
+        return {
+            "score": [(i, 1.2 * g + w) for i, (g, w) in enumerate(zip(grow, wave, strict=True))],
+            "kl": [
+                (i, 0.05 * g + abs(w) / 9) for i, (g, w) in enumerate(zip(grow, wave, strict=True))
+            ],
+            "head_accuracy": [
+                (i, 0.55 + 0.3 * g + w / 4) for i, (g, w) in enumerate(zip(grow, wave, strict=True))
+            ],
+            "response_tokens": [
+                (i, 40 - 12 * g + 20 * w) for i, (g, w) in enumerate(zip(grow, wave, strict=True))
+            ],
+            "judged_win_rate": [(0, 0.5 + 0.07 * round_id)],
+            "probe_kl": [(0, 0.4 * round_id)],
+            "clipfrac": [(i, 0.1 + w) for i, w in enumerate(wave)],
+            "value_loss": [
+                (i, 0.8 * (1 - g) + abs(w)) for i, (g, w) in enumerate(zip(grow, wave, strict=True))
+            ],
+        }
+
+    def versions(self) -> list[Version]:
+        self._advance()
+        return list(self._versions)
+
+    def make_live(self, version: int) -> str:
+        if version not in [v.version for v in self._versions]:
+            raise ChatError("There is no such version.")
+        self.live = version
+        return f"v{version} is live now." if version else "The base model is live now."
+
+    def roll_back(self) -> str:
+        return self.make_live(self._versions[self.live].parent or 0)
+
+    def step(self) -> None: ...
+
+    def set_needed(self, n: int) -> None:
+        self.needed = n
+
+    def likes(self) -> list[tuple[str, float, float]]:
+        return [
+            ("short replies", 1.3, 0.3),
+            ("a question at the end", 0.8, 0.35),
+            ("lists", -0.7, 0.25),
+            ("emoji", 0.2, 0.4),
+        ]
+
+
+def main() -> None:
+    from pathlib import Path
+    from tempfile import mkdtemp
+
+    from rlhf_chat.web import app
+
+    chat = ToyChat(word_seconds=0.04)
+    port = int(sys.argv[1]) if len(sys.argv) > 1 else 7860
+    app.launch(chat, chat.trainer, port=port, open_browser=False, data_dir=Path(mkdtemp()))
+
+
+if __name__ == "__main__":
+    main()
