@@ -3,8 +3,8 @@
 Each reply is measured once (style.py on its text, pooled hidden states of the reference on its
 exact token ids) and cached in the database. Replies of the reference to the same prompt, four a
 prompt and kept for ever, are the zero point that every score is relative to: ratings of pairs
-cannot know a prompt's level, so nothing else may. Left out: the fit itself (reward.py), any training.
 cannot know a prompt's level, so nothing else may. Left out: the fit itself, any training.
+"""
 
 from __future__ import annotations
 
