@@ -31,7 +31,6 @@ class RoundConfig:
     probe_prompts: int = 48  # prompts of the gate, never practised on
     probe_samples: int = 4
     judges: int = 16  # heads fitted on random halves of the ratings, for the gate
-    average_share: float = 0.3  # the candidate is the mean of the adapters of the last updates
     lcb: float = 0.5  # standard deviations subtracted from a score: doubt is not rewarded
     max_score: float = 5.0  # log-odds
     length_cap: float = 2.0  # length is rewarded only within this factor of the reference
@@ -158,7 +157,6 @@ def practise(
 
     rng = np.random.default_rng(seed)
     safe = model.policy_state()
-    average, averaged = model.policy_state(), 0
     for update in range(config.ppo.updates):
         done = 0.1 + 0.8 * update / config.ppo.updates
         report("rollouts", done, update, {})
@@ -166,20 +164,15 @@ def practise(
         rollouts, stats = learner.collect(
             [practice[n].ids for n in numbers], numbers, score, seed + 1000 + update, check
         )
-        if stats["kl"] > taste.config.gate.max_kl_over_target * target:
-            model.set_policy(safe)  # the last step went too far: keep what was before it
+        if stats["kl"] > target:  # the budget is spent, and more of it only costs language
             report("ppo", done, update, stats)
+            if stats["kl"] > taste.config.gate.max_kl_over_target * target:
+                model.set_policy(safe)  # the last step went too far: back to before it
             break
         safe = model.policy_state()
         report("ppo", done, update, {})
         stats |= learner.update(rollouts, seed + update, check)
         report("ppo", done, update, stats)
-        if update >= config.ppo.updates * (1 - config.average_share):
-            averaged += 1
-            for name, value in model.policy_state().items():
-                average[name] += (value - average[name]) / averaged
-    if averaged:
-        model.set_policy(average)
 
 
 def _draw_prompts(count: int, config: PPOConfig, rng: np.random.Generator) -> list[int]:

@@ -45,13 +45,24 @@ The prompts are held out: this wording of this question was not in the training 
 How often each style occurs (4-bit, single turn): {styles}.
 
 ## Made with
-`python -m rlhf_chat.demo.build --out DIR` and seed {seed}: {steps} steps of about {tokens_per_step}
-tokens on {threads} CPU threads, {seconds} s on a two-core virtual machine. The last
+`python -m rlhf_chat.demo.build --out DIR`: {history}
+on {threads} CPU threads of a two-core virtual machine that other work shared. The last
 {rounded:.0%} of the steps saw the weights rounded to NF4 and the rounded weights are stored, so
-4-bit loading changes almost nothing. No text written by anyone else was used: the data is
-`rlhf_chat/demo/topics.txt`, `wording.py` and `noise.py`. Measure again with
+4-bit loading changes almost nothing. At the end the last norm is scaled so that the finished model
+at temperature 1 speaks as the trained one at {sharpness}. No text written by anyone else was used:
+the data is `rlhf_chat/demo/topics.txt`, `wording.py` and `noise.py`. Measure again with
 `python -m rlhf_chat.demo.check`.
 """
+
+
+def _history(recipe: Mapping[str, object]) -> str:
+    """The builds that led here, earliest first; a finishing build starts from the one before."""
+    before = recipe.get("after")
+    earlier = f"{_history(before)}, then with `--start` " if isinstance(before, dict) else ""
+    return (
+        f"{earlier}{recipe['steps']} steps of {recipe['tokens_per_step']} tokens (seed "
+        f"{recipe['seed']}, {recipe['training_seconds']} s)"
+    )
 
 
 def write_card(folder: Path, reports: Mapping[tuple[str, str], Mapping[str, object]]) -> None:
@@ -71,8 +82,7 @@ def write_card(folder: Path, reports: Mapping[tuple[str, str], Mapping[str, obje
         context=config["max_position_embeddings"], topics=len(TOPICS), talk=len(w.TALK),
         facts=sum(len(topic.facts) + 1 for topic in TOPICS.values()), rows="\n".join(rows),
         styles=", ".join(f"{name} {share:.0%}" for name, share in styles.items()),
-        seed=recipe["seed"], steps=recipe["steps"], tokens_per_step=recipe["tokens_per_step"],
-        threads=recipe["threads"], seconds=recipe["training_seconds"],
-        rounded=recipe["rounded_share"],
+        history=_history(recipe), threads=recipe["threads"],
+        rounded=recipe["rounded_share"], sharpness=recipe["sharpness"],
     )  # fmt: skip
     (folder / "README.md").write_text(text)

@@ -173,13 +173,19 @@ def examples(key: str) -> tuple[str, ...]:
 
 
 def _body(rng: random.Random, key: str, count: int, said: str) -> list[str]:
-    """`count` different sentences about `key`, those not said before in this talk first."""
+    """`count` different sentences about `key`, chosen among those not said before if possible.
+
+    They come in the order of the table: what may follow then depends on the last sentence only,
+    which a tiny model learns far better than "anything but what I have said".
+    """
     later = further_sentences(key)
     if key in w.TALK:
-        return [rng.choice(w.TALK[key].leads), *rng.sample(later, count - 1)]
+        extras = sorted(rng.sample(range(len(later)), count - 1))
+        return [rng.choice(w.TALK[key].leads), *(later[i] for i in extras)]
     order = rng.sample(range(len(later)), len(later))
     order.sort(key=lambda i: TOPICS[key].facts[i] in said)
-    return [first_sentences(key)[order[0]], *(later[i] for i in order[1:count])]
+    chosen = sorted(order[:count])
+    return [first_sentences(key)[chosen[0]], *(later[i] for i in chosen[1:])]
 
 
 def render(rng: random.Random, key: str, style: Style, said: str = "") -> str:
