@@ -6,7 +6,7 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: run test lint bench screenshots clean
+.PHONY: run test lint bench clean
 
 run: .venv/run.stamp
 	$(BIN)/python app.py $(ARGS)

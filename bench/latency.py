@@ -88,11 +88,11 @@ def vote(chat: Chat, count: int) -> None:
 
 
 def keep_learning(trainer: Trainer) -> bool:
-    """Whether a round is in the part that computes most; asks for the next one when none runs."""
-    status = trainer.status()
-    if status.round_id is None:
+    """Whether a round runs; asks for the next one when none does."""
+    running = trainer.status().round_id is not None
+    if not running:
         trainer.train_now()
-    return status.round_id is not None and status.phase in ("rollouts", "ppo")
+    return running
 
 
 def measure(model: Model, folder: Path, replies: int, votes: int = VOTES, **options) -> dict:

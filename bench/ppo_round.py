@@ -1,23 +1,23 @@
 """How long does one PPO update take, ours against TRL's, for the same work in the same run?
 
-An update is 32 rollouts and 4 PPO epochs: sampling, reference, reward, values, advantages and 8
-optimiser steps. Both sides are warmed up and take turns with the same number of threads; told is
-the median, in seconds on the clock and of processor time (which means more on a busy machine).
+An update is 32 rollouts and 4 PPO epochs: sampling, reference, reward, values, 8 optimiser steps.
+Both sides are warmed up and take turns with the same number of threads; told is the median, in
+seconds on the clock and of processor time (which means more on a busy machine).
 
     python -m bench.ppo_round --trl-python /path/to/trl-environment/bin/python
 
 TRL removed PPO after 1.12.0, so it needs an environment of its own: trl==1.12.0 and datasets beside
-the versions in requirements.txt. Without it only our side is timed.
+what requirements.txt names. Without it only our side is timed.
 
 The same: model, prompts, end token, limit of 48 tokens, temperature 1, LoRA on all linear layers,
 4-bit or float32 weights, reward (a random linear layer on the frozen base's last state), penalties,
 KL coefficient, GAE, clipping, AdamW, 2 optimiser steps an epoch on 16 rows each. The learning rate
 is tiny on both sides, which costs no less time and keeps the responses as long as the base's.
 
-Not the same: the random numbers, hence the sampled tokens (both counts are printed). Our value head
-reads the policy's states and our reward the reference pass; TRL runs the trunk again for each, as
-its interface asks (see ppo_round_trl.py). Ours clips gradients, computes old log-probs in the
-training forward, and splits minibatches as the app does. Left out: loading, what is learned.
+Not the same: the random numbers, hence the sampled tokens (counts are printed). Our value and reward
+read states that other passes compute; TRL runs the trunk again for each, as its interface asks. Ours
+clips gradients, has a pass for old log-probs, and splits minibatches as the app does. Left out:
+loading, what is learned.
 """
 
 from __future__ import annotations
@@ -44,8 +44,7 @@ from rlhf_chat.demo import corpus
 from rlhf_chat.model import DEMO, Model
 from rlhf_chat.ppo import Learner, PPOConfig
 
-SEED = 11
-KL_COEF = 0.05
+SEED, KL_COEF = 11, 0.05
 CONFIG = PPOConfig(
     rollouts=32,
     ppo_epochs=4,
@@ -76,7 +75,7 @@ class Ours:
 
     def score(self, numbers: Any, responses: Any, pooled: torch.Tensor) -> np.ndarray:
         size = len(self.head)
-        return pooled[:, 2 * size : 3 * size].numpy() @ self.head  # the last token, final layer
+        return pooled[:, 2 * size : 3 * size].numpy() @ self.head  # last token, final layer
 
     def update(self) -> Record:
         self.seed += 1
@@ -125,7 +124,7 @@ class Theirs:
 
 def job_for(model: Model, prompts: list[list[int]], head: np.ndarray, args: Any) -> Record:
     """What the child has to know, as JSON."""
-    lora = {"r": model.adapter.r, "lora_alpha": model.adapter.lora_alpha, "lora_dropout": 0.0}
+    lora = {"r": model.adapter.r, "lora_alpha": model.adapter.lora_alpha}
     return {
         "model": str(DEMO),
         "quantization": model.quantization,
@@ -134,7 +133,7 @@ def job_for(model: Model, prompts: list[list[int]], head: np.ndarray, args: Any)
         "updates": args.repeats + 1,
         "prompts": prompts,
         "head": head.tolist(),
-        "lora": lora,
+        "lora": {**lora, "lora_dropout": 0.0},
         "settings": {**dataclasses.asdict(CONFIG), "kl_coef": KL_COEF},
     }
 
@@ -144,20 +143,20 @@ def compare(quantization: str, args: Any) -> Record:
     model = Model.load("demo", quantization=quantization)
     model.calibrate()
     # No larger than a minibatch: the number of optimiser steps must not depend on the machine.
-    minibatch = CONFIG.rollouts // CONFIG.minibatches
-    model.rows_per_slice = min(args.rows or model.rows_per_slice, minibatch)
-    chats = [[{"role": "user", "content": t}] for t in corpus.prompts("train", 32, SEED)]
-    prompts = [model.encode(chat) for chat in chats]
-    size = model.config.hidden_size
-    head = np.random.default_rng(SEED).normal(0, size**-0.5, size).astype(np.float32)
+    model.rows_per_slice = min(args.rows or model.rows_per_slice, 32 // CONFIG.minibatches)
+    texts = corpus.prompts("train", 32, SEED)
+    prompts = [model.encode([{"role": "user", "content": text}]) for text in texts]
+    head = np.random.default_rng(SEED).normal(0, 0.06, model.config.hidden_size)
     sides: dict[str, Ours | Theirs] = {"ours": Ours(model, prompts, head)}
     if args.trl_python:
         sides["trl"] = Theirs(args.trl_python, job_for(model, prompts, head, args))
     for side in sides.values():
         side.update()  # warm-up: lazy imports, first allocations, the child's loading
     runs = [{name: side.update() for name, side in sides.items()} for _ in range(args.repeats)]
+    if isinstance(theirs := sides.get("trl"), Theirs):
+        theirs.process.communicate()  # it leaves by itself after its last update
     record: Record = {"quantization": quantization, "threads": args.threads, "runs": runs}
-    record |= {"micro_batch": model.rows_per_slice}
+    record["micro_batch"] = model.rows_per_slice
     for key in ("seconds", "cpu_seconds", "tokens", "steps", "score"):
         record[key] = {name: statistics.median(run[name][key] for run in runs) for name in sides}
     return record
@@ -167,17 +166,17 @@ def told(record: Record) -> str:
     """A record in plain words."""
     seconds, cpu, rows = record["seconds"], record["cpu_seconds"], record["micro_batch"]
     lines = [f"{record['quantization']}, {record['threads']} thread(s), micro-batches of {rows}"]
-    for name in seconds:
-        lines.append(
-            f"  {name:4s} {seconds[name]:6.2f} s, {cpu[name]:6.2f} s of processor time, "
-            f"{record['steps'][name]} optimiser steps, {record['tokens'][name]} sampled tokens, "
-            f"mean score {record['score'][name]:+.2f}"
-        )
-    if "trl" not in seconds:
-        return "\n".join([*lines, "  TRL was not timed: give --trl-python"])
-    ratio, cpu_ratio = seconds["trl"] / seconds["ours"], cpu["trl"] / cpu["ours"]
-    lines.append(f"  TRL takes {ratio:.2f} times as long ({cpu_ratio:.2f} by processor time)")
-    return "\n".join(lines)
+    lines += [
+        f"  {name:4s} {seconds[name]:6.2f} s, {cpu[name]:6.2f} s of processor time, "
+        f"{record['steps'][name]} optimiser steps, {record['tokens'][name]} sampled tokens, "
+        f"mean score {record['score'][name]:+.2f}"
+        for name in seconds
+    ]
+    end = "  TRL was not timed: give --trl-python"
+    if "trl" in seconds:
+        ratio, by_cpu = seconds["trl"] / seconds["ours"], cpu["trl"] / cpu["ours"]
+        end = f"  TRL takes {ratio:.2f} times as long ({by_cpu:.2f} by processor time)"
+    return "\n".join([*lines, end])
 
 
 def main() -> None:

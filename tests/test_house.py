@@ -66,7 +66,7 @@ def test_one_room_speaks_sql() -> None:
     for file in PACKAGE.rglob("*.py"):
         code = file.read_text()
         assert not re.search(r"^\s*(import|from) sqlite3", code, re.M), file.name
-        if room(file) not in ("store", "store_schema"):
+        if room(file) not in ("store", "store_schema", "demo"):  # demo declines SQL questions
             assert not re.search(r"\b(SELECT|INSERT INTO|UPDATE \w+ SET)\b", code), file.name
 
 

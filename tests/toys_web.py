@@ -167,7 +167,7 @@ class ToyChat:
 
     def _answer(self, asked: Node, stop: threading.Event):
         version, text, finish, note = self.trainer.live, "", "stop", ""
-        pace = self.word_seconds * (20 if asked.text.startswith("slow") else 1)
+        pace = self.word_seconds * (60 if asked.text.startswith("slow") else 1)
         began = time.monotonic()
         yield Partial(None, "", False, version, None, "Waiting for the model", None)
         try:
@@ -226,7 +226,7 @@ class ToyChat:
             raise ChatError("Write a prompt first.")
         words = self._words(prompt)
         yield Pair(None, "", "", False, False, "Waiting for the model")
-        pace = self.word_seconds * (20 if prompt.startswith("slow") else 1)
+        pace = self.word_seconds * (60 if prompt.startswith("slow") else 1)
         left = right = ""
         for i, word in enumerate(words):
             if stop.is_set():

@@ -60,7 +60,7 @@ def build(chat: Chat, trainer: Trainer, *, title: str = "RLHF Chat") -> gr.Block
             )
             chatting.lay_out_sidebar()
         strip.lay_out()
-        with gr.Tabs(elem_id="tabs", selected="chat") as tabs:
+        with gr.Tabs(elem_id="tabs", selected="chat", overflow_behavior="wrap") as tabs:
             with gr.Tab("Chat", id="chat", elem_id="tab-chat"):
                 chatting.lay_out()
             with gr.Tab("Compare", id="compare", elem_id="tab-compare"):
