@@ -14,10 +14,10 @@ The same: model, prompts, end token, limit of 48 tokens, temperature 1, LoRA on 
 KL coefficient, GAE, clipping, AdamW, 2 optimiser steps an epoch on 16 rows each. The learning rate
 is tiny on both sides, which costs no less time and keeps the responses as long as the base's.
 
-Not the same: the random numbers, hence the sampled tokens (counts are printed). Our value and reward
-read states that other passes compute; TRL runs the trunk again for each, as its interface asks. Ours
-clips gradients, has a pass for old log-probs, and splits minibatches as the app does. Left out:
-loading, what is learned.
+Not the same: the random numbers, hence the sampled tokens (counts are printed). Our values and
+scores read states that other passes compute; TRL runs the trunk again for each, as its interface
+asks. Ours clips gradients, has a pass for old log-probs, and splits minibatches as the app does.
+Left out: loading, what is learned.
 """
 
 from __future__ import annotations
@@ -74,8 +74,7 @@ class Ours:
         )
 
     def score(self, numbers: Any, responses: Any, pooled: torch.Tensor) -> np.ndarray:
-        size = len(self.head)
-        return pooled[:, 2 * size : 3 * size].numpy() @ self.head  # last token, final layer
+        return np.split(pooled.numpy(), 4, axis=1)[2] @ self.head  # last token, final layer
 
     def update(self) -> Record:
         self.seed += 1
@@ -124,7 +123,7 @@ class Theirs:
 
 def job_for(model: Model, prompts: list[list[int]], head: np.ndarray, args: Any) -> Record:
     """What the child has to know, as JSON."""
-    lora = {"r": model.adapter.r, "lora_alpha": model.adapter.lora_alpha}
+    r, alpha = model.adapter.r, model.adapter.lora_alpha
     return {
         "model": str(DEMO),
         "quantization": model.quantization,
@@ -133,7 +132,7 @@ def job_for(model: Model, prompts: list[list[int]], head: np.ndarray, args: Any)
         "updates": args.repeats + 1,
         "prompts": prompts,
         "head": head.tolist(),
-        "lora": {**lora, "lora_dropout": 0.0},
+        "lora": {"r": r, "lora_alpha": alpha, "lora_dropout": 0.0},
         "settings": {**dataclasses.asdict(CONFIG), "kl_coef": KL_COEF},
     }
 
@@ -163,12 +162,11 @@ def compare(quantization: str, args: Any) -> Record:
 
 
 def told(record: Record) -> str:
-    """A record in plain words."""
     seconds, cpu, rows = record["seconds"], record["cpu_seconds"], record["micro_batch"]
     lines = [f"{record['quantization']}, {record['threads']} thread(s), micro-batches of {rows}"]
     lines += [
         f"  {name:4s} {seconds[name]:6.2f} s, {cpu[name]:6.2f} s of processor time, "
-        f"{record['steps'][name]} optimiser steps, {record['tokens'][name]} sampled tokens, "
+        f"{record['steps'][name]:.0f} optimiser steps, {record['tokens'][name]:.0f} sampled tokens, "
         f"mean score {record['score'][name]:+.2f}"
         for name in seconds
     ]

@@ -28,7 +28,7 @@ from rlhf_chat.model import Model
 class PPOConfig:
     """One round of PPO. Defaults are for a small model; see docs/LOG.md for what was tried."""
 
-    updates: int = 16  # collect + update, this many times
+    updates: int = 20  # collect + update, this many times
     rollouts: int = 32  # responses per update
     group: int = 4  # responses per prompt
     ppo_epochs: int = 2  # passes over the rollouts
@@ -41,6 +41,7 @@ class PPOConfig:
     cliprange: float = 0.2
     cliprange_value: float = 0.2
     dual_clip: float = 3.0
+    kl_coef_start: float = 0.3  # of the theoretical coefficient: a short round stays far from it
     gamma: float = 1.0
     lam: float = 1.0
     max_new_tokens: int = 96
@@ -228,7 +229,8 @@ class Learner:
         self.config = config
         self.target = target
         self.floor = floor
-        self.initial_kl_coef = self.kl_coef = initial_kl_coef(score_std, target)
+        self.initial_kl_coef = config.kl_coef_start * initial_kl_coef(score_std, target)
+        self.kl_coef = self.initial_kl_coef
         self.value_head = ValueHead(model.config.hidden_size).to(model.device)
         self.optimizer = torch.optim.AdamW(
             model.policy_parameters(),

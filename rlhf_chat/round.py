@@ -157,6 +157,7 @@ def practise(
 
     rng = np.random.default_rng(seed)
     safe = model.policy_state()
+    spent, limit = 0.0, config.gate.max_kl_over_target
     for update in range(config.ppo.updates):
         done = 0.1 + 0.8 * update / config.ppo.updates
         report("rollouts", done, update, {})
@@ -164,9 +165,10 @@ def practise(
         rollouts, stats = learner.collect(
             [practice[n].ids for n in numbers], numbers, score, seed + 1000 + update, check
         )
-        if stats["kl"] > target:  # the budget is spent, and more of it only costs language
+        spent = stats["kl"] if update == 0 else 0.5 * (spent + stats["kl"])  # one batch is noisy
+        if max(spent, stats["kl"] / limit) > target:  # more of it would only cost language
             report("ppo", done, update, stats)
-            if stats["kl"] > taste.config.gate.max_kl_over_target * target:
+            if stats["kl"] > limit * target:
                 model.set_policy(safe)  # the last step went too far: back to before it
             break
         safe = model.policy_state()

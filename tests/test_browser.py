@@ -65,9 +65,10 @@ def without_browser() -> None:
 @pytest.fixture(scope="module")
 def browser():
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import expect, sync_playwright
     except ImportError:
         without_browser()
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         names = ("chromium", "chromium-browser", "google-chrome")
         program = (
