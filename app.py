@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         return serve(args)
     except (ModelError, StoreError, PortInUse) as error:
         print(error, file=sys.stderr)
-    except PermissionError as error:
+    except OSError as error:
         print(f"The folder {args.data} cannot be used: {error.strerror}.", file=sys.stderr)
     except KeyboardInterrupt:
         return 0

@@ -166,7 +166,7 @@ def told(record: Record) -> str:
     lines = [f"{record['quantization']}, {record['threads']} thread(s), micro-batches of {rows}"]
     lines += [
         f"  {name:4s} {seconds[name]:6.2f} s, {cpu[name]:6.2f} s of processor time, "
-        f"{record['steps'][name]:.0f} optimiser steps, {record['tokens'][name]:.0f} sampled tokens, "
+        f"{record['steps'][name]:.0f} optimiser steps, {record['tokens'][name]:.0f} tokens, "
         f"mean score {record['score'][name]:+.2f}"
         for name in seconds
     ]

@@ -112,6 +112,7 @@ class Gauge:
                 [p.ids for p in part for _ in range(REFERENCES)],
                 Sampling(max_new_tokens=max_new_tokens),
                 seed=seed,
+                check=check,
             )
             for i, prompt in enumerate(part):
                 ids = [r.ids for r in responses[i * REFERENCES : (i + 1) * REFERENCES]]

@@ -218,10 +218,22 @@ class Model:
             yield from self._decode(view, prompts, sampling, seed, self.lease.turn)
 
     def sample(
-        self, view: View, prompts: Sequence[Sequence[int]], sampling: Sampling, *, seed: int
+        self,
+        view: View,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        *,
+        seed: int,
+        check: Callable[[], None] = lambda: None,
     ) -> list[Response]:
-        """Rollouts for the trainer: whole responses, giving way to chat between slices."""
-        *_, responses = self._decode(view, prompts, sampling, seed, self.lease.slice)
+        """Rollouts for the trainer: whole responses, giving way to chat between slices.
+
+        `check` is called between slices and may raise to end it.
+        """
+        responses: list[Response] = []
+        for step in self._decode(view, prompts, sampling, seed, self.lease.slice):
+            check()
+            responses = step
         return responses
 
     def _decode(

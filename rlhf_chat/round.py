@@ -212,7 +212,7 @@ def probe(
     for start in range(0, len(asked), 64):
         check()
         part = [p.ids for p in asked[start : start + 64]]
-        responses += model.sample(model.policy, part, sampling, seed=seed + 7 + start)
+        responses += model.sample(model.policy, part, sampling, seed=seed + 7 + start, check=check)
     prompt_ids, ids = [p.ids for p in asked], [r.ids for r in responses]
     ref_logprobs, pooled = model.reference_pass(prompt_ids, ids)
     logprobs = policy_logprobs(model, prompt_ids, ids, check)
