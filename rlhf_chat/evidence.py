@@ -21,6 +21,7 @@ from rlhf_chat.model import Model
 from rlhf_chat.store import Preference, Rating, Store, content_key
 
 REFERENCES = 4  # reference responses per prompt
+RARE = -7.0  # nats; a confident base has rare wordings that are still good language
 
 Floats = NDArray[np.float64]
 
@@ -281,6 +282,6 @@ def _dim(feature_map: reward.FeatureMap) -> int:
 
 
 def fluency_floor(references: Sequence[Reference], quantile: float = 0.001) -> float:
-    """The log-prob below which the base itself almost never says a token."""
+    """The log-prob below which the base itself almost never says a token: at most 1 in 1000."""
     tokens = np.concatenate([row for r in references for row in r.logprobs])
-    return float(np.quantile(tokens, quantile))
+    return min(float(np.quantile(tokens, quantile)), RARE)

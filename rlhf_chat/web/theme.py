@@ -103,3 +103,12 @@ THEME = gr.themes.Base(
 )
 
 CSS = (Path(__file__).parent / "theme.css").read_text(encoding="utf-8")
+
+
+def head() -> str:
+    """The style sheet for `launch(head=...)`.
+
+    Not `css=...`: Gradio rewrites each selector there, and breaks those with commas in brackets and
+    those inside @media.
+    """
+    return f"<style>\n{CSS}</style>\n"
