@@ -167,7 +167,7 @@ def told(record: Record) -> str:
     lines += [
         f"  {name:4s} {seconds[name]:6.2f} s, {cpu[name]:6.2f} s of processor time, "
         f"{record['steps'][name]:.0f} optimiser steps, {record['tokens'][name]:.0f} tokens, "
-        f"mean score {record['score'][name]:+.2f}"
+        f"score {record['score'][name]:+.2f}"
         for name in seconds
     ]
     end = "  TRL was not timed: give --trl-python"

@@ -475,7 +475,7 @@ def real_app(tmp_path):
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while not (ready := re.search(r"Ready at (http://\S+)", Path(log.name).read_text())):
             assert process.poll() is None and time.monotonic() < until, Path(log.name).read_text()
             time.sleep(0.5)
