@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils import logging as hf_logging
 
 from rlhf_chat.decode import Response, Sampling, decode, left_pad
 from rlhf_chat.lease import SLICE_SECONDS, Lease
@@ -129,6 +130,8 @@ class Model:
         if quantization not in ("nf4", "none"):
             raise ModelError(f"Unknown quantization {quantization!r}: choose nf4 or none.")
         path = _resolve(name)
+        if Path(path).is_dir():
+            hf_logging.disable_progress_bar()  # a bar is for downloads
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
         try:
@@ -175,11 +178,11 @@ class Model:
         prompt, response = (prompts[0] * 4)[:48], (responses[0] * 16)[:48]
         seconds = []
         for _ in range(3):
-            started = time.monotonic()
+            started = time.thread_time()  # what else the machine is doing is not our size
             _gradient(self, [prompt] * rows, [response] * rows)
-            seconds.append(time.monotonic() - started)
+            seconds.append(time.thread_time() - started)
         fitting = rows * SLICE_SECONDS / min(seconds)
-        self.rows_per_slice = 2 ** int(min(max(math.log2(max(fitting, 1)), 0), 5))
+        self.rows_per_slice = 2 ** int(min(max(math.log2(max(fitting, 1)), 2), 5))
 
     # ------------------------------------------------------------------ text <-> ids
 

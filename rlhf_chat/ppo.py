@@ -270,7 +270,9 @@ class Learner:
         scores = raw - config.missing_end_penalty * unfinished.float()
         width = max(len(r) for r in ids)
         lengths = [len(p) + len(r) for p, r in zip(prompts, ids, strict=True)]
-        parts = microbatches_by_length(lengths, model.rows_per_slice)
+        # never so large that a fast machine would take fewer optimiser steps than a slow one
+        rows = min(model.rows_per_slice, max(len(ids) // config.minibatches, 1))
+        parts = microbatches_by_length(lengths, rows)
         mask, logprobs, values = self._policy_pass(prompts, ids, parts, width, check)
         ref_logprobs = right_aligned(ref_rows, width)
         rewards = compute_rewards(
