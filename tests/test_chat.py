@@ -22,7 +22,9 @@ from rlhf_chat.store import Store
 
 @pytest.fixture
 def chat(store: Store, toy: Model) -> Chat:
-    return Chat(store, toy, Sampling(max_new_tokens=6))
+    chat = Chat(store, toy, Sampling(max_new_tokens=6))
+    chat._rng = random.Random(0)  # no reply of the toy happens to end at once
+    return chat
 
 
 def say(chat: Chat, conversation: str, text: str = "hello", **options):
