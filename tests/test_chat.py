@@ -5,6 +5,7 @@ Left out: the screens (test_web.py), what ratings lead to (test_trainer.py).
 from __future__ import annotations
 
 import itertools
+import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -30,6 +30,7 @@ FIRST = (
     "Two drafts will appear here. Say which one you prefer; "
     "who wrote them is shown after your vote."
 )
+WRITING = "Writing two drafts…"
 
 Update = dict[Any, Any]
 
@@ -61,7 +62,7 @@ class CompareScreen:
                 self.asked: said(prompt.strip()),
                 self.pair_id: "",
                 self.running: event_id,
-                self.verdict: said(pair.note or "Writing two drafts…"),
+                self.verdict: said(pair.note or WRITING),
                 self.next_button: gr.update(value="New drafts", visible=False),
                 self.stop_button: gr.update(value="Stop", visible=True),
                 self.undo_button: gr.update(value="Undo", visible=False),
@@ -69,10 +70,7 @@ class CompareScreen:
             drawn = time.monotonic()
             for pair in pairs:
                 if time.monotonic() - drawn >= FRAME_SECONDS:
-                    yield {
-                        **self._panes(pair),
-                        **({self.verdict: said(pair.note)} if pair.note else {}),
-                    }
+                    yield {**self._panes(pair), self.verdict: said(pair.note or WRITING)}
                     drawn = time.monotonic()
             word = (
                 said("Which draft is better?")
