@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
@@ -89,7 +89,7 @@ class ChatScreen:
         if made_here:
             self._show(request, made_here)
         accepted = yield from self._stream(
-            request.session_hash,
+            _session(request),
             conversation_id,
             before,
             [*_messages(before), _bubble("user", text.strip())],
@@ -146,7 +146,7 @@ class ChatScreen:
             return
         said_now = _messages(before) + ([_bubble("user", edited)] if edited is not None else [])
         accepted = yield from self._stream(
-            request.session_hash,
+            _session(request),
             conversation_id,
             before,
             said_now,
@@ -166,7 +166,7 @@ class ChatScreen:
         *,
         sent: bool = False,
         limit: int = SHOWN_AT_FIRST,
-    ) -> Iterator[Update]:
+    ) -> Generator[Update, None, bool]:
         """Show a reply as it is written. Returns whether the message was accepted."""
         reply = Reply(session)
         with self._lock:
@@ -217,8 +217,7 @@ class ChatScreen:
         finally:
             # Closing it stores the partial text, so this comes before the page is told the end.
             reply.stop.set()
-            if partials is not None:
-                partials.close()
+            close(partials)
             with self._lock:
                 del self._under_way[conversation_id]
         if self._is_shown(session, conversation_id):
@@ -232,15 +231,15 @@ class ChatScreen:
         conversation_id = view["conversation"]
         reply = self._under_way.get(conversation_id)
         yield {self.note: gr.skip()}
-        if reply is None or reply.session == request.session_hash:
+        if reply is None or reply.session == _session(request):
             return
         said_now = _messages(self.chat.history(conversation_id))[-_limit(view) :]
         while self._under_way.get(conversation_id) is reply and self._is_shown(
-            request.session_hash, conversation_id
+            _session(request), conversation_id
         ):
             yield self._frame(said_now, reply)
             time.sleep(2 * FRAME_SECONDS)
-        if self._is_shown(request.session_hash, conversation_id):
+        if self._is_shown(_session(request), conversation_id):
             yield self._ended(conversation_id, _limit(view), said())
 
     def _frame(self, said_now: list[dict], reply: Reply) -> Update:
@@ -268,8 +267,8 @@ class ChatScreen:
     def _show(self, request: gr.Request, conversation_id: str) -> None:
         """Note which conversation a tab shows, forgetting the oldest tabs."""
         with self._lock:
-            self._showing.pop(request.session_hash, None)
-            self._showing[request.session_hash] = conversation_id
+            self._showing.pop(_session(request), None)
+            self._showing[_session(request)] = conversation_id
             while len(self._showing) > 1000:
                 del self._showing[next(iter(self._showing))]
 
@@ -443,7 +442,7 @@ class ChatScreen:
             self.stop_button: gr.update(value="Stop", visible=replying),
         }
 
-    def _bot(self, turns: list[Turn], limit: int) -> gr.Chatbot:
+    def _bot(self, turns: list[Turn], limit: int) -> Update:
         turns = turns[-limit:]
         return gr.update(value=_messages(turns), feedback_value=_thumbs(turns))
 
@@ -592,6 +591,10 @@ class ChatScreen:
 
 
 # ---- small parts -------------------------------------------------------------------------------
+
+
+def _session(request: gr.Request) -> str:
+    return request.session_hash or ""
 
 
 def _index(event: Any) -> int:

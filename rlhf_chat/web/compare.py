@@ -83,7 +83,7 @@ class CompareScreen:
             word = said(sentence(error), "bad")
         finally:
             stop.set()
-            pairs.close()
+            close(pairs)
             with self._lock:
                 self._under_way.pop(event_id, None)
         yield {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -51,6 +51,13 @@ async def quick(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     return await asyncio.get_running_loop().run_in_executor(
         _THREADS, partial(call, *args, **kwargs)
     )
+
+
+def close(stream: Iterator[Any] | None) -> None:
+    """End a stream of replies now, so that it stores what it has."""
+    ending = getattr(stream, "close", None)
+    if ending:
+        ending()
 
 
 def sentence(error: BaseException) -> str:
