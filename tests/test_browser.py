@@ -522,17 +522,18 @@ def test_the_model_learns_from_the_window(browser, real_app):
         page.get_by_label("Like", exact=True).last.click()
         page.locator("#chat-note", has_text="Saved").wait_for()
 
-        until, promoted = time.monotonic() + 240, page.locator("#rounds .ending.promoted")
-        while time.monotonic() < until:
-            prefer_the_shorter(page, 12)
+        promoted = page.locator("#rounds .ending.promoted")
+        prefer_the_shorter(page, 12)
+        until = time.monotonic() + 240
+        while time.monotonic() < until and not promoted.count():
             open_tab(page, "Learning")
             button(page, "Train now").click()
-            while time.monotonic() < until:
-                page.wait_for_timeout(2000)
-                if promoted.count() or page.locator("#stop-round").is_disabled():
-                    break
-            if promoted.count():
-                break
+            page.wait_for_timeout(3000)
+            while time.monotonic() < until and page.locator("#stop-round").is_enabled():
+                page.wait_for_timeout(1000)
+            if not promoted.count():
+                prefer_the_shorter(page, 6)
+        open_tab(page, "Learning")
         assert promoted.count(), page.locator("#rounds").inner_text()
 
         version = re.search(r"v\d+ live", page.locator("#strip").inner_text())[0].split()[0]

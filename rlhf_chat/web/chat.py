@@ -26,6 +26,7 @@ from rlhf_chat.web.quick import (
     REPLIES,
     WITH_EVENT_ID,
     WITH_SEND_ID,
+    close,
     quick,
     sentence,
 )
@@ -180,7 +181,8 @@ class ChatScreen:
                 )
             }
             return False
-        said_now, accepted, partials = said_now[-limit:], False, None
+        said_now, accepted = said_now[-limit:], False
+        partials: Iterator[Partial] | None = None
         try:
             partials = start(reply.stop)
             partial = next(partials)  # refusals come here, before anything on the page has changed

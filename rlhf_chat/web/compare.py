@@ -15,7 +15,7 @@ import gradio as gr
 
 from rlhf_chat.chat import Chat
 from rlhf_chat.trainer import Trainer
-from rlhf_chat.web.quick import FRAME_SECONDS, QUICK, REPLIES, WITH_EVENT_ID, quick, sentence
+from rlhf_chat.web.quick import FRAME_SECONDS, QUICK, REPLIES, WITH_EVENT_ID, close, quick, sentence
 from rlhf_chat.web.words import countdown, hidden, said, saying, version_label
 
 VOTES = (
