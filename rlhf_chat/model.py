@@ -1,11 +1,9 @@
 """The instrument: one 4-bit base in memory, seen through three module trees.
 
 `reference` is the bare base, `live` is base + the adapter people talk to, `policy` is base + the
-adapter in training. All share every frozen tensor, so each extra tree costs only its LoRA weights,
-and nothing is ever switched on or off: PEFT's adapter switches are process-global and give wrong
-answers silently when two threads use them, so no code here calls them. Serving another version
-makes a new live tree; a reply in progress keeps the one it began with, so every reply is the work
-of exactly one version.
+adapter in training; trees.py makes them over one set of frozen tensors, and nothing is ever
+switched on or off. Serving another version makes a new live tree; a reply in progress keeps the one
+it began with, so every reply is the work of exactly one version.
 All compute goes through the lease (lease.py). Left out: what a good response is (reward.py), how
 the policy is changed (ppo.py), where adapters are kept (adapters.py).
 """
@@ -20,17 +18,17 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
+from rlhf_chat import nf4, trees
 from rlhf_chat.decode import Response, Sampling, decode, left_pad
 from rlhf_chat.lease import SLICE_SECONDS, Lease
 
@@ -76,7 +74,7 @@ class Pass(NamedTuple):
 class View(NamedTuple):
     """A module tree and the adapter version it speaks with (-1: still in training)."""
 
-    tree: torch.nn.Module
+    tree: Any  # a transformers or PEFT module tree
     version: int
 
 
@@ -85,7 +83,7 @@ class Model:
 
     def __init__(
         self,
-        base: torch.nn.Module,
+        base: Any,
         tokenizer: Any,
         *,
         name: str,
@@ -105,10 +103,11 @@ class Model:
         self._per_thread = threading.local()
         base.requires_grad_(False)
         base.eval()
-        self.reference = View(_twin(base), 0)
-        self.policy = View(_with_adapter(base, adapter), -1)
+        self.reference = View(trees.twin(base), 0)
+        self.policy = View(trees.with_adapter(base, r=adapter.r, lora_alpha=adapter.lora_alpha), -1)
+        self._fold = trees.can_fold(self.policy.tree)
         self.live = self.reference
-        self._policy_params = _adapter_params(self.policy.tree)
+        self._policy_params = trees.adapter_params(self.policy.tree)
         self.pad_id, self.end_ids = _special_ids(tokenizer, base)
         self.context_tokens = min(int(getattr(self.config, "max_position_embeddings", 1024)), 4096)
         self.feature_key = hashlib.sha256(
@@ -144,12 +143,12 @@ class Model:
                 device_map={"": device},
                 use_safetensors=True,
                 trust_remote_code=False,
-                quantization_config=_nf4(dtype) if quantization == "nf4" else None,
+                quantization_config=nf4.config(dtype) if quantization == "nf4" else None,
             )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             log.info("loading %s failed", name, exc_info=True)
             raise ModelError(_loading_failed(name, error)) from error
-        _keep_gradients_on_cpu(base)
+        nf4.prepare_for_cpu(base)
         if not tokenizer.chat_template:
             tokenizer.chat_template = PLAIN_TEMPLATE
         return cls(
@@ -215,7 +214,7 @@ class Model:
 
     def stream(
         self, view: View, prompts: Sequence[Sequence[int]], sampling: Sampling, *, seed: int
-    ) -> Iterator[list[Response]]:
+    ) -> Generator[list[Response]]:
         """Replies for people: yields the responses so far, token by token, chat before training."""
         with self.lease.replying():
             yield from self._decode(view, prompts, sampling, seed, self.lease.turn)
@@ -276,7 +275,7 @@ class Model:
         ids, attention, positions = left_pad(rows, self.pad_id, self.device)
         width = max(len(r) for r in responses)
         tree = view.tree
-        with _capture(tree, self.config.num_hidden_layers) as seen:
+        with trees.capture(tree, self.config.num_hidden_layers) as seen:
             logits = tree(
                 input_ids=ids,
                 attention_mask=attention,
@@ -336,13 +335,20 @@ class Model:
         """A tree that speaks with an adapter; version 0 (state None) is the reference itself."""
         if state is None:
             return self.reference
+        _check_fits(self._policy_params, state)
+        if self._fold:
+            return View(trees.folded(self.reference.tree, self.policy.tree, state), version)
         with self.lease.turn():  # not while the trainer is in the middle of a pass
-            tree = _twin(self.policy.tree)
-        params = _adapter_params(tree)
+            tree = trees.twin(self.policy.tree)
+        params = trees.adapter_params(tree)
         for param in params.values():
             param.requires_grad_(False)
         _copy_into(params, state)
         return View(tree, version)
+
+    def speaking_policy(self) -> View:
+        """The policy as it is now, in the tree that samples fastest."""
+        return self.make_view(-1, self.policy_state()) if self._fold else self.policy
 
     def serve(self, view: View) -> None:
         """From the next reply on, people talk to this view. One assignment, nothing to undo."""
@@ -388,89 +394,22 @@ def _selected_logprobs(
     return logits.gather(-1, targets[..., None]).squeeze(-1) - logits.logsumexp(-1)
 
 
-def _copy_into(params: Mapping[str, torch.nn.Parameter], state: Mapping[str, torch.Tensor]) -> None:
+def _check_fits(params: Mapping[str, torch.nn.Parameter], state: trees.State) -> None:
     if set(params) != set(state):
         raise ModelError("This adapter does not belong to this model: its tensors differ.")
+    for name, param in params.items():
+        if param.shape != state[name].shape:
+            raise ModelError(f"This adapter does not fit this model: {name} differs in shape.")
+
+
+def _copy_into(params: Mapping[str, torch.nn.Parameter], state: trees.State) -> None:
+    _check_fits(params, state)
     with torch.no_grad():
-        for name, param in params.items():
-            if param.shape != state[name].shape:
-                raise ModelError(f"This adapter does not fit this model: {name} differs in shape.")
         for name, param in params.items():
             param.copy_(state[name])
 
 
-# ---------------------------------------------------------------------- trees
-
-
-def _twin(tree: torch.nn.Module) -> torch.nn.Module:
-    """A second module tree over the same frozen tensors; only LoRA weights are copied."""
-    shared = [p for name, p in tree.named_parameters() if "lora_" not in name]
-    shared += list(tree.buffers())
-    return copy.deepcopy(tree, memo={id(t): t for t in shared})
-
-
-def _with_adapter(base: torch.nn.Module, adapter: AdapterConfig) -> torch.nn.Module:
-    lora = LoraConfig(
-        r=adapter.r,
-        lora_alpha=adapter.lora_alpha,
-        lora_dropout=0.0,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-    return get_peft_model(base, lora).eval()
-
-
-def _adapter_params(tree: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    return {
-        name.replace(".default.", "."): param
-        for name, param in tree.named_parameters()
-        if "lora_" in name
-    }
-
-
-@contextmanager
-def _capture(tree: torch.nn.Module, layers: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Hidden states two thirds up the stack, and what the output head is given."""
-    seen: dict[str, torch.Tensor] = {}
-    stack = next(
-        m for m in tree.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == layers
-    )
-
-    def middle(_module: Any, _args: Any, output: Any) -> None:
-        seen["middle"] = output[0] if isinstance(output, tuple) else output
-
-    def final(_module: Any, args: Any) -> None:
-        seen["final"] = args[0]
-
-    handles = [
-        stack[(2 * layers) // 3].register_forward_hook(middle),
-        tree.get_output_embeddings().register_forward_pre_hook(final),
-    ]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 # ---------------------------------------------------------------------- loading, in parts
-
-
-def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
-
-
-def _keep_gradients_on_cpu(base: torch.nn.Module) -> None:
-    """bitsandbytes repacks 4-bit weights on AVX512-BF16 CPUs at the first inference, and the
-    repacked product has no autograd: LoRA gradients below it vanish without an error."""
-    for module in base.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
 
 
 def _resolve(name: str) -> str:
@@ -498,7 +437,7 @@ def _loading_failed(name: str, error: BaseException) -> str:
     return f"The model {name} could not be loaded: {first_line}"
 
 
-def _special_ids(tokenizer: Any, base: torch.nn.Module) -> tuple[int, frozenset[int]]:
+def _special_ids(tokenizer: Any, base: Any) -> tuple[int, frozenset[int]]:
     ends: set[int] = set()
     for value in (base.generation_config.eos_token_id, tokenizer.eos_token_id):
         if isinstance(value, int):
@@ -511,7 +450,7 @@ def _special_ids(tokenizer: Any, base: torch.nn.Module) -> tuple[int, frozenset[
     return (pad if pad is not None else min(ends)), frozenset(ends)
 
 
-def _weights_hash(path: str, base: torch.nn.Module) -> str:
+def _weights_hash(path: str, base: Any) -> str:
     """Names the exact base an adapter belongs to: config and weight files, or the hub commit."""
     digest = hashlib.sha256()
     folder = Path(path)

@@ -260,7 +260,7 @@ class Learner:
         """
         config, model = self.config, self.model
         sampling = Sampling(max_new_tokens=config.max_new_tokens)
-        responses = model.sample(model.policy, prompts, sampling, seed=seed, check=check)
+        responses = model.sample(model.speaking_policy(), prompts, sampling, seed=seed, check=check)
         check()
         ids = [r.ids for r in responses]
         ref_rows, pooled = model.reference_pass(prompts, ids, 2 * model.rows_per_slice)

@@ -280,7 +280,7 @@ def fit_map(evidence: Evidence, precision: Floats) -> RewardHead:
         objective, gradient, hessian = trial
         if done:
             break
-    covariance = np.linalg.inv(hessian)[:dim, :dim]
+    covariance = np.asarray(np.linalg.inv(hessian)[:dim, :dim], dtype=np.float64)
     return RewardHead(theta[:dim], covariance, float(theta[dim]))
 
 

@@ -208,11 +208,11 @@ def probe(
     n = config.probe_samples
     asked = [p for p in probes for _ in range(n)]
     sampling = Sampling(max_new_tokens=config.ppo.max_new_tokens)
-    responses = []
+    responses, speaker = [], model.speaking_policy()
     for start in range(0, len(asked), 64):
         check()
         part = [p.ids for p in asked[start : start + 64]]
-        responses += model.sample(model.policy, part, sampling, seed=seed + 7 + start, check=check)
+        responses += model.sample(speaker, part, sampling, seed=seed + 7 + start, check=check)
     prompt_ids, ids = [p.ids for p in asked], [r.ids for r in responses]
     ref_logprobs, pooled = model.reference_pass(prompt_ids, ids)
     logprobs = policy_logprobs(model, prompt_ids, ids, check)

@@ -539,8 +539,9 @@ def test_the_model_learns_from_the_window(browser, real_app):
         open_tab(page, "Learning")
         assert promoted.count(), page.locator("#rounds").inner_text()
 
-        page.locator("#strip", has_text=re.compile(r"v\d+")).wait_for()
-        version = re.search(r"v\d+", page.locator("#strip").inner_text())[0]
+        strip = page.locator("#strip")
+        strip.filter(has_text=re.compile(r"v\d+ live")).wait_for()
+        version = re.search(r"(v\d+) live", strip.text_content())[1]
         open_tab(page, "Chat")
         send(page, "Tell me something about the sea.")
         assert version in page.locator("#bot .stamp").last.inner_text()

@@ -13,7 +13,8 @@ PACKAGE = ROOT / "rlhf_chat"
 # room -> rooms it may import. What is not listed here imports nothing of ours.
 ARROWS = {
     "decode": {"lease"},
-    "model": {"decode", "lease"},
+    "trees": {"nf4"},
+    "model": {"decode", "lease", "nf4", "trees"},
     "prompts": {"demo"},
     "evidence": {"decode", "model", "reward", "store", "style"},
     "ppo": {"decode", "model"},
@@ -31,7 +32,7 @@ ARROWS = {
     "chat": {"decode", "model", "pairs", "prompts", "store"},
     "store": {"store_schema"},
     "web": {"chat", "trainer", "web"},
-    "demo": {"demo"},
+    "demo": {"demo", "nf4"},
 }
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from rlhf_chat import nf4
 from rlhf_chat.decode import Sampling, left_pad, next_token
 from rlhf_chat.model import Model, ModelError, pool_states
 from tests.tiny import make_tokenizer
@@ -57,14 +59,66 @@ def test_a_fresh_adapter_is_the_base_bitwise(kind: str, request: pytest.FixtureR
     assert torch.equal(base, logprobs(model, model.policy, prompts, responses))
 
 
+@pytest.mark.parametrize("fold", [True, False])
 @pytest.mark.parametrize("kind", ["toy", "toy_nf4"])
-def test_the_views_share_every_frozen_tensor(kind: str, request: pytest.FixtureRequest) -> None:
+def test_the_views_share_every_frozen_tensor(
+    kind: str, fold: bool, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folded tree owns its linear weights, where the adapter went, and nothing else."""
     model = request.getfixturevalue(kind)
+    monkeypatch.setattr(model, "_fold", fold)
     view = model.make_view(1, random_state(model))
-    bare = sorted(p.data_ptr() for p in model.reference.tree.parameters())
-    for tree in (model.policy.tree, view.tree):
-        frozen = sorted(p.data_ptr() for n, p in tree.named_parameters() if "lora_" not in n)
-        assert frozen == bare
+    bare = {p.data_ptr() for p in model.reference.tree.parameters()}
+
+    def frozen(tree: torch.nn.Module) -> set[int]:
+        return {p.data_ptr() for n, p in tree.named_parameters() if "lora_" not in n}
+
+    assert frozen(model.policy.tree) == bare
+    own = frozen(view.tree) - bare
+    linear = {n for n, m in view.tree.named_modules() if "proj" in n.rpartition(".")[2]}
+    assert len(own) == (len(linear) if fold else 0)
+
+
+@pytest.mark.parametrize("kind", ["toy", "toy_nf4"])
+def test_a_folded_view_speaks_like_the_adapted_one(
+    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = request.getfixturevalue(kind)
+    prompts, responses = batch(model)
+    state = random_state(model)
+    views = []
+    for fold in (True, False):
+        monkeypatch.setattr(model, "_fold", fold)
+        views.append(model.make_view(1, state))
+    folded, adapted = (logprobs(model, v, prompts, responses) for v in views)
+    assert torch.allclose(folded, adapted, atol=1e-4)
+    assert not torch.allclose(folded, logprobs(model, model.reference, prompts, responses))
+
+
+def test_decoded_weights_say_bitwise_what_the_four_bits_say(
+    toy_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = Model.load(str(toy_folder))
+    monkeypatch.setattr(nf4, "DECODED_BYTES", 0)
+    packed = Model.load(str(toy_folder))
+    kinds = [
+        {type(m) for m in x.reference.tree.modules() if isinstance(m, Linear4bit)}
+        for x in (decoded, packed)
+    ]
+    assert kinds == [{nf4.DecodedLinear4bit}, {Linear4bit}]
+    prompts, responses = batch(decoded)
+    state = random_state(decoded)
+    said = []
+    for model in (decoded, packed):
+        model.set_policy(state)
+        said.append(
+            (
+                logprobs(model, model.policy, prompts, responses),
+                gradient(model, prompts, responses),
+            )
+        )
+    assert all(torch.equal(a, b) for a, b in zip(*said, strict=True))
+    assert not packed._fold and decoded._fold
 
 
 def test_changing_the_policy_leaves_reference_and_live_as_they_were(toy: Model) -> None:
@@ -171,6 +225,8 @@ def test_learned_positions_survive_left_padding(tmp_path: Path) -> None:
     together = logprobs(model, model.reference, prompts, responses)
     alone = logprobs(model, model.reference, prompts[:1], responses[:1])[0]
     assert torch.allclose(together[0, -len(alone) :], alone, atol=1e-3)
+    view = model.make_view(1, random_state(model))  # its layers are not nn.Linear: never folded
+    assert not torch.equal(together, logprobs(model, view, prompts, responses))
 
 
 def test_the_mask_comes_from_lengths_even_where_pad_is_the_end_token(toy: Model) -> None:
@@ -205,6 +261,11 @@ def test_top_k_and_top_p_cut_where_they_say() -> None:
     assert set(next_token(logits, Sampling(top_k=2), generator).tolist()) == {0, 1}
     assert set(next_token(logits, Sampling(top_p=0.6), generator).tolist()) == {0, 1}
     assert set(next_token(logits, Sampling(temperature=0), generator).tolist()) == {0}
+    wide = torch.randn(64, 50_000, generator=generator)
+    allowed = wide.topk(3).indices
+    for _ in range(20):
+        drawn = next_token(wide, Sampling(top_k=3), generator)
+        assert (allowed == drawn[:, None]).any(-1).all()
 
 
 def test_an_end_is_never_forced(toy: Model) -> None:

@@ -309,7 +309,7 @@ def save(
         do_sample=True, temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=128,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
-    model.to(torch.float16).save_pretrained(out)
+    model.half().save_pretrained(out)
     tokenizer.save_pretrained(out)
     (out / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
 

@@ -14,16 +14,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rlhf_chat import nf4
 
 from . import WEIGHTS
 from .card import write_card
@@ -61,30 +57,22 @@ class Report:
         )
 
 
-def load(
-    folder: Path = WEIGHTS, quantization: Quantization = "nf4"
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load(folder: Path = WEIGHTS, quantization: Quantization = "nf4") -> tuple[Any, Any]:
     """The model on the CPU in float32 arithmetic, with 4-bit weights unless told otherwise."""
-    settings = None
-    if quantization == "nf4":
-        settings = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.float32,
-        )  # fmt: skip
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, device_map={"": "cpu"}, quantization_config=settings
+        folder,
+        dtype=torch.float32,
+        device_map={"": "cpu"},
+        quantization_config=nf4.config(torch.float32) if quantization == "nf4" else None,
     )
-    for module in model.modules():
-        # The packed CPU path loses gradients and, with them, any training after it.
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+    nf4.prepare_for_cpu(model)
     return model.eval(), AutoTokenizer.from_pretrained(folder)
 
 
 @torch.no_grad()
 def replies(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: Any,
+    tokenizer: Any,
     talks: Sequence[Sequence[Message]],
     seed: int = 0,
 ) -> list[tuple[str, int]]:
@@ -182,7 +170,7 @@ def main() -> None:
     sets = {"single turn": single_turns(args.n, args.seed)}
     sets["follow-up"] = follow_ups(args.turns, args.seed)
     kinds: tuple[Quantization, ...] = ("nf4", "none") if args.card else (args.quantization,)
-    reports = {
+    reports: dict[tuple[str, str], dict[str, object]] = {
         (kind, name): vars(report) | {"median_tokens": report.median_tokens}
         for kind in kinds
         for name, report in measure(args.model, kind, sets, args.seed, args.show).items()

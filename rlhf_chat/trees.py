@@ -1,0 +1,109 @@
+"""Module trees over one set of frozen tensors: the base, and the base with an adapter, many times.
+
+A twin is a second module tree that shares every frozen tensor and owns only its LoRA weights, so
+nothing is ever switched on or off: PEFT's adapter switches are process-global and give wrong
+answers silently when two threads use them. Where weights are kept decoded anyway (a small base on a
+CPU), a tree that only has to speak gets its adapter folded into the weights, which makes it as
+fast as the base. Left out: which tree is live, and all compute (model.py).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
+
+from rlhf_chat import nf4
+
+State = Mapping[str, torch.Tensor]  # PEFT's own keys -> LoRA tensors
+
+
+def twin(tree: torch.nn.Module) -> torch.nn.Module:
+    """A second module tree over the same frozen tensors; only LoRA weights are copied."""
+    shared: list[torch.Tensor] = [p for name, p in tree.named_parameters() if "lora_" not in name]
+    shared += list(tree.buffers())
+    return copy.deepcopy(tree, memo={id(t): t for t in shared})
+
+
+def with_adapter(base: torch.nn.Module, *, r: int, lora_alpha: int) -> torch.nn.Module:
+    """The base with fresh LoRA layers on every linear layer. Dropout is 0: the PPO ratio must be
+    exactly 1 before the first step."""
+    lora = LoraConfig(
+        r=r,
+        lora_alpha=lora_alpha,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(base, lora).eval()  # type: ignore[arg-type]
+
+
+def adapter_params(tree: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The LoRA weights of a tree by the keys PEFT saves them under."""
+    return {
+        name.replace(".default.", "."): param
+        for name, param in tree.named_parameters()
+        if "lora_" in name
+    }
+
+
+def can_fold(adapted: torch.nn.Module) -> bool:
+    """Whether folded trees are affordable: on a CPU, plain linear layers, decoded anyway."""
+    bases = [layer.get_base_layer() for _, layer in _lora_layers(adapted)]
+    decoded = all(type(b) in (torch.nn.Linear, nf4.DecodedLinear4bit) for b in bases)
+    small = sum(4 * b.weight.numel() for b in bases if type(b) is torch.nn.Linear)
+    return decoded and small <= nf4.DECODED_BYTES and bases[0].weight.device.type == "cpu"
+
+
+def folded(base: torch.nn.Module, adapted: torch.nn.Module, state: State) -> torch.nn.Module:
+    """A twin of the base that speaks like base + adapter: W + scaling * B A in each linear layer.
+
+    Equal to the adapted tree but for rounding, so it is for sampling, never for log-probs.
+    """
+    tree = twin(base)
+    for name, layer in _lora_layers(adapted):
+        a, b = state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"]
+        source = layer.get_base_layer()
+        linear = torch.nn.Linear(1, 1, bias=False)
+        linear.in_features, linear.out_features = source.in_features, source.out_features
+        weight = nf4.decoded(source)
+        change = (b.float() @ a.float()) * layer.scaling["default"]
+        linear.weight = torch.nn.Parameter((weight + change).to(weight.dtype), requires_grad=False)
+        linear.bias = source.bias
+        parent, _, child = name.removeprefix("base_model.model.").rpartition(".")
+        setattr(tree.get_submodule(parent), child, linear)
+    return tree
+
+
+def _lora_layers(adapted: torch.nn.Module) -> list[tuple[str, Any]]:
+    return [(name, m) for name, m in adapted.named_modules() if isinstance(m, LoraLayer)]
+
+
+@contextmanager
+def capture(tree: Any, layers: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Hidden states two thirds up the stack, and what the output head is given."""
+    seen: dict[str, torch.Tensor] = {}
+    stack = next(
+        m for m in tree.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == layers
+    )
+
+    def middle(_module: Any, _args: Any, output: Any) -> None:
+        seen["middle"] = output[0] if isinstance(output, tuple) else output
+
+    def final(_module: Any, args: Any) -> None:
+        seen["final"] = args[0]
+
+    handles = [
+        stack[(2 * layers) // 3].register_forward_hook(middle),
+        tree.get_output_embeddings().register_forward_pre_hook(final),
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
