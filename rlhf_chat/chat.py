@@ -155,7 +155,7 @@ class Chat:
     ) -> Iterator[Partial]:
         """Stores what was typed, then streams and stores the reply. A stopped reply keeps its text.
 
-        Sending the same event again does not store the message twice.
+        Sending the same event again stores nothing twice: it is answered with the stored reply.
         """
         text = _checked(text)
         with _sentences():
@@ -164,7 +164,17 @@ class Chat:
                 conversation_id, "user", text, parent_id=head, event_id=event_id
             )
             message = self.store.message(asked)
+            answers = self.store.children(asked)
+        if answers:
+            yield self._told(self.store.message(answers[-1]))
+            return
         yield from self._answer(message, stop)
+
+    @staticmethod
+    def _told(reply: Message) -> Partial:
+        """A stored reply, as its stream ended."""
+        cut = reply.finish_reason or ""
+        return Partial(reply.id, reply.content, True, reply.adapter_version, cut, "", 0.0)
 
     def regenerate(
         self, message_id: str, *, stop: threading.Event | None = None
@@ -246,20 +256,19 @@ class Chat:
     def _prompt_ids(self, path: Sequence[Message]) -> list[int]:
         """Encodes the conversation; the oldest turns give way when it gets too long."""
         limit = self.model.context_tokens - self.sampling.max_new_tokens
-        messages = [{"role": m.role, "content": m.content} for m in path]
         first = self.store.conversation(path[0].conversation_id).system_prompt
         system = [{"role": "system", "content": first}] if first else []
         while True:
-            ids = self.model.encode(system + messages)
+            ids = self.model.encode(system + _alternating(path))
             if len(ids) <= limit:
                 return ids
-            if len(messages) == 1:
+            if len(path) == 1:
                 raise ChatError(
                     f"This message is too long for the model: {len(ids)} tokens of {limit}."
                 )
-            messages = messages[1:]
-            while messages[0]["role"] != "user":
-                messages = messages[1:]
+            path = path[1:]
+            while path[0].role != "user":
+                path = path[1:]
 
     # ------------------------------------------------------------------ ratings
 
@@ -293,16 +302,23 @@ class Chat:
         stop: threading.Event | None = None,
         versions: tuple[int, int] | None = None,
     ) -> Iterator[Pair]:
-        """Streams two drafts of one prompt side by side and stores them when both are whole."""
+        """Streams two drafts of one prompt side by side and stores them when both are whole.
+
+        The same event again is answered with the stored pair.
+        """
         text = _checked(prompt)
         stop = stop or threading.Event()
+        known = self.store.message_of_event(event_id) if event_id else None
+        if known and len(self.store.children(known.id)) == 2:
+            yield self.pair(known.conversation_id)
+            return
         a_version, b_version = versions or pairs.choose(self.model.live.version, self._rng)
         views = [self.view(a_version), self.view(b_version)]
         prompt_ids = self.model.encode([{"role": "user", "content": text}])
         limit = self.model.context_tokens - self.sampling.max_new_tokens
         if len(prompt_ids) > limit:
             raise ChatError(f"This prompt is too long: {len(prompt_ids)} tokens of {limit}.")
-        pair_id = uuid.uuid4().hex if event_id is None else event_id
+        pair_id = event_id if event_id and not known else uuid.uuid4().hex
         left = pairs.a_is_left(pair_id)
 
         def shown(pair: str | None, done: bool, note: str) -> Pair:
@@ -325,6 +341,9 @@ class Chat:
                 views[1], [prompt_ids], self.sampling, seed=seeds[1]
             ):
                 responses = [responses[0], second]
+                if stop.is_set():
+                    yield shown(None, True, "Stopped: this pair is not kept.")
+                    return
         if responses[0].ids == responses[1].ids:
             yield shown(None, True, "Both drafts came out the same; try another prompt.")
             return
@@ -367,7 +386,9 @@ class Chat:
     ) -> str:
         with _sentences():
             conversation = self.store.add_conversation("compare", title=pair_id)
-            asked = self.store.message(self.store.add_message(conversation, "user", text))
+            asked = self.store.message(
+                self.store.add_message(conversation, "user", text, event_id=pair_id)
+            )
             for response, view, seed in zip(responses, views, seeds, strict=True):
                 reason = "stop" if response.finished else "length"
                 draft = self.model.decode(response.ids)
@@ -432,6 +453,18 @@ class Chat:
 
 def version_name(version: int | None) -> str:
     return f"v{version}" if version else "base"
+
+
+def _alternating(path: Sequence[Message]) -> list[dict[str, str]]:
+    """Messages with alternating roles, as strict chat templates demand: a message that never got
+    its reply becomes one with the next."""
+    messages: list[dict[str, str]] = []
+    for m in path:
+        if messages and messages[-1]["role"] == m.role:
+            messages[-1]["content"] += f"\n\n{m.content}"
+        else:
+            messages.append({"role": m.role, "content": m.content})
+    return messages
 
 
 class _sentences:

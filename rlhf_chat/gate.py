@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass
 
 PROVED, PROVISIONAL, DISCARDED = "proved", "provisional", "discarded"
+DISTANCE = {"kl", "surprise", "repetition", "unfinished", "empty", "variety", "length"}
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,12 @@ def judge(measured: Measured, config: GateConfig) -> Verdict:
         f"{measured.win_rate:.0%} of the time at {measured.kl:.1f} nats; {certainty}."
     )
     return Verdict(tier, reason, checks)
+
+
+def went_too_far(verdict: Verdict) -> bool:
+    """Whether everything that failed is a matter of distance, so that a smaller step may pass."""
+    failed = {name for name, passed, _ in verdict.checks if not passed}
+    return bool(failed) and failed <= DISTANCE
 
 
 def _checks(m: Measured, config: GateConfig) -> list[tuple[str, bool, str]]:

@@ -34,6 +34,8 @@ class RoundConfig:
     lcb: float = 0.5  # standard deviations subtracted from a score: doubt is not rewarded
     max_score: float = 5.0  # log-odds
     length_cap: float = 2.0  # length is rewarded only within this factor of the reference
+    attempts: int = 3  # at the gate: a candidate that went too far is shrunk and tried again
+    shrink: float = 0.8  # of its change that it keeps, at most
     provisional_kl: float = 0.7  # share of the KL target that a mere hint may spend
     ppo: PPOConfig = field(default_factory=PPOConfig)
     gate: GateConfig = field(default_factory=GateConfig)
@@ -115,11 +117,22 @@ def run(
     model.set_policy(parent)
     practise(taste, snapshot.prompts + bank, references, target, floor, gauge, seed, report, check)
 
-    report("gate", 0.9, 0, {})
-    measured = probe(told, fit, taste, probes, base_probes, target, floor, gauge, seed, check)
-    verdict = gate.judge(measured, config.gate)
-    report("gate", 1.0, 0, _measured_numbers(measured))
+    for attempt in range(config.attempts):
+        report("gate", 0.9, 0, {})
+        measured = probe(told, fit, taste, probes, base_probes, target, floor, gauge, seed, check)
+        verdict = gate.judge(measured, config.gate)
+        report("gate", 1.0, attempt, _measured_numbers(measured))
+        if verdict.promoted or not gate.went_too_far(verdict):
+            break
+        shrink(model, min(config.shrink, math.sqrt(target / max(measured.kl, 1e-9))))
     return Outcome(verdict, model.policy_state(), measured.kl, fit.head, measured)
+
+
+def shrink(model: Model, factor: float) -> None:
+    """Moves the policy back towards the base: its LoRA change times `factor`. KL falls with about
+    the square of it, so a candidate that went too far keeps most of what it learned."""
+    state = model.policy_state()
+    model.set_policy({k: v * factor if "lora_B" in k else v for k, v in state.items()})
 
 
 def practise(

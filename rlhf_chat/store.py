@@ -820,6 +820,11 @@ class Store:
             raise NotFound("That message is not here any more.")
         return found[0]
 
+    def message_of_event(self, event_id: str) -> Message | None:
+        """What an event stored, if it did."""
+        found = self._list(Message, "FROM messages WHERE event_id = ?", [event_id])
+        return found[0] if found else None
+
     def path_to(self, message_id: str) -> list[Message]:
         """The branch from the root to this message, both included."""
         rest = """FROM messages JOIN (

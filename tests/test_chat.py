@@ -89,10 +89,22 @@ def test_the_next_turn_is_asked_with_everything_before_it(chat, store, toy):
 
 def test_the_same_event_is_stored_once(chat, store):
     conversation = chat.new_conversation()
-    say(chat, conversation, event_id="e1")
-    say(chat, conversation, event_id="e1")
+    first = say(chat, conversation, event_id="e1")
+    again = say(chat, conversation, event_id="e1")
     assert len(store.roots(conversation)) == 1
     assert [t.role for t in chat.history(conversation)] == ["user", "assistant"]
+    assert again.done and (again.message_id, again.text) == (first.message_id, first.text)
+    assert chat.history(conversation)[-1].siblings == 1
+
+
+def test_a_message_that_never_got_its_reply_becomes_one_with_the_next(chat, store, toy):
+    """Strict chat templates refuse two turns of the same role in a row."""
+    conversation = chat.new_conversation()
+    chat.reply(conversation, "hello")  # never begun
+    store.add_message(conversation, "user", "hello")
+    reply = say(chat, conversation, "how are you")
+    expected = toy.encode([{"role": "user", "content": "hello\n\nhow are you"}])
+    assert store.message(reply.message_id).prompt_ids == expected
 
 
 @pytest.mark.parametrize("how", ["button", "closed tab"])
@@ -355,6 +367,25 @@ def test_a_stopped_pair_cannot_be_voted_on(chat, store, toy):
     next(stream)
     stream.close()
     assert store.counts()["messages"] == 0 and not toy.lease.chat_is_waiting
+
+
+def test_the_same_event_gives_the_same_pair(chat, store):
+    event = "0" * 31 + "7"
+    first, again = pair_of(chat, event_id=event), pair_of(chat, event_id=event)
+    assert again == first and store.counts()["messages"] == 3
+    half = store.add_conversation("compare", title="a crash came between")
+    store.add_message(half, "user", "tell me about the sea", event_id="e" * 32)
+    assert pair_of(chat, event_id="e" * 32).votable
+
+
+def test_stop_is_heard_while_equal_drafts_are_drawn_again(chat, store):
+    chat.sampling, stop = Sampling(temperature=0.0, max_new_tokens=4), threading.Event()
+    for part in chat.compare("hello", stop=stop):
+        last = part
+        if part.left == part.right and part.left:
+            stop.set()
+    assert last.done and not last.votable and "Stopped" in last.note
+    assert store.counts()["messages"] == 0
 
 
 def test_equal_drafts_cannot_be_voted_on(chat, store):

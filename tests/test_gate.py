@@ -17,6 +17,7 @@ from rlhf_chat.gate import (
     judge,
     nothing_to_learn,
     reward_tier,
+    went_too_far,
 )
 
 CONFIG = GateConfig()
@@ -80,6 +81,15 @@ def test_each_fault_alone_closes_the_door_and_is_named(measured: Measured) -> No
     assert verdict.tier == DISCARDED and not verdict.promoted
     failed = [text for _, passed, text in verdict.checks if not passed]
     assert len(failed) == 1 and failed[0] in verdict.reason
+
+
+def test_only_a_fault_of_distance_is_worth_a_smaller_step() -> None:
+    """Halfway back helps a candidate that went too far; it cannot mend what the ratings lack."""
+    for measured in (dataclasses.replace(GOOD, kl=9.0), speaking(surprise=0.5), speaking(tokens=4)):
+        assert went_too_far(judge(measured, CONFIG))
+    too_weak = dataclasses.replace(GOOD, kl=9.0, judged_gain_low=-0.1)
+    for measured in (GOOD, too_weak, dataclasses.replace(GOOD, p_value=0.5)):
+        assert not went_too_far(judge(measured, CONFIG))
 
 
 def test_nothing_to_learn_says_what_is_missing() -> None:
