@@ -24,8 +24,6 @@ from hypothesis import strategies as st
 from sqlite_utils import Database, Migrations
 from sqlite_utils.utils import sqlite3
 
-from rlhf_chat import store as archive
-from rlhf_chat import store_schema
 from rlhf_chat.store import (
     Busy,
     DatabaseDamaged,
@@ -34,11 +32,17 @@ from rlhf_chat.store import (
     NotFound,
     Store,
     StoreError,
+    archive,
     content_key,
+    schema,
+    writer,
 )
+from rlhf_chat.store import file as store_file
+from rlhf_chat.store.errors import backup_number, backups_of
+from rlhf_chat.store.rows import one_value
 
 KILLS = int(os.environ.get("RLHF_CHAT_KILLS", "8"))
-ROOT = Path(archive.__file__).parent.parent
+ROOT = Path(archive.__file__).parent.parent.parent
 
 
 @pytest.fixture
@@ -98,7 +102,7 @@ def one_sentence(error: pytest.ExceptionInfo, *names: str) -> bool:
 
 def test_conversations_come_newest_first_even_when_the_clock_runs_backwards(store, monkeypatch):
     ticks = iter(f"20{99 - i}-01-01T00:00:00+00:00" for i in range(99))
-    monkeypatch.setattr(archive, "_now", lambda: next(ticks))
+    monkeypatch.setattr(archive, "timestamp", lambda: next(ticks))
     first, second, third = (store.add_conversation(title=title) for title in "abc")
     assert [c.id for c in store.conversations()] == [third, second, first]
     store.add_message(first, "user", "hello")
@@ -571,8 +575,8 @@ def test_a_reader_is_gone_with_its_thread(store):
 
 def test_the_writer_is_durable_strict_and_forgetful(store):
     pragmas = ["synchronous", "foreign_keys", "secure_delete", "application_id", "user_version"]
-    found = [on_writer(store, lambda db, p=p: archive._one(db, f"PRAGMA {p}")) for p in pragmas]
-    assert found == [2, 1, 1, store_schema.APPLICATION_ID, store_schema.schema_version()]
+    found = [on_writer(store, lambda db, p=p: one_value(db, f"PRAGMA {p}")) for p in pragmas]
+    assert found == [2, 1, 1, schema.APPLICATION_ID, schema.schema_version()]
     assert store.journal_mode == "wal"
     with store._read() as db:
         tables = db.execute("SELECT sql FROM sqlite_master WHERE type = 'table'").fetchall()
@@ -596,11 +600,11 @@ def test_the_writer_is_durable_strict_and_forgetful(store):
     ],
 )
 def test_wal_is_used_only_where_it_cannot_lose_rows(version, safe):
-    assert archive.wal_is_safe(version) is safe
+    assert store_file.wal_is_safe(version) is safe
 
 
 def test_an_old_sqlite_gets_the_slower_safe_journal(path, monkeypatch):
-    monkeypatch.setattr(archive, "wal_is_safe", lambda version: False)
+    monkeypatch.setattr(writer, "wal_is_safe", lambda version: False)
     with closing(Store(path)) as store:
         conversation, _, a, _ = make_pair(store)
         store.add_rating(a, 1)
@@ -720,7 +724,7 @@ def check_after_kill(path: Path, acked: set[str], live: int) -> None:
 def test_a_rating_and_a_promotion_interrupted_by_a_kill_leave_the_old_pointer(path):
     code = """
 import os, sys, signal
-from rlhf_chat import store as archive
+from rlhf_chat.store import archive
 store = archive.Store(sys.argv[1])
 round_id = store.open_round(trigger="t", parent_version=0, seed=1, watermark=0, config={},
     snapshot_hash="")
@@ -757,7 +761,7 @@ def test_a_second_opener_is_told_busy_and_a_kill_frees_the_lock(path):
 
 
 def test_a_foreign_lock_means_a_bounded_wait_and_a_clear_refusal(path, monkeypatch):
-    monkeypatch.setattr(archive, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(store_file, "BUSY_SECONDS", 0.2)
     with closing(Store(path)) as store:
         reply = make_reply(store)
         with raw(path) as other:
@@ -772,12 +776,12 @@ def test_a_foreign_lock_means_a_bounded_wait_and_a_clear_refusal(path, monkeypat
 
 
 def limit_pages(store: Store, pages: int) -> None:
-    on_writer(store, lambda db: archive._one(db, f"PRAGMA max_page_count = {pages}"))
+    on_writer(store, lambda db: one_value(db, f"PRAGMA max_page_count = {pages}"))
 
 
 def test_a_full_disk_refuses_the_click_and_recovers(store):
     reply = make_reply(store)
-    limit_pages(store, on_writer(store, lambda db: archive._one(db, "PRAGMA page_count")))
+    limit_pages(store, on_writer(store, lambda db: one_value(db, "PRAGMA page_count")))
     acked = []
     with pytest.raises(DiskFull) as error:
         for _ in range(500):
@@ -798,7 +802,7 @@ def test_a_newer_file_is_refused_and_not_touched(path):
     Store(path).close()
     with raw(path) as db:
         db.execute("PRAGMA journal_mode = DELETE")
-        db.execute(f"PRAGMA user_version = {store_schema.schema_version() + 1}")
+        db.execute(f"PRAGMA user_version = {schema.schema_version() + 1}")
     before = path.read_bytes()
     with pytest.raises(DatabaseTooNew) as error:
         Store(path)
@@ -867,7 +871,7 @@ def test_odd_folder_names_are_only_names(tmp_path):
     path = tmp_path / "50% [a]?#é" / "feed?back [1].db"
     with closing(Store(path)) as store:
         store.backup(path.parent / "backups" / "feed?back [1]-0001-x.db")
-    assert len(archive._backups(path)) == 1
+    assert len(backups_of(path)) == 1
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
@@ -919,11 +923,11 @@ def test_a_file_that_cannot_be_written_is_read_and_says_why(what):
 def tomorrow(monkeypatch):
     """The code as it will be one migration later."""
     later = Migrations("rlhf_chat")
-    monkeypatch.setattr(store_schema, "migrations", later)
-    monkeypatch.setattr(archive, "migrations", later)
-    monkeypatch.setattr(store_schema, "_names", [])
-    store_schema.migration(store_schema.m001_first_shape)
-    return store_schema.migration
+    monkeypatch.setattr(schema, "migrations", later)
+    monkeypatch.setattr(store_file, "migrations", later)
+    monkeypatch.setattr(schema, "_names", [])
+    schema.migration(schema.m001_first_shape)
+    return schema.migration
 
 
 def test_an_older_file_is_copied_then_upgraded_with_every_row(path, tomorrow):
@@ -937,10 +941,10 @@ def test_an_older_file_is_copied_then_upgraded_with_every_row(path, tomorrow):
 
     with closing(Store(path)) as store:
         assert [r.message_id for r in store.ratings()] == [reply]
-        assert on_writer(store, lambda db: archive._one(db, "PRAGMA user_version")) == 2
-        [backup] = archive._backups(path)
+        assert on_writer(store, lambda db: one_value(db, "PRAGMA user_version")) == 2
+        [backup] = backups_of(path)
     Store(path).close()
-    assert archive._backups(path) == [backup]
+    assert backups_of(path) == [backup]
     with raw(backup) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (1,)
         assert db.execute("SELECT count(*) FROM ratings").fetchone() == (1,)
@@ -959,7 +963,7 @@ def test_an_upgrade_that_fails_changes_nothing_and_names_the_copy(path, tomorrow
         with pytest.raises(StoreError) as error:
             Store(path)
     assert one_sentence(error, str(path), "backups")
-    kept = [archive._backup_number(backup) for backup in archive._backups(path)]
+    kept = [backup_number(backup) for backup in backups_of(path)]
     assert kept == list(range(3, 10))
     with raw(path) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (1,)
@@ -970,8 +974,8 @@ def test_an_upgrade_killed_half_way_is_done_again(path):
     Store(path).close()
     code = """
 import os, sys, signal
-from rlhf_chat import store_schema, store as archive
-@store_schema.migration
+from rlhf_chat.store import archive, schema
+@schema.migration
 def m_next(db):
     db.execute("CREATE TABLE later (a INTEGER) STRICT")
     if len(sys.argv) > 2:
@@ -985,7 +989,7 @@ archive.Store(sys.argv[1]).close()
     done.communicate()
     assert done.returncode == 0
     with raw(path) as db:
-        assert db.execute("PRAGMA user_version").fetchone()[0] == store_schema.schema_version() + 1
+        assert db.execute("PRAGMA user_version").fetchone()[0] == schema.schema_version() + 1
 
 
 def test_a_backup_is_a_complete_file_of_its_own(store, tmp_path):
@@ -1039,7 +1043,7 @@ def test_a_deleted_conversation_leaves_no_bytes_behind(path, size):
     left = everything(path.parent)
     assert not any(needle in left for needle in needles)
     assert Path(f"{path}-wal").stat().st_size == 0
-    assert len(archive._backups(path)) == 1
+    assert len(backups_of(path)) == 1
     counts = store.counts()
     assert (counts["conversations"], counts["messages"], counts["ratings"]) == (60, 180, 0)
     assert store.features("k", [content_key(ids, ids)]) == {}

@@ -3,7 +3,7 @@
 A migration that was ever released is never edited; a new shape is a new function at the end.
 `user_version` in the file is the number of migrations it has seen, written in the same transaction
 as the migration itself, so a kill leaves the old shape or the new one. Left out: opening, copying
-and every query, which are in store.py.
+(file.py) and every query (archive.py).
 """
 
 from collections.abc import Callable

@@ -1,0 +1,45 @@
+"""The room that speaks SQL: `feedback.db` through sqlite-utils, one writer thread, many readers.
+
+archive.py has the verbs; the other files are what they stand on. Left out: any opinion about what
+the rows mean.
+"""
+
+from rlhf_chat.store.archive import Store
+from rlhf_chat.store.errors import (
+    Busy,
+    DatabaseDamaged,
+    DatabaseTooNew,
+    DiskFull,
+    NotFound,
+    ReadOnly,
+    StoreError,
+)
+from rlhf_chat.store.rows import content_key
+from rlhf_chat.store.schema import (
+    AdapterVersion,
+    Conversation,
+    Event,
+    Message,
+    Preference,
+    Rating,
+    Round,
+)
+
+__all__ = [
+    "AdapterVersion",
+    "Busy",
+    "Conversation",
+    "DatabaseDamaged",
+    "DatabaseTooNew",
+    "DiskFull",
+    "Event",
+    "Message",
+    "NotFound",
+    "Preference",
+    "Rating",
+    "ReadOnly",
+    "Round",
+    "Store",
+    "StoreError",
+    "content_key",
+]
