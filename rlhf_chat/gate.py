@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 
 PROVED, PROVISIONAL, DISCARDED = "proved", "provisional", "discarded"
-DISTANCE = {"kl", "surprise", "repetition", "unfinished", "empty", "variety", "length"}
+DISTANCE = {"kl", "surprise", "flaws", "unfinished", "empty", "variety", "length"}
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class GateConfig:
     proved_p: float = 0.02
     max_kl_over_target: float = 1.5
     max_extra_surprise: float = 0.08  # share of responses with a token the base would never say
-    max_extra_repetition: float = 0.02
+    max_extra_flaws: float = 0.02
     max_extra_unfinished: float = 0.01
     min_distinct_share: float = 0.6  # distinct responses, relative to the base
     length_range: tuple[float, float] = (0.25, 2.5)  # relative to the base
@@ -34,7 +34,7 @@ class Speech:
     """How one version speaks on the probe prompts; shares in 0..1, tokens on average."""
 
     surprise: float  # responses with at least one token below the base's own floor
-    repetition: float  # responses that repeat themselves
+    flaws: float  # responses with an empty or a repeated sentence
     unfinished: float  # responses without an end
     empty: float
     distinct: float  # distinct 2-grams / 2-grams, over all responses
@@ -136,7 +136,7 @@ def _checks(m: Measured, config: GateConfig) -> list[tuple[str, bool, str]]:
         ),
         ("kl", m.kl <= limit, f"it is {m.kl:.1f} nats from the base (limit {limit:.1f})."),
         _worse("surprise", "words the base would never say", *spoken, config.max_extra_surprise),
-        _worse("repetition", "repetitive replies", *spoken, config.max_extra_repetition),
+        _worse("flaws", "replies that repeat themselves", *spoken, config.max_extra_flaws),
         _worse("unfinished", "replies without an end", *spoken, config.max_extra_unfinished),
         _worse("empty", "empty replies", *spoken, 0.005),
         (

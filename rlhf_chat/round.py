@@ -33,6 +33,7 @@ class RoundConfig:
     judges: int = 16  # heads fitted on random halves of the ratings, for the gate
     lcb: float = 0.5  # standard deviations subtracted from a score: doubt is not rewarded
     max_score: float = 5.0  # log-odds
+    flaw_penalty: float = 1.0  # log-odds for each sentence that is empty or said twice
     length_cap: float = 2.0  # length is rewarded only within this factor of the reference
     attempts: int = 3  # at the gate: a candidate that went too far is shrunk and tried again
     shrink: float = 0.8  # of its change that it keeps, at most
@@ -159,14 +160,13 @@ def practise(
     def score(
         numbers: Sequence[int], responses: Sequence[Response], pooled: torch.Tensor
     ) -> NDArray[np.float64]:
+        texts = [model.decode(r.ids) for r in responses]
         styles = np.stack(
-            [
-                style.measure(practice[n].text, model.decode(r.ids))
-                for n, r in zip(numbers, responses, strict=True)
-            ]
+            [style.measure(practice[n].text, t) for n, t in zip(numbers, texts, strict=True)]
         )
         x = taste.feature_map(styles.astype(np.float64), pooled.numpy().astype(np.float64))
-        return taste.score(x - zero[list(numbers)])
+        flaws = np.array([style.flaws(text) for text in texts])
+        return taste.score(x - zero[list(numbers)]) - taste.config.flaw_penalty * flaws
 
     rng = np.random.default_rng(seed)
     safe = model.policy_state()
@@ -305,7 +305,7 @@ def _speech(
     grams = [g for w in words for g in pairwise(w)]
     return Speech(
         surprise=float(np.mean([row.min() < floor for row in logprobs])),
-        repetition=float(np.mean([style.repeated_share(w, 3) > 0.2 for w in words])),
+        flaws=float(np.mean([style.flaws(t) > 0 for t in texts])),
         unfinished=float(np.mean([not f for f in finished])),
         empty=float(np.mean([not t.strip() for t in texts])),
         distinct=len(set(grams)) / max(len(grams), 1),

@@ -49,6 +49,7 @@ _EMOJI = re.compile(
     "[\U0001f300-\U0001faff\u2600-\u27bf\U0001f1e6-\U0001f1ff\u2b50\u2b55\u231a\u231b]"
 )
 _LIST_LINE = re.compile(r"^\s*(?:[-*\u2022]|\d+[.)])\s+", re.M)
+_EMPTY_POINT = re.compile(r"^\s*(?:[-*\u2022]|\d+[.)])\s*$", re.M)
 _SENTENCE = re.compile(r"[^.!?\u3002\uff01\uff1f\n]+[.!?\u3002\uff01\uff1f]*")
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)?")
 
@@ -104,6 +105,22 @@ def repeated_share(words: list[str], n: int) -> float:
     """Share of n-grams that occurred before in the same reply; 0 for short replies."""
     grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def flaws(reply: str) -> int:
+    """What no taste excuses: sentences and list points that are empty or were said before.
+
+    Said before: its last three words (all of them, if it has two) ended an earlier sentence, so
+    "it keeps warm in winter" repeats "Wool keeps warm in winter". At most 3 are counted.
+    """
+    found, endings = len(_EMPTY_POINT.findall(reply)), set[tuple[str, ...]]()
+    for sentence in _SENTENCE.findall(_LIST_LINE.sub("", reply)):
+        words = [w.lower() for w in _WORD.findall(sentence)]
+        if len(words) > 1:
+            ending = tuple(words[-3:])
+            found += ending in endings
+            endings.add(ending)
+    return min(found, 3)
 
 
 def _overlap(prompt: str, words: list[str]) -> float:

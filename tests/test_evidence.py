@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rlhf_chat import evidence, prompts, style
+from rlhf_chat import evidence, prompts
 from rlhf_chat.decode import Sampling
 from rlhf_chat.evidence import Gauge, Reply, take_snapshot
 from rlhf_chat.model import Model
@@ -147,39 +147,6 @@ def test_held_out_prompts_are_never_practised() -> None:
 
     held_out = set(corpus.prompts("held_out", 300, 99))
     assert not held_out & set(prompts.practice(True, 9999) + prompts.probe(True, 9999))
-
-
-# ---------------------------------------------------------------------- style
-
-
-def feature(name: str, reply: str, prompt: str = "Tell me about cats.") -> float:
-    return float(style.measure(prompt, reply)[style.NAMES.index(name)])
-
-
-@pytest.mark.parametrize(
-    "name, more, less",
-    [
-        ("length", "one two three four five", "one"),
-        ("lists", "- one\n- two", "one - two"),
-        ("emoji", "Hi \U0001f600", "Hi :)"),
-        ("exclamation marks", "Hi!", "Hi."),
-        ("ends by asking back", "It is so. And you? \U0001f600", "Why? It is so."),
-        ("hedging", "Perhaps it is.", "It is."),
-        ("examples", "Cats play. For example, with wool.", "Cats play with wool."),
-        ("says it does not know", "I do not know that.", "I know that."),
-        ("repeats itself", "a b c a b c a b c", "a b c d e f g h i"),
-        ("picks up your words", "Cats sleep.", "They sleep."),
-        ("numbers", "There are 12 of 30.", "There are some."),
-    ],
-)
-def test_each_style_feature_reacts_to_what_its_name_says(name: str, more: str, less: str) -> None:
-    assert feature(name, more) > feature(name, less)
-
-
-@pytest.mark.parametrize("reply", ["", " ", "\n", "\U0001f600", "?!", "a" * 5000, "你好。"])
-def test_any_text_can_be_measured(reply: str) -> None:
-    values = style.measure(reply, reply)
-    assert values.shape == (len(style.NAMES),) and np.isfinite(values).all()
 
 
 def test_a_reply_and_its_prompt_are_told_apart() -> None:

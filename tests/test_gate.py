@@ -21,7 +21,7 @@ from rlhf_chat.gate import (
 )
 
 CONFIG = GateConfig()
-BASE = Speech(surprise=0.03, repetition=0.0, unfinished=0.0, empty=0.0, distinct=0.3, tokens=30)
+BASE = Speech(surprise=0.03, flaws=0.0, unfinished=0.0, empty=0.0, distinct=0.3, tokens=30)
 GOOD = Measured(
     labels=36,
     p_value=0.001,
@@ -67,7 +67,7 @@ def test_the_tier_follows_the_ratings() -> None:
         dataclasses.replace(GOOD, kl=9.0),
         dataclasses.replace(GOOD, kl=math.nan),
         speaking(surprise=0.5),
-        speaking(repetition=0.2),
+        speaking(flaws=0.2),
         speaking(unfinished=0.1),
         speaking(empty=0.05),
         speaking(distinct=0.05),

@@ -72,7 +72,7 @@ def tiny_round_config(**gate: object) -> RoundConfig:
         "provisional_p": 1.0,
         "proved_p": 0.02,
         "max_extra_surprise": 1.0,
-        "max_extra_repetition": 1.0,
+        "max_extra_flaws": 1.0,
         "max_extra_unfinished": 1.0,
         "min_distinct_share": 0.0,
         "length_range": (0.0, 100.0),

@@ -1,0 +1,63 @@
+"""Properties of the visible side: each measurement moves with what it is named after."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rlhf_chat import style
+
+PLAIN = "The sea is deep. It covers most of the Earth."
+
+
+def of(reply: str, name: str, prompt: str = "Tell me about the sea") -> float:
+    return float(style.measure(prompt, reply)[style.NAMES.index(name)])
+
+
+@pytest.mark.parametrize(
+    "name, more",
+    [
+        ("length", PLAIN + " Many animals live in it."),
+        ("lists", "- The sea is deep.\n- It is blue."),
+        ("emoji", PLAIN + " 🌊"),
+        ("exclamation marks", PLAIN + " Wow!"),
+        ("questions", "Why? " + PLAIN),
+        ("ends by asking back", PLAIN + " What about you? 🌊"),
+        ("hedging", "Perhaps. " + PLAIN),
+        ("examples", PLAIN + " For example, whales live there."),
+        ("formal words", "Certainly. " + PLAIN),
+        ("warm words", "How lovely. " + PLAIN),
+        ("code or markup", PLAIN + " `sea`"),
+        ("picks up your words", PLAIN + " Tell me, what else?"),
+        ("says it does not know", PLAIN + " I do not know more."),
+        ("repeats itself", PLAIN + " " + PLAIN),
+        ("numbers", PLAIN + " It is 3 or 4 km deep."),
+    ],
+)
+def test_a_measurement_rises_with_what_it_is_named_after(name: str, more: str) -> None:
+    assert of(more, name) > of(PLAIN, name)
+
+
+@pytest.mark.parametrize(
+    "reply, count",
+    [
+        (PLAIN, 0),
+        ("", 0),
+        ("- Snow keeps warm.\n- It looks white.", 0),
+        ("- Milk spoils when warm.\n- It is white.\n- It spoils when warm.", 1),
+        ("I am small. You are kind. I am small.", 1),
+        ("-\n- The sea is deep.\n-", 2),
+        ("Yes. No. Yes. 12.5 is more than 12.5.", 0),
+        ("No no. " * 9, 3),
+        ("---\nA rule is no empty point. 🌊", 0),
+    ],
+)
+def test_flaws_are_empty_or_repeated_sentences(reply: str, count: int) -> None:
+    assert style.flaws(reply) == count
+
+
+def test_measurements_are_finite_for_any_text() -> None:
+    for text in ("", " ", "\n\n", "😀" * 50, "a" * 5000, "...", "?!", "日本語。はい！", "你好。"):
+        values = style.measure(text, text)
+        assert values.shape == (len(style.NAMES),) and np.isfinite(values).all()
+        assert style.flaws(text) >= 0
