@@ -9,18 +9,33 @@ cannot know a prompt's level, so nothing else may. Left out: the fit itself, any
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlhf_chat import reward, style
+from rlhf_chat import likelihood, reward, style
 from rlhf_chat.decode import Sampling
+from rlhf_chat.likelihood import (
+    EDIT,
+    EDIT_LAPSE,
+    LAPSE,
+    MUCH,
+    PAIR,
+    PLAIN,
+    SCORE,
+    SLIGHT,
+    THUMB,
+    Evidence,
+)
 from rlhf_chat.model import Model
-from rlhf_chat.store import Preference, Rating, Store, content_key
+from rlhf_chat.store import Store, content_key
 
 REFERENCES = 4  # reference responses per prompt
+TYPO_SHARE = 0.2  # an edit that changes less of the words says proportionally less
+ALONE_WEIGHT = 1.0  # of a thumb or a score, whose level is harder to know than an order
 RARE = -7.0  # nats; a confident base has rare wordings that are still good language
 
 Floats = NDArray[np.float64]
@@ -152,7 +167,28 @@ def split_vectors(vectors: Sequence[np.ndarray]) -> tuple[Floats, Floats]:
     return stacked[:, : len(style.NAMES)], stacked[:, len(style.NAMES) :]
 
 
-# ---------------------------------------------------------------------- what the person said
+# ---------------------------------------------------------------------- what people said
+
+
+@dataclass(frozen=True)
+class Said:
+    """One answer as it counts now, with the replies it is about.
+
+    kind "thumb" (answer +1, -1), "score" (1 to 5), "pair" (an outcome of the store, replies a, b),
+    "ranking" (a place for each reply), "edit" (replies: the edited text, the original).
+    """
+
+    id: str
+    kind: str
+    replies: tuple[Reply, ...]
+    answer: int | str | tuple[int, ...]
+    rater: str
+    strength: str = ""
+    first: int = 0  # +1 where a was shown first, -1 where b was
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.replies[0].prompt
 
 
 @dataclass(frozen=True)
@@ -160,44 +196,63 @@ class Snapshot:
     """The feedback a round works on, fixed at its start."""
 
     watermark: int
-    pairs: tuple[tuple[Reply, Reply, str], ...]  # a, b, outcome
-    thumbs: tuple[tuple[Reply, int], ...]
+    said: tuple[Said, ...]
+    raters: tuple[str, ...]
+    lapse: Mapping[str, float]  # of each rater's comparisons
     hash: str
 
     @property
     def prompts(self) -> list[Prompt]:
-        """Every distinct prompt the person rated a reply to."""
-        seen = {a.prompt.key: a.prompt for a, _, _ in self.pairs}
-        seen.update({r.prompt.key: r.prompt for r, _ in self.thumbs})
-        return list(seen.values())
+        """Every distinct prompt a reply to which was judged."""
+        return list({one.prompt.key: one.prompt for one in self.said}.values())
+
+    def without(self, doubted: Callable[[Said], bool]) -> Snapshot:
+        """The same as if some of it had never been said."""
+        kept = tuple(one for one in self.said if not doubted(one))
+        raters = tuple(r for r in self.raters if any(one.rater == r for one in kept))
+        return replace(self, said=kept, raters=raters, hash=_hash(kept))
 
 
 def take_snapshot(store: Store) -> Snapshot:
-    """Reads all ratings and preferences that count now; replies without token ids are left out."""
+    """Reads every answer that counts now, except those of raters who are set aside (quarantined);
+    replies without token ids are left out."""
     watermark = store.feedback_count()
     replies: dict[str, Reply | None] = {}
 
-    def reply(message_id: str) -> Reply | None:
-        if message_id not in replies:
-            replies[message_id] = _reply(store, message_id)
-        return replies[message_id]
+    def found(*message_ids: str) -> tuple[Reply, ...] | None:
+        for message_id in message_ids:
+            if message_id not in replies:
+                replies[message_id] = _reply(store, message_id)
+        some = [replies[m] for m in message_ids]
+        return tuple(r for r in some if r) if all(some) else None
 
-    pairs = []
-    preferences: list[Preference] = store.preferences()
-    for p in preferences:
-        a, b = reply(p.message_a), reply(p.message_b)
-        if a and b:
-            pairs.append((a, b, p.outcome))
-    thumbs = []
-    ratings: list[Rating] = store.ratings()
-    for rating in ratings:
-        one = reply(rating.message_id)
-        if one:
-            thumbs.append((one, rating.value))
-    told = [(p.message_a, p.message_b, p.outcome) for p in preferences]
-    told += [(r.message_id, "", str(r.value)) for r in ratings]
-    digest = hashlib.sha256(repr(sorted(told)).encode()).hexdigest()[:16]
-    return Snapshot(watermark, tuple(pairs), tuple(thumbs), digest)
+    said = []
+    for p in store.preferences():
+        if pair := found(p.message_a, p.message_b):
+            first = 1 if p.shown_first == "a" else -1
+            said.append(Said(p.id, "pair", pair, p.outcome, p.rater, p.strength, first))
+    for thumb in store.ratings():
+        if one := found(thumb.message_id):
+            said.append(Said(thumb.id, "thumb", one, thumb.value, thumb.rater))
+    for score in store.scores():
+        if one := found(score.message_id):
+            said.append(Said(score.id, "score", one, score.stars, score.rater))
+    for ranking in store.rankings():
+        if many := found(*ranking.places):
+            places = tuple(ranking.places.values())
+            said.append(Said(ranking.id, "ranking", many, places, ranking.rater))
+    for edit in store.edits():
+        if pair := found(edit.edited_id, edit.message_id):
+            said.append(Said(edit.id, "edit", pair, 1, edit.rater))
+    aside = set(store.setting("quarantined", []))
+    kept = tuple(one for one in said if one.rater not in aside)
+    raters = tuple(sorted({one.rater for one in kept}))
+    return Snapshot(watermark, kept, raters, lapses(store), _hash(kept))
+
+
+def _hash(said: Sequence[Said]) -> str:
+    told = sorted((s.id, s.kind, str(s.answer), s.strength, s.rater) for s in said)
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 def _reply(store: Store, message_id: str) -> Reply | None:
@@ -209,50 +264,101 @@ def _reply(store: Store, message_id: str) -> Reply | None:
     return Reply(prompt, tuple(message.response_ids), message.content)
 
 
+def lapses(store: Store) -> dict[str, float]:
+    """How often each rater's choice is a slip, from pairs that were asked again, sides swapped.
+
+    Beta(2, 18) with every contradicted pair as one slip in two answers; before 30 of them the prior
+    mean stands.
+    """
+    first = {(p.message_a, p.message_b, p.rater): p.outcome for p in store.preferences()}
+    again, slips = Counter[str](), Counter[str]()
+    for p in store.asked_again():
+        before = first.get((p.message_a, p.message_b, p.rater))
+        if before in ("a", "b") and p.outcome in ("a", "b"):
+            again[p.rater] += 1
+            slips[p.rater] += before != p.outcome
+    return {
+        rater: (2 + slips[rater] / 2) / (20 + count)
+        for rater, count in again.items()
+        if count >= 30
+    }
+
+
 def build(
     snapshot: Snapshot,
     gauge: Gauge,
     feature_map: reward.FeatureMap,
     max_new_tokens: int,
-    both_bad_weight: float,
+    both_weight: float,
     check: Callable[[], None],
-) -> reward.Evidence:
-    """Snapshot -> Evidence. "Both bad" is half a tie and half a thumb down on each reply."""
-    group_of = {p.key: i for i, p in enumerate(snapshot.prompts)}
-    replies = [r for a, b, _ in snapshot.pairs for r in (a, b)]
-    x = feature_map(*gauge.measure(replies, check)) if replies else np.zeros((0, _dim(feature_map)))
-    outcome = np.array([{"a": 1.0, "b": -1.0}.get(o, 0.0) for _, _, o in snapshot.pairs])
-    bad = np.array([o == "both_bad" for _, _, o in snapshot.pairs], dtype=bool)
-    pair_group = np.array([group_of[a.prompt.key] for a, _, _ in snapshot.pairs], dtype=np.int64)
-    rated = [(r, float(v), 1.0) for r, v in snapshot.thumbs]
-    for (a, b, _), is_bad in zip(snapshot.pairs, bad, strict=True):
-        if is_bad:
-            rated += [(a, -1.0, both_bad_weight), (b, -1.0, both_bad_weight)]
-    thumbs = centered([r for r, _, _ in rated], gauge, feature_map, max_new_tokens, check)
-    return reward.Evidence(
-        pairs=x[0::2] - x[1::2],
-        outcome=outcome,
-        pair_weight=np.where(bad, both_bad_weight, 1.0),
-        pair_group=pair_group,
-        thumbs=thumbs,
-        thumb=np.array([v for _, v, _ in rated]),
-        thumb_weight=np.array([w for _, _, w in rated]),
-        thumb_group=np.array([group_of[r.prompt.key] for r, _, _ in rated], dtype=np.int64),
+) -> Evidence:
+    """Snapshot -> Evidence, one row for each answer, in the snapshot's order.
+
+    "Both bad" and "both good" are half a tie and half a thumb on each of the two.
+    """
+    every = list(dict.fromkeys(reply for one in snapshot.said for reply in one.replies))
+    dim = _dim(feature_map)
+    if not every:
+        return likelihood.evidence(dim)
+    x = dict(zip(every, feature_map(*gauge.measure(every, check)), strict=True))
+    alone = list(dict.fromkeys(r.prompt for one in snapshot.said for r in judged_alone(one)))
+    zero = (
+        dict(zip(alone, zero_points(alone, gauge, feature_map, max_new_tokens, check), strict=True))
+        if alone
+        else {}
     )
+    groups = {p.key: i for i, p in enumerate(snapshot.prompts)}
+    numbers = {name: i for i, name in enumerate(snapshot.raters)}
+    rows: list[Row] = []
+    rankings: list[RankingRow] = []
+    for one in snapshot.said:
+        who = groups[one.prompt.key], numbers[one.rater]
+        features = [x[r] for r in one.replies]
+        if isinstance(one.answer, tuple):
+            rankings.append((np.stack(features), one.answer, 1.0, *who))
+            continue
+        rows.append(_row(one, features, zero, who, snapshot.lapse, both_weight))
+        for reply, features_of in zip(judged_alone(one), features, strict=False):
+            if one.kind == "pair":
+                up = 1.0 if one.answer == "both_good" else -1.0
+                centred = features_of - zero[reply.prompt]
+                rows.append((centred, THUMB, up, both_weight, *who, 0.0, LAPSE))
+    return likelihood.evidence(dim, rows, rankings, len(snapshot.raters))
 
 
-def centered(
-    replies: Sequence[Reply],
-    gauge: Gauge,
-    feature_map: reward.FeatureMap,
-    max_new_tokens: int,
-    check: Callable[[], None],
-) -> Floats:
-    """Head features of replies minus the mean of the reference's replies to the same prompt."""
-    if not replies:
-        return np.zeros((0, _dim(feature_map)))
-    zero = zero_points([r.prompt for r in replies], gauge, feature_map, max_new_tokens, check)
-    return feature_map(*gauge.measure(replies, check)) - zero
+Row = tuple[Floats, int, float, float, int, int, float, float]
+RankingRow = tuple[Floats, Sequence[int], float, int, int]
+
+
+def judged_alone(one: Said) -> tuple[Reply, ...]:
+    """The replies this answer says something about by themselves."""
+    if one.kind in ("thumb", "score") or one.answer in ("both_bad", "both_good"):
+        return one.replies
+    return ()
+
+
+def _row(
+    one: Said,
+    features: list[Floats],
+    zero: Mapping[Prompt, Floats],
+    who: tuple[int, int],
+    lapse: Mapping[str, float],
+    both_weight: float,
+) -> Row:
+    """The row of an answer that is no ranking."""
+    slip = lapse.get(one.rater, LAPSE)
+    if one.kind == "edit":
+        changed = style.changed_share(one.replies[1].text, one.replies[0].text)
+        weight = min(1.0, changed / TYPO_SHARE)
+        return (features[0] - features[1], EDIT, 1.0, weight, *who, 0.0, EDIT_LAPSE)
+    if one.kind == "pair":
+        size = {"slightly": SLIGHT, "much": MUCH}.get(one.strength, PLAIN)
+        label = {"a": size, "b": -size}.get(str(one.answer), 0.0)
+        weight = both_weight if one.answer in ("both_bad", "both_good") else 1.0
+        return (features[0] - features[1], PAIR, label, weight, *who, float(one.first), slip)
+    kind = THUMB if one.kind == "thumb" else SCORE
+    centred = features[0] - zero[one.prompt]
+    return (centred, kind, float(one.answer), ALONE_WEIGHT, *who, 0.0, slip)  # type: ignore[arg-type]
 
 
 def zero_points(

@@ -20,6 +20,7 @@ from rlhf_chat import evidence, gate, ppo, prompts, reward, style
 from rlhf_chat.decode import Response, Sampling
 from rlhf_chat.evidence import Floats, Gauge, Prompt, Reference, Snapshot
 from rlhf_chat.gate import GateConfig, Measured, Speech, Verdict
+from rlhf_chat.likelihood import Evidence
 from rlhf_chat.model import Model
 from rlhf_chat.ppo import Learner, PPOConfig
 from rlhf_chat.reward import RewardConfig, RewardHead
@@ -97,9 +98,7 @@ def run(
     feature_map = evidence.feature_map_of(references)
 
     report("reward head", 0.08, 0, {})
-    told = evidence.build(
-        snapshot, gauge, feature_map, tokens, config.reward.both_bad_weight, check
-    )
+    told = evidence.build(snapshot, gauge, feature_map, tokens, config.reward.both_weight, check)
     if not len(told):
         verdict = gate.nothing_to_learn(0, 1.0, config.gate)
         return Outcome(verdict, None, 0.0, None, None)
@@ -205,7 +204,7 @@ def _features(feature_map: reward.FeatureMap) -> Callable[[Reference], Floats]:
 
 
 def probe(
-    told: reward.Evidence,
+    told: Evidence,
     fit: reward.Fit,
     taste: Taste,
     probes: Sequence[Prompt],
@@ -279,7 +278,7 @@ def policy_logprobs(
 
 
 def _judged(
-    told: reward.Evidence,
+    told: Evidence,
     taste: Taste,
     candidate: Floats,
     base: Floats,

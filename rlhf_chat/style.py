@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from difflib import SequenceMatcher
 
 import numpy as np
 
@@ -121,6 +122,12 @@ def flaws(reply: str) -> int:
             found += ending in endings
             endings.add(ending)
     return min(found, 3)
+
+
+def changed_share(before: str, after: str) -> float:
+    """Share of the words that an edit changed, 0 to 1."""
+    old, new = before.split(), after.split()
+    return 1 - SequenceMatcher(None, old, new, autojunk=False).ratio()
 
 
 def _overlap(prompt: str, words: list[str]) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rlhf_chat import evidence, prompts
+from rlhf_chat import evidence, prompts, reward, style
 from rlhf_chat.decode import Sampling
 from rlhf_chat.evidence import Gauge, Reply, take_snapshot
+from rlhf_chat.likelihood import EDIT, EDIT_LAPSE, LAPSE, MUCH, PAIR, SCORE, THUMB, Evidence
 from rlhf_chat.model import Model
 from rlhf_chat.store import Store
 
@@ -58,8 +59,9 @@ def test_the_exact_ids_are_used_even_where_text_would_encode_otherwise(
 ) -> None:
     a, b = pair(store, toy, "a")
     snapshot = take_snapshot(store)
-    first, second, outcome = snapshot.pairs[0]
-    assert outcome == "a"
+    [one] = snapshot.said
+    first, second = one.replies
+    assert (one.kind, one.answer, one.first) == ("pair", "a", 1)
     assert list(first.ids) == store.message(a).response_ids
     assert list(second.ids) == store.message(b).response_ids
     assert first.prompt.text == "hello"
@@ -67,7 +69,7 @@ def test_the_exact_ids_are_used_even_where_text_would_encode_otherwise(
 
 def test_measuring_twice_computes_once(store: Store, toy: Model, gauge: Gauge, monkeypatch) -> None:
     pair(store, toy, "a")
-    replies = list(take_snapshot(store).pairs[0][:2])
+    replies = list(take_snapshot(store).said[0].replies)
     one = gauge.measure(replies, nothing)
     monkeypatch.setattr(toy, "reference_pass", lambda *a, **k: pytest.fail("measured again"))
     two = Gauge(store, toy).measure(replies, nothing)
@@ -90,20 +92,112 @@ def test_the_zero_point_of_a_prompt_is_what_the_base_says(
     references = some_references(gauge)
     feature_map = evidence.feature_map_of(references)
     for reference in references[:2]:
-        x = evidence.centered(list(reference.replies), gauge, feature_map, LIMIT, nothing)
-        assert np.allclose(x.mean(0), 0, atol=1e-3)
+        x = feature_map(*gauge.measure(list(reference.replies), nothing))
+        asked = [reference.replies[0].prompt]
+        zero = evidence.zero_points(asked, gauge, feature_map, LIMIT, nothing)
+        assert np.allclose(x.mean(0), zero[0], atol=1e-3)
 
 
-def test_both_bad_is_half_a_tie_and_half_a_thumb_down_on_each(
+def built(store: Store, gauge: Gauge) -> Evidence:
+    feature_map = evidence.feature_map_of(some_references(gauge))
+    return evidence.build(take_snapshot(store), gauge, feature_map, LIMIT, 0.5, nothing)
+
+
+@pytest.mark.parametrize("outcome, thumb", [("both_bad", -1.0), ("both_good", 1.0)])
+def test_both_is_half_a_tie_and_half_a_thumb_on_each(
+    store: Store, toy: Model, gauge: Gauge, outcome: str, thumb: float
+) -> None:
+    pair(store, toy, outcome, "hello")
+    pair(store, toy, "b", "thank you")
+    said = built(store, gauge)
+    assert said.kind.tolist() == [PAIR, THUMB, THUMB, PAIR]
+    assert said.label.tolist() == [0.0, thumb, thumb, -1.0]
+    assert said.weight.tolist() == [0.5, 0.5, 0.5, 1.0]
+
+
+def test_every_kind_of_answer_arrives_with_what_it_says(
     store: Store, toy: Model, gauge: Gauge
 ) -> None:
-    pair(store, toy, "both_bad", "hello")
-    pair(store, toy, "b", "thank you")
-    feature_map = evidence.feature_map_of(some_references(gauge))
-    told = evidence.build(take_snapshot(store), gauge, feature_map, LIMIT, 0.5, nothing)
-    assert sorted(told.outcome.tolist()) == [-1.0, 0.0]
-    assert told.thumb.tolist() == [-1.0, -1.0] and told.thumb_weight.tolist() == [0.5, 0.5]
-    assert told.pair_weight[told.outcome == 0].tolist() == [0.5]
+    a, b = pair(store, toy, "withdrawn", "hello")
+    asked = store.message(a).parent_id
+    assert asked
+    store.add_preference(b, a, "a", shown_first="b", strength="much")
+    store.add_score(a, 4)
+    store.add_ranking(asked, {a: 1, b: 0})
+    ids = store.message(a).prompt_ids
+    edited = store.add_message(
+        store.message(a).conversation_id,
+        "assistant",
+        "something else entirely",
+        parent_id=asked,
+        prompt_ids=ids,
+        response_ids=[5, 6, 7],
+    )
+    store.add_edit(a, edited)
+    said = built(store, gauge)
+    assert said.kind.tolist() == [PAIR, SCORE, EDIT]
+    assert said.label.tolist() == [MUCH, 4.0, 1.0] and said.side[0] == -1.0
+    assert said.place.tolist() == [[1, 0]] and said.raters == 1
+    assert said.lapse.tolist() == [LAPSE, LAPSE, EDIT_LAPSE]
+    assert np.allclose(said.ranked[0, 0], -said.ranked[0, 1])
+    assert np.allclose(said.x[0], said.ranked[0, 1] - said.ranked[0, 0])
+    for take_back in (
+        lambda: store.add_score(a, 0),
+        lambda: store.add_ranking(asked, {}),
+        lambda: store.add_edit(a, edited, withdrawn=True),
+        lambda: store.add_preference(a, b, "withdrawn", shown_first="a"),
+    ):
+        before = len(take_snapshot(store).said)
+        take_back()
+        assert len(take_snapshot(store).said) == before - 1
+
+
+def test_a_mended_typo_says_less_than_a_rewritten_reply() -> None:
+    whole = "one two three four five six seven eight nine ten"
+    small = style.changed_share(whole, whole.replace("two", "too"))
+    assert 0 < small < evidence.TYPO_SHARE < style.changed_share(whole, "something else")
+    assert style.changed_share(whole, whole) == 0
+
+
+def test_withdrawing_a_kind_is_never_having_given_it(
+    store: Store, toy: Model, gauge: Gauge
+) -> None:
+    """Same numbers, same head, bit for bit."""
+    drafts = [pair(store, toy, "a", f"tell me about {i}") for i in range(6)]
+    before = built(store, gauge)
+    for a, _ in drafts:
+        store.add_rating(a, 1)
+        store.add_score(a, 5)
+    assert len(built(store, gauge)) == 18
+    for a, _ in drafts:
+        store.add_rating(a, 0)
+        store.add_score(a, 0)
+    after = built(store, gauge)
+    heads = [reward.fit_head(e, 28, reward.RewardConfig()) for e in (before, after)]
+    assert np.array_equal(heads[0].weights, heads[1].weights)
+    assert np.array_equal(heads[0].covariance, heads[1].covariance)
+    whole = take_snapshot(store)
+    assert whole.without(lambda one: one.kind == "pair").said == ()
+    assert whole.without(lambda one: False) == whole
+
+
+def test_who_is_set_aside_does_not_count_and_keeps_their_answers(store: Store, toy: Model) -> None:
+    a, b = pair(store, toy, "a")
+    store.add_preference(a, b, "b", shown_first="a", rater="visitor")
+    assert take_snapshot(store).raters == ("me", "visitor")
+    store.set_setting("quarantined", ["visitor"])
+    snapshot = take_snapshot(store)
+    assert snapshot.raters == ("me",) and [s.answer for s in snapshot.said] == ["a"]
+    assert store.raters() == ["me", "visitor"]
+
+
+def test_slips_are_counted_from_pairs_asked_again(store: Store, toy: Model) -> None:
+    for i in range(30):
+        a, b = pair(store, toy, "a", f"tell me about {i}")
+        answer = "b" if i < 6 else "a"
+        store.add_preference(a, b, answer, shown_first="b", again=True)
+    assert len(store.preferences()) == len(take_snapshot(store).said) == 30
+    assert evidence.lapses(store) == {"me": pytest.approx((2 + 3) / 50)}
 
 
 def test_changed_and_withdrawn_feedback_counts_as_it_stands(store: Store, toy: Model) -> None:
@@ -113,10 +207,10 @@ def test_changed_and_withdrawn_feedback_counts_as_it_stands(store: Store, toy: M
     store.add_preference(a, b, "b", shown_first="a")
     store.add_rating(a, 0)
     after = take_snapshot(store)
-    assert [o for *_, o in after.pairs] == ["b"] and not after.thumbs
+    assert [(s.kind, s.answer) for s in after.said] == [("pair", "b")]
     assert before.hash != after.hash and after.watermark > before.watermark
     store.add_preference(a, b, "withdrawn", shown_first="a")
-    assert not take_snapshot(store).pairs
+    assert not take_snapshot(store).said
 
 
 def test_a_reply_without_token_ids_is_left_out(store: Store) -> None:
@@ -124,7 +218,7 @@ def test_a_reply_without_token_ids_is_left_out(store: Store) -> None:
     asked = store.add_message(conversation, "user", "hello")
     reply = store.add_message(conversation, "assistant", "hi", parent_id=asked)
     store.add_rating(reply, 1)
-    assert not take_snapshot(store).thumbs
+    assert not take_snapshot(store).said
 
 
 def test_rare_words_of_the_base_set_the_floor(store: Store, gauge: Gauge) -> None:

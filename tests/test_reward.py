@@ -1,85 +1,87 @@
-"""Properties of the taste: likelihoods, the fit, its uncertainty, and the test for a signal."""
+"""Properties of the taste: the fit, its uncertainty, people who share it, the test for a signal."""
 
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
 
-from rlhf_chat import reward
-from rlhf_chat.reward import Evidence, RewardConfig, fit, fit_head, permutation_p
+from rlhf_chat import likelihood, reward
+from rlhf_chat.likelihood import EDIT, LAPSE, PAIR, SCORE, THUMB, Evidence, evidence, sigmoid
+from rlhf_chat.reward import RewardConfig, fit, fit_head, influence, permutation_p
+from tests.test_likelihood import mixed, probability, reference_ranking, row
 
 QUICK = RewardConfig(permutations=199, prior_steps=6, folds=4)
 
 
-def evidence(
-    pairs: np.ndarray,
-    outcome: np.ndarray,
-    thumbs: np.ndarray | None = None,
-    thumb: np.ndarray | None = None,
-) -> Evidence:
-    thumbs = np.zeros((0, pairs.shape[1])) if thumbs is None else thumbs
-    thumb = np.zeros(0) if thumb is None else thumb
-    return Evidence(
-        pairs,
-        outcome,
-        np.ones(len(pairs)),
-        np.arange(len(pairs)),
-        thumbs,
-        thumb,
-        np.ones(len(thumbs)),
-        1000 + np.arange(len(thumbs)),
-    )
+def pairs(x: np.ndarray, outcome: np.ndarray, group: np.ndarray | None = None) -> Evidence:
+    group = np.arange(len(x)) if group is None else group
+    rows = [row(a, PAIR, b, group=int(g)) for a, b, g in zip(x, outcome, group, strict=True)]
+    return evidence(x.shape[1], rows)
 
 
 def votes(n: int, seed: int, dim: int = 12, strength: float = 2.0) -> Evidence:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, dim))
-    p = reward.sigmoid(strength * x[:, 0])
-    return evidence(x, np.where(rng.random(n) < p, 1.0, -1.0))
+    p = sigmoid(strength * x[:, 0])
+    return pairs(x, np.where(rng.random(n) < p, 1.0, -1.0))
 
 
-def test_pair_outcomes_sum_to_one_and_reduce_to_bradley_terry_without_ties() -> None:
-    margin = np.linspace(-6, 6, 50)
-    assert np.allclose(reward.pair_probabilities(margin).sum(-1), 1, atol=1e-12)
-    plain = reward.pair_probabilities(margin, tie_width=0.0)
-    assert np.allclose(plain[:, 0], reward.sigmoid(margin)) and np.allclose(plain[:, 1], 0)
-    t = reward.TIE_WIDTH
-    ties = (1 - math.exp(-2 * t)) * reward.sigmoid(margin + t) * reward.sigmoid(t - margin)
-    assert np.allclose(reward.pair_probabilities(margin)[:, 1], ties, atol=1e-7)
+# ---------------------------------------------------------------------- the fit
 
 
-@pytest.mark.parametrize("loss", [reward.pair_loss, reward.thumb_loss])
-@pytest.mark.parametrize("label", [1.0, -1.0, 0.0])
-def test_slopes_and_curvatures_are_derivatives(loss, label: float) -> None:
-    if loss is reward.thumb_loss and label == 0:
-        pytest.skip("a thumb is up or down")
-    margin, h = np.linspace(-3, 3, 25), 1e-5
-    labels = np.full(25, label)
-    _, slope, curve = loss(margin, labels)
-    up, down = loss(margin + h, labels), loss(margin - h, labels)
-    assert np.allclose(slope, (up[0] - down[0]) / (2 * h), atol=1e-6)
-    second = (up[1] - down[1]) / (2 * h)
-    assert np.allclose(curve, np.maximum(second, 0), atol=1e-5)
+def reference_posterior(said: Evidence, theta: np.ndarray, prior: np.ndarray) -> float:
+    """The negative log posterior with loops and the case by case likelihood, nothing shared."""
+    dim, people = said.dim, said.raters
+    w, level, side = theta[:dim], theta[dim : dim + people], theta[dim + people :]
+    total = 0.5 * float((prior * theta**2).sum())
+    for i in range(len(said.x)):
+        who, kind = said.rater[i], said.kind[i]
+        margin = float(said.x[i] @ w) + said.side[i] * side[who]
+        if kind in (THUMB, SCORE):
+            margin += level[who]
+        p, count = probability(kind, float(said.label[i]), margin, said.cuts[who])
+        lapse = said.lapse[i]
+        total -= said.weight[i] * math.log((1 - lapse) * p + lapse / count)
+    for x, places, weight in zip(said.ranked, said.place, said.ranking_weight, strict=True):
+        there = places >= 0
+        total += weight * reference_ranking(x[there] @ w, places[there])
+    return total
 
 
-def test_the_map_is_where_the_gradient_is_zero() -> None:
-    told = votes(40, 0)
-    precision = np.full(12, 3.0)
-    head = reward.fit_map(told, precision)
-    theta = np.append(head.weights, head.thumb_bias)
-    rows = np.concatenate([told.pairs, np.zeros((40, 1))], 1)
-    prior = np.append(precision, 1 / 1.5**2)
-    _, gradient, _ = reward._posterior(theta, rows, told, prior)
-    assert np.abs(gradient).max() < 1e-4
+@pytest.mark.parametrize("only", [None, PAIR, THUMB, SCORE, EDIT, "ranking"])
+def test_every_kind_pulls_as_the_brute_force_posterior_says(only) -> None:
+    said = mixed(40, 3, raters=2)
+    if only is not None:
+        rankings = np.full(len(said.ranked), only == "ranking")
+        rows = said.kind == (only if isinstance(only, int) else -1)
+        said = said.where(rows, rankings)
+    problem = reward._Problem(said)
+    precision = np.full(said.dim, 2.0)
+    prior = np.concatenate([precision, problem.habits])
+    theta = np.random.default_rng(0).normal(size=len(prior)) * 0.4
+    objective, gradient, _ = problem.posterior(theta, prior)
+    assert objective == pytest.approx(reference_posterior(said, theta, prior), rel=1e-9)
+    for i, h in ((i, 1e-5) for i in range(len(theta))):
+        step = h * np.eye(len(theta))[i]
+        up, down = (reference_posterior(said, theta + s, prior) for s in (step, -step))
+        assert gradient[i] == pytest.approx((up - down) / (2 * h), abs=1e-5)
+    best, _ = problem.solve(precision)
+    lowest = reference_posterior(said, best, prior)
+    rng = np.random.default_rng(1)
+    for _ in range(50):  # no better point nearby
+        other = best + rng.normal(size=len(best)) * 0.05
+        assert reference_posterior(said, other, prior) >= lowest - 1e-7
 
 
-def test_the_order_of_ratings_does_not_matter() -> None:
-    told = votes(60, 1)
-    shuffled = np.random.default_rng(0).permutation(60)
-    again = evidence(told.pairs[shuffled], told.outcome[shuffled])
-    a, b = (fit_head(e, 6, RewardConfig()) for e in (told, again))
+def test_the_order_of_answers_does_not_matter() -> None:
+    said = mixed(80, 1)
+    rng = np.random.default_rng(0)
+    rows, rankings = rng.permutation(len(said.x)), rng.permutation(len(said.ranked))
+    shuffled = said.where(rows, rankings)  # an index array works like a mask here
+    a, b = (fit_head(e, 4, RewardConfig()) for e in (said, shuffled))
     assert np.abs(a.weights - b.weights).max() < 1e-4
 
 
@@ -89,8 +91,7 @@ def test_a_few_votes_find_a_clear_taste_and_more_find_it_better() -> None:
     for n in (20, 200):
         scores = [
             np.mean(
-                np.sign(truth.pairs @ fit_head(votes(n, s), 6, QUICK).weights)
-                == np.sign(truth.pairs[:, 0])
+                np.sign(truth.x @ fit_head(votes(n, s), 6, QUICK).weights) == np.sign(truth.x[:, 0])
             )
             for s in range(5)
         ]
@@ -98,22 +99,51 @@ def test_a_few_votes_find_a_clear_taste_and_more_find_it_better() -> None:
     assert right[20] > 0.75 and right[200] > right[20] and right[200] > 0.9
 
 
+@pytest.mark.parametrize("kind", [PAIR, THUMB, SCORE, EDIT, "ranking"])
+def test_every_kind_alone_finds_the_taste(kind) -> None:
+    said = mixed(500, 5)
+    said = said.where(said.kind == kind, np.full(len(said.ranked), kind == "ranking"))
+    head = fit_head(said, 4, QUICK)
+    assert np.argmax(np.abs(head.weights)) == 0 and head.weights[0] > 0.4
+
+
 def test_swapping_the_sides_of_every_pair_turns_nothing_round() -> None:
-    told = votes(30, 2)
-    swapped = evidence(-told.pairs, -told.outcome)
-    a, b = fit_head(told, 6, QUICK), fit_head(swapped, 6, QUICK)
+    said = votes(30, 2)
+    a, b = (fit_head(e, 6, QUICK) for e in (said, pairs(-said.x, -said.label)))
     assert np.allclose(a.weights, b.weights, atol=1e-8)
+
+
+def test_a_lean_to_one_side_is_no_taste() -> None:
+    rng = np.random.default_rng(4)
+    side = rng.choice([-1.0, 1.0], 200)
+    x = rng.normal(size=(200, 5))
+    chose = np.sign(0.8 * x[:, 0] + 1.5 * side + rng.logistic(size=200))
+    rows = [
+        row(a, PAIR, b, side=s, group=i)
+        for i, (a, b, s) in enumerate(zip(x, chose, side, strict=True))
+    ]
+    head = fit_head(evidence(5, rows), 5, QUICK)
+    assert head.side[0] > 0.4 and np.argmax(np.abs(head.weights)) == 0
+    swapped = [
+        row(a, PAIR, b, side=-s, group=i)
+        for i, (a, b, s) in enumerate(zip(x, chose, side, strict=True))
+    ]
+    other = fit_head(evidence(5, swapped), 5, QUICK)
+    assert other.side[0] == pytest.approx(-head.side[0], abs=1e-6)
+    assert np.allclose(other.weights, head.weights, atol=1e-6)
 
 
 def test_thumbs_teach_too_and_their_base_rate_is_not_taste() -> None:
     rng = np.random.default_rng(3)
     x = rng.normal(size=(150, 8))
-    thumb = np.where(rng.random(150) < reward.sigmoid(2 * x[:, 1] + 1.5), 1.0, -1.0)
-    told = evidence(np.zeros((0, 8)), np.zeros(0), x, thumb)
-    head = fit_head(told, 4, QUICK)
+    thumb = np.where(rng.random(150) < sigmoid(2 * x[:, 1] + 1.5), 1.0, -1.0)
+    said = evidence(
+        8, [row(a, THUMB, b, group=i) for i, (a, b) in enumerate(zip(x, thumb, strict=True))]
+    )
+    head = fit_head(said, 4, QUICK)
     assert np.argmax(np.abs(head.weights)) == 1 and head.weights[1] > 0.5
-    assert head.thumb_bias > 0.5
-    assert permutation_p(told, 199, rng) <= 0.02
+    assert head.level[0] > 0.5
+    assert permutation_p(said, 199, rng) <= 0.02
 
 
 def test_doubt_falls_with_evidence_and_is_zero_at_the_zero_point() -> None:
@@ -130,16 +160,104 @@ def test_strange_replies_are_doubted_more() -> None:
     assert head.score(4 * x)[1].mean() > head.score(x)[1].mean()
 
 
+def test_draws_have_the_mean_and_spread_of_the_posterior() -> None:
+    head = fit_head(votes(60, 6), 6, QUICK)
+    drawn = head.draw(np.random.default_rng(0), 20_000)
+    assert np.allclose(drawn.mean(0), head.weights, atol=0.02)
+    assert np.allclose(np.cov(drawn.T), head.covariance, atol=0.01)
+
+
+def test_ties_pull_scores_together() -> None:
+    x = np.zeros((40, 3))
+    x[:, 0] = 2.0
+    tied = fit_head(pairs(x, np.zeros(40)), 3, QUICK)
+    chosen = fit_head(pairs(x, np.ones(40)), 3, QUICK)
+    assert abs(tied.weights[0]) < 0.05 < chosen.weights[0]
+
+
+def test_much_better_says_more_than_better_and_slightly_less() -> None:
+    x = np.tile([1.0, 0.0], (20, 1))
+    told = {
+        size: fit_head(pairs(x, np.full(20, size)), 2, QUICK).weights[0]
+        for size in (likelihood.SLIGHT, likelihood.PLAIN, likelihood.MUCH)
+    }
+    assert told[likelihood.SLIGHT] < told[likelihood.PLAIN] < told[likelihood.MUCH]
+
+
+def test_5000_mixed_answers_are_refitted_within_a_second() -> None:
+    said = mixed(5000, 9, dim=44)
+    fit_head(said.of_groups(said.groups[:200]), 28, RewardConfig())
+    times = []
+    for _ in range(3):
+        began = time.process_time()
+        fit_head(said, 28, RewardConfig())
+        times.append(time.process_time() - began)
+    assert min(times) < 1.0
+
+
+# ---------------------------------------------------------------------- several people
+
+
+def people(flips: list[bool], each: int = 80, seed: int = 0) -> Evidence:
+    rng = np.random.default_rng(seed)
+    rows = []
+    for who, flip in enumerate(flips):
+        for i in range(each):
+            x = rng.normal(size=8)
+            chose = np.sign(2 * x[0] + rng.logistic()) * (-1 if flip else 1)
+            rows.append(row(x, PAIR, chose, group=i, rater=who))
+    return evidence(8, rows, raters=len(flips))
+
+
+def test_who_answers_at_random_counts_less() -> None:
+    rng = np.random.default_rng(2)
+    said = people([False, False, False])
+    noise = np.where(said.rater == 2, rng.choice([-1.0, 1.0], len(said.x)), said.label)
+    said = Evidence(**{**said.__dict__, "label": noise})
+    head = fit_head(said, 8, QUICK)
+    assert head.sensitivity[2] < 0.6 * head.sensitivity[:2].min()
+    assert np.argmax(np.abs(head.weights)) == 0
+
+
+def test_one_person_alone_has_no_sensitivity_to_fit() -> None:
+    assert fit_head(votes(30, 0), 6, QUICK).sensitivity.tolist() == [1.0]
+
+
+# ---------------------------------------------------------------------- is there a signal?
+
+
 def test_a_coin_flipper_is_found_out() -> None:
     """At 36 votes: p <= .02 in at most 5 % of 200 coin flippers, p <= .12 in at most 20 %."""
     rng = np.random.default_rng(7)
     p = []
     for _ in range(200):
         x = rng.normal(size=(36, 20))
-        told = evidence(x, rng.choice([-1.0, 1.0], size=36))
-        p.append(permutation_p(told, 199, rng))
+        p.append(permutation_p(pairs(x, rng.choice([-1.0, 1.0], size=36)), 199, rng))
     assert np.mean(np.array(p) <= 0.02) <= 0.05
     assert 0.04 <= np.mean(np.array(p) <= 0.12) <= 0.20
+
+
+def test_random_answers_of_every_kind_are_found_out() -> None:
+    rng = np.random.default_rng(8)
+    p = []
+    for i in range(150):
+        said = mixed(50, 1000 + i, dim=10)
+        turned = said.label * rng.choice([-1.0, 1.0], len(said.x))
+        stars = said.kind == SCORE
+        turned[stars] = rng.permutation(said.label[stars])
+        thumbs = said.kind == THUMB
+        turned[thumbs] = rng.permutation(said.label[thumbs])
+        places = np.array([_shuffled(row_, rng) for row_ in said.place])
+        random = Evidence(**{**said.__dict__, "label": turned, "place": places})
+        p.append(permutation_p(random, 99, rng))
+    assert np.mean(np.array(p) <= 0.05) <= 0.10
+    assert 0.3 <= np.mean(np.array(p) <= 0.5) <= 0.7
+
+
+def _shuffled(places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    out = places.copy()
+    out[places >= 0] = rng.permutation(places[places >= 0])
+    return out
 
 
 def test_a_real_taste_is_usually_seen_at_36_votes() -> None:
@@ -159,39 +277,61 @@ def test_what_is_constant_within_a_prompt_changes_nothing() -> None:
     assert np.allclose(np.abs(one.components), np.abs(two.components), atol=1e-6)
 
 
-def test_nobody_rated_anything() -> None:
-    told = evidence(np.zeros((0, 4)), np.zeros(0))
-    assert len(told) == 0 and told.effective == 0
-
-
-def test_ties_pull_scores_together() -> None:
-    x = np.zeros((40, 3))
-    x[:, 0] = 2.0
-    tied = fit_head(evidence(x, np.zeros(40)), 3, QUICK)
-    chosen = fit_head(evidence(x, np.ones(40)), 3, QUICK)
-    assert abs(tied.weights[0]) < 0.05 < chosen.weights[0]
+def test_nobody_said_anything() -> None:
+    nothing = evidence(4)
+    known = fit(nothing, 4, QUICK, seed=0)
+    assert known.labels == 0 and known.p_value == 1.0 and not known.head.weights.any()
 
 
 def test_cross_validation_never_has_a_prompt_on_both_sides(monkeypatch) -> None:
-    told = votes(40, 1)
-    told = Evidence(**{**told.__dict__, "pair_group": np.arange(40) // 4})
+    said = pairs(votes(40, 1).x, votes(40, 1).label, np.arange(40) // 4)
     seen = []
     real = reward.fit_head
 
     def watch(part, named, config):
-        seen.append(set(part.pair_group.tolist()))
+        seen.append(set(part.groups.tolist()))
+        assert all((part.group == g).sum() == 4 for g in part.groups)
         return real(part, named, config)
 
     monkeypatch.setattr(reward, "fit_head", watch)
-    reward._cross_fitted(told, 6, QUICK, np.random.default_rng(0))
-    assert len(seen) == QUICK.folds
-    for train in seen:
-        assert all((told.pair_group == g).sum() == 4 for g in train)
+    margins = reward._cross_fitted(said, 6, QUICK, np.random.default_rng(0))
+    assert len(seen) == QUICK.folds and len(margins) == 40
 
 
 def test_a_fit_reports_what_it_knows() -> None:
     known = fit(votes(120, 3), 6, QUICK, seed=0)
     assert known.accuracy > 0.7 and known.log_loss < math.log(2) and known.p_value <= 0.01
     rng = np.random.default_rng(1)
-    noise = fit(evidence(rng.normal(size=(120, 12)), rng.choice([-1.0, 1.0], 120)), 6, QUICK, 0)
+    noise = fit(pairs(rng.normal(size=(120, 12)), rng.choice([-1.0, 1.0], 120)), 6, QUICK, 0)
     assert noise.accuracy < 0.7 and noise.log_loss > 0.6
+
+
+def test_influence_is_what_leaving_an_answer_out_would_change() -> None:
+    said = mixed(60, 4)
+    precision = np.full(said.dim, 2.0)
+    direction = np.eye(said.dim)[0]
+    _, head = reward._Problem(said).solve(precision)
+    rows, rankings = influence(said, head, direction)
+
+    def without(i: int, j: int) -> float:
+        keep, ranks = np.ones(len(said.x), bool), np.ones(len(said.ranked), bool)
+        if i >= 0:
+            keep[i] = False
+        if j >= 0:
+            ranks[j] = False
+        left = reward._Problem(said.where(keep, ranks)).solve(precision)[1]
+        return float((head.weights - left.weights) @ direction)
+
+    exact = [without(i, -1) for i in range(len(rows))]
+    assert np.corrcoef(rows, exact)[0, 1] > 0.97
+    exact = [without(-1, j) for j in range(len(rankings))]
+    assert np.corrcoef(rankings, exact)[0, 1] > 0.9
+
+
+def test_lapses_bound_what_one_answer_can_do() -> None:
+    """However wrong it looks, one click moves no mountain: its slope is bounded."""
+    margin = np.array([-50.0, -8.0, 0.0])
+    _, slope, _ = likelihood.row_loss(
+        margin, np.zeros(3), np.full(3, np.inf), np.full(3, LAPSE), np.full(3, 2.0)
+    )
+    assert abs(slope[0]) < 1e-6 and np.abs(slope).max() < 1

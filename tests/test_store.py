@@ -581,7 +581,7 @@ def test_the_writer_is_durable_strict_and_forgetful(store):
     with store._read() as db:
         tables = db.execute("SELECT sql FROM sqlite_master WHERE type = 'table'").fetchall()
     ours = [sql for (sql,) in tables if "sqlite_" not in sql]
-    assert len(ours) == 13 and all(sql.endswith("STRICT") for sql in ours)
+    assert len(ours) == 16 and all(sql.endswith("STRICT") for sql in ours)
 
 
 @pytest.mark.parametrize(
@@ -948,6 +948,64 @@ def test_an_older_file_is_copied_then_upgraded_with_every_row(path, tomorrow):
     with raw(backup) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (1,)
         assert db.execute("SELECT count(*) FROM ratings").fetchone() == (1,)
+
+
+def test_votes_of_the_first_shape_survive_the_wider_answers(path, monkeypatch):
+    first = Migrations("rlhf_chat")
+    with monkeypatch.context() as then:
+        then.setattr(schema, "migrations", first)
+        then.setattr(store_file, "migrations", first)
+        then.setattr(schema, "_names", [])
+        schema.migration(schema.m001_first_shape)
+        Store(path).close()
+    a, b = "a" * 32, "b" * 32
+    with raw(path) as db:
+        db.execute("PRAGMA foreign_keys = OFF")
+        db.execute(
+            """INSERT INTO preferences (number, id, message_a, message_b, rater, outcome,
+            shown_first, event_id, created_at) VALUES (1, 'v', ?, ?, 'me', 'b', 'a', 'e', 'now')""",
+            [a, b],
+        )
+        db.execute(
+            """INSERT INTO conversations VALUES ('c', 'chat', '', '', NULL, 1, 'now', 'now')"""
+        )
+        for number, (message, parent) in enumerate([("q", None), (a, "q"), (b, "q")]):
+            role = "user" if parent is None else "assistant"
+            db.execute(
+                """INSERT INTO messages (number, id, conversation_id, parent_id, role, content,
+                created_at) VALUES (?, ?, 'c', ?, ?, '', 'now')""",
+                [number, message, parent, role],
+            )
+        db.commit()
+    with closing(Store(path)) as store:
+        [vote] = store.preferences()
+        assert (vote.id, vote.outcome, vote.shown_first, vote.strength) == ("v", "b", "a", "")
+        store.add_preference(a, b, "both_good", shown_first="b")
+        assert [v.outcome for v in store.preferences()] == ["both_good"]
+    assert len(backups_of(path)) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda s, a, b, q: s.add_score(a, 6),
+        lambda s, a, b, q: s.add_score(q, 3),
+        lambda s, a, b, q: s.add_ranking(q, {a: 0}),
+        lambda s, a, b, q: s.add_ranking(q, {a: 0, q: 1}),
+        lambda s, a, b, q: s.add_ranking(q, {a: 0, b: 99}),
+        lambda s, a, b, q: s.add_edit(a, q),
+        lambda s, a, b, q: s.add_preference(a, b, "tie", shown_first="a", strength="much"),
+        lambda s, a, b, q: s.add_preference(a, b, "a", shown_first="a", strength="very"),
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_refused_in_a_sentence(store, wrong):
+    asked = store.add_message(store.add_conversation(), "user", "hello")
+    conversation = store.message(asked).conversation_id
+    a, b = (store.add_message(conversation, "assistant", t, parent_id=asked) for t in "ab")
+    with pytest.raises(StoreError) as error:
+        wrong(store, a, b, asked)
+    assert one_sentence(error)
+    assert store.feedback_count() == 0
 
 
 def test_an_upgrade_that_fails_changes_nothing_and_names_the_copy(path, tomorrow):

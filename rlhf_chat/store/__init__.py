@@ -18,11 +18,14 @@ from rlhf_chat.store.rows import content_key
 from rlhf_chat.store.schema import (
     AdapterVersion,
     Conversation,
+    Edit,
     Event,
     Message,
     Preference,
+    Ranking,
     Rating,
     Round,
+    Score,
 )
 
 __all__ = [
@@ -32,13 +35,16 @@ __all__ = [
     "DatabaseDamaged",
     "DatabaseTooNew",
     "DiskFull",
+    "Edit",
     "Event",
     "Message",
     "NotFound",
     "Preference",
+    "Ranking",
     "Rating",
     "ReadOnly",
     "Round",
+    "Score",
     "Store",
     "StoreError",
     "content_key",

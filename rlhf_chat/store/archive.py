@@ -23,6 +23,7 @@ from sqlite_utils.utils import sqlite3
 
 from rlhf_chat.store.erase import erase, erase_from_backup
 from rlhf_chat.store.errors import Busy, NotFound, ReadOnly, StoreError, backups_of, in_plain_words
+from rlhf_chat.store.feedback import LOGS, FeedbackLogs, message_row
 from rlhf_chat.store.file import connect, copy_to, create, has_bytes, inspect, lock
 from rlhf_chat.store.rows import (
     as_json,
@@ -45,8 +46,6 @@ from rlhf_chat.store.schema import (
     Conversation,
     Event,
     Message,
-    Preference,
-    Rating,
     Round,
     schema_version,
 )
@@ -57,7 +56,7 @@ T = TypeVar("T")
 TITLE_LENGTH = 60
 
 
-class Store:
+class Store(FeedbackLogs):
     """feedback.db, open. `read_only` is True when it can be read but not written."""
 
     def __init__(self, path: Path | str):
@@ -240,7 +239,7 @@ class Store:
     def set_head(self, conversation_id: str, message_id: str) -> None:
         def change(db: Database) -> None:
             _conversation_row(db, conversation_id)
-            _message_row(db, message_id, conversation_id)
+            message_row(db, message_id, conversation_id)
             sql = "UPDATE conversations SET head_id = ? WHERE id = ?"
             db.execute(sql, [message_id, conversation_id])
 
@@ -290,7 +289,7 @@ class Store:
                 return stored
             title = _conversation_row(db, conversation_id)[0]
             if parent_id is not None:
-                _message_row(db, parent_id, conversation_id)
+                message_row(db, parent_id, conversation_id)
             insert(db, "messages", **row)
             if role == "user" and not title:
                 title = clean_text(" ".join(content.split())[:TITLE_LENGTH])
@@ -349,106 +348,6 @@ class Store:
         sql = """SELECT id FROM messages WHERE conversation_id = ? AND parent_id IS NULL
             ORDER BY number"""
         return self._ids(sql, conversation_id)
-
-    # ---- ratings and preferences
-
-    def add_rating(
-        self,
-        message_id: str,
-        value: int,
-        *,
-        reason: str = "",
-        comment: str = "",
-        rater: str = "me",
-        event_id: str | None = None,
-    ) -> str:
-        """One thumb: +1, -1, or 0 to take it back. The same event_id twice is stored once."""
-        if value not in (-1, 0, 1):
-            raise StoreError(f"A rating is +1, -1 or 0 (taken back), not {value!r}.")
-
-        def check(db: Database) -> None:
-            if _message_row(db, message_id)[0] != "assistant":
-                raise StoreError("Only replies of the assistant can be rated.")
-
-        row = {"message_id": message_id, "value": int(value), "reason": reason, "comment": comment}
-        return self._append("ratings", event_id, check, {**row, "rater": rater})
-
-    def _append(
-        self,
-        log: str,
-        event_id: str | None,
-        check: Callable[[Database], None],
-        row: dict[str, Any],
-    ) -> str:
-        """One event at the end of a log. A retried event_id gives the id that is there already."""
-        row = {
-            "id": fresh_id(),
-            "event_id": event_id or fresh_id(),
-            "created_at": timestamp(),
-            **row,
-        }
-
-        def change(db: Database) -> str:
-            sql = f"SELECT id FROM {log} WHERE event_id = ?"
-            stored = one_value(db, sql, [row["event_id"]])
-            if stored is not None:
-                return stored
-            check(db)
-            insert(db, log, number=next_number(db, "feedback"), **row)
-            return row["id"]
-
-        return self._write(change)
-
-    def ratings(self) -> list[Rating]:
-        """What counts now, oldest first; ratings taken back are left out."""
-        return self._list(Rating, f"FROM ratings AS r WHERE {_CURRENT_RATING} ORDER BY number")
-
-    def rating_of(self, message_ids: Iterable[str]) -> dict[str, Rating]:
-        """The current rating of each of these messages that has one (the newest of any rater)."""
-        rest = f"""FROM ratings AS r WHERE {_CURRENT_RATING}
-            AND message_id IN (SELECT value FROM json_each(?)) ORDER BY number"""
-        found = self._list(Rating, rest, [json.dumps(list(message_ids))])
-        return {rating.message_id: rating for rating in found}
-
-    def add_preference(
-        self,
-        message_a: str,
-        message_b: str,
-        outcome: str,
-        *,
-        shown_first: str,
-        rater: str = "me",
-        event_id: str | None = None,
-    ) -> str:
-        """One vote between two replies to the same message; the newest vote on a pair counts."""
-        if outcome not in ("a", "b", "tie", "both_bad", "withdrawn"):
-            raise StoreError(f"A preference is a, b, tie, both_bad or withdrawn, not {outcome!r}.")
-        if shown_first not in ("a", "b"):
-            raise StoreError(f"The reply shown first is a or b, not {shown_first!r}.")
-        row = {"message_a": message_a, "message_b": message_b, "outcome": outcome}
-        return self._append(
-            "preferences",
-            event_id,
-            lambda db: _check_pair(db, message_a, message_b),
-            {**row, "shown_first": shown_first, "rater": rater},
-        )
-
-    def preferences(self) -> list[Preference]:
-        """What counts now, oldest first; votes taken back are left out."""
-        rest = """FROM preferences AS p WHERE outcome <> 'withdrawn' AND number =
-            (SELECT max(number) FROM preferences
-             WHERE pair_key = p.pair_key AND rater = p.rater) ORDER BY number"""
-        return self._list(Preference, rest)
-
-    def feedback_count(self) -> int:
-        """The number of the newest rating or preference event; it never goes back."""
-        return self._value("SELECT value FROM counters WHERE name = 'feedback'")
-
-    def feedback_since(self, watermark: int) -> int:
-        """How many rating and preference events came after the watermark, withdrawals included."""
-        sql = """SELECT (SELECT count(*) FROM ratings WHERE number > ?1)
-            + (SELECT count(*) FROM preferences WHERE number > ?1)"""
-        return self._value(sql, [watermark])
 
     # ---- features and reference responses: a cache by content
 
@@ -663,7 +562,7 @@ class Store:
 
     def counts(self) -> dict[str, int]:
         tables = {"versions": "adapter_versions"}
-        names = ("conversations", "messages", "ratings", "preferences", "rounds", "versions")
+        names = ("conversations", "messages", *LOGS, "rounds", "versions")
         parts = [f"(SELECT count(*) FROM {tables.get(name, name)})" for name in names]
         with self._read() as db:
             [row] = fetch(db, f"SELECT {', '.join(parts)}")
@@ -672,9 +571,6 @@ class Store:
 
 # ---------------------------------------------------------------- steps inside a transaction
 
-_CURRENT_RATING = """value <> 0 AND number = (SELECT max(number) FROM ratings
-    WHERE message_id = r.message_id AND rater = r.rater)"""
-
 
 def _conversation_row(db: Database, conversation_id: str) -> tuple:
     """(title,) of a conversation that exists."""
@@ -682,23 +578,6 @@ def _conversation_row(db: Database, conversation_id: str) -> tuple:
     if not rows:
         raise NotFound("That conversation is not here any more.")
     return rows[0]
-
-
-def _message_row(db: Database, message_id: str, conversation_id: str | None = None) -> tuple:
-    """(role, parent_id, conversation_id) of a message, which must be in the named conversation."""
-    sql = "SELECT role, parent_id, conversation_id FROM messages WHERE id = ?"
-    rows = fetch(db, sql, [message_id])
-    if not rows or conversation_id not in (None, rows[0][2]):
-        raise NotFound("That message is not here any more.")
-    return rows[0]
-
-
-def _check_pair(db: Database, message_a: str, message_b: str) -> None:
-    a, b = _message_row(db, message_a), _message_row(db, message_b)
-    if message_a == message_b:
-        raise StoreError("A reply cannot be compared with itself.")
-    if a[0] != "assistant" or b[0] != "assistant" or a[1] is None or a[1] != b[1]:
-        raise StoreError("Only two replies of the assistant to the same message can be compared.")
 
 
 def _round_status(db: Database, round_id: int) -> str:

@@ -45,6 +45,7 @@ _DECODE: dict[str, Callable[[Any], Any]] = {
     "config": json.loads,
     "verdict": json.loads,
     "data": json.loads,
+    "places": json.loads,
 }
 
 

@@ -61,6 +61,34 @@ class Preference:
     shown_first: str
     rater: str
     created_at: str
+    strength: str = ""  # slightly, much, or not said
+
+
+@dataclass(frozen=True)
+class Score:
+    id: str
+    message_id: str
+    stars: int
+    rater: str
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Ranking:
+    id: str
+    asked_id: str
+    places: dict[str, int]  # message id -> place, 0 is best; equal places are tied
+    rater: str
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Edit:
+    id: str
+    message_id: str  # what the model wrote
+    edited_id: str  # what the person made of it
+    rater: str
+    created_at: str
 
 
 @dataclass(frozen=True)
@@ -274,4 +302,75 @@ _M001 = (
 def m001_first_shape(db: Database) -> None:
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     for statement in _M001:
+        db.execute(statement)
+
+
+_M003 = (
+    # Another set of answers: rebuilt, because a CHECK cannot be widened in place.
+    """CREATE TABLE preferences_003 (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        message_a TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+        message_b TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+        pair_key TEXT GENERATED ALWAYS AS
+            (min(message_a, message_b) || ' ' || max(message_a, message_b)) VIRTUAL,
+        rater TEXT NOT NULL CHECK (rater <> ''),
+        outcome TEXT NOT NULL CHECK
+            (outcome IN ('a', 'b', 'tie', 'both_bad', 'both_good', 'withdrawn')),
+        strength TEXT NOT NULL DEFAULT '' CHECK (strength IN ('', 'slightly', 'much')),
+        shown_first TEXT NOT NULL CHECK (shown_first IN ('a', 'b')),
+        again INTEGER NOT NULL DEFAULT 0 CHECK (again IN (0, 1)),
+        event_id TEXT NOT NULL UNIQUE,
+        created_at TEXT NOT NULL,
+        CHECK (message_a <> message_b)
+    ) STRICT""",
+    """INSERT INTO preferences_003
+        (number, id, message_a, message_b, rater, outcome, shown_first, event_id, created_at)
+        SELECT number, id, message_a, message_b, rater, outcome, shown_first, event_id, created_at
+        FROM preferences""",
+    "DROP TABLE preferences",
+    "ALTER TABLE preferences_003 RENAME TO preferences",
+    "CREATE INDEX preferences_by_pair ON preferences (pair_key, rater, number)",
+    "CREATE INDEX preferences_by_a ON preferences (message_a)",
+    "CREATE INDEX preferences_by_b ON preferences (message_b)",
+    """CREATE TABLE scores (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        message_id TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+        rater TEXT NOT NULL CHECK (rater <> ''),
+        stars INTEGER NOT NULL CHECK (stars BETWEEN 0 AND 5),
+        event_id TEXT NOT NULL UNIQUE,
+        created_at TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX scores_by_message ON scores (message_id, rater, number)",
+    """CREATE TABLE rankings (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        asked_id TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+        rater TEXT NOT NULL CHECK (rater <> ''),
+        places TEXT NOT NULL CHECK (json_valid(places)),
+        event_id TEXT NOT NULL UNIQUE,
+        created_at TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX rankings_by_asked ON rankings (asked_id, rater, number)",
+    """CREATE TABLE edits (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        message_id TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+        edited_id TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+        rater TEXT NOT NULL CHECK (rater <> ''),
+        withdrawn INTEGER NOT NULL CHECK (withdrawn IN (0, 1)),
+        event_id TEXT NOT NULL UNIQUE,
+        created_at TEXT NOT NULL,
+        CHECK (message_id <> edited_id)
+    ) STRICT""",
+    "CREATE INDEX edits_by_message ON edits (message_id, edited_id, rater, number)",
+    "CREATE INDEX edits_by_edited ON edits (edited_id)",
+)
+
+
+@migration
+def m003_more_answers(db: Database) -> None:
+    """Stars, rankings, edits; "both good", and how much better; pairs asked again as a check."""
+    for statement in _M003:
         db.execute(statement)
