@@ -34,7 +34,7 @@ class RoundConfig:
     judges: int = 16  # heads fitted on random halves of the ratings, for the gate
     lcb: float = 0.5  # standard deviations subtracted from a score: doubt is not rewarded
     max_score: float = 5.0  # log-odds
-    flaw_penalty: float = 1.0  # log-odds for each sentence that is empty or said twice
+    flaw_penalty: float = 3.0  # log-odds for each sentence that is empty or said twice
     length_cap: float = 2.0  # length is rewarded only within this factor of the reference
     attempts: int = 3  # at the gate: a candidate that went too far is shrunk and tried again
     shrink: float = 0.8  # of its change that it keeps, at most

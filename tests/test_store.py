@@ -966,6 +966,7 @@ def test_votes_of_the_first_shape_survive_the_wider_answers(path, monkeypatch):
             shown_first, event_id, created_at) VALUES (1, 'v', ?, ?, 'me', 'b', 'a', 'e', 'now')""",
             [a, b],
         )
+        db.execute("UPDATE counters SET value = 1 WHERE name = 'feedback'")
         db.execute(
             """INSERT INTO conversations VALUES ('c', 'chat', '', '', NULL, 1, 'now', 'now')"""
         )
