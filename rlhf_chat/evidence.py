@@ -104,6 +104,14 @@ class Gauge:
             self.store.put_features(self.model.feature_key, rows)
         return split_vectors([known[k] for k in keys])
 
+    def measure_now(self, replies: Sequence[Reply]) -> tuple[Floats, Floats]:
+        """The same for drafts somebody is waiting for: chat's turn, and nothing is kept."""
+        _, pooled = self.model.reference_pass(
+            [r.prompt.ids for r in replies], [r.ids for r in replies], turn=self.model.lease.turn
+        )
+        styles = np.stack([style.measure(r.prompt.text, r.text) for r in replies])
+        return styles.astype(np.float64), pooled.numpy().astype(np.float64)
+
     def references(
         self, prompts: Sequence[Prompt], max_new_tokens: int, check: Callable[[], None]
     ) -> list[Reference]:

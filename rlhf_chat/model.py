@@ -302,8 +302,11 @@ class Model:
         prompts: Sequence[Sequence[int]],
         responses: Sequence[Sequence[int]],
         microbatch: int = 16,
+        turn: Callable[[], AbstractContextManager[None]] | None = None,
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Frozen base: per-token log-probs (list of (len,)) and pooled states (N, 4H), on the CPU.
+
+        `turn`: whose compute it is; a slice of the trainer's unless said otherwise.
 
         Pooled: last token and mean over the response, at two depths (ALGORITHM: 2/3 and final).
         """
@@ -311,7 +314,7 @@ class Model:
         pooled: list[torch.Tensor] = []
         for start in range(0, len(prompts), microbatch):
             part = slice(start, start + microbatch)
-            with self.lease.slice(), torch.no_grad():
+            with (turn or self.lease.slice)(), torch.no_grad():
                 out = self.forward(self.reference, prompts[part], responses[part])
             for row in range(out.mask.shape[0]):
                 logprobs.append(out.logprobs[row, out.mask[row] > 0].cpu())

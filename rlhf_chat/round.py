@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rlhf_chat import evidence, gate, ppo, prompts, reward, style
+from rlhf_chat import evidence, gate, ppo, reward, style
 from rlhf_chat.decode import Response, Sampling
 from rlhf_chat.evidence import Floats, Gauge, Prompt, Reference, Snapshot
 from rlhf_chat.gate import GateConfig, Measured, Speech, Verdict
@@ -24,24 +24,20 @@ from rlhf_chat.likelihood import Evidence
 from rlhf_chat.model import Model
 from rlhf_chat.ppo import Learner, PPOConfig
 from rlhf_chat.reward import RewardConfig, RewardHead
+from rlhf_chat.taste import Ground, Taste, TasteConfig
 
 
 @dataclass(frozen=True)
 class RoundConfig:
-    practice_prompts: int = 64  # suggested prompts that rollouts use beside the person's own
-    probe_prompts: int = 48  # prompts of the gate, never practised on
     probe_samples: int = 4
     judges: int = 16  # heads fitted on random halves of the ratings, for the gate
-    lcb: float = 0.5  # standard deviations subtracted from a score: doubt is not rewarded
-    max_score: float = 5.0  # log-odds
-    flaw_penalty: float = 3.0  # log-odds for each sentence that is empty or said twice
-    length_cap: float = 2.0  # length is rewarded only within this factor of the reference
     attempts: int = 3  # at the gate: a candidate that went too far is shrunk and tried again
     shrink: float = 0.8  # of its change that it keeps, at most
     provisional_kl: float = 0.7  # share of the KL target that a mere hint may spend
     ppo: PPOConfig = field(default_factory=PPOConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
+    taste: TasteConfig = field(default_factory=TasteConfig)
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -61,24 +57,6 @@ Report = Callable[[str, float, int, Mapping[str, float]], None]
 Check = Callable[[], None]
 
 
-@dataclass
-class Taste:
-    """The fitted reward with everything needed to score a fresh response."""
-
-    head: RewardHead
-    feature_map: reward.FeatureMap
-    config: RoundConfig
-
-    def score(self, x: Floats) -> Floats:
-        """Centred features (N, D) -> (N,): mean minus doubt, length capped, within +-max_score."""
-        x = np.array(x)
-        limit = math.log(self.config.length_cap) / self.feature_map.style_std[style.LENGTH]
-        x[:, style.LENGTH] = np.clip(x[:, style.LENGTH], -limit, limit)
-        mean, sigma = self.head.score(x)
-        score = mean - self.config.lcb * sigma
-        return np.clip(score, -self.config.max_score, self.config.max_score)
-
-
 def run(
     snapshot: Snapshot,
     parent: Mapping[str, torch.Tensor],
@@ -91,41 +69,66 @@ def run(
     """The whole round. Raises whatever `check` raises, and FloatingPointError on a bad gradient."""
     model, tokens = gauge.model, config.ppo.max_new_tokens
     report("features", 0.0, 0, {})
-    bank = [gauge.prompt(p) for p in prompts.practice(model.is_demo, config.practice_prompts)]
-    probes = [gauge.prompt(p) for p in prompts.probe(model.is_demo, config.probe_prompts)]
-    base_probes = gauge.references(probes, tokens, check)
-    references = base_probes + gauge.references(bank, tokens, check)
-    feature_map = evidence.feature_map_of(references)
+    ground = Ground.of(gauge, config.taste, tokens, check)
 
     report("reward head", 0.08, 0, {})
-    told = evidence.build(snapshot, gauge, feature_map, tokens, config.reward.both_weight, check)
+    told = evidence.build(
+        snapshot, gauge, ground.feature_map, tokens, config.reward.both_weight, check
+    )
     if not len(told):
         verdict = gate.nothing_to_learn(0, 1.0, config.gate)
         return Outcome(verdict, None, 0.0, None, None)
-    fit = reward.fit(told, feature_map.named, config.reward, seed)
+    fit = reward.fit(told, ground.feature_map.named, config.reward, seed)
     report("reward head", 0.1, 0, _fit_numbers(fit))
     tier = gate.reward_tier(fit.labels, fit.p_value, config.gate)
     if tier == gate.DISCARDED:
         verdict = gate.nothing_to_learn(fit.labels, fit.p_value, config.gate)
         return Outcome(verdict, None, 0.0, fit.head, None)
 
-    taste = Taste(fit.head, feature_map, config)
     target = ppo.kl_target(fit.effective)
     if tier == gate.PROVISIONAL:
         target *= config.provisional_kl
-    floor = evidence.fluency_floor(references)
+    plan = Plan(
+        told=told,
+        fit=fit,
+        taste=Taste(fit.head, ground.feature_map, config.taste),
+        ground=ground,
+        target=target,
+        floor=evidence.fluency_floor(ground.references),
+        gauge=gauge,
+        config=config,
+        seed=seed,
+        report=report,
+        check=check,
+    )
     model.set_policy(parent)
-    practise(taste, snapshot.prompts + bank, references, target, floor, gauge, seed, report, check)
-
+    practise(plan, snapshot.prompts + ground.bank)
     for attempt in range(config.attempts):
         report("gate", 0.9, 0, {})
-        measured = probe(told, fit, taste, probes, base_probes, target, floor, gauge, seed, check)
+        measured = probe(plan)
         verdict = gate.judge(measured, config.gate)
         report("gate", 1.0, attempt, _measured_numbers(measured))
         if verdict.promoted or not gate.went_too_far(verdict):
             break
         shrink(model, min(config.shrink, math.sqrt(target / max(measured.kl, 1e-9))))
     return Outcome(verdict, model.policy_state(), measured.kl, fit.head, measured)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is settled before the candidate begins to practise."""
+
+    told: Evidence
+    fit: reward.Fit
+    taste: Taste
+    ground: Ground
+    target: float  # KL, nats per response
+    floor: float  # log-prob below which a token is strange to the base
+    gauge: Gauge
+    config: RoundConfig
+    seed: int
+    report: Report
+    check: Check
 
 
 def shrink(model: Model, factor: float) -> None:
@@ -135,26 +138,19 @@ def shrink(model: Model, factor: float) -> None:
     model.set_policy({k: v * factor if "lora_B" in k else v for k, v in state.items()})
 
 
-def practise(
-    taste: Taste,
-    practice: Sequence[Prompt],
-    references: Sequence[Reference],
-    target: float,
-    floor: float,
-    gauge: Gauge,
-    seed: int,
-    report: Report,
-    check: Check,
-) -> None:
+def practise(plan: Plan, practice: Sequence[Prompt]) -> None:
     """PPO on the policy tree: `updates` times rollouts and a few epochs on them."""
-    model, config = gauge.model, taste.config
+    model, config, taste = plan.gauge.model, plan.config, plan.taste
+    seed, report, check = plan.seed, plan.report, plan.check
     zero = evidence.zero_points(
-        practice, gauge, taste.feature_map, config.ppo.max_new_tokens, check
+        practice, plan.gauge, taste.feature_map, config.ppo.max_new_tokens, check
     )
     spread = np.concatenate(
-        [taste.score(x - x.mean(0)) for x in map(_features(taste.feature_map), references)]
+        [taste.score(x - x.mean(0)) for x in map(_features(taste), plan.ground.references)]
     )
-    learner = Learner(model, config.ppo, target=target, score_std=float(spread.std()), floor=floor)
+    learner = Learner(
+        model, config.ppo, target=plan.target, score_std=float(spread.std()), floor=plan.floor
+    )
 
     def score(
         numbers: Sequence[int], responses: Sequence[Response], pooled: torch.Tensor
@@ -164,8 +160,7 @@ def practise(
             [style.measure(practice[n].text, t) for n, t in zip(numbers, texts, strict=True)]
         )
         x = taste.feature_map(styles.astype(np.float64), pooled.numpy().astype(np.float64))
-        flaws = np.array([style.flaws(text) for text in texts])
-        return taste.score(x - zero[list(numbers)]) - taste.config.flaw_penalty * flaws
+        return taste.score(x - zero[list(numbers)]) - taste.charge(texts)
 
     rng = np.random.default_rng(seed)
     safe = model.policy_state()
@@ -178,9 +173,9 @@ def practise(
             [practice[n].ids for n in numbers], numbers, score, seed + 1000 + update, check
         )
         spent = stats["kl"] if update == 0 else 0.5 * (spent + stats["kl"])  # one batch is noisy
-        if max(spent, stats["kl"] / limit) > target:  # more of it would only cost language
+        if max(spent, stats["kl"] / limit) > plan.target:  # more of it would only cost language
             report("ppo", done, update, stats)
-            if stats["kl"] > limit * target:
+            if stats["kl"] > limit * plan.target:
                 model.set_policy(safe)  # the last step went too far: back to before it
             break
         safe = model.policy_state()
@@ -196,27 +191,17 @@ def _draw_prompts(count: int, config: PPOConfig, rng: np.random.Generator) -> li
     return [int(n) for n in chosen for _ in range(config.group)]
 
 
-def _features(feature_map: reward.FeatureMap) -> Callable[[Reference], Floats]:
-    return lambda reference: feature_map(reference.style, reference.pooled)
+def _features(taste: Taste) -> Callable[[Reference], Floats]:
+    return lambda reference: taste.feature_map(reference.style, reference.pooled)
 
 
 # ---------------------------------------------------------------------- the probe
 
 
-def probe(
-    told: Evidence,
-    fit: reward.Fit,
-    taste: Taste,
-    probes: Sequence[Prompt],
-    base: Sequence[Reference],
-    target: float,
-    floor: float,
-    gauge: Gauge,
-    seed: int,
-    check: Check,
-) -> Measured:
+def probe(plan: Plan) -> Measured:
     """Lets the candidate answer the probe prompts and measures it against the base's replies."""
-    model, config = gauge.model, taste.config
+    model, config, taste = plan.gauge.model, plan.config, plan.taste
+    probes, base, check, seed = plan.ground.probes, plan.ground.base_probes, plan.check, plan.seed
     n = config.probe_samples
     asked = [p for p in probes for _ in range(n)]
     sampling = Sampling(max_new_tokens=config.ppo.max_new_tokens)
@@ -234,26 +219,29 @@ def probe(
     texts = [model.decode(r.ids) for r in responses]
     styles = np.stack([style.measure(p.text, t) for p, t in zip(asked, texts, strict=True)])
     x = taste.feature_map(styles.astype(np.float64), pooled.numpy().astype(np.float64))
-    x_base = np.stack([_features(taste.feature_map)(r) for r in base])  # (P, n_ref, D)
+    x_base = np.stack([_features(taste)(r) for r in base])  # (P, n_ref, D)
     x_candidate = x.reshape(len(probes), n, -1)
-    gains, win_rate = _judged(told, taste, x_candidate, x_base, seed)
+    gains, win_rate = _judged(plan, x_candidate, x_base)
     return Measured(
-        labels=fit.labels,
-        p_value=fit.p_value,
-        log_loss=fit.log_loss,
+        labels=plan.fit.labels,
+        p_value=plan.fit.p_value,
+        log_loss=plan.fit.log_loss,
         judged_gain=float(gains.mean()),
         judged_gain_low=float(np.quantile(gains, 0.05)),
         win_rate=win_rate,
         kl=kl,
-        kl_target=target,
+        kl_target=plan.target,
         base=_speech(
             [r.text for reference in base for r in reference.replies],
             [row for reference in base for row in reference.logprobs],
             [r.ids[-1] in model.end_ids for reference in base for r in reference.replies],
-            floor,
+            plan.floor,
         ),
         candidate=_speech(
-            texts, [row.numpy() for row in ref_logprobs], [r.finished for r in responses], floor
+            texts,
+            [row.numpy() for row in ref_logprobs],
+            [r.finished for r in responses],
+            plan.floor,
         ),
         finite=all(bool(torch.isfinite(p).all()) for p in model.policy_parameters()),
     )
@@ -277,19 +265,13 @@ def policy_logprobs(
     return rows
 
 
-def _judged(
-    told: Evidence,
-    taste: Taste,
-    candidate: Floats,
-    base: Floats,
-    seed: int,
-) -> tuple[Floats, float]:
+def _judged(plan: Plan, candidate: Floats, base: Floats) -> tuple[Floats, float]:
     """Judges fitted on random halves of the ratings: gain of each (J,), and their mean win rate."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(plan.seed)
     gains, wins = [], []
-    for _ in range(taste.config.judges):
-        half = reward.half_of(told, rng)
-        head = reward.fit_head(half, taste.feature_map.named, taste.config.reward)
+    for _ in range(plan.config.judges):
+        half = reward.half_of(plan.told, rng)
+        head = reward.fit_head(half, plan.taste.feature_map.named, plan.config.reward)
         ours, theirs = candidate @ head.weights, base @ head.weights  # (P, n), (P, n_ref)
         gains.append(ours.mean() - theirs.mean())
         difference = ours[:, :, None] - theirs[:, None, :]

@@ -18,6 +18,7 @@ ARROWS = {
     "prompts": {"demo"},
     "reward": {"likelihood"},
     "evidence": {"decode", "likelihood", "model", "reward", "store", "style"},
+    "taste": {"evidence", "prompts", "reward", "style"},
     "ppo": {"decode", "model"},
     "round": {
         "decode",
@@ -26,9 +27,9 @@ ARROWS = {
         "likelihood",
         "model",
         "ppo",
-        "prompts",
         "reward",
         "style",
+        "taste",
     },
     "trainer": {"adapters", "evidence", "model", "reward", "round", "store", "style"},
     "chat": {"decode", "model", "pairs", "prompts", "store"},

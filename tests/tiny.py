@@ -13,6 +13,7 @@ from rlhf_chat.gate import GateConfig
 from rlhf_chat.ppo import PPOConfig
 from rlhf_chat.reward import RewardConfig
 from rlhf_chat.round import RoundConfig
+from rlhf_chat.taste import TasteConfig
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -79,8 +80,7 @@ def tiny_round_config(**gate: object) -> RoundConfig:
         "max_kl_over_target": 100.0,
     } | gate
     return RoundConfig(
-        practice_prompts=4,
-        probe_prompts=4,
+        taste=TasteConfig(practice_prompts=4, probe_prompts=4),
         probe_samples=2,
         judges=2,
         ppo=PPOConfig(updates=1, rollouts=8, group=2, max_new_tokens=12, ppo_epochs=1),

@@ -1,0 +1,134 @@
+"""What is known of the taste right now: the reward head, ready to judge a fresh reply.
+
+`Taste` scores replies: mean minus doubt, with length capped and flaws charged, because neither is
+what a person means by better. `CurrentTaste` keeps one fitted to every answer given so far, so that
+drafts can be chosen by it before anything is trained. Left out: the fit (reward.py), measuring
+(evidence.py), choosing (pairs.py).
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlhf_chat import evidence, prompts, reward, style
+from rlhf_chat.evidence import Floats, Gauge, Prompt, Reference, Reply, take_snapshot
+from rlhf_chat.reward import FeatureMap, RewardConfig, RewardHead
+
+
+@dataclass(frozen=True)
+class TasteConfig:
+    practice_prompts: int = 64  # suggested prompts that rollouts use beside the person's own
+    probe_prompts: int = 48  # prompts of the gate, never practised on
+    lcb: float = 0.5  # standard deviations subtracted from a score: doubt is not rewarded
+    max_score: float = 5.0  # log-odds
+    flaw_penalty: float = 3.0  # log-odds for each sentence that is empty or said twice
+    length_cap: float = 2.0  # length is rewarded only within this factor of the reference
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the base says to a fixed set of prompts: the zero point and the spread of everything."""
+
+    bank: list[Prompt]
+    probes: list[Prompt]
+    base_probes: list[Reference]
+    references: list[Reference]  # of probes, then bank
+    feature_map: FeatureMap
+
+    @classmethod
+    def of(
+        cls, gauge: Gauge, config: TasteConfig, max_new_tokens: int, check: Callable[[], None]
+    ) -> Ground:
+        """Samples what is missing, slice by slice; the rest is remembered."""
+        demo = gauge.model.is_demo
+        bank = [gauge.prompt(p) for p in prompts.practice(demo, config.practice_prompts)]
+        probes = [gauge.prompt(p) for p in prompts.probe(demo, config.probe_prompts)]
+        base = gauge.references(probes, max_new_tokens, check)
+        references = base + gauge.references(bank, max_new_tokens, check)
+        return cls(bank, probes, base, references, evidence.feature_map_of(references))
+
+
+@dataclass(frozen=True)
+class Taste:
+    """The fitted reward with everything needed to score a fresh response."""
+
+    head: RewardHead
+    feature_map: FeatureMap
+    config: TasteConfig
+
+    def capped(self, x: Floats) -> Floats:
+        """Centred features (N, D) with length within its cap."""
+        x = np.array(x)
+        limit = math.log(self.config.length_cap) / self.feature_map.style_std[style.LENGTH]
+        x[:, style.LENGTH] = np.clip(x[:, style.LENGTH], -limit, limit)
+        return x
+
+    def score(self, x: Floats) -> Floats:
+        """Centred features (N, D) -> (N,): mean minus doubt, length capped, within +-max_score."""
+        mean, sigma = self.head.score(self.capped(x))
+        score = mean - self.config.lcb * sigma
+        return np.clip(score, -self.config.max_score, self.config.max_score)
+
+    def charge(self, texts: Sequence[str]) -> Floats:
+        """(N,): what the flaws of each text cost."""
+        return self.config.flaw_penalty * np.array([float(style.flaws(t)) for t in texts])
+
+
+class CurrentTaste:
+    """A `Taste` that follows the store: refitted when somebody has said something new."""
+
+    def __init__(
+        self,
+        gauge: Gauge,
+        config: TasteConfig | None = None,
+        reward_config: RewardConfig | None = None,
+        max_new_tokens: int = 96,
+    ) -> None:
+        self.gauge = gauge
+        self.config = config or TasteConfig()
+        self._reward_config = reward_config or RewardConfig()
+        self._tokens = max_new_tokens
+        self._lock = threading.Lock()
+        self._ground: Ground | None = None
+        self._known: tuple[str, Taste] | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self._ground is not None
+
+    def warm_up(self, check: Callable[[], None] = lambda: None) -> None:
+        """Reads what the base says. Takes a while the first time: the trainer calls it."""
+        if self._ground is None:
+            self._ground = Ground.of(self.gauge, self.config, self._tokens, check)
+
+    def get(self) -> Taste | None:
+        """The taste after every answer so far; None before the warm-up. Without any answer it is
+        the prior: no opinion, and doubt everywhere."""
+        ground = self._ground
+        if ground is None:
+            return None
+        with self._lock:
+            snapshot = take_snapshot(self.gauge.store)
+            if self._known is None or self._known[0] != snapshot.hash:
+                said = evidence.build(
+                    snapshot,
+                    self.gauge,
+                    ground.feature_map,
+                    self._tokens,
+                    self._reward_config.both_weight,
+                    lambda: None,
+                )
+                head = reward.fit_head(said, ground.feature_map.named, self._reward_config)
+                self._known = snapshot.hash, Taste(head, ground.feature_map, self.config)
+            return self._known[1]
+
+    def features(self, taste: Taste, replies: Sequence[Reply]) -> Floats:
+        """(N, D) head features of fresh replies to one prompt, centred on their own mean: enough
+        to choose between them."""
+        x = taste.feature_map(*self.gauge.measure_now(replies))
+        return x - x.mean(0)
