@@ -14,11 +14,13 @@ from rlhf_chat.store.errors import (
     ReadOnly,
     StoreError,
 )
+from rlhf_chat.store.ledger import SIMULATED
 from rlhf_chat.store.rows import content_key
 from rlhf_chat.store.schema import (
     AdapterVersion,
     Conversation,
     Event,
+    Feedback,
     Message,
     Preference,
     Rating,
@@ -26,6 +28,7 @@ from rlhf_chat.store.schema import (
 )
 
 __all__ = [
+    "SIMULATED",
     "AdapterVersion",
     "Busy",
     "Conversation",
@@ -33,6 +36,7 @@ __all__ = [
     "DatabaseTooNew",
     "DiskFull",
     "Event",
+    "Feedback",
     "Message",
     "NotFound",
     "Preference",
