@@ -67,7 +67,7 @@ def erase_rater(db: Database, rater: str) -> None:
     )
     db.execute("DELETE FROM preferences WHERE rater = ?", [rater])
     db.execute("DELETE FROM ratings WHERE rater = ?", [rater])
-    own = """(SELECT version FROM adapter_versions JOIN rounds r ON r.id = round_id
+    own = """(SELECT v.version FROM adapter_versions v JOIN rounds r ON r.id = v.round_id
         WHERE "trigger" = ?1)"""
     # Whatever a person made from such a version keeps its weights and hangs on the base from now.
     db.execute(
