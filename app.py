@@ -80,7 +80,7 @@ def serve(args: argparse.Namespace) -> int:
         else:
             trainer.start()
         launch(
-            Chat(store, model),
+            Chat(store, model, load_view=trainer.view),
             trainer,
             port=args.port,
             open_browser=not args.no_browser,

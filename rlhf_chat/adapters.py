@@ -88,6 +88,10 @@ class Shelf:
             raise AdapterError(f"Version {version} cannot be read from disk.") from error
         return manifest if isinstance(manifest, dict) else {}
 
+    def remove(self, version: int) -> None:
+        """Takes a version off the shelf; a crash in the middle leaves what `sweep` removes."""
+        shutil.rmtree(self.path(version), ignore_errors=True)
+
     def sweep(self, known: set[int]) -> None:
         """Removes what a crash left behind: half-written stages, and versions that no database row
         points at (published but never promoted)."""

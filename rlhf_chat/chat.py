@@ -11,8 +11,9 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from rlhf_chat import pairs, prompts, store
 from rlhf_chat.decode import Response, Sampling
@@ -25,6 +26,7 @@ REASONS = {
     -1: ("Wrong", "Off topic", "Too long", "Too short", "Bad tone"),
 }
 OUTCOMES = ("a", "b", "tie", "both_bad")
+VIEWS_KEPT = 3  # versions loaded beside the live one; each is the size of an adapter
 
 
 class ChatError(Exception):
@@ -74,6 +76,16 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Manner:
+    """How a conversation is answered: first words to the model, sampling, and by which version
+    (None: whoever is live)."""
+
+    system_prompt: str
+    sampling: Sampling
+    version: int | None = None
+
+
+@dataclass(frozen=True)
 class Revealed:
     left_version: int
     right_version: int
@@ -81,21 +93,89 @@ class Revealed:
 
 
 class Chat:
-    def __init__(self, store: Store, model: Model, sampling: Sampling | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        model: Model,
+        sampling: Sampling | None = None,
+        load_view: Callable[[int], View] | None = None,
+    ) -> None:
         self.store = store
         self.model = model
         longest = 96 if model.is_demo else min(512, model.context_tokens // 2)
         self.sampling = sampling or Sampling(max_new_tokens=longest)
-        self._views: dict[int, View] = {0: model.reference}
+        self._load_view = load_view
+        self._views: OrderedDict[int, View] = OrderedDict()  # loaded beside the live one
         self._rng = random.Random()
 
     # ------------------------------------------------------------------ conversations
 
-    def conversations(self) -> list[Conversation]:
-        return self.store.conversations()
+    def conversations(self, containing: str = "") -> list[Conversation]:
+        return self.store.conversations(containing=containing.strip())
 
     def new_conversation(self) -> str:
-        return self.store.add_conversation()
+        """An empty one, with the manner that new conversations begin with."""
+        manner = self.default_manner()
+        with _sentences():
+            made = self.store.add_conversation(system_prompt=manner.system_prompt)
+            if manner != self._plain_manner():
+                self._store_manner(made, manner)
+        return made
+
+    # ------------------------------------------------------------------ manner
+
+    @property
+    def longest_reply(self) -> int:
+        """The most tokens a reply may be given: half of what the model can read."""
+        return max(16, min(4096, self.model.context_tokens // 2))
+
+    def manner(self, conversation_id: str = "") -> Manner:
+        """How this conversation is answered; with no id, how new ones will be."""
+        if not conversation_id:
+            return self.default_manner()
+        with _sentences():
+            found = self.store.conversation(conversation_id)
+        sampling = Sampling(**found.sampling) if found.sampling else self.sampling
+        return Manner(found.system_prompt, sampling, found.adapter_version)
+
+    def set_manner(self, conversation_id: str, manner: Manner) -> None:
+        """From the next reply on; with no id, for conversations not yet begun."""
+        manner = self._checked_manner(manner)
+        with _sentences():
+            if conversation_id:
+                self._store_manner(conversation_id, manner)
+            else:
+                value = {
+                    "system_prompt": manner.system_prompt,
+                    "sampling": manner.sampling.as_dict(),
+                }
+                self.store.set_setting("manner", value)
+
+    def default_manner(self) -> Manner:
+        stored = self.store.setting("manner")
+        if not stored:
+            return self._plain_manner()
+        return Manner(stored["system_prompt"], Sampling(**stored["sampling"]))
+
+    def _plain_manner(self) -> Manner:
+        return Manner("", self.sampling)
+
+    def _store_manner(self, conversation_id: str, manner: Manner) -> None:
+        self.store.set_manner(
+            conversation_id, manner.system_prompt, manner.sampling.as_dict(), manner.version
+        )
+
+    def _checked_manner(self, manner: Manner) -> Manner:
+        drawn = manner.sampling
+        if len(manner.system_prompt) > MAX_CHARACTERS:
+            raise ChatError(f"A system prompt can have {MAX_CHARACTERS} characters.")
+        if not (0 <= drawn.temperature <= 2 and 0 < drawn.top_p <= 1 and drawn.top_k >= 0):
+            raise ChatError("Temperature is 0 to 2, top-p above 0 and up to 1, top-k 0 or more.")
+        if not 1 <= drawn.max_new_tokens <= self.longest_reply:
+            raise ChatError(f"A reply can have 1 to {self.longest_reply} tokens.")
+        if manner.version is not None:
+            self.view(manner.version)  # refuses a version that cannot be loaded
+        return replace(manner, system_prompt=manner.system_prompt.strip())
 
     def rename(self, conversation_id: str, title: str) -> None:
         title = " ".join(title.split())[:120]
@@ -203,13 +283,14 @@ class Chat:
 
     def _answer(self, asked: Message, stop: threading.Event | None) -> Iterator[Partial]:
         stop = stop or threading.Event()
-        view = self.model.live
+        manner = self.manner(asked.conversation_id)
+        view = self.model.live if manner.version is None else self.view(manner.version)
         with _sentences():
-            prompt_ids = self._prompt_ids(self.store.path_to(asked.id))
+            prompt_ids = self._prompt_ids(self.store.path_to(asked.id), manner)
         seed = self._rng.getrandbits(31)
         yield Partial(None, "", False, view.version, "", "Thinking", 0.0)
         started, response, text = time.monotonic(), Response([], False), ""
-        cut, stream = "cancelled", self.model.stream(view, [prompt_ids], self.sampling, seed=seed)
+        cut, stream = "cancelled", self.model.stream(view, [prompt_ids], manner.sampling, seed=seed)
         try:
             for (response,) in stream:
                 text = self.model.decode(response.ids)
@@ -225,7 +306,9 @@ class Chat:
         finally:  # also when the tab is closed in the middle
             stream.close()
             with _sentences():
-                saved = self._save_reply(asked, prompt_ids, response, text, view, seed, cut)
+                saved = self._save_reply(
+                    asked, prompt_ids, response, text, view, seed, cut, manner.sampling
+                )
         rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
         yield Partial(saved, text, True, view.version, cut, "", rate)
 
@@ -238,6 +321,7 @@ class Chat:
         view: View,
         seed: int,
         finish_reason: str,
+        sampling: Sampling,
         make_head: bool = True,
     ) -> str:
         return self.store.add_message(
@@ -248,15 +332,15 @@ class Chat:
             prompt_ids=prompt_ids,
             response_ids=response.ids,
             adapter_version=view.version,
-            sampling={**self.sampling.as_dict(), "seed": seed},
+            sampling={**sampling.as_dict(), "seed": seed},
             finish_reason=finish_reason,
             make_head=make_head,
         )
 
-    def _prompt_ids(self, path: Sequence[Message]) -> list[int]:
+    def _prompt_ids(self, path: Sequence[Message], manner: Manner) -> list[int]:
         """Encodes the conversation; the oldest turns give way when it gets too long."""
-        limit = self.model.context_tokens - self.sampling.max_new_tokens
-        first = self.store.conversation(path[0].conversation_id).system_prompt
+        limit = self.model.context_tokens - manner.sampling.max_new_tokens
+        first = manner.system_prompt
         system = [{"role": "system", "content": first}] if first else []
         while True:
             ids = self.model.encode(system + _alternating(path))
@@ -393,7 +477,15 @@ class Chat:
                 reason = "stop" if response.finished else "length"
                 draft = self.model.decode(response.ids)
                 self._save_reply(
-                    asked, prompt_ids, response, draft, view, seed, reason, make_head=False
+                    asked,
+                    prompt_ids,
+                    response,
+                    draft,
+                    view,
+                    seed,
+                    reason,
+                    self.sampling,
+                    make_head=False,
                 )
         return conversation
 
@@ -442,13 +534,27 @@ class Chat:
     # ------------------------------------------------------------------ versions
 
     def view(self, version: int) -> View:
-        """The tree of a version: the live one or the base; others are the trainer's to load."""
+        """A version ready to speak: live, base, or loaded now and kept while it is being used."""
         live = self.model.live
         if version == live.version:
             return live
-        if version in self._views:
-            return self._views[version]
-        raise ChatError(f"Version {version} is not loaded.")
+        if not version:
+            return self.model.reference
+        if version not in self._views:
+            if self._load_view is None:
+                raise ChatError(f"Version {version} is not loaded.")
+            try:
+                self._views[version] = self._load_view(version)
+            except Exception as error:
+                raise ChatError(str(error)) from error
+        self._views.move_to_end(version)
+        while len(self._views) > VIEWS_KEPT:
+            self._views.popitem(last=False)
+        return self._views[version]
+
+    def forget_view(self, version: int) -> None:
+        """A deleted version may not go on speaking from memory."""
+        self._views.pop(version, None)
 
 
 def version_name(version: int | None) -> str:

@@ -221,9 +221,9 @@ class Snapshot:
         return replace(self, said=kept, raters=raters, hash=_hash(kept))
 
 
-def take_snapshot(store: Store) -> Snapshot:
-    """Reads every answer that counts now, except those of raters who are set aside (quarantined);
-    replies without token ids are left out."""
+def take_snapshot(store: Store, rater: str = "") -> Snapshot:
+    """Reads every answer that counts now: of people, except raters who are set aside
+    (quarantined), or of one simulated rater. Replies without token ids are left out."""
     watermark = store.feedback_count()
     replies: dict[str, Reply | None] = {}
 
@@ -235,27 +235,27 @@ def take_snapshot(store: Store) -> Snapshot:
         return tuple(r for r in some if r) if all(some) else None
 
     said = []
-    for p in store.preferences():
+    for p in store.preferences(rater):
         if pair := found(p.message_a, p.message_b):
             first = 1 if p.shown_first == "a" else -1
             said.append(Said(p.id, "pair", pair, p.outcome, p.rater, p.strength, first))
-    for thumb in store.ratings():
+    for thumb in store.ratings(rater):
         if one := found(thumb.message_id):
             said.append(Said(thumb.id, "thumb", one, thumb.value, thumb.rater))
-    for score in store.scores():
+    for score in store.scores(rater):
         if one := found(score.message_id):
             said.append(Said(score.id, "score", one, score.stars, score.rater))
-    for ranking in store.rankings():
+    for ranking in store.rankings(rater):
         if many := found(*ranking.places):
             places = tuple(ranking.places.values())
             said.append(Said(ranking.id, "ranking", many, places, ranking.rater))
-    for edit in store.edits():
+    for edit in store.edits(rater):
         if pair := found(edit.edited_id, edit.message_id):
             said.append(Said(edit.id, "edit", pair, 1, edit.rater))
     aside = set(store.setting("quarantined", []))
     kept = tuple(one for one in said if one.rater not in aside)
     raters = tuple(sorted({one.rater for one in kept}))
-    return Snapshot(watermark, kept, raters, lapses(store), _hash(kept))
+    return Snapshot(watermark, kept, raters, lapses(store, rater), _hash(kept))
 
 
 def _hash(said: Sequence[Said]) -> str:
@@ -272,15 +272,15 @@ def _reply(store: Store, message_id: str) -> Reply | None:
     return Reply(prompt, tuple(message.response_ids), message.content)
 
 
-def lapses(store: Store) -> dict[str, float]:
+def lapses(store: Store, rater: str = "") -> dict[str, float]:
     """How often each rater's choice is a slip, from pairs that were asked again, sides swapped.
 
     Beta(2, 18) with every contradicted pair as one slip in two answers; before 30 of them the prior
     mean stands.
     """
-    first = {(p.message_a, p.message_b, p.rater): p.outcome for p in store.preferences()}
+    first = {(p.message_a, p.message_b, p.rater): p.outcome for p in store.preferences(rater)}
     again, slips = Counter[str](), Counter[str]()
-    for p in store.asked_again():
+    for p in store.asked_again(rater):
         before = first.get((p.message_a, p.message_b, p.rater))
         if before in ("a", "b") and p.outcome in ("a", "b"):
             again[p.rater] += 1

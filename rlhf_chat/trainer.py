@@ -20,13 +20,14 @@ from dataclasses import dataclass
 import torch
 
 from rlhf_chat import round as round_
-from rlhf_chat import style
+from rlhf_chat import standings, style
 from rlhf_chat.adapters import AdapterError, Shelf
 from rlhf_chat.evidence import Gauge, Snapshot, take_snapshot
 from rlhf_chat.model import Model, ModelError, View
 from rlhf_chat.reward import RewardHead
 from rlhf_chat.round import RoundConfig
-from rlhf_chat.store import AdapterVersion, NotFound, Round, Store, StoreError
+from rlhf_chat.standings import Record, Vote
+from rlhf_chat.store import SIMULATED, AdapterVersion, NotFound, Round, Store, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,21 @@ class Status:
     error: str
 
 
+@dataclass(frozen=True)
+class Standing:
+    """A version and what blind votes say of it."""
+
+    version: AdapterVersion
+    live: bool
+    made_for: str  # the simulated person whose ratings made it; "" for a person's own
+    record: Record  # against the base
+    low: float  # the win rate over the base is in low..high, whenever one looks
+    high: float
+    proved: bool  # by votes
+    worse: bool  # the votes speak against it
+    expected: float  # win rate over the base that all votes together suggest; for ranking
+
+
 class Trainer:
     def __init__(
         self,
@@ -90,8 +106,11 @@ class Trainer:
         self._thread: threading.Thread | None = None
         self._phase, self._progress, self._error = "idle", 0.0, ""
         self._round_id: int | None = None
+        self._parent = 0  # of the running round
         self._started = 0.0
         self._head: RewardHead | None = None
+        self._rater = ""  # the simulated person it listens to; "" for people
+        self._votes_seen = -1
         self._gave_up_at = -1  # watermark of a failed or stopped round: wait for new ratings
 
     # ------------------------------------------------------------------ life
@@ -148,6 +167,7 @@ class Trainer:
         """Runs a round if there is a reason to; returns its status, or "" when there is none."""
         if self.store.read_only:
             return ""
+        self._hear_votes()
         if self._requested.is_set():
             trigger = "asked"
         elif (
@@ -163,11 +183,12 @@ class Trainer:
 
     def run_round(self, trigger: str) -> str:
         """Opens a round, runs the recipe, closes it with what came of it. Returns the status."""
-        snapshot = take_snapshot(self.store)
+        rater = self._rater
+        snapshot = take_snapshot(self.store, rater)
         seed = self._seeds.getrandbits(31)
-        parent = self.store.live_version()
+        self._parent = parent = self.store.live_version()
         round_id = self.store.open_round(
-            trigger=trigger,
+            trigger=rater or trigger,  # so that what a simulated person caused is known as such
             parent_version=parent,
             seed=seed,
             watermark=snapshot.watermark,
@@ -205,6 +226,7 @@ class Trainer:
             self._check,
         )
         self._head = outcome.head or self._head
+        self._remember_likes()
         if outcome.verdict.promoted and outcome.state is not None:
             self._promote(round_id, parent, seed, snapshot, outcome)
             return "promoted"
@@ -230,6 +252,7 @@ class Trainer:
             "round": round_id,
             "seed": seed,
             "snapshot": snapshot.hash,
+            "rated_by": self._rater or "people",
             "kl": outcome.kl,
             "verdict": outcome.verdict.as_dict(),
         }
@@ -303,8 +326,7 @@ class Trainer:
             return "A round is running already."
         if self._thread is None:
             return "Learning is off: the app was started with --no-train."
-        counts = self.store.counts()
-        if not counts["ratings"] + counts["preferences"]:
+        if not self.store.feedback_since(0, self._rater):
             return "There is nothing to learn from yet: rate a few replies first."
         if self.store.read_only:
             return "The database is read-only, so nothing can be learned."
@@ -328,7 +350,16 @@ class Trainer:
         self._needed = max(1, int(ratings))
 
     def waiting(self) -> int:
-        return self.store.feedback_since(self.store.last_watermark())
+        """Ratings since the last round, of people or of the simulated person listened to."""
+        rater = self._rater
+        return self.store.feedback_since(self.store.last_watermark(rater), rater)
+
+    def listen_to(self, rater: str) -> None:
+        """From the next round on, learn from this simulated person; "" is from people again."""
+        if rater and not rater.startswith(SIMULATED):
+            raise ValueError(f"{rater} is not a simulated person")
+        self._rater = rater
+        self._head, self._gave_up_at = None, -1
 
     def status(self) -> Status:
         phase = "paused" if self._paused else self._phase
@@ -370,7 +401,7 @@ class Trainer:
     def likes(self) -> list[tuple[str, float, float]]:
         """What the reward head thinks you like: style feature, weight, sigma; sure ones first."""
         if self._head is None:
-            return []
+            return [] if self._rater else self._remembered_likes()
         weights = self._head.weights[: len(style.NAMES)]
         sigmas = self._head.covariance.diagonal()[: len(style.NAMES)] ** 0.5
         told = [
@@ -379,7 +410,102 @@ class Trainer:
         ]
         return sorted(told, key=lambda t: -abs(t[1]) / max(t[2], 1e-9))
 
+    def _remember_likes(self) -> None:
+        """Kept with the feedback, so that a restart does not forget what was learned."""
+        if self._head is not None and not self._rater:
+            self.store.set_setting("likes", [list(told) for told in self.likes()])
+
+    def _remembered_likes(self) -> list[tuple[str, float, float]]:
+        told = self.store.setting("likes", [])
+        return [(str(name), float(weight), float(sigma)) for name, weight, sigma in told]
+
+    # ------------------------------------------------------------------ what votes say
+
+    def standings(self) -> list[Standing]:
+        """Every version, the one that all votes together rank highest first."""
+        versions = self.store.adapter_versions()
+        numbers = [v.version for v in versions]
+        made_for = self._made_for()
+        votes = {r: self.store.votes_between_versions(r) for r in {"", *made_for.values()}}
+        ranks = {r: standings.strengths(heard, numbers) for r, heard in votes.items()}
+        live = self.store.live_version()
+        found = []
+        for v in versions:
+            rater = made_for.get(v.round_id or 0, "")
+            heard = votes[rater]
+            record = standings.between(heard, v.version, 0)
+            low, high = standings.interval(record)
+            found.append(
+                Standing(
+                    version=v,
+                    live=v.version == live,
+                    made_for=rater,
+                    record=record,
+                    low=low,
+                    high=high,
+                    proved=bool(v.version) and standings.is_proved(record),
+                    worse=bool(v.version) and self._speaks_against(heard, v),
+                    expected=ranks[rater][v.version],
+                )
+            )
+        return sorted(found, key=lambda s: (-s.expected, -s.version.version))
+
+    def duel(self, one: int, other: int) -> tuple[Record, float, float]:
+        """Blind votes of `one` against `other`, with the interval of its win rate."""
+        record = standings.between(self.store.votes_between_versions(self._rater), one, other)
+        return record, *standings.interval(record)
+
+    def advice(self) -> str:
+        """A proposal to go back, where blind votes speak against what is live; else ""."""
+        live = next((s for s in self.standings() if s.live), None)
+        if live is None or not live.worse:
+            return ""
+        return (
+            f"Your blind votes speak against {_name(live.version.version)}: "
+            f"it won {live.record.wins} and lost {live.record.losses} against the base. "
+            f"Rolling back to {_name(live.version.parent or 0)} is proposed."
+        )
+
+    def _speaks_against(self, votes: list[Vote], version: AdapterVersion) -> bool:
+        others = {0, version.parent or 0}
+        return any(standings.is_worse(standings.between(votes, version.version, o)) for o in others)
+
+    def _made_for(self) -> dict[int, str]:
+        """round -> the simulated person it learned from."""
+        return dict(self.store.rounds_begun_by(SIMULATED))
+
+    def _hear_votes(self) -> None:
+        """A provisional version that blind votes prove is called proved from then on."""
+        count = self.store.feedback_count()
+        if count == self._votes_seen:
+            return
+        self._votes_seen = count
+        for s in self.standings():
+            if s.proved and s.version.tier == "provisional":
+                won = f"{s.record.wins} of {s.record.votes} blind votes against the base"
+                self.store.set_tier(s.version.version, "proved", f"It won {won}.")
+
     # ------------------------------------------------------------------ versions
+
+    def describe(self, version: int, name: str, remark: str) -> str:
+        """A name and a note of the person's own; returns a sentence."""
+        try:
+            self.store.describe_version(version, " ".join(name.split())[:60], remark.strip()[:2000])
+        except StoreError as error:
+            return str(error)
+        return f"Saved for {_name(version)}."
+
+    def delete(self, version: int) -> str:
+        """Removes a version that is not live, row first: a crash in between leaves a folder that
+        the next start sweeps away. Returns a sentence."""
+        if self._round_id is not None and self._parent == version:
+            return f"A round is learning from {_name(version)}; wait for it or stop it."
+        try:
+            self.store.delete_version(version)
+        except StoreError as error:
+            return str(error)
+        self.shelf.remove(version)
+        return f"{_name(version)} is deleted. Its votes and replies are kept."
 
     def versions(self) -> list[AdapterVersion]:
         return self.store.adapter_versions()
@@ -429,4 +555,4 @@ def _name(version: int) -> str:
     return f"v{version}" if version else "the base"
 
 
-__all__ = ["NEEDED", "Status", "Stopped", "Trainer"]
+__all__ = ["NEEDED", "Standing", "Status", "Stopped", "Trainer"]

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from rlhf_chat import pairs
-from rlhf_chat.chat import MAX_CHARACTERS, Chat, ChatError
+from rlhf_chat.chat import MAX_CHARACTERS, VIEWS_KEPT, Chat, ChatError, Manner
 from rlhf_chat.decode import Sampling
-from rlhf_chat.model import Model
+from rlhf_chat.model import Model, View
 from rlhf_chat.store import Store
 
 
@@ -467,3 +467,77 @@ def test_a_rating_returns_after_commit(chat, store):
     reader.start()
     reader.join()
     assert seen == [1]
+
+
+# ---------------------------------------------------------------------- manner
+
+
+def test_a_conversation_keeps_its_own_manner(chat, store, toy):
+    """System prompt and sampling of one chat change its next reply and nobody else's."""
+    mine, other = chat.new_conversation(), chat.new_conversation()
+    drawn = Sampling(temperature=0.5, top_p=0.9, top_k=7, max_new_tokens=3)
+    chat.set_manner(mine, Manner(" be brief ", drawn))
+    reply = store.message(say(chat, mine).message_id)
+    assert {k: reply.sampling[k] for k in drawn.as_dict()} == drawn.as_dict()
+    asked = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}]
+    assert reply.prompt_ids == toy.encode(asked) and len(reply.response_ids) <= 3
+    plain = store.message(say(chat, other).message_id)
+    assert plain.sampling["temperature"] == 1.0
+    assert Chat(store, toy).manner(mine) == Manner("be brief", drawn)  # also after a restart
+
+
+def test_new_conversations_begin_with_the_default_manner_and_keep_it(chat):
+    first = chat.new_conversation()
+    chat.set_manner("", Manner("speak plainly", Sampling(temperature=0.3, max_new_tokens=5)))
+    second = chat.new_conversation()
+    chat.set_manner("", Manner("", Sampling(max_new_tokens=4)))
+    assert chat.manner(first).system_prompt == ""
+    assert chat.manner(second) == Manner(
+        "speak plainly", Sampling(temperature=0.3, max_new_tokens=5)
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Manner("", Sampling(temperature=9)),
+        Manner("", Sampling(temperature=float("nan"))),
+        Manner("", Sampling(top_p=0)),
+        Manner("", Sampling(top_k=-1)),
+        Manner("", Sampling(max_new_tokens=0)),
+        Manner("", Sampling(max_new_tokens=10**6)),
+        Manner("x" * (MAX_CHARACTERS + 1), Sampling(max_new_tokens=4)),
+        Manner("", Sampling(max_new_tokens=4), version=99),
+    ],
+)
+def test_a_manner_that_cannot_be_is_refused_in_one_sentence(chat, wrong):
+    conversation = chat.new_conversation()
+    with pytest.raises(ChatError) as refused:
+        chat.set_manner(conversation, wrong)
+    assert one_sentence(refused) and chat.manner(conversation) == Manner("", chat.sampling)
+
+
+def test_any_version_can_be_talked_to_and_few_stay_loaded(store, toy):
+    loaded = []
+    chat = Chat(
+        store,
+        toy,
+        Sampling(max_new_tokens=4),
+        load_view=lambda v: loaded.append(v) or View(toy.reference.tree, v),
+    )
+    for version in (*range(1, VIEWS_KEPT + 2), 1):
+        conversation = chat.new_conversation()
+        chat.set_manner(conversation, Manner("", chat.sampling, version))
+        assert store.message(say(chat, conversation).message_id).adapter_version == version
+    assert loaded == [*range(1, VIEWS_KEPT + 2), 1] and len(chat._views) == VIEWS_KEPT
+
+
+def test_search_finds_titles_and_words_and_takes_signs_as_they_are(chat):
+    one, other = chat.new_conversation(), chat.new_conversation()
+    say(chat, one, "about 100% wool")
+    say(chat, other, "about the sea")
+    chat.rename(other, "Holidays")
+    found = lambda words: [c.id for c in chat.conversations(words)]  # noqa: E731
+    assert found("WOOL") == [one] and found("holi") == [other] and found("sea") == [other]
+    assert found("100%") == [one] and found("%") == [one] and found("_") == []
+    assert set(found("")) == set(found(" about ")) == {one, other}

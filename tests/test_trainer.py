@@ -574,3 +574,112 @@ def test_chat_and_a_real_round_side_by_side(store, chat, make):
         say(chat)
         replies += 1
     assert replies and store.rounds()[0].status in ("promoted", "discarded")
+
+
+# ---------------------------------------------------------------------- versions and votes
+
+
+def stored_vote(store: Store, one: int, other: int, outcome: str, rater: str = "me") -> None:
+    conversation = store.add_conversation("compare")
+    asked = store.add_message(conversation, "user", "hello")
+    a, b = (
+        store.add_message(
+            conversation,
+            "assistant",
+            f"of {version}",
+            parent_id=asked,
+            prompt_ids=[1, 2],
+            response_ids=[version + 3, 4],
+            adapter_version=version,
+            make_head=False,
+        )
+        for version in (one, other)
+    )
+    store.add_preference(a, b, outcome, shown_first="a", rater=rater)
+
+
+def shelved(trainer: Trainer, model: Model, version: int, tier: str = "provisional") -> None:
+    folder, manifest_hash = trainer.shelf.publish(
+        version,
+        nudged(model, version),
+        model.adapter_config(),
+        {"base_hash": model.base_hash},
+    )
+    trainer.store.promote(
+        version=version,
+        parent=version - 1,
+        round_id=None,
+        tier=tier,
+        folder=folder.name,
+        manifest_hash=manifest_hash,
+        kl=1.0,
+        reason="",
+        verdict={},
+    )
+
+
+def test_votes_turn_a_provisional_version_into_a_proved_one(make, store, toy):
+    trainer = make()
+    shelved(trainer, toy, 1)
+    for _ in range(12):
+        stored_vote(store, 1, 0, "a", rater="simulated:lists")  # says nothing about the person
+    trainer.recover()
+    assert trainer.step() == "" and trainer.status().live_tier == "provisional"
+    for _ in range(9):
+        stored_vote(store, 1, 0, "a")
+    trainer.step()
+    best, base = trainer.standings()
+    assert best.version.version == 1 and best.proved and best.low > 0.5 and base.expected == 0.5
+    assert best.version.tier == "proved" and not trainer.advice()
+
+
+def test_votes_against_what_is_live_propose_the_way_back(make, store, toy):
+    trainer = make()
+    shelved(trainer, toy, 1)
+    for _ in range(8):
+        stored_vote(store, 0, 1, "a")
+    assert "Rolling back to the base" in trainer.advice()
+    trainer.roll_back()
+    assert trainer.advice() == ""
+
+
+def test_a_deleted_version_leaves_no_folder_and_what_is_live_stays(make, store, toy):
+    trainer = make()
+    for version in (1, 2):
+        shelved(trainer, toy, version)
+    assert "live" in trainer.delete(2) and "base" in trainer.delete(0).lower()
+    assert trainer.shelf.path(2).exists()
+    assert "deleted" in trainer.delete(1) and not trainer.shelf.path(1).exists()
+    trainer.recover()
+    assert toy.live.version == 2 and trainer.roll_back() and toy.live.version == 0
+    assert "no version 1" in trainer.make_live(1).lower()
+
+
+def test_a_round_for_a_simulated_person_hears_only_that_person_and_says_so(
+    make, store, toy, chat, recipe, monkeypatch
+):
+    heard = []
+    real = round_.run  # the stand-in
+
+    def listening(snapshot, *rest):
+        heard.append(len(snapshot.said))
+        return real(snapshot, *rest)
+
+    monkeypatch.setattr(round_, "run", listening)
+    recipe.go.set()
+    trainer = make()
+    rate(chat, 2)
+    for _ in range(3):
+        stored_vote(store, 0, 0, "a", rater="simulated:lists")
+    assert trainer.waiting() == 2
+    trainer.listen_to("simulated:lists")
+    assert trainer.waiting() == 3
+    trainer.run_round("ratings")
+    assert heard == [3] and trainer.waiting() == 0
+    assert store.rounds()[0].trigger == "simulated:lists"
+    assert [s.made_for for s in trainer.standings() if s.live] == ["simulated:lists"]
+    assert trainer.shelf.manifest(1)["rated_by"] == "simulated:lists"
+    trainer.listen_to("")
+    assert trainer.waiting() == 2
+    trainer.run_round("ratings")
+    assert heard == [3, 2]

@@ -16,8 +16,10 @@ import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from rlhf_chat.chat import ChatError, Pair, Partial, Revealed, Turn
-from rlhf_chat.trainer import Status
+from rlhf_chat import standings
+from rlhf_chat.chat import ChatError, Manner, Pair, Partial, Revealed, Turn
+from rlhf_chat.decode import Sampling
+from rlhf_chat.trainer import Standing, Status
 
 PROMPTS = (
     "Tell me something about rivers.",
@@ -78,6 +80,7 @@ class ToyChat:
         self.ratings: dict[str, tuple[int, str, str]] = {}
         self.rating_events: list[tuple[str, int, str, str]] = []
         self.votes: dict[str, str] = {}
+        self.manners: dict[str, Manner] = {}
         self._pairs: dict[str, tuple[Pair, int, int]] = {}
         self._seen: set[str] = set()
         self._prompts = itertools.cycle(PROMPTS)
@@ -85,13 +88,33 @@ class ToyChat:
 
     # conversations
 
-    def conversations(self) -> list[Conversation]:
-        return sorted(self._conversations.values(), key=lambda c: c.updated_at, reverse=True)
+    def conversations(self, containing: str = "") -> list[Conversation]:
+        words = containing.strip().lower()
+        found = [
+            c
+            for c in self._conversations.values()
+            if words in c.title.lower()
+            or any(n.conversation == c.id and words in n.text.lower() for n in self._nodes.values())
+        ]
+        return sorted(found, key=lambda c: c.updated_at, reverse=True)
 
     def new_conversation(self) -> str:
         made = Conversation(uuid.uuid4().hex)
         self._conversations[made.id] = made
+        self.manners[made.id] = self.manner()
         return made.id
+
+    longest_reply = 256
+
+    def manner(self, conversation_id: str = "") -> Manner:
+        return self.manners.get(conversation_id, Manner("", Sampling(max_new_tokens=96)))
+
+    def set_manner(self, conversation_id: str, manner: Manner) -> None:
+        if manner.sampling.temperature > 2:
+            raise ChatError("Temperature is 0 to 2.")
+        self.manners[conversation_id] = manner
+
+    def forget_view(self, version: int) -> None: ...
 
     def rename(self, id: str, title: str) -> None:
         self._found(id).title = title
@@ -166,7 +189,9 @@ class ToyChat:
         return node
 
     def _answer(self, asked: Node, stop: threading.Event):
-        version, text, finish, note = self.trainer.live, "", "stop", ""
+        by = self.manner(asked.conversation).version
+        version = self.trainer.live if by is None else by
+        text, finish, note = "", "stop", ""
         pace = self.word_seconds * (60 if asked.text.startswith("slow") else 1)
         began = time.monotonic()
         yield Partial(None, "", False, version, None, "Waiting for the model", None)
@@ -290,6 +315,8 @@ class Version:
     kl: float | None
     note: str
     created_at: str = field(default_factory=now)
+    name: str = ""
+    remark: str = ""
 
 
 class ToyTrainer:
@@ -307,6 +334,7 @@ class ToyTrainer:
         )
         self.began: float | None = None
         self.error = ""
+        self.blind = [(1, 0, "a")] * 7 + [(0, 1, "a")] * 2 + [(1, 0, "tie")]
         self._rounds = [
             Round(
                 1,
@@ -383,7 +411,7 @@ class ToyTrainer:
             needed=self.needed,
             paused=self.paused,
             live_version=self.live,
-            live_tier=self._versions[self.live].tier,
+            live_tier=next(v.tier for v in self._versions if v.version == self.live),
             error=self.error,
         )
         if self.began is not None:
@@ -466,7 +494,48 @@ class ToyTrainer:
         return f"v{version} is live now." if version else "The base model is live now."
 
     def roll_back(self) -> str:
-        return self.make_live(self._versions[self.live].parent or 0)
+        return self.make_live(next(v.parent for v in self._versions if v.version == self.live) or 0)
+
+    def standings(self) -> list[Standing]:
+        self._advance()
+        numbers = [v.version for v in self._versions]
+        strengths = standings.strengths(self.blind, numbers)
+        found = []
+        for v in self._versions:
+            record = standings.between(self.blind, v.version, 0)
+            found.append(
+                Standing(
+                    version=v,
+                    live=v.version == self.live,
+                    made_for="",
+                    record=record,
+                    low=standings.interval(record)[0],
+                    high=standings.interval(record)[1],
+                    proved=standings.is_proved(record),
+                    worse=standings.is_worse(record),
+                    expected=strengths[v.version],
+                )
+            )
+        return sorted(found, key=lambda s: (-s.expected, -s.version.version))
+
+    def duel(self, one: int, other: int):
+        record = standings.between(self.blind, one, other)
+        return record, *standings.interval(record)
+
+    def advice(self) -> str:
+        live = next(s for s in self.standings() if s.live)
+        return f"Your blind votes speak against v{self.live}." if live.worse else ""
+
+    def describe(self, version: int, name: str, remark: str) -> str:
+        found = next(v for v in self._versions if v.version == version)
+        found.name, found.remark = name, remark
+        return f"Saved for v{version}."
+
+    def delete(self, version: int) -> str:
+        if version in (0, self.live):
+            return f"v{version} is live; make another version live first."
+        self._versions = [v for v in self._versions if v.version != version]
+        return f"v{version} is deleted. Its votes and replies are kept."
 
     def step(self) -> None: ...
 

@@ -14,12 +14,14 @@ from rlhf_chat.store.errors import (
     ReadOnly,
     StoreError,
 )
+from rlhf_chat.store.ledger import SIMULATED
 from rlhf_chat.store.rows import content_key
 from rlhf_chat.store.schema import (
     AdapterVersion,
     Conversation,
     Edit,
     Event,
+    Feedback,
     Message,
     Preference,
     Ranking,
@@ -29,6 +31,7 @@ from rlhf_chat.store.schema import (
 )
 
 __all__ = [
+    "SIMULATED",
     "AdapterVersion",
     "Busy",
     "Conversation",
@@ -37,6 +40,7 @@ __all__ = [
     "DiskFull",
     "Edit",
     "Event",
+    "Feedback",
     "Message",
     "NotFound",
     "Preference",

@@ -25,6 +25,14 @@ from rlhf_chat.store.erase import erase, erase_from_backup
 from rlhf_chat.store.errors import Busy, NotFound, ReadOnly, StoreError, backups_of, in_plain_words
 from rlhf_chat.store.feedback import LOGS, FeedbackLogs, message_row
 from rlhf_chat.store.file import connect, copy_to, create, has_bytes, inspect, lock
+from rlhf_chat.store.ledger import (
+    SIMULATED,
+    WHOSE,
+    erase_rater,
+    feedback,
+    like,
+    votes_between_versions,
+)
 from rlhf_chat.store.rows import (
     as_json,
     clean_text,
@@ -45,6 +53,7 @@ from rlhf_chat.store.schema import (
     AdapterVersion,
     Conversation,
     Event,
+    Feedback,
     Message,
     Round,
     schema_version,
@@ -193,10 +202,13 @@ class Store(FeedbackLogs):
 
         return self._write(change)
 
-    def conversations(self, kind: str = "chat") -> list[Conversation]:
-        """Newest first: the one that was last added to."""
-        rest = "FROM conversations WHERE kind = ? ORDER BY last_number DESC"
-        return self._list(Conversation, rest, [kind])
+    def conversations(self, kind: str = "chat", containing: str = "") -> list[Conversation]:
+        """Newest first: the one that was last added to. `containing`: in its title or messages."""
+        rest = """FROM conversations AS c WHERE kind = ?1 AND (?2 = '%%'
+            OR title LIKE ?2 ESCAPE '\\' OR EXISTS (SELECT 1 FROM messages
+                WHERE conversation_id = c.id AND content LIKE ?2 ESCAPE '\\'))
+            ORDER BY last_number DESC"""
+        return self._list(Conversation, rest, [kind, like(containing)])
 
     def conversation(self, conversation_id: str) -> Conversation:
         found = self._list(Conversation, "FROM conversations WHERE id = ?", [conversation_id])
@@ -208,6 +220,20 @@ class Store(FeedbackLogs):
         def change(db: Database) -> None:
             _conversation_row(db, id)
             db.execute("UPDATE conversations SET title = ? WHERE id = ?", [clean_text(title), id])
+
+        self._write(change)
+
+    def set_manner(
+        self, id: str, system_prompt: str, sampling: dict | None, adapter_version: int | None
+    ) -> None:
+        """How this conversation is answered from the next reply on."""
+        words = None if sampling is None else as_json(sampling)
+
+        def change(db: Database) -> None:
+            _conversation_row(db, id)
+            sql = """UPDATE conversations SET system_prompt = ?, sampling = ?, adapter_version = ?
+                WHERE id = ?"""
+            db.execute(sql, [clean_text(system_prompt), words, adapter_version, id])
 
         self._write(change)
 
@@ -349,6 +375,27 @@ class Store(FeedbackLogs):
             ORDER BY number"""
         return self._ids(sql, conversation_id)
 
+    # ---- what was said, and by whom
+
+    def votes_between_versions(self, rater: str = "") -> list[tuple[int, int, str]]:
+        """(version of a, version of b, outcome) of each vote that counts, oldest first, where two
+        different versions wrote the drafts."""
+        with self._read() as db:
+            return votes_between_versions(db, rater)
+
+    def feedback(
+        self, rater: str = "", *, containing: str = "", kind: str = "", said: str = ""
+    ) -> list[Feedback]:
+        """Every rating and vote that counts now, newest first, with the words it is about."""
+        with self._read() as db:
+            return feedback(db, rater, containing, kind, said)
+
+    def erase_rater(self, rater: str) -> None:
+        """A simulated person with all it left: votes, drafts, rounds and their versions' rows."""
+        if not rater.startswith(SIMULATED):
+            raise StoreError("Only a simulated person can be removed as a whole.")
+        self._write(lambda db: erase_rater(db, rater))
+
     # ---- features and reference responses: a cache by content
 
     def put_features(self, feature_key: str, rows: Sequence[tuple[str, np.ndarray]]) -> None:
@@ -454,6 +501,12 @@ class Store(FeedbackLogs):
     def rounds(self, limit: int = 50) -> list[Round]:
         return self._list(Round, "FROM rounds ORDER BY id DESC LIMIT ?", [limit])
 
+    def rounds_begun_by(self, trigger: str) -> list[tuple[int, str]]:
+        """(round, trigger) of the rounds whose trigger begins so."""
+        sql = """SELECT id, "trigger" FROM rounds WHERE "trigger" LIKE ? ESCAPE '\\'"""
+        with self._read() as db:
+            return fetch(db, sql, [like(trigger)[1:]])
+
     def abort_open_rounds(self, reason: str) -> int:
         """Close what a crash left running; returns how many there were."""
 
@@ -465,11 +518,13 @@ class Store(FeedbackLogs):
 
         return self._write(change)
 
-    def last_watermark(self) -> int:
-        """Where the newest round that was decided (promoted or discarded) had read up to."""
-        sql = """SELECT watermark FROM rounds WHERE status IN ('promoted', 'discarded')
-            ORDER BY id DESC LIMIT 1"""
-        return self._value(sql) or 0
+    def last_watermark(self, rater: str = "") -> int:
+        """Where the newest round that was decided (promoted or discarded) had read up to.
+
+        A round on a simulated person's ratings has that person's name as its trigger."""
+        sql = f"""SELECT watermark FROM rounds WHERE status IN ('promoted', 'discarded')
+            AND {WHOSE.replace("rater", '"trigger"')} ORDER BY id DESC LIMIT 1"""
+        return self._value(sql, [rater]) or 0
 
     # ---- adapter versions
 
@@ -527,6 +582,44 @@ class Store(FeedbackLogs):
             before = one_value(db, "SELECT version FROM live")
             db.execute("UPDATE live SET version = ?", [version])
             _add_event(db, "set_live", str(version), {"from": before, "reason": reason})
+
+        self._write(change)
+
+    def describe_version(self, version: int, name: str, remark: str) -> None:
+        """What the person calls a version, and what they want to remember of it."""
+
+        def change(db: Database) -> None:
+            _version_exists(db, version)
+            sql = "UPDATE adapter_versions SET name = ?, remark = ? WHERE version = ?"
+            db.execute(sql, [clean_text(name), clean_text(remark), version])
+
+        self._write(change)
+
+    def set_tier(self, version: int, tier: str, reason: str) -> None:
+        def change(db: Database) -> None:
+            _version_exists(db, version)
+            db.execute("UPDATE adapter_versions SET tier = ? WHERE version = ?", [tier, version])
+            _add_event(db, "tier", str(version), {"tier": tier, "reason": reason})
+
+        self._write(change)
+
+    def delete_version(self, version: int) -> None:
+        """Forget a version. What was made from it now hangs on its parent, so that rolling back
+        from there still arrives somewhere. The caller removes the folder afterwards."""
+
+        def change(db: Database) -> None:
+            _version_exists(db, version)
+            if not version:
+                raise StoreError("The base cannot be deleted.")
+            if one_value(db, "SELECT version FROM live") == version:
+                raise StoreError(f"v{version} is live; make another version live first.")
+            sql = """UPDATE adapter_versions SET parent = (SELECT parent FROM adapter_versions
+                WHERE version = ?1) WHERE parent = ?1"""
+            db.execute(sql, [version])
+            db.execute("DELETE FROM adapter_versions WHERE version = ?", [version])
+            sql = "UPDATE conversations SET adapter_version = NULL WHERE adapter_version = ?"
+            db.execute(sql, [version])
+            _add_event(db, "version_deleted", str(version), {})
 
         self._write(change)
 

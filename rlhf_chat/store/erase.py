@@ -19,7 +19,11 @@ def erase(db: Database, conversation_id: str) -> None:
     """The conversation with all that hangs on it, and every cached thing made from its words."""
     _erase_prompts(db, conversation_id)
     db.execute("DELETE FROM conversations WHERE id = ?", [conversation_id])
-    # Vectors that nothing left accounts for go too: losing a cache costs a moment, not data.
+    drop_orphans(db)
+
+
+def drop_orphans(db: Database) -> None:
+    """Vectors that nothing left accounts for: losing a cache costs a moment, not data."""
     cached = fetch(db, "SELECT prompt_ids, lengths, response_ids FROM reference_responses")
     kept = [
         content_key(ids_list(prompt), response)

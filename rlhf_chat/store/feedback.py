@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from sqlite_utils import Database
 
 from rlhf_chat.store.errors import NotFound, StoreError
+from rlhf_chat.store.ledger import WHOSE
 from rlhf_chat.store.rows import fetch, fresh_id, insert, next_number, one_value, timestamp
 from rlhf_chat.store.schema import Edit, Preference, Ranking, Rating, Score
 
@@ -62,15 +63,19 @@ class FeedbackLogs:
         row = {"message_id": message_id, "value": int(value), "reason": reason, "comment": comment}
         return self._append("ratings", event_id, check, {**row, "rater": rater})
 
-    def ratings(self) -> list[Rating]:
-        """What counts now, oldest first; ratings taken back are left out."""
-        return self._list(Rating, f"FROM ratings AS r WHERE {_CURRENT_RATING} ORDER BY number")
+    def ratings(self, rater: str = "") -> list[Rating]:
+        """What counts now, oldest first; ratings taken back are left out.
+
+        With no rater named, here and below, those of people: a simulated one is kept apart
+        everywhere."""
+        rest = f"FROM ratings AS r WHERE {_CURRENT_RATING} AND {WHOSE} ORDER BY number"
+        return self._list(Rating, rest, [rater])
 
     def rating_of(self, message_ids: Iterable[str]) -> dict[str, Rating]:
         """The current rating of each of these messages that has one (the newest of any rater)."""
-        rest = f"""FROM ratings AS r WHERE {_CURRENT_RATING}
-            AND message_id IN (SELECT value FROM json_each(?)) ORDER BY number"""
-        found = self._list(Rating, rest, [json.dumps(list(message_ids))])
+        rest = f"""FROM ratings AS r WHERE {_CURRENT_RATING} AND {WHOSE}
+            AND message_id IN (SELECT value FROM json_each(?2)) ORDER BY number"""
+        found = self._list(Rating, rest, ["", json.dumps(list(message_ids))])
         return {rating.message_id: rating for rating in found}
 
     def add_score(
@@ -87,11 +92,12 @@ class FeedbackLogs:
         row = {"message_id": message_id, "stars": int(stars), "rater": rater}
         return self._append("scores", event_id, check, row)
 
-    def scores(self) -> list[Score]:
+    def scores(self, rater: str = "") -> list[Score]:
         """What counts now, oldest first."""
-        rest = """FROM scores AS s WHERE stars > 0 AND number = (SELECT max(number) FROM scores
-            WHERE message_id = s.message_id AND rater = s.rater) ORDER BY number"""
-        return self._list(Score, rest)
+        rest = f"""FROM scores AS s WHERE stars > 0 AND {WHOSE} AND number =
+            (SELECT max(number) FROM scores
+             WHERE message_id = s.message_id AND rater = s.rater) ORDER BY number"""
+        return self._list(Score, rest, [rater])
 
     # ---- comparisons
 
@@ -127,16 +133,17 @@ class FeedbackLogs:
             {**row, "again": int(again)},
         )
 
-    def preferences(self) -> list[Preference]:
+    def preferences(self, rater: str = "") -> list[Preference]:
         """What counts now, oldest first; votes taken back are left out."""
-        rest = """FROM preferences AS p WHERE outcome <> 'withdrawn' AND again = 0 AND number =
-            (SELECT max(number) FROM preferences
+        rest = f"""FROM preferences AS p WHERE outcome <> 'withdrawn' AND again = 0 AND {WHOSE}
+            AND number = (SELECT max(number) FROM preferences
              WHERE pair_key = p.pair_key AND rater = p.rater AND again = 0) ORDER BY number"""
-        return self._list(Preference, rest)
+        return self._list(Preference, rest, [rater])
 
-    def asked_again(self) -> list[Preference]:
+    def asked_again(self, rater: str = "") -> list[Preference]:
         """Second answers to pairs that were shown again with their sides swapped, oldest first."""
-        return self._list(Preference, "FROM preferences WHERE again = 1 ORDER BY number")
+        rest = f"FROM preferences WHERE again = 1 AND {WHOSE} ORDER BY number"
+        return self._list(Preference, rest, [rater])
 
     def add_ranking(
         self,
@@ -163,11 +170,12 @@ class FeedbackLogs:
         row = {"asked_id": asked_id, "places": json.dumps(dict(places)), "rater": rater}
         return self._append("rankings", event_id, check, row)
 
-    def rankings(self) -> list[Ranking]:
+    def rankings(self, rater: str = "") -> list[Ranking]:
         """What counts now, oldest first."""
-        rest = """FROM rankings AS r WHERE places <> '{}' AND number = (SELECT max(number)
-            FROM rankings WHERE asked_id = r.asked_id AND rater = r.rater) ORDER BY number"""
-        return self._list(Ranking, rest)
+        rest = f"""FROM rankings AS r WHERE places <> '{{}}' AND {WHOSE} AND number =
+            (SELECT max(number) FROM rankings
+             WHERE asked_id = r.asked_id AND rater = r.rater) ORDER BY number"""
+        return self._list(Ranking, rest, [rater])
 
     def add_edit(
         self,
@@ -187,29 +195,29 @@ class FeedbackLogs:
             {**row, "rater": rater},
         )
 
-    def edits(self) -> list[Edit]:
+    def edits(self, rater: str = "") -> list[Edit]:
         """What counts now, oldest first."""
-        rest = """FROM edits AS e WHERE withdrawn = 0 AND number = (SELECT max(number) FROM edits
-            WHERE message_id = e.message_id AND edited_id = e.edited_id AND rater = e.rater)
-            ORDER BY number"""
-        return self._list(Edit, rest)
+        rest = f"""FROM edits AS e WHERE withdrawn = 0 AND {WHOSE} AND number =
+            (SELECT max(number) FROM edits WHERE message_id = e.message_id
+             AND edited_id = e.edited_id AND rater = e.rater) ORDER BY number"""
+        return self._list(Edit, rest, [rater])
 
     # ---- all of them
 
     def raters(self) -> list[str]:
-        """Everybody who said something, in the order of their names."""
-        sql = " UNION ".join(f"SELECT rater FROM {log}" for log in LOGS)
+        """Everybody who said something and is not simulated, in the order of their names."""
+        sql = " UNION ".join(f"SELECT rater FROM {log} WHERE {WHOSE}" for log in LOGS)
         with self._read() as db:
-            return sorted(row[0] for row in fetch(db, sql))
+            return sorted(row[0] for row in fetch(db, sql, [""]))
 
     def feedback_count(self) -> int:
         """The number of the newest answer; it never goes back."""
         return self._value("SELECT value FROM counters WHERE name = 'feedback'")
 
-    def feedback_since(self, watermark: int) -> int:
+    def feedback_since(self, watermark: int, rater: str = "") -> int:
         """How many answers came after the watermark, withdrawals included."""
-        parts = [f"(SELECT count(*) FROM {log} WHERE number > ?1)" for log in LOGS]
-        return self._value(f"SELECT {' + '.join(parts)}", [watermark])
+        parts = [f"(SELECT count(*) FROM {log} WHERE {WHOSE} AND number > ?2)" for log in LOGS]
+        return self._value(f"SELECT {' + '.join(parts)}", [rater, watermark])
 
     def _append(
         self,

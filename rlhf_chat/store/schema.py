@@ -23,6 +23,8 @@ class Conversation:
     created_at: str
     updated_at: str
     kind: str = "chat"
+    sampling: dict | None = None  # how replies here are drawn; None: as everywhere
+    adapter_version: int | None = None  # who answers here; None: whoever is live
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,30 @@ class AdapterVersion:
     manifest_hash: str
     kl: float | None
     note: str
+    created_at: str
+    name: str = ""  # given by the person
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """One rating or vote as the person would tell it: what was asked, what was read, what was
+    said. `other` is the second reply of a vote."""
+
+    id: str
+    kind: str  # thumb or vote
+    said: str  # up, down, a, b, tie, both_bad
+    prompt: str
+    reply: str
+    other: str
+    reason: str
+    comment: str
+    rater: str
+    version: int | None
+    other_version: int | None
+    message_id: str
+    other_id: str
+    conversation_id: str
     created_at: str
 
 
@@ -302,6 +328,21 @@ _M001 = (
 def m001_first_shape(db: Database) -> None:
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     for statement in _M001:
+        db.execute(statement)
+
+
+_M002 = (
+    "ALTER TABLE conversations ADD COLUMN sampling TEXT CHECK (json_valid(sampling))",
+    "ALTER TABLE conversations ADD COLUMN adapter_version INTEGER CHECK (adapter_version >= 0)",
+    "ALTER TABLE adapter_versions ADD COLUMN name TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE adapter_versions ADD COLUMN remark TEXT NOT NULL DEFAULT ''",
+)
+
+
+@migration
+def m002_manners_and_names(db: Database) -> None:
+    """How one conversation is answered, and what the person calls a version."""
+    for statement in _M002:
         db.execute(statement)
 
 

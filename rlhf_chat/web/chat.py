@@ -20,6 +20,7 @@ import gradio as gr
 
 from rlhf_chat.chat import REASONS, Chat, Partial, Turn
 from rlhf_chat.trainer import Trainer
+from rlhf_chat.web.manner import MannerPanel
 from rlhf_chat.web.quick import (
     FRAME_SECONDS,
     QUICK,
@@ -59,6 +60,7 @@ class Reply:
 class ChatScreen:
     def __init__(self, chat: Chat, trainer: Trainer) -> None:
         self.chat, self.trainer = chat, trainer
+        self.manner = MannerPanel(chat, trainer)
         self._under_way: dict[str, Reply] = {}  # by conversation
         self._showing: dict[
             str, str
@@ -198,7 +200,7 @@ class ChatScreen:
                 self.note: said(partial.note),
                 self.why: gr.update(visible=False),
                 **self._buttons(replying=True),
-                **({self.message: "", self.list: self._list(conversation_id)} if sent else {}),
+                **(self._after_sending(conversation_id) if sent else {}),
             }
             drawn = time.monotonic()
             for partial in partials:
@@ -225,6 +227,13 @@ class ChatScreen:
         if self._is_shown(session, conversation_id):
             yield self._ended(conversation_id, limit, note, partial.tokens_per_second)
         return True
+
+    def _after_sending(self, conversation_id: str) -> Update:
+        return {
+            self.message: "",
+            self.list: self._list(conversation_id),
+            **self.manner.shown(conversation_id),
+        }
 
     def follow(self, view: dict, request: gr.Request) -> Iterator[Update]:
         """A conversation opened in a second tab while its reply is being written elsewhere: draw
@@ -371,13 +380,17 @@ class ChatScreen:
                     self.list: await quick(self._list, ""),
                     self.note: said("Conversation deleted."),
                 }
-            self._show(request, chosen)
-            return {**await quick(self._opened, chosen), self.tabs: gr.update(selected="chat")}
+            return await self.open(chosen, request)
         except Exception as error:
             return {
                 self.note: said(sentence(error), "bad"),
                 self.list: await quick(self._list, current),
             }
+
+    async def open(self, conversation_id: str, request: gr.Request) -> Update:
+        """Show a conversation and come to the front."""
+        self._show(request, conversation_id)
+        return {**await quick(self._opened, conversation_id), self.tabs: gr.update(selected="chat")}
 
     async def start_new(self, request: gr.Request) -> Update:
         self._show(request, "")
@@ -412,6 +425,7 @@ class ChatScreen:
         shown = self._shown(conversation_id) if conversation_id else self._blank()
         return {
             **shown,
+            **self.manner.shown(conversation_id),
             self.list: self._list(conversation_id),
             self.why: gr.update(visible=False),
             self.note: said(),
@@ -424,6 +438,7 @@ class ChatScreen:
             self.view: self._view("", []),
             self.why: gr.update(visible=False),
             self.earlier: gr.update(value=EARLIER, visible=False),
+            **self.manner.shown(""),
             **self._buttons(replying=False),
         }
 
@@ -461,18 +476,41 @@ class ChatScreen:
             rows[-1]["stamp"] += f" · {speed:.0f} tokens/s"
         return {"conversation": conversation_id, "turns": rows, "sent": sent}
 
-    def _list(self, current: str) -> list[dict]:
-        return [
-            {"id": c.id, "title": c.title or "New conversation", "current": c.id == current}
-            for c in self.chat.conversations()[:200]
+    async def search(self, words: str, view: dict) -> Update:
+        """Titles are filtered by the page itself; here, which conversations contain the words."""
+        try:
+            found = await quick(self.chat.conversations, words) if words.strip() else []
+            rows = await quick(self._list, view["conversation"])
+        except Exception as error:
+            return {self.note: said(sentence(error), "bad")}
+        return {self.list: {**rows, "words": words, "hits": [c.id for c in found]}}
+
+    def _list(self, current: str) -> dict:
+        rows = [
+            {
+                "id": c.id,
+                "title": c.title or "New conversation",
+                "current": c.id == current,
+                "at": c.updated_at,
+            }
+            for c in self.chat.conversations()[:500]
         ]
+        return {"rows": rows, "words": "", "hits": []}
 
     # ---- layout --------------------------------------------------------------------------------
 
     def lay_out_sidebar(self) -> None:
         self.new_button = gr.Button("New chat", elem_id="new-chat", size="sm")
+        self.searched = gr.Textbox(
+            label="Search chats",
+            show_label=False,
+            container=False,
+            max_lines=1,
+            placeholder="Search chats",
+            elem_id="search",
+        )
         self.list = gr.HTML(
-            [],
+            {"rows": [], "words": "", "hits": []},
             apply_default_css=False,
             html_template="<div></div>",
             js_on_load=script("conversations"),
@@ -520,7 +558,9 @@ class ChatScreen:
                 elem_id="comment",
                 placeholder="Tell the model more (optional, Enter saves)",
             )
-        self.note = saying("chat-note")
+        with gr.Row(elem_id="chat-line"):
+            self.note = saying("chat-note")
+            self.manner.lay_out_toggle()
         with gr.Row(elem_id="composer"):
             self.message = gr.Textbox(
                 label="Message",
@@ -539,12 +579,15 @@ class ChatScreen:
             self.stop_button = gr.Button(
                 "Stop", elem_id="stop", visible=False, scale=0, min_width=72
             )
+        self.manner.lay_out()
 
     # ---- wiring --------------------------------------------------------------------------------
 
     def wire(self, demo: gr.Blocks, tabs: gr.Tabs) -> None:
         self.tabs = tabs
-        page = [
+        self.manner.wire(self.view)
+        self.page = page = [
+            *self.manner.page,
             self.bot,
             self.view,
             self.note,
@@ -587,6 +630,13 @@ class ChatScreen:
         opened = self.list.select(self.on_list, self.view, page, **QUICK)
         self.new_button.click(self.start_new, None, page, **QUICK)
         self.earlier.click(self.show_earlier, self.view, page, **QUICK)
+        self.searched.input(
+            self.search,
+            [self.searched, self.view],
+            [self.list, self.note],
+            trigger_mode="always_last",
+            **QUICK,
+        )
         loaded = demo.load(self.load, None, page, **QUICK)
         for event in (opened, loaded):
             event.then(self.follow, self.view, page, trigger_mode="multiple", **REPLIES)
@@ -649,10 +699,3 @@ def _ending(partial: Partial) -> str:
         "cancelled": "Stopped. What was written so far is kept.",
         "error": "The reply broke off. Press Retry to try again.",
     }.get(partial.finish_reason or "", "")
-
-
-# Scripts of the three lists. Text reaches the page through textContent only (see words.py).
-
-
-# Keeps the address, the draft and the marks under each message in step with the view. The marks
-# are put into Gradio's own button row, again after each of its redraws.

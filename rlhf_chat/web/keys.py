@@ -11,11 +11,20 @@ from rlhf_chat.web.words import script
 SHORTCUTS = (
     ("/", "Write a message"),
     ("Enter", "Send; Shift+Enter starts a new line"),
-    ("Esc", "Stop the reply"),
+    ("\u2191", "In an empty message box: change your last message"),
+    ("Esc", "Stop the reply; leave a box"),
     ("+  \u2212", "Rate the last reply up or down"),
+    ("R", "Another reply to the same message"),
+    ("[  ]", "Previous or next version of the last reply"),
+    ("C", "Copy the last reply"),
     ("1  2  3  4", "Compare: A, B, tie, both bad"),
     ("N", "Compare: next drafts (Enter after a vote)"),
+    ("U", "Compare: take the vote back"),
+    ("G then C M L V D", "Go to Chat, Compare, Learning, Versions, Data"),
+    ("Ctrl+K", "Search chats"),
     ("Ctrl+Shift+O", "New chat"),
+    ("Ctrl+Shift+S", "Show or hide the list of chats"),
+    ("Ctrl+.", "Settings of this chat"),
     ("?", "This sheet"),
 )
 

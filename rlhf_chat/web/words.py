@@ -7,8 +7,10 @@ the component's value, and a few lines of script put it on the page with `textCo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -48,6 +50,17 @@ def version_label(version: int | None) -> str:
     if version is None:
         return ""
     return "base" if version == 0 else f"v{version}"
+
+
+def version_choices(versions: Sequence[Any]) -> list[tuple[str, str]]:
+    """(words, value) of each version for a menu, the newest first."""
+    return [
+        (
+            f"{version_label(v.version)} · {v.name}" if v.name else version_label(v.version),
+            str(v.version),
+        )
+        for v in sorted(versions, key=lambda v: -v.version)
+    ]
 
 
 def capital(text: str) -> str:

@@ -1,4 +1,5 @@
-// The list of conversations: open, rename, delete. Text reaches the page through textContent only.
+// The list of conversations, by day and filtered by what is searched: open, rename, delete.
+// Text reaches the page through textContent only.
 const button = (label, cls, text, act) => {
   const b = document.createElement('button');
   b.type = 'button'; b.className = cls; b.textContent = text; b.title = label;
@@ -22,19 +23,49 @@ const rename = (c, li) => {
   box.onblur = () => end(true);
   li.replaceChildren(box); box.focus(); box.select();
 };
-const draw = () => {
-  const list = document.createElement('ul');
-  for (const c of props.value || []) {
-    const li = document.createElement('li'); if (c.current) li.className = 'current';
-    const open = button(c.title, 'open', c.title, () => {
-      trigger('select', {do: 'open', id: c.id, value: c.id, index: 0});
-      if (window.innerWidth < 700 && window.rlhfSidebar) window.rlhfSidebar(false);
-    });
-    if (c.current) open.setAttribute('aria-current', 'true');
-    li.append(open, button('Rename conversation', 'tool rename', '\u270e\ufe0e', () => rename(c, li)),
-                    button('Delete conversation\u2026', 'tool delete', '\u2715', () => ask(c, li)));
-    list.append(li);
-  }
-  element.replaceChildren(list);
+const item = c => {
+  const li = document.createElement('li'); if (c.current) li.className = 'current';
+  const open = button(c.title, 'open', c.title, () => {
+    trigger('select', {do: 'open', id: c.id, value: c.id, index: 0});
+    if (window.innerWidth < 700 && window.rlhfSidebar) window.rlhfSidebar(false);
+  });
+  if (c.current) open.setAttribute('aria-current', 'true');
+  li.append(open, button('Rename conversation', 'tool rename', '\u270e\ufe0e', () => rename(c, li)),
+                  button('Delete conversation\u2026', 'tool delete', '\u2715', () => ask(c, li)));
+  return li;
 };
-watch('value', draw); draw();
+// The day is the reader's own, by the clock of the browser.
+const DAY = 86400000;
+const midnight = d => new Date(d.getFullYear(), d.getMonth(), d.getDate()).getTime();
+const group = at => {
+  const then = new Date(at), days = Math.round((midnight(new Date()) - midnight(then)) / DAY);
+  if (isNaN(days)) return 'Earlier';
+  if (days < 1) return 'Today';
+  if (days < 2) return 'Yesterday';
+  if (days <= 7) return 'Previous 7 days';
+  if (days <= 30) return 'Previous 30 days';
+  return then.toLocaleDateString(document.documentElement.lang || undefined, {month: 'long', year: 'numeric'});
+};
+const box = () => document.querySelector('#search input, #search textarea');
+const draw = () => {
+  const v = props.value || {}, words = (box() ? box().value : '').trim().toLowerCase();
+  const hits = new Set((v.words || '').trim().toLowerCase() === words ? v.hits || [] : []);
+  const rows = (v.rows || []).filter(c => !words || hits.has(c.id) || c.title.toLowerCase().includes(words));
+  const parts = []; let name = '', list = null;
+  for (const c of rows) {
+    if (group(c.at) !== name) {
+      name = group(c.at);
+      const h = document.createElement('h3'); h.textContent = name;
+      list = document.createElement('ul'); list.setAttribute('aria-label', name); parts.push(h, list);
+    }
+    list.append(item(c));
+  }
+  if (!rows.length) {
+    const p = document.createElement('p'); p.className = 'none';
+    p.textContent = words ? 'No chat has these words.' : 'Your chats will be listed here.';
+    parts.push(p);
+  }
+  element.replaceChildren(...parts);
+};
+const listen = () => { const b = box(); if (!b) return setTimeout(listen, 100); b.addEventListener('input', draw); };
+watch('value', draw); draw(); listen();

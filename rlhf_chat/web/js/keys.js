@@ -25,6 +25,18 @@
     if (side && side.classList.contains('open') !== open) side.querySelector('.toggle-button').click();
   };
 
+  // The panel of settings: open or shut is remembered, except on a phone, where it covers the chat.
+  const PANEL = 'rlhf-chat:panel';
+  window.rlhfPanel = open => {
+    const now = document.body.classList.toggle('manner-open', open);
+    const toggle = byId('manner-toggle'); if (toggle) toggle.setAttribute('aria-expanded', String(now));
+    try { now && window.innerWidth >= 1000 ? localStorage.setItem(PANEL, '1') : localStorage.removeItem(PANEL); } catch (_) {}
+    return true;
+  };
+  const go = name => { const t = byId(`tab-${name}-button`) || [...document.querySelectorAll('#tabs [role=tab]')].find(b => b.id.includes(name) || b.dataset.tabId === name); if (t) t.click(); return Boolean(t); };
+  const GO = {c: 'chat', m: 'compare', l: 'learning', v: 'versions', d: 'data'};
+  let going = 0;
+
   const dialog = document.createElement('dialog');
   dialog.id = 'shortcuts'; dialog.setAttribute('aria-label', 'Keyboard shortcuts');
   const title = document.createElement('h2'); title.textContent = 'Keys';
@@ -46,6 +58,21 @@
     if (!all.length) return false;
     all[all.length - 1].click(); return true;
   };
+  const last1 = (...selectors) => {
+    const bot = byId('bot');
+    if (!seen(bot)) return false;
+    const all = [...bot.querySelectorAll(selectors.join(','))].filter(seen);
+    if (!all.length) return false;
+    all[all.length - 1].click(); return true;
+  };
+  // The button rows of replies end with our own mark, those of own messages do not.
+  const copyLast = () => {
+    const marks = [...document.querySelectorAll('#bot .foot')].filter(f => f.querySelector('.stamp'));
+    const bar = marks.length && marks[marks.length - 1].closest('.message-buttons');
+    const b = bar && bar.querySelector('button[aria-label="Copy message"], button[title="Copy message"]');
+    if (!b) return false;
+    b.click(); return true;
+  };
   let votedAt = 0;
   const vote = id => {
     if (Date.now() - votedAt < 500) return false;
@@ -56,9 +83,12 @@
 
   const acts = {
     '1': () => vote('vote-a'), '2': () => vote('vote-b'), '3': () => vote('vote-tie'), '4': () => vote('vote-bad'),
-    'n': next, 'N': next,
+    'n': next,
     '+': () => thumb('Like', 'Liked'), '=': () => thumb('Like', 'Liked'), '-': () => thumb('Dislike', 'Disliked'),
+    'u': () => press('undo'), 'r': () => last1('button[aria-label="Retry"]'), 'c': copyLast,
+    '[': () => last1('.foot button:first-child:enabled'), ']': () => last1('.foot .nth + button:enabled'),
     '?': () => { help(); return true; },
+    'g': () => { going = Date.now(); return true; },
     '/': () => {
       if (!seen(box())) { const chat = document.querySelector('#tabs [role=tab]'); if (chat) chat.click(); }
       setTimeout(() => box() && box().focus(), 30); return true;
@@ -70,6 +100,17 @@
     const t = e.target, tag = t && t.tagName;
     const typing = tag === 'INPUT' || tag === 'TEXTAREA' || tag === 'SELECT' || (t && t.isContentEditable);
     if ((e.ctrlKey || e.metaKey) && e.shiftKey && e.key.toLowerCase() === 'o') { if (press('new-chat')) e.preventDefault(); return; }
+    if (e.ctrlKey || e.metaKey) {
+      const key = e.key.toLowerCase();
+      const act = e.shiftKey ? {s: () => byId('side').querySelector('.toggle-button').click()}[key]
+        : {k: () => { window.rlhfSidebar(true); const b = document.querySelector('#search input, #search textarea'); b.focus(); b.select(); },
+           '.': () => press('manner-toggle'), '/': help}[key];
+      if (act) { act(); e.preventDefault(); return; }
+    }
+    if (e.key === 'ArrowUp' && t === box() && !t.value) {
+      if (last1('button[aria-label="Edit"]')) e.preventDefault();
+      return;
+    }
     if (e.key === 'Escape') { if (press('stop') || press('stop-drafts')) e.preventDefault(); else if (typing) t.blur(); return; }
     if (typing || e.ctrlKey || e.metaKey || e.altKey) return;
     if (e.key === 'Enter') {
@@ -78,7 +119,8 @@
       if (free && seen(byId('undo')) && next()) e.preventDefault();
       return;
     }
-    const act = acts[e.key];
+    if (Date.now() - going < 1500 && GO[e.key.toLowerCase()]) { going = 0; if (go(GO[e.key.toLowerCase()])) e.preventDefault(); return; }
+    const act = acts[e.key.length === 1 ? e.key.toLowerCase() : e.key];
     if (act && act()) e.preventDefault();
   });
 
@@ -86,6 +128,7 @@
     const b = box();
     if (!b || !byId('side')) return setTimeout(ready, 60);
     if (window.innerWidth < 700) window.rlhfSidebar(false);
+    try { if (localStorage.getItem(PANEL) && window.innerWidth >= 1000) window.rlhfPanel(true); } catch (_) {}
     let draft = ''; try { draft = localStorage.getItem(DRAFT) || ''; } catch (_) {}
     if (draft && !b.value) put(b, draft);
   };

@@ -1,0 +1,87 @@
+"""The ledger: what was said as a person would tell it, whose words count, and how a simulated
+person is taken out again.
+
+A rater whose name starts with "simulated:" is a program that shows how learning works. What it said
+is never mixed with what people said. Left out: adding ratings and votes (archive.py).
+"""
+
+from sqlite_utils import Database
+
+from rlhf_chat.store.erase import drop_orphans
+from rlhf_chat.store.rows import fetch, select
+from rlhf_chat.store.schema import Feedback
+
+SIMULATED = "simulated:"
+
+# True for the rater ?1, and where ?1 is empty for every rater who is not simulated.
+WHOSE = "(CASE ?1 WHEN '' THEN rater NOT LIKE 'simulated:%' ELSE rater = ?1 END)"
+
+_THUMBS = """SELECT r.number, r.id, 'thumb' AS kind, iif(value > 0, 'up', 'down') AS said,
+    asked.content AS prompt, m.content AS reply, '' AS other, reason, comment, rater,
+    m.adapter_version AS version, NULL AS other_version, m.id AS message_id, '' AS other_id,
+    m.conversation_id AS conversation_id, r.created_at AS created_at
+    FROM ratings r JOIN messages m ON m.id = message_id
+    LEFT JOIN messages asked ON asked.id = m.parent_id
+    WHERE value <> 0 AND r.number = (SELECT max(number) FROM ratings
+        WHERE message_id = r.message_id AND rater = r.rater)"""
+_VOTES = """SELECT p.number, p.id, 'vote' AS kind, outcome AS said,
+    asked.content AS prompt, a.content AS reply, b.content AS other, '' AS reason, '' AS comment,
+    rater, a.adapter_version AS version, b.adapter_version AS other_version,
+    a.id AS message_id, b.id AS other_id, a.conversation_id AS conversation_id,
+    p.created_at AS created_at
+    FROM preferences p JOIN messages a ON a.id = message_a JOIN messages b ON b.id = message_b
+    LEFT JOIN messages asked ON asked.id = a.parent_id
+    WHERE outcome <> 'withdrawn' AND again = 0 AND p.number = (SELECT max(number) FROM preferences
+        WHERE pair_key = p.pair_key AND rater = p.rater AND again = 0)"""
+
+
+def like(words: str) -> str:
+    """A pattern for LIKE ... ESCAPE that finds the words as they are."""
+    for sign in "\\%_":
+        words = words.replace(sign, "\\" + sign)
+    return f"%{words}%"
+
+
+def feedback(db: Database, rater: str, containing: str, kind: str, said: str) -> list[Feedback]:
+    rest = f"""FROM ({_THUMBS} UNION ALL {_VOTES}) WHERE {WHOSE}
+        AND (?2 = '%%' OR prompt || ' ' || reply || ' ' || other || ' ' || comment LIKE ?2
+            ESCAPE '\\') AND ?3 IN ('', kind) AND ?4 IN ('', said) ORDER BY number DESC"""
+    return select(db, Feedback, rest, [rater, like(containing), kind, said])
+
+
+def votes_between_versions(db: Database, rater: str) -> list[tuple[int, int, str]]:
+    sql = f"""SELECT version, other_version, said FROM ({_VOTES}) WHERE {WHOSE}
+        AND version <> other_version ORDER BY number"""
+    return fetch(db, sql, [rater])
+
+
+def erase_rater(db: Database, rater: str) -> None:
+    """Votes, the drafts only this rater saw, its rounds and the versions made from them."""
+    db.execute(
+        """DELETE FROM conversations WHERE kind = 'compare' AND id IN
+        (SELECT conversation_id FROM messages m JOIN preferences p ON message_a = m.id
+         WHERE rater = ?1) AND id NOT IN
+        (SELECT conversation_id FROM messages m JOIN preferences p ON message_a = m.id
+         WHERE rater <> ?1)""",
+        [rater],
+    )
+    for log in ("ratings", "scores", "preferences", "rankings", "edits"):
+        db.execute(f"DELETE FROM {log} WHERE rater = ?", [rater])
+    own = """(SELECT v.version FROM adapter_versions v JOIN rounds r ON r.id = v.round_id
+        WHERE "trigger" = ?1)"""
+    # Whatever a person made from such a version keeps its weights and hangs on the base from now.
+    db.execute(
+        f"UPDATE adapter_versions SET parent = 0 WHERE parent IN {own} AND version NOT IN {own}",
+        [rater],
+    )
+    db.execute(
+        f"UPDATE conversations SET adapter_version = NULL WHERE adapter_version IN {own}", [rater]
+    )
+    db.execute(f"UPDATE live SET version = 0 WHERE version IN {own}", [rater])
+    # Children before parents: each step removes the leaves.
+    leaves = f"""DELETE FROM adapter_versions WHERE version IN {own}
+        AND version NOT IN (SELECT parent FROM adapter_versions WHERE parent IS NOT NULL)"""
+    while db.execute(leaves, [rater]).rowcount:
+        pass
+    db.execute('DELETE FROM rounds WHERE "trigger" = ?', [rater])
+    drop_orphans(db)

@@ -1,0 +1,132 @@
+"""The panel beside a conversation: first words to the model, sampling, and which version answers.
+
+What is set applies from the next reply on and is stored at once: for the open conversation, or,
+while none is open, for those not yet begun. Leaves out what the settings do (rlhf_chat.chat).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from rlhf_chat.chat import Chat, Manner
+from rlhf_chat.trainer import Trainer
+from rlhf_chat.web.quick import QUICK, quick, sentence
+from rlhf_chat.web.words import said, saying, version_choices
+
+LIVE = "live"
+THIS, NEW = "This chat", "New chats"
+
+Update = dict[Any, Any]
+
+
+class MannerPanel:
+    def __init__(self, chat: Chat, trainer: Trainer) -> None:
+        self.chat, self.trainer = chat, trainer
+
+    # ---- acts ----------------------------------------------------------------------------------
+
+    async def save(
+        self, view: dict, system: str, heat: float, top_p: float, top_k: float, most: float, by: str
+    ) -> Update:
+        try:
+            manner = self._manner(system, heat, top_p, top_k, most, by)
+            await quick(self.chat.set_manner, view["conversation"], manner)
+        except Exception as error:
+            return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
+        whose = "this chat" if view["conversation"] else "new chats"
+        return {self.note: said(f"Saved for {whose}.", "good")}
+
+    async def save_for_new(self, *fields: Any) -> Update:
+        try:
+            await quick(self.chat.set_manner, "", self._manner(*fields))
+        except Exception as error:
+            return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
+        return {self.note: said("New chats begin like this from now on.", "good")}
+
+    async def refresh(self, view: dict) -> Update:
+        return await quick(self.shown, view["conversation"])
+
+    def _manner(
+        self, system: str, heat: float, top_p: float, top_k: float, most: float, by: str
+    ) -> Manner:
+        drawn = type(self.chat.manner().sampling)(float(heat), float(top_p), int(top_k), int(most))
+        return Manner(system or "", drawn, None if by == LIVE else int(by))
+
+    # ---- what is shown -------------------------------------------------------------------------
+
+    def shown(self, conversation_id: str) -> Update:
+        """Every field as it is stored; also when that cannot be read."""
+        try:
+            manner = self.chat.manner(conversation_id)
+            choices = [("Whoever is live", LIVE), *version_choices(self.trainer.versions())]
+        except Exception as error:
+            return {self.note: said(sentence(error), "bad")}
+        by = LIVE if manner.version is None else str(manner.version)
+        drawn = manner.sampling
+        return {
+            self.about: said(THIS if conversation_id else NEW),
+            self.system: manner.system_prompt,
+            self.heat: drawn.temperature,
+            self.top_p: drawn.top_p,
+            self.top_k: drawn.top_k,
+            self.most: drawn.max_new_tokens,
+            self.by: gr.update(choices=choices, value=by, interactive=bool(conversation_id)),
+            self.note: said(),
+        }
+
+    # ---- layout --------------------------------------------------------------------------------
+
+    def lay_out(self) -> None:
+        manner = self.chat.manner()
+        drawn, longest = manner.sampling, self.chat.longest_reply
+        with gr.Column(elem_id="manner"):
+            with gr.Row(elem_id="manner-head"):
+                self.about = saying("manner-about")
+                self.close_button = gr.Button(
+                    "Close", size="sm", scale=0, min_width=60, elem_id="manner-close"
+                )
+            self.system = gr.Textbox(
+                manner.system_prompt,
+                label="System prompt",
+                lines=3,
+                max_lines=8,
+                elem_id="system",
+                placeholder="What the model reads before the first message",
+            )
+            self.heat = gr.Slider(0, 2, drawn.temperature, step=0.05, label="Temperature")
+            self.top_p = gr.Slider(0.05, 1, drawn.top_p, step=0.05, label="Top-p")
+            self.top_k = gr.Slider(0, 200, drawn.top_k, step=1, label="Top-k (0 is off)")
+            self.most = gr.Slider(
+                8, longest, drawn.max_new_tokens, step=8, label="Longest reply, tokens"
+            )
+            self.by = gr.Dropdown([("Whoever is live", LIVE)], value=LIVE, label="Answered by")
+            self.new_button = gr.Button("Use for new chats", size="sm", elem_id="manner-new")
+            self.note = saying("manner-note")
+
+    def lay_out_toggle(self) -> None:
+        self.toggle = gr.Button(
+            "Settings", size="sm", scale=0, min_width=60, elem_id="manner-toggle"
+        )
+
+    # ---- wiring --------------------------------------------------------------------------------
+
+    def wire(self, view: gr.HTML) -> None:
+        fields: list[Any] = [self.system, self.heat, self.top_p, self.top_k, self.most, self.by]
+        self.page = [self.about, self.note, *fields]
+        gr.on(
+            [field.input for field in fields],
+            self.save,
+            [view, *fields],
+            self.page,
+            trigger_mode="always_last",
+            **QUICK,
+        )
+        self.new_button.click(self.save_for_new, fields, self.page, **QUICK)
+        # Opening is the browser's own business; the fields are read again, because another tab or
+        # a new version may have changed them.
+        self.toggle.click(
+            self.refresh, view, self.page, js="v => { rlhfPanel(); return [v]; }", **QUICK
+        )
+        self.close_button.click(None, None, None, js="() => { rlhfPanel(false); }", **QUICK)
