@@ -28,19 +28,19 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-from rlhf_chat import nf4, trees
+from rlhf_chat import dialect, nf4, trees
 from rlhf_chat.decode import Response, Sampling, decode, left_pad
 from rlhf_chat.lease import SLICE_SECONDS, Lease
 
 log = logging.getLogger(__name__)
 
 DEMO = Path(__file__).parent / "demo" / "weights"
-
-# Used only for base models that bring no chat template of their own (GPT-2 and the like).
-PLAIN_TEMPLATE = (
-    "{% for m in messages %}{{ m['role'] | capitalize }}: {{ m['content'] }}\n{% endfor %}"
-    "{% if add_generation_prompt %}Assistant:{% endif %}"
-)
+SPEAKERS = ("CausalLM", "LMHeadModel", "ForConditionalGeneration")
+TEXT_PART = {  # where models that also see or hear keep their words
+    r"^(model\.)?language_model\.lm_head": "lm_head",
+    r"^(model\.)?language_model\.(?!lm_head)(model\.)?": "model.",
+}
+RECURRENT = ("mamba", "rwkv", "recurrent", "xlstm", "zamba", "jamba", "falcon_h1", "nemotron_h")
 
 
 class ModelError(Exception):
@@ -108,7 +108,8 @@ class Model:
         self._fold = trees.can_fold(self.policy.tree)
         self.live = self.reference
         self._policy_params = trees.adapter_params(self.policy.tree)
-        self.pad_id, self.end_ids = _special_ids(tokenizer, base)
+        self.dialect = _learned(tokenizer, name)
+        self.pad_id, self.end_ids = _special_ids(tokenizer, base, self.dialect.turn_ends)
         self.context_tokens = min(int(getattr(self.config, "max_position_embeddings", 1024)), 4096)
         self.feature_key = hashlib.sha256(
             json.dumps([base_hash, quantization, tokenizer.chat_template, "features-1"]).encode()
@@ -135,22 +136,28 @@ class Model:
         dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
         try:
             config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+            _refuse_unsuitable(name, config)
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-            base = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path,
-                config=config,
+                config=_text_part(config),
                 dtype=dtype,
                 device_map={"": device},
                 use_safetensors=True,
                 trust_remote_code=False,
                 quantization_config=nf4.config(dtype) if quantization == "nf4" else None,
+                key_mapping=None if config.get_text_config() is config else TEXT_PART,
+                output_loading_info=True,
             )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             log.info("loading %s failed", name, exc_info=True)
             raise ModelError(_loading_failed(name, error)) from error
+        base, told = loaded
+        if missing := sorted(told["missing_keys"]):
+            raise ModelError(f"The model {name} is not whole: {missing[0]} is not in its files.")
         nf4.prepare_for_cpu(base)
         if not tokenizer.chat_template:
-            tokenizer.chat_template = PLAIN_TEMPLATE
+            tokenizer.chat_template = dialect.PLAIN_TEMPLATE
         return cls(
             base,
             tokenizer,
@@ -197,18 +204,11 @@ class Model:
 
         What the person typed can never become a control token.
         """
-        encoded = self.tokenizer.apply_chat_template(
-            [dict(m) for m in messages],
-            add_generation_prompt=True,
-            tokenize=True,
-            sanitize_control_tokens=True,
-            return_dict=True,
-        )
-        return list(encoded["input_ids"])
+        return self.dialect.encode(self.tokenizer, messages)
 
     def decode(self, ids: Sequence[int]) -> str:
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return text.rstrip("\ufffd")  # the first bytes of a character still on its way
+        """Response ids -> the reply a person reads, without thoughts."""
+        return self.dialect.reply(self.tokenizer, ids)
 
     # ------------------------------------------------------------------ sampling
 
@@ -430,6 +430,32 @@ def _resolve(name: str) -> str:
     return name
 
 
+def _refuse_unsuitable(name: str, config: Any) -> None:
+    """Raises ModelError for kinds of model that cannot chat and learn here."""
+    kind = config.model_type
+    made_for = getattr(config, "architectures", None) or []
+    method = (getattr(config, "quantization_config", None) or {}).get("quant_method")
+    if config.is_encoder_decoder:
+        reason = f"it is an encoder-decoder ({kind}), not a model that continues a conversation"
+    elif made_for and not any(a.endswith(SPEAKERS) for a in made_for):
+        reason = f"it was made to be {made_for[0]}, not to continue a conversation"
+    elif any(word in kind for word in RECURRENT):
+        reason = f"it is recurrent ({kind}): its state cannot be kept apart for several replies"
+    elif method:
+        reason = f"its weights are already quantised ({method}); take the original, 16-bit model"
+    else:
+        return
+    raise ModelError(f"The model {name} cannot be used: {reason}.")
+
+
+def _text_part(config: Any) -> Any:
+    """The configuration of the part that speaks, for models that also see or hear."""
+    text = config.get_text_config()
+    if text is not config and hasattr(config, "tie_word_embeddings"):
+        text.tie_word_embeddings = config.tie_word_embeddings
+    return text
+
+
 def _loading_failed(name: str, error: BaseException) -> str:
     if os.environ.get("HF_HUB_OFFLINE") == "1" or "connect" in str(error).lower():
         return f"The model {name} is not on this machine and the hub cannot be reached."
@@ -437,8 +463,17 @@ def _loading_failed(name: str, error: BaseException) -> str:
     return f"The model {name} could not be loaded: {first_line}"
 
 
-def _special_ids(tokenizer: Any, base: Any) -> tuple[int, frozenset[int]]:
-    ends: set[int] = set()
+def _learned(tokenizer: Any, name: str) -> dialect.Dialect:
+    try:
+        return dialect.learn(tokenizer)
+    except dialect.DialectError as error:
+        raise ModelError(f"The model {name} cannot be used: {error}") from error
+
+
+def _special_ids(
+    tokenizer: Any, base: Any, turn_ends: frozenset[int]
+) -> tuple[int, frozenset[int]]:
+    ends: set[int] = set(turn_ends)
     for value in (base.generation_config.eos_token_id, tokenizer.eos_token_id):
         if isinstance(value, int):
             ends.add(value)

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "rlhf_chat"
 ARROWS = {
     "decode": {"lease"},
     "trees": {"nf4"},
-    "model": {"decode", "lease", "nf4", "trees"},
+    "model": {"decode", "dialect", "lease", "nf4", "trees"},
     "prompts": {"demo"},
     "reward": {"likelihood"},
     "evidence": {"decode", "likelihood", "model", "reward", "store", "style"},
