@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from rlhf_chat import pairs, prompts, store
 from rlhf_chat.decode import Response, Sampling
-from rlhf_chat.model import Model, View
+from rlhf_chat.model import Model, ModelError, View
 from rlhf_chat.store import Conversation, Message, Store
 
 MAX_CHARACTERS = 8000
@@ -205,9 +205,10 @@ class Chat:
         stop = stop or threading.Event()
         view = self.model.live
         with _sentences():
-            prompt_ids = self._prompt_ids(self.store.path_to(asked.id))
+            prompt_ids, left_out = self._prompt_ids(self.store.path_to(asked.id))
+        note = _trimmed(left_out)
         seed = self._rng.getrandbits(31)
-        yield Partial(None, "", False, view.version, "", "Thinking", 0.0)
+        yield Partial(None, "", False, view.version, "", note or "Thinking", 0.0)
         started, response, text = time.monotonic(), Response([], False), ""
         cut, stream = "cancelled", self.model.stream(view, [prompt_ids], self.sampling, seed=seed)
         try:
@@ -216,9 +217,12 @@ class Chat:
                 rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
                 if stop.is_set():
                     break
-                yield Partial(None, text, False, view.version, "", "", rate)
+                yield Partial(None, text, False, view.version, "", note, rate)
             else:
                 cut = "stop" if response.finished else "length"
+        except ModelError as error:
+            cut = "error"
+            raise ChatError(str(error)) from error
         except Exception as error:
             cut = "error"
             raise ChatError("The model broke off; what it said until then is kept.") from error
@@ -227,7 +231,7 @@ class Chat:
             with _sentences():
                 saved = self._save_reply(asked, prompt_ids, response, text, view, seed, cut)
         rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
-        yield Partial(saved, text, True, view.version, cut, "", rate)
+        yield Partial(saved, text, True, view.version, cut, note, rate)
 
     def _save_reply(
         self,
@@ -253,15 +257,17 @@ class Chat:
             make_head=make_head,
         )
 
-    def _prompt_ids(self, path: Sequence[Message]) -> list[int]:
-        """Encodes the conversation; the oldest turns give way when it gets too long."""
+    def _prompt_ids(self, path: Sequence[Message]) -> tuple[list[int], int]:
+        """Encodes the conversation; the oldest turns give way when it gets too long. Says how many
+        messages did."""
+        whole = len(path)
         limit = self.model.context_tokens - self.sampling.max_new_tokens
         first = self.store.conversation(path[0].conversation_id).system_prompt
         system = [{"role": "system", "content": first}] if first else []
         while True:
             ids = self.model.encode(system + _alternating(path))
             if len(ids) <= limit:
-                return ids
+                return ids, whole - len(path)
             if len(path) == 1:
                 raise ChatError(
                     f"This message is too long for the model: {len(ids)} tokens of {limit}."
@@ -465,6 +471,13 @@ def _alternating(path: Sequence[Message]) -> list[dict[str, str]]:
         else:
             messages.append({"role": m.role, "content": m.content})
     return messages
+
+
+def _trimmed(left_out: int) -> str:
+    if not left_out:
+        return ""
+    told = "message is" if left_out == 1 else f"{left_out} messages are"
+    return f"The first {told} no longer read: the conversation is longer than the model can hold."
 
 
 class _sentences:
