@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from rlhf_chat import pairs, prompts, store
 from rlhf_chat.decode import Response, Sampling
-from rlhf_chat.model import Model, View
+from rlhf_chat.model import Model, ModelError, View
 from rlhf_chat.store import Conversation, Message, Store
 
 MAX_CHARACTERS = 8000
@@ -286,9 +286,10 @@ class Chat:
         manner = self.manner(asked.conversation_id)
         view = self.model.live if manner.version is None else self.view(manner.version)
         with _sentences():
-            prompt_ids = self._prompt_ids(self.store.path_to(asked.id), manner)
+            prompt_ids, left_out = self._prompt_ids(self.store.path_to(asked.id), manner)
+        note = _trimmed(left_out)
         seed = self._rng.getrandbits(31)
-        yield Partial(None, "", False, view.version, "", "Thinking", 0.0)
+        yield Partial(None, "", False, view.version, "", note or "Thinking", 0.0)
         started, response, text = time.monotonic(), Response([], False), ""
         cut, stream = "cancelled", self.model.stream(view, [prompt_ids], manner.sampling, seed=seed)
         try:
@@ -297,9 +298,12 @@ class Chat:
                 rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
                 if stop.is_set():
                     break
-                yield Partial(None, text, False, view.version, "", "", rate)
+                yield Partial(None, text, False, view.version, "", note, rate)
             else:
                 cut = "stop" if response.finished else "length"
+        except ModelError as error:
+            cut = "error"
+            raise ChatError(str(error)) from error
         except Exception as error:
             cut = "error"
             raise ChatError("The model broke off; what it said until then is kept.") from error
@@ -310,7 +314,7 @@ class Chat:
                     asked, prompt_ids, response, text, view, seed, cut, manner.sampling
                 )
         rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
-        yield Partial(saved, text, True, view.version, cut, "", rate)
+        yield Partial(saved, text, True, view.version, cut, note, rate)
 
     def _save_reply(
         self,
@@ -337,15 +341,17 @@ class Chat:
             make_head=make_head,
         )
 
-    def _prompt_ids(self, path: Sequence[Message], manner: Manner) -> list[int]:
-        """Encodes the conversation; the oldest turns give way when it gets too long."""
+    def _prompt_ids(self, path: Sequence[Message], manner: Manner) -> tuple[list[int], int]:
+        """Encodes the conversation; the oldest turns give way when it gets too long. Says how many
+        messages did."""
+        whole = len(path)
         limit = self.model.context_tokens - manner.sampling.max_new_tokens
         first = manner.system_prompt
         system = [{"role": "system", "content": first}] if first else []
         while True:
             ids = self.model.encode(system + _alternating(path))
             if len(ids) <= limit:
-                return ids
+                return ids, whole - len(path)
             if len(path) == 1:
                 raise ChatError(
                     f"This message is too long for the model: {len(ids)} tokens of {limit}."
@@ -571,6 +577,13 @@ def _alternating(path: Sequence[Message]) -> list[dict[str, str]]:
         else:
             messages.append({"role": m.role, "content": m.content})
     return messages
+
+
+def _trimmed(left_out: int) -> str:
+    if not left_out:
+        return ""
+    told = "message is" if left_out == 1 else f"{left_out} messages are"
+    return f"The first {told} no longer read: the conversation is longer than the model can hold."
 
 
 class _sentences:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import DynamicCache
@@ -117,7 +117,9 @@ def decode(
                     rows = [rows[i] for i in going]
                     if not rows:
                         break
-                    cache.batch_select_indices(keep)
+                    cache.reorder_cache(
+                        cast(torch.LongTensor, keep)
+                    )  # windows, running states, all
                     tokens, mask, positions = tokens[keep], mask[keep], positions[keep]
                 ids = tokens[:, None]
                 mask = torch.cat([mask, mask.new_ones(len(rows), 1)], -1)

@@ -11,9 +11,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 SLICE_SECONDS = 0.15  # what a slice aims for; the model sizes micro-batches and decode runs by it
+
+
+class RoomWanted(Exception):
+    """Chat needs the memory that this work holds: drop it and start anew."""
 
 
 class Lease:
@@ -26,6 +30,8 @@ class Lease:
         self._patience = patience
         self._last_slice = clock()
         self.longest_slice = 0.0  # seconds; the most a reply can have waited
+        self._droppable = 0  # pieces of work whose memory chat may ask for
+        self._room_wanted = False
 
     @contextmanager
     def replying(self) -> Iterator[None]:
@@ -53,10 +59,40 @@ class Lease:
             self._give_back()
 
     @contextmanager
-    def slice(self) -> Iterator[None]:
+    def droppable(self) -> Iterator[None]:
+        """Marks work that holds memory and can be done again (rollouts)."""
+        with self._free:
+            self._droppable += 1
+        try:
+            yield
+        finally:
+            with self._free:
+                self._droppable -= 1
+
+    def droppable_slice(self) -> AbstractContextManager[None]:
+        """A slice that raises RoomWanted, before it begins, when chat is out of memory."""
+        return self.slice(droppable=True)
+
+    def make_room(self, timeout: float = 2.0) -> None:
+        """Asks droppable work to give its memory back, and waits until it did. No turn held."""
+        with self._free:
+            self._room_wanted = self._droppable > 0
+            self._free.notify_all()
+            self._free.wait_for(lambda: not self._room_wanted, timeout)
+            self._room_wanted = False
+
+    def room_made(self) -> None:
+        with self._free:
+            self._room_wanted = False
+            self._free.notify_all()
+
+    @contextmanager
+    def slice(self, droppable: bool = False) -> Iterator[None]:
         """One short stretch of compute for the trainer."""
         with self._free:
             while not self._slice_may_start():
+                if droppable and self._room_wanted:
+                    raise RoomWanted
                 self._free.wait(timeout=0.05)
             self._owner = threading.get_ident()
         started = self._clock()

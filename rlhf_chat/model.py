@@ -28,19 +28,21 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-from rlhf_chat import nf4, trees
+from rlhf_chat import dialect, memory, nf4, trees
 from rlhf_chat.decode import Response, Sampling, decode, left_pad
-from rlhf_chat.lease import SLICE_SECONDS, Lease
+from rlhf_chat.head import head_of, selected_logprobs
+from rlhf_chat.lease import SLICE_SECONDS, Lease, RoomWanted
+from rlhf_chat.memory import in_parts
 
 log = logging.getLogger(__name__)
 
 DEMO = Path(__file__).parent / "demo" / "weights"
-
-# Used only for base models that bring no chat template of their own (GPT-2 and the like).
-PLAIN_TEMPLATE = (
-    "{% for m in messages %}{{ m['role'] | capitalize }}: {{ m['content'] }}\n{% endfor %}"
-    "{% if add_generation_prompt %}Assistant:{% endif %}"
-)
+SPEAKERS = ("CausalLM", "LMHeadModel", "ForConditionalGeneration")
+TEXT_PART = {  # where models that also see or hear keep their words
+    r"^(model\.)?language_model\.lm_head": "lm_head",
+    r"^(model\.)?language_model\.(?!lm_head)(model\.)?": "model.",
+}
+RECURRENT = ("mamba", "rwkv", "recurrent", "xlstm", "zamba", "jamba", "falcon_h1", "nemotron_h")
 
 
 class ModelError(Exception):
@@ -58,6 +60,7 @@ class AdapterConfig:
 
 class Pass(NamedTuple):
     """One forward over prompt + response, right-aligned: the last column is the last token.
+    Only logprobs carry a gradient.
 
     logprobs (B, R) of each response token; mask (B, R) 1 on response tokens; hidden (B, R, H) the
     state *before* each token (what predicts it); states (B, R, H) the state *at* each token;
@@ -97,6 +100,8 @@ class Model:
         self.adapter = adapter
         self.lease = Lease()
         self.rows_per_slice = 8  # see calibrate()
+        self.rows_per_batch = 64  # of rollouts
+        self.checkpointing = False
         self.config = base.config.get_text_config()
         self.device = next(base.parameters()).device
         self._tokenizer = tokenizer
@@ -108,7 +113,8 @@ class Model:
         self._fold = trees.can_fold(self.policy.tree)
         self.live = self.reference
         self._policy_params = trees.adapter_params(self.policy.tree)
-        self.pad_id, self.end_ids = _special_ids(tokenizer, base)
+        self.dialect = _learned(tokenizer, name)
+        self.pad_id, self.end_ids = _special_ids(tokenizer, base, self.dialect.turn_ends)
         self.context_tokens = min(int(getattr(self.config, "max_position_embeddings", 1024)), 4096)
         self.feature_key = hashlib.sha256(
             json.dumps([base_hash, quantization, tokenizer.chat_template, "features-1"]).encode()
@@ -135,22 +141,28 @@ class Model:
         dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
         try:
             config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+            _refuse_unsuitable(name, config)
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-            base = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path,
-                config=config,
+                config=_text_part(config),
                 dtype=dtype,
                 device_map={"": device},
                 use_safetensors=True,
                 trust_remote_code=False,
                 quantization_config=nf4.config(dtype) if quantization == "nf4" else None,
+                key_mapping=None if config.get_text_config() is config else TEXT_PART,
+                output_loading_info=True,
             )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             log.info("loading %s failed", name, exc_info=True)
             raise ModelError(_loading_failed(name, error)) from error
+        base, told = loaded
+        if missing := sorted(told["missing_keys"]):
+            raise ModelError(f"The model {name} is not whole: {missing[0]} is not in its files.")
         nf4.prepare_for_cpu(base)
         if not tokenizer.chat_template:
-            tokenizer.chat_template = PLAIN_TEMPLATE
+            tokenizer.chat_template = dialect.PLAIN_TEMPLATE
         return cls(
             base,
             tokenizer,
@@ -167,21 +179,41 @@ class Model:
     def self_test(self) -> None:
         """Raises ModelError if a fact that learning rests on does not hold on this machine."""
         _check_control_tokens(self)
+        _check_head(self)
         _check_adapter_off_is_base(self)
         _check_gradient_survives_inference(self)
 
-    def calibrate(self) -> None:
-        """Measures how many training rows fit one slice (a power of two, so that it is stable)."""
+    def calibrate(self, tokens: int = 96) -> None:
+        """Measures how many training rows fit one slice, and memory beside chat: a power of two,
+        so that it is stable. `tokens` is how long prompt and response are taken to be."""
         prompts, responses = _probe(self)
-        rows = 8
-        prompt, response = (prompts[0] * 4)[:48], (responses[0] * 16)[:48]
-        seconds = []
-        for _ in range(3):
-            started = time.thread_time()  # what else the machine is doing is not our size
+        half = tokens // 2
+        prompt, response = (prompts[0] * half)[:half], (responses[0] * half)[:half]
+
+        def step(rows: int) -> None:
             _gradient(self, [prompt] * rows, [response] * rows)
-            seconds.append(time.thread_time() - started)
-        fitting = rows * SLICE_SECONDS / min(seconds)
-        self.rows_per_slice = 2 ** int(min(max(math.log2(max(fitting, 1)), 2), 5))
+
+        def taken(rows: int, checkpointing: bool) -> int:
+            self.checkpointing = checkpointing
+            return memory.taken_by(lambda: step(rows), self.device)
+
+        room = memory.free(self.device) - memory.CHAT_RESERVE
+        fits, self.checkpointing = memory.rows_that_fit(taken, room, 32)
+        rows, seconds = min(8, fits), []
+        for _ in range(3):
+            started = self._clock()
+            step(rows)
+            seconds.append(self._clock() - started)
+        in_time = max(rows * SLICE_SECONDS / min(seconds), 1)
+        by_time = 2 ** int(min(max(math.log2(in_time), 2), 5))
+        self.rows_per_slice = min(by_time, fits)
+
+    def _clock(self) -> float:
+        """Seconds of compute; on a CPU our own, because what else it is doing is not our size."""
+        if self.device.type != "cuda":
+            return time.thread_time()
+        torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
     # ------------------------------------------------------------------ text <-> ids
 
@@ -197,27 +229,38 @@ class Model:
 
         What the person typed can never become a control token.
         """
-        encoded = self.tokenizer.apply_chat_template(
-            [dict(m) for m in messages],
-            add_generation_prompt=True,
-            tokenize=True,
-            sanitize_control_tokens=True,
-            return_dict=True,
-        )
-        return list(encoded["input_ids"])
+        return self.dialect.encode(self.tokenizer, messages)
 
     def decode(self, ids: Sequence[int]) -> str:
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return text.rstrip("\ufffd")  # the first bytes of a character still on its way
+        """Response ids -> the reply a person reads, without thoughts."""
+        return self.dialect.reply(self.tokenizer, ids)
 
     # ------------------------------------------------------------------ sampling
 
     def stream(
         self, view: View, prompts: Sequence[Sequence[int]], sampling: Sampling, *, seed: int
     ) -> Generator[list[Response]]:
-        """Replies for people: yields the responses so far, token by token, chat before training."""
+        """Replies for people: yields the responses so far, token by token, chat before training.
+
+        When memory runs out, training makes room and the reply is said again from its start, word
+        for word, without showing anything twice. Raises ModelError if that was not enough.
+        """
+        shown = 0
         with self.lease.replying():
-            yield from self._decode(view, prompts, sampling, seed, self.lease.turn)
+            for last_try in (False, True):
+                try:
+                    for responses in self._decode(view, prompts, sampling, seed, self.lease.turn):
+                        length = sum(len(r.ids) for r in responses)
+                        if length > shown:
+                            shown = length
+                            yield responses
+                    return
+                except torch.OutOfMemoryError:
+                    pass  # the error is let go before cleaning: it holds every tensor
+                if not last_try:
+                    self.lease.make_room()
+                memory.give_back(self.device)
+        raise ModelError("There is not enough memory for this reply: shorten the conversation.")
 
     def sample(
         self,
@@ -232,11 +275,41 @@ class Model:
 
         `check` is called between slices and may raise to end it.
         """
-        responses: list[Response] = []
-        for step in self._decode(view, prompts, sampling, seed, self.lease.slice):
-            check()
-            responses = step
-        return responses
+
+        def work(rows: list[int]) -> list[Response]:
+            return self._sampled(view, [prompts[i] for i in rows], sampling, seed + rows[0], check)
+
+        def relieve(rows: int) -> bool:
+            memory.give_back(self.device)
+            self.rows_per_batch = max(rows // 2, 1)
+            return False
+
+        numbers, size = list(range(len(prompts))), self.rows_per_batch
+        parts = [numbers[i : i + size] for i in range(0, len(numbers), size)]
+        return [r for _, part in in_parts(parts, work, relieve) for r in part]
+
+    def _sampled(
+        self,
+        view: View,
+        prompts: list[Sequence[int]],
+        sampling: Sampling,
+        seed: int,
+        check: Callable[[], None],
+    ) -> list[Response]:
+        """One batch; started anew, to the same words, whenever chat needed its memory."""
+        while True:
+            latest: list[Response] = []
+            try:
+                with self.lease.droppable():
+                    for latest in self._decode(  # noqa: B007 (kept after)
+                        view, prompts, sampling, seed, self.lease.droppable_slice
+                    ):
+                        check()
+                return latest
+            except RoomWanted:
+                pass
+            memory.give_back(self.device)
+            self.lease.room_made()
 
     def _decode(
         self,
@@ -274,27 +347,31 @@ class Model:
         rows = [list(p) + list(r) for p, r in zip(prompts, responses, strict=True)]
         ids, attention, positions = left_pad(rows, self.pad_id, self.device)
         width = max(len(r) for r in responses)
-        tree = view.tree
-        with trees.capture(tree, self.config.num_hidden_layers) as seen:
-            logits = tree(
-                input_ids=ids,
-                attention_mask=attention,
-                position_ids=positions,
-                use_cache=False,
-                logits_to_keep=width + 1,
-            ).logits
-        targets = ids[:, -width:]
-        logprobs = _selected_logprobs(logits[:, :-1], targets, temperature)  # (B, R)
+        layers = self.config.num_hidden_layers
+        with (
+            trees.middle_of(view.tree, layers) as middle,
+            trees.checkpointed(view.tree, layers, self.checkpointing),
+        ):
+            final = trees.decoder_of(view.tree)(
+                input_ids=ids, attention_mask=attention, position_ids=positions, use_cache=False
+            ).last_hidden_state[:, -(width + 1) :]  # (B, R + 1, H)
         lengths = torch.tensor([len(r) for r in responses], device=self.device)
         columns = torch.arange(width, device=self.device)
-        mask = (columns >= width - lengths[:, None]).float()  # from lengths, never from pad ids
-        final = seen["final"][:, -(width + 1) :].float()
+        spoken = columns >= width - lengths[:, None]  # (B, R), from lengths, never from pad ids
+        logprobs = selected_logprobs(
+            head_of(view.tree, self.config),
+            final[:, :-1][spoken],
+            ids[:, -width:][spoken],
+            temperature,
+            self.config.vocab_size,
+        )
+        states = final.detach().float()
         return Pass(
-            logprobs=logprobs * mask,
-            mask=mask,
-            hidden=final[:, :-1],
-            states=final[:, 1:],
-            middle=seen["middle"][:, -width:].float(),
+            logprobs=logprobs.new_zeros(spoken.shape).masked_scatter(spoken, logprobs),
+            mask=spoken.float(),
+            hidden=states[:, :-1],
+            states=states[:, 1:],
+            middle=middle[0][:, -width:].float(),
         )
 
     def reference_pass(
@@ -312,14 +389,32 @@ class Model:
         """
         logprobs: list[torch.Tensor] = []
         pooled: list[torch.Tensor] = []
-        for start in range(0, len(prompts), microbatch):
-            part = slice(start, start + microbatch)
+
+        def work(rows: list[int]) -> Pass:
             with (turn or self.lease.slice)(), torch.no_grad():
-                out = self.forward(self.reference, prompts[part], responses[part])
+                return self.forward(
+                    self.reference, [prompts[i] for i in rows], [responses[i] for i in rows]
+                )
+
+        numbers = list(range(len(prompts)))
+        parts = [numbers[i : i + microbatch] for i in range(0, len(numbers), microbatch)]
+        for _, out in in_parts(parts, work, self.relieve):
             for row in range(out.mask.shape[0]):
                 logprobs.append(out.logprobs[row, out.mask[row] > 0].cpu())
             pooled.append(pool_states(out).cpu())
         return logprobs, torch.cat(pooled)
+
+    # ------------------------------------------------------------------ memory
+
+    def relieve(self, rows: int) -> bool:
+        """So many training rows were too many: smaller micro-batches from now on, and for a single
+        row checkpointing. False when there is nothing left to try."""
+        memory.give_back(self.device)
+        if rows > 1:
+            self.rows_per_slice = min(self.rows_per_slice, max(rows // 2, 1))
+            return True
+        tried, self.checkpointing = self.checkpointing, True
+        return not tried
 
     # ------------------------------------------------------------------ adapters
 
@@ -389,14 +484,6 @@ def pool_states(out: Pass) -> torch.Tensor:
     return torch.cat(parts, -1)
 
 
-def _selected_logprobs(
-    logits: torch.Tensor, targets: torch.Tensor, temperature: float
-) -> torch.Tensor:
-    """log softmax(logits / T) at targets: (B, R, V), (B, R) -> (B, R) float32."""
-    logits = logits.float() / temperature
-    return logits.gather(-1, targets[..., None]).squeeze(-1) - logits.logsumexp(-1)
-
-
 def _check_fits(params: Mapping[str, torch.nn.Parameter], state: trees.State) -> None:
     if set(params) != set(state):
         raise ModelError("This adapter does not belong to this model: its tensors differ.")
@@ -433,6 +520,32 @@ def _resolve(name: str) -> str:
     return name
 
 
+def _refuse_unsuitable(name: str, config: Any) -> None:
+    """Raises ModelError for kinds of model that cannot chat and learn here."""
+    kind = config.model_type
+    made_for = getattr(config, "architectures", None) or []
+    method = (getattr(config, "quantization_config", None) or {}).get("quant_method")
+    if config.is_encoder_decoder:
+        reason = f"it is an encoder-decoder ({kind}), not a model that continues a conversation"
+    elif made_for and not any(a.endswith(SPEAKERS) for a in made_for):
+        reason = f"it was made to be {made_for[0]}, not to continue a conversation"
+    elif any(word in kind for word in RECURRENT):
+        reason = f"it is recurrent ({kind}): its state cannot be kept apart for several replies"
+    elif method:
+        reason = f"its weights are already quantised ({method}); take the original, 16-bit model"
+    else:
+        return
+    raise ModelError(f"The model {name} cannot be used: {reason}.")
+
+
+def _text_part(config: Any) -> Any:
+    """The configuration of the part that speaks, for models that also see or hear."""
+    text = config.get_text_config()
+    if text is not config and hasattr(config, "tie_word_embeddings"):
+        text.tie_word_embeddings = config.tie_word_embeddings
+    return text
+
+
 def _loading_failed(name: str, error: BaseException) -> str:
     if os.environ.get("HF_HUB_OFFLINE") == "1" or "connect" in str(error).lower():
         return f"The model {name} is not on this machine and the hub cannot be reached."
@@ -440,8 +553,17 @@ def _loading_failed(name: str, error: BaseException) -> str:
     return f"The model {name} could not be loaded: {first_line}"
 
 
-def _special_ids(tokenizer: Any, base: Any) -> tuple[int, frozenset[int]]:
-    ends: set[int] = set()
+def _learned(tokenizer: Any, name: str) -> dialect.Dialect:
+    try:
+        return dialect.learn(tokenizer)
+    except dialect.DialectError as error:
+        raise ModelError(f"The model {name} cannot be used: {error}") from error
+
+
+def _special_ids(
+    tokenizer: Any, base: Any, turn_ends: frozenset[int]
+) -> tuple[int, frozenset[int]]:
+    ends: set[int] = set(turn_ends)
     for value in (base.generation_config.eos_token_id, tokenizer.eos_token_id):
         if isinstance(value, int):
             ends.add(value)
@@ -488,6 +610,18 @@ def _probe(model: Model) -> tuple[list[list[int]], list[list[int]]]:
     prompt = model.encode([{"role": "user", "content": "Hello, how are you?"}])
     response = model.tokenizer.encode("I am well, thank you.", add_special_tokens=False)
     return [prompt, prompt], [response, response[:3]]
+
+
+def _check_head(model: Model) -> None:
+    """What head.py makes of the last hidden states is what the model itself says."""
+    prompts, _ = _probe(model)
+    ids = torch.tensor(prompts[:1], device=model.device)
+    tree = model.reference.tree
+    with model.lease.slice(), torch.no_grad():
+        whole = tree(input_ids=ids).logits[0].float()
+        ours = head_of(tree, model.config)(trees.decoder_of(tree)(ids).last_hidden_state[0]).float()
+    if not torch.allclose(whole, ours, atol=1e-4 if model.device.type == "cpu" else 0.1):
+        raise ModelError("Self-test failed: this model changes its scores in a way unknown here.")
 
 
 def _check_adapter_off_is_base(model: Model) -> None:

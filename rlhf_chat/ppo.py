@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from rlhf_chat.decode import Response, Sampling
+from rlhf_chat.memory import in_parts
 from rlhf_chat.model import Model
 
 
@@ -320,7 +321,8 @@ class Learner:
         mask = torch.zeros(len(ids), width)
         logprobs = torch.zeros(len(ids), width)
         values = torch.zeros(len(ids), width)
-        for rows in parts:
+
+        def work(rows: list[int]) -> None:
             with self.model.lease.slice(), torch.enable_grad():
                 out = self.model.forward(
                     self.model.policy, [prompts[i] for i in rows], [ids[i] for i in rows]
@@ -329,7 +331,12 @@ class Learner:
                 mask[rows, width - r :] = out.mask.cpu()
                 logprobs[rows, width - r :] = out.logprobs.detach().cpu()
                 values[rows, width - r :] = (self.value_head(out.hidden) * out.mask).detach().cpu()
+
+        done = []
+        for rows, _ in in_parts(parts, work, self.model.relieve):
+            done.append(rows)
             check()
+        parts[:] = done  # smaller ones, where memory was short: update uses the same
         return mask, logprobs, values
 
     # -- update
@@ -367,22 +374,33 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         self.value_optimizer.zero_grad(set_to_none=True)
         totals = {"clipfrac": 0.0, "approxkl": 0.0, "ratio_max": 0.0, "loss": 0.0, "vf_loss": 0.0}
-        for rows in parts:
+
+        def work(rows: list[int]) -> dict[str, float]:
             with self.model.lease.slice(), torch.enable_grad():
                 loss, vf_loss, stats = self._losses(rows, rollouts)
                 total = (loss + vf_loss) / tokens
                 if not torch.isfinite(total):
                     raise FloatingPointError("the PPO loss is not a finite number")
-                total.backward()
-                totals["loss"] += float(loss.detach()) / tokens
-                totals["vf_loss"] += float(vf_loss.detach()) / tokens
-            totals["ratio_max"] = max(totals["ratio_max"], stats["ratio_max"])
-            for key in ("clipfrac", "approxkl"):
-                totals[key] += stats[key] / tokens
+                self._add_gradient(total)
+                return stats | {"loss": float(loss.detach()), "vf_loss": float(vf_loss.detach())}
+
+        for _, stats in in_parts(parts, work, self.model.relieve):
+            totals["ratio_max"] = max(totals["ratio_max"], stats.pop("ratio_max"))
+            for key, value in stats.items():
+                totals[key] += value / tokens
             check()
         with self.model.lease.slice():
             totals["grad_norm"] = self._apply()
         return totals
+
+    def _add_gradient(self, total: torch.Tensor) -> None:
+        """All of it or, when memory runs out on the way, nothing."""
+        params = [*self.model.policy_parameters(), *self.value_head.parameters()]
+        for param, grad in zip(
+            params, torch.autograd.grad(total, params, allow_unused=True), strict=True
+        ):
+            if grad is not None:
+                param.grad = grad if param.grad is None else param.grad.add_(grad)
 
     def _losses(
         self, rows: list[int], rollouts: Rollouts

@@ -21,7 +21,8 @@ from rlhf_chat.decode import Response, Sampling
 from rlhf_chat.evidence import Floats, Gauge, Prompt, Reference, Snapshot
 from rlhf_chat.gate import GateConfig, Measured, Speech, Verdict
 from rlhf_chat.likelihood import Evidence
-from rlhf_chat.model import Model
+from rlhf_chat.memory import in_parts
+from rlhf_chat.model import Model, Pass
 from rlhf_chat.ppo import Learner, PPOConfig
 from rlhf_chat.reward import RewardConfig, RewardHead
 from rlhf_chat.taste import Ground, Taste, TasteConfig
@@ -255,12 +256,17 @@ def policy_logprobs(
 ) -> list[torch.Tensor]:
     """Per-token log-probs of responses under the policy, one (len,) tensor each."""
     rows: list[torch.Tensor] = []
-    size = 2 * model.rows_per_slice
-    for start in range(0, len(ids), size):
+
+    def work(part: list[int]) -> Pass:
         check()
-        part = slice(start, start + size)
         with model.lease.slice(), torch.no_grad():
-            out = model.forward(model.policy, prompt_ids[part], ids[part])
+            return model.forward(
+                model.policy, [prompt_ids[i] for i in part], [ids[i] for i in part]
+            )
+
+    numbers, size = list(range(len(ids))), 2 * model.rows_per_slice
+    parts = [numbers[i : i + size] for i in range(0, len(ids), size)]
+    for _, out in in_parts(parts, work, model.relieve):
         rows += [out.logprobs[i, out.mask[i] > 0].cpu() for i in range(len(out.mask))]
     return rows
 

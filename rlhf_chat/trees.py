@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
+from torch.utils.checkpoint import checkpoint
 
 from rlhf_chat import nf4
 
@@ -84,26 +85,53 @@ def _lora_layers(adapted: torch.nn.Module) -> list[tuple[str, Any]]:
     return [(name, m) for name, m in adapted.named_modules() if isinstance(m, LoraLayer)]
 
 
-@contextmanager
-def capture(tree: Any, layers: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Hidden states two thirds up the stack, and what the output head is given."""
-    seen: dict[str, torch.Tensor] = {}
-    stack = next(
-        m for m in tree.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == layers
+def decoder_of(tree: Any) -> Any:
+    """The part below the output head, adapters included: ids in, last hidden state out."""
+    model = tree.get_base_model() if hasattr(tree, "get_base_model") else tree
+    return model.base_model
+
+
+def layers_of(tree: Any, count: int) -> torch.nn.ModuleList:
+    return next(
+        m
+        for m in decoder_of(tree).modules()
+        if isinstance(m, torch.nn.ModuleList) and len(m) == count
     )
 
-    def middle(_module: Any, _args: Any, output: Any) -> None:
-        seen["middle"] = output[0] if isinstance(output, tuple) else output
 
-    def final(_module: Any, args: Any) -> None:
-        seen["final"] = args[0]
+@contextmanager
+def middle_of(tree: Any, layers: int) -> Iterator[list[torch.Tensor]]:
+    """The hidden states two thirds up the stack, once a forward has run."""
+    seen: list[torch.Tensor] = []
 
-    handles = [
-        stack[(2 * layers) // 3].register_forward_hook(middle),
-        tree.get_output_embeddings().register_forward_pre_hook(final),
-    ]
+    def hook(_module: Any, _args: Any, output: Any) -> None:
+        seen.append((output[0] if isinstance(output, tuple) else output).detach())
+
+    handle = layers_of(tree, layers)[(2 * layers) // 3].register_forward_hook(hook)
     try:
         yield seen
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
+
+
+@contextmanager
+def checkpointed(tree: Any, layers: int, wanted: bool) -> Iterator[None]:
+    """Forgets the activations inside each layer and computes them again on the way back.
+
+    For one forward only: a twin made while layers are wrapped would run the wrong weights.
+    """
+    stack = list(layers_of(tree, layers)) if wanted and torch.is_grad_enabled() else []
+    for layer in stack:
+        layer.forward = _twice(layer.forward)
+    try:
+        yield
+    finally:
+        for layer in stack:
+            del layer.forward  # the class's own is back
+
+
+def _twice(forward: Any) -> Any:
+    def forward_twice(*args: Any, **kwargs: Any) -> Any:
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    return forward_twice

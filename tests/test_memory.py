@@ -1,0 +1,342 @@
+"""Memory runs short in every place where it can, and nothing is lost but time: the same log-probs,
+gradients, rollouts and replies come out. Injected errors; left out: real video memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from rlhf_chat import head, memory, trees
+from rlhf_chat.chat import Chat
+from rlhf_chat.decode import Sampling
+from rlhf_chat.head import selected_logprobs
+from rlhf_chat.lease import Lease, RoomWanted
+from rlhf_chat.model import Model, ModelError
+from rlhf_chat.ppo import Learner, PPOConfig
+from rlhf_chat.round import policy_logprobs
+from rlhf_chat.store import Store
+from tests.test_model import ask, batch, gradient, logprobs, random_state
+
+OOM = torch.OutOfMemoryError
+CONFIG = PPOConfig(rollouts=8, ppo_epochs=1, minibatches=1, max_new_tokens=8, target_approxkl=1e9)
+
+
+def score(numbers, responses, pooled):
+    return [float(len(set(r.ids))) for r in responses]
+
+
+# ---------------------------------------------------------------------- log-probs in chunks
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 64])
+def test_log_probs_in_chunks_are_those_in_one(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With their gradients, for states and weights; and never more logits than a chunk."""
+    torch.manual_seed(0)
+    weight = torch.randn(50, 16, requires_grad=True)
+    hidden, targets = torch.randn(20, 16, requires_grad=True), torch.randint(50, (20,))
+    most: list[int] = []
+
+    def project(x: torch.Tensor) -> torch.Tensor:
+        most.append(len(x))
+        return x @ weight.T
+
+    whole = (project(hidden) / 0.7).log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
+    expected = torch.autograd.grad(whole.square().sum(), [hidden, weight])
+    most.clear()
+    monkeypatch.setattr(head, "CHUNK_BYTES", size * 50 * 4)
+    ours = selected_logprobs(project, hidden, targets, 0.7, 50)
+    found = torch.autograd.grad(ours.square().sum(), [hidden, weight])
+    assert torch.allclose(ours, whole, atol=1e-5) and max(most) <= size
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_model_in_chunks_learns_the_same(toy: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts, responses = batch(toy)
+    toy.set_policy(random_state(toy))
+    whole = logprobs(toy, toy.policy, prompts, responses), gradient(toy, prompts, responses)
+    monkeypatch.setattr(head, "CHUNK_BYTES", 5 * 4 * toy.config.vocab_size)
+    parts = logprobs(toy, toy.policy, prompts, responses), gradient(toy, prompts, responses)
+    assert torch.allclose(whole[0], parts[0], atol=1e-5)
+    assert (whole[1] - parts[1]).norm() < 1e-5 * whole[1].norm()
+
+
+def test_a_head_we_do_not_know_is_found_out(toy: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy.config, "logits_scaling", 3.0, raising=False)
+    with pytest.raises(ModelError, match="unknown here"):
+        toy.self_test()
+
+
+# ---------------------------------------------------------------------- checkpointing
+
+
+@pytest.mark.parametrize("kind", ["toy", "toy_nf4"])
+def test_checkpointing_changes_no_gradient(kind: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(kind)
+    prompts, responses = batch(model)
+    model.set_policy(random_state(model))
+    plain = gradient(model, prompts, responses)
+    calls = []
+    handle = trees.layers_of(model.policy.tree, 3)[0].self_attn.register_forward_hook(
+        lambda *_: calls.append(1)
+    )
+    model.checkpointing = True
+    try:
+        again = gradient(model, prompts, responses)
+        with model.lease.slice(), torch.no_grad():
+            model.forward(model.policy, prompts, responses)
+    finally:
+        model.checkpointing = False
+        handle.remove()
+    assert torch.equal(plain, again)
+    assert len(calls) == 3  # twice with a gradient, once without
+    assert all("forward" not in vars(m) for m in model.policy.tree.modules())
+
+
+# ---------------------------------------------------------------------- halving
+
+
+@pytest.mark.parametrize("fits", [1, 2, 3, 5, 8])
+def test_every_row_is_done_once_whatever_fits(fits: int) -> None:
+    told: list[int] = []
+
+    def work(rows: list[int]) -> int:
+        if len(rows) > fits:
+            raise OOM("injected")
+        return sum(rows)
+
+    parts = [list(range(8)), list(range(8, 13))]
+    done = list(memory.in_parts(parts, work, lambda rows: told.append(rows) or True))
+    assert [i for rows, _ in done for i in rows] == list(range(13))
+    assert all(len(rows) <= fits and result == sum(rows) for rows, result in done)
+    assert (not told) == (fits == 8)
+
+
+def test_a_single_row_that_never_fits_is_an_error_in_the_end() -> None:
+    tries: list[int] = []
+
+    def work(rows: list[int]) -> None:
+        raise OOM("injected")
+
+    def relieve(rows: int) -> bool:
+        tries.append(rows)
+        return len(tries) < 3
+
+    with pytest.raises(OOM):
+        list(memory.in_parts([[0]], work, relieve))
+    assert tries == [1, 1, 1]
+
+
+@pytest.fixture
+def learner(toy: Model) -> Learner:
+    toy.set_policy(random_state(toy))
+    toy.rows_per_slice, toy.checkpointing = 8, False
+    yield Learner(toy, CONFIG, target=1.0, score_std=1.0, floor=-9.0)
+    toy.rows_per_slice, toy.rows_per_batch, toy.checkpointing = 8, 64, False
+
+
+def short_of_memory(model: Model, monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
+    """From now on a forward of more than `most` rows runs out of memory. Returns sizes tried."""
+    real, tried = model.forward, []
+
+    def forward(view, prompts, responses, temperature=1.0):
+        tried.append(len(prompts))
+        if len(prompts) > most:
+            raise OOM("injected")
+        return real(view, prompts, responses, temperature)
+
+    monkeypatch.setattr(model, "forward", forward)
+    return tried
+
+
+def test_a_round_short_of_memory_halves_and_learns_the_same(
+    toy: Model, learner: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every pass of an update: reference, old log-probs, gradient."""
+    prompts = [ask(toy, "tell me " + "the sea " * (i % 3)) for i in range(8)]
+    start = toy.policy_state()
+    rollouts, _ = learner.collect(prompts, range(8), score, 3)
+    learner.update(rollouts, 3)
+    plain = toy.policy_state()
+
+    toy.set_policy(start)
+    again = Learner(toy, CONFIG, target=1.0, score_std=1.0, floor=-9.0)
+    tried = short_of_memory(toy, monkeypatch, 2)
+    short, _ = again.collect(prompts, range(8), score, 3)
+    again.update(short, 3)
+    assert max(tried) == 8 and toy.rows_per_slice == 2
+    assert max(len(rows) for rows in short.microbatches) == 2
+    assert torch.allclose(short.logprobs, rollouts.logprobs, atol=1e-5)
+    moved = toy.policy_state()
+    assert all(torch.allclose(plain[k], moved[k], atol=2e-4) for k in plain)
+    assert len(policy_logprobs(toy, prompts, short.responses, lambda: None)) == 8
+
+
+def test_memory_that_ends_on_the_way_back_adds_no_half_gradient(
+    toy: Model, learner: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [ask(toy, "tell me " + "the sea " * (i % 3)) for i in range(8)]
+    rollouts, _ = learner.collect(prompts, range(8), score, 3)
+    norms, real, calls = [], torch.autograd.grad, []
+    monkeypatch.setattr(learner.optimizer, "step", lambda: None)
+    norms.append(learner.update(rollouts, 3)["grad_norm"])
+
+    def grad(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 1:
+            real(*args, **kwargs)  # all the work is done, and then it does not fit
+            raise OOM("injected")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "grad", grad)
+    norms.append(learner.update(rollouts, 3)["grad_norm"])
+    assert len(calls) == 3 and norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+def test_one_row_too_many_turns_checkpointing_on(toy: Model, learner: Learner) -> None:
+    assert toy.relieve(4) and toy.rows_per_slice == 2 and not toy.checkpointing
+    assert toy.relieve(1) and toy.checkpointing
+    assert not toy.relieve(1)
+
+
+def test_rollouts_short_of_memory_are_sampled_in_smaller_batches(
+    toy: Model, learner: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = toy._decode
+
+    def decode(view, prompts, *args):
+        if len(prompts) > 2:
+            raise OOM("injected")
+        return real(view, prompts, *args)
+
+    monkeypatch.setattr(toy, "_decode", decode)
+    limit = Sampling(temperature=0.0, max_new_tokens=5)
+    prompts = [ask(toy, "sea " * i) for i in range(1, 6)]
+    short = toy.sample(toy.reference, prompts, limit, seed=0)
+    assert toy.rows_per_batch == 1 or toy.rows_per_batch == 2
+    monkeypatch.undo()
+    assert [r.ids for r in short] == [
+        r.ids for r in toy.sample(toy.reference, prompts, limit, seed=0)
+    ]
+
+
+# ---------------------------------------------------------------------- what fits, by measurement
+
+
+@pytest.mark.parametrize(
+    "room, expected",
+    [(1000, (8, False)), (25, (2, False)), (19, (4, True)), (11, (2, True)), (5, (1, True))],
+)
+def test_rows_are_fitted_to_the_room(room: int, expected: tuple[int, bool]) -> None:
+    """A row takes 10 (3 with checkpointing) on top of 5."""
+
+    def taken(rows: int, checkpointing: bool) -> int:
+        bytes_taken = 5 + rows * (3 if checkpointing else 10)
+        if bytes_taken > room + 20:
+            raise OOM("injected")
+        return bytes_taken
+
+    assert memory.rows_that_fit(taken, room, 8) == expected
+
+
+def test_measured_rows_are_a_power_of_two_and_leave_the_model_as_it_was(toy: Model) -> None:
+    before = toy.policy_state()
+    toy.calibrate()
+    assert toy.rows_per_slice in (4, 8, 16, 32) and not toy.checkpointing
+    assert all(torch.equal(v, before[k]) for k, v in toy.policy_state().items())
+    assert all(p.grad is None for p in toy.policy_parameters())
+    toy.rows_per_slice = 8
+    assert memory.free(toy.device) > 0
+
+
+# ---------------------------------------------------------------------- chat first
+
+
+def fails_once(tree, monkeypatch: pytest.MonkeyPatch, at: int) -> Callable[[], int]:
+    real, calls = tree.forward, []
+
+    def forward(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == at:
+            raise OOM("injected")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(tree, "forward", forward)
+    return lambda: len(calls)
+
+
+def test_a_reply_that_ran_out_of_memory_is_said_again_word_for_word(
+    toy: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt, limit = ask(toy), Sampling(max_new_tokens=9)
+    whole = [list(r.ids) for (r,) in toy.stream(toy.reference, [prompt], limit, seed=4)]
+    fails_once(toy.reference.tree, monkeypatch, 5)
+    again = [list(r.ids) for (r,) in toy.stream(toy.reference, [prompt], limit, seed=4)]
+    assert again == whole  # every step once, none twice
+    monkeypatch.setattr(toy.reference.tree, "forward", lambda **_: (_ for _ in ()).throw(OOM("x")))
+    with pytest.raises(ModelError, match="not enough memory"):
+        list(toy.stream(toy.reference, [prompt], limit, seed=4))
+    assert not toy.lease.chat_is_waiting
+
+
+def test_chat_short_of_memory_makes_rollouts_start_anew_to_the_same_words(
+    toy: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts, limit = [ask(toy)] * 6, Sampling(max_new_tokens=40)
+    whole = toy.sample(toy.policy, prompts, limit, seed=7)
+    made, started = [], threading.Event()
+    real = toy.lease.room_made
+    monkeypatch.setattr(toy.lease, "room_made", lambda: (made.append(1), real()))
+    drafted: list = []
+
+    def practise() -> None:
+        def check() -> None:
+            started.set()
+
+        drafted.extend(toy.sample(toy.policy, prompts, limit, seed=7, check=check))
+
+    slices, real_slice = [], toy.lease.droppable_slice
+
+    def one_at_a_time():
+        slices.append(1)
+        return real_slice()
+
+    monkeypatch.setattr(toy.lease, "droppable_slice", one_at_a_time)
+    monkeypatch.setattr("rlhf_chat.decode.SLICE_SECONDS", 0.0)
+    with toy.lease.replying():  # a reply in progress: the rollouts wait at a slice
+        thread = threading.Thread(target=practise)
+        thread.start()
+        while not slices:
+            pass
+        toy.lease.make_room(5.0)
+        assert made
+    thread.join()
+    assert [r.ids for r in drafted] == [r.ids for r in whole]
+
+
+def test_room_is_asked_of_nobody_when_nobody_holds_any() -> None:
+    lease = Lease()
+    lease.make_room(timeout=60)  # returns at once
+    with lease.slice(droppable=True):
+        pass
+    with lease.replying(), pytest.raises(RoomWanted):
+        lease._room_wanted = True
+        with lease.slice(droppable=True):
+            raise AssertionError("a reply waits: no slice may start")
+
+
+def test_a_long_conversation_says_what_is_no_longer_read(
+    toy: Model, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toy, "context_tokens", 200)
+    chat = Chat(store, toy, Sampling(max_new_tokens=4))
+    conversation = chat.new_conversation()
+    notes: list[str] = []
+    for _ in range(7):
+        *_, last = chat.reply(conversation, "tell me about the sea " * 8)
+        notes.append(last.note)
+    assert notes[0] == "" and "no longer read" in notes[-1]
+    assert "messages are" in notes[-1]
+    assert len(chat.history(conversation)) == 14  # all of it is still shown
