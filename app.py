@@ -80,7 +80,7 @@ def serve(args: argparse.Namespace) -> int:
         else:
             trainer.start()
         launch(
-            Chat(store, model, load_view=trainer.view),
+            Chat(store, model, load_view=trainer.view, taste=trainer.taste),
             trainer,
             port=args.port,
             open_browser=not args.no_browser,

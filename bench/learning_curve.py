@@ -19,6 +19,7 @@ import logging
 import math
 import os
 import random
+import re
 import sys
 import tempfile
 import time
@@ -35,7 +36,11 @@ Utility = Callable[[str, str], float]
 
 AGREEMENT = 0.80  # how often one vote agrees with the truth
 EVALUATION_PROMPTS = 250
-KINDS = ("pairs", "thumbs", "mixed")
+SECONDS = {"pairs": 6, "thumbs": 3, "scores": 5, "rankings": 12, "edits": 20}  # of a person's time
+KINDS = (*SECONDS, "mixed")
+RANKED = 4  # drafts in a ranking
+STAR_CUTS = (-2.0, -0.7, 0.7, 2.0)  # noisy margins over the average reply at which stars change
+EDIT_STEPS = 3  # changes a person makes to one reply
 
 
 def load_utility(spec: str) -> Utility:
@@ -66,15 +71,67 @@ class Person:
     middle: float  # utility of an average reply: what a thumb compares with
     rng: random.Random
 
+    flip: float = 0.0  # share of answers turned round on top of the noise
+
     def vote(self, prompt: str, left: str, right: str) -> str:
         difference = self.scale * (self.utility(prompt, left) - self.utility(prompt, right))
         if difference == 0:
             return "tie"
-        return "a" if self.rng.random() < _sigmoid(difference) else "b"
+        return "a" if (self.rng.random() < _sigmoid(difference)) != self._flips() else "b"
 
     def thumb(self, prompt: str, reply: str) -> int:
-        margin = self.scale * (self.utility(prompt, reply) - self.middle)
-        return 1 if self.rng.random() < _sigmoid(margin) else -1
+        up = self.rng.random() < _sigmoid(self._margin(prompt, reply))
+        return 1 if up != self._flips() else -1
+
+    def stars(self, prompt: str, reply: str) -> int:
+        noisy = self._margin(prompt, reply) + self._logistic()
+        given = 1 + sum(noisy > cut for cut in STAR_CUTS)
+        return 6 - given if self._flips() else given
+
+    def places(self, prompt: str, replies: Sequence[str]) -> list[int]:
+        """A Plackett-Luce ranking: noisy worths in order."""
+        worth = [self._margin(prompt, r) - math.log(-math.log(self.rng.random())) for r in replies]
+        order = [sum(other > mine for other in worth) for mine in worth]
+        return [len(order) - 1 - p for p in order] if self._flips() else order
+
+    def edited(self, prompt: str, reply: str, others: Sequence[str]) -> str:
+        """What this person makes of a reply: the change liked best, a few times, noise aside."""
+        text = reply
+        for _ in range(EDIT_STEPS):
+            tries = [text, *changes(text, others)]
+            best = max(tries, key=lambda t: self.utility(prompt, t))
+            if self.utility(prompt, best) <= self.utility(prompt, text):
+                break
+            text = best
+        return text
+
+    def _margin(self, prompt: str, reply: str) -> float:
+        return self.scale * (self.utility(prompt, reply) - self.middle)
+
+    def _logistic(self) -> float:
+        u = min(max(self.rng.random(), 1e-12), 1 - 1e-12)
+        return math.log(u / (1 - u))
+
+    def _flips(self) -> bool:
+        return self.flip > 0 and self.rng.random() < self.flip
+
+
+def changes(text: str, others: Sequence[str]) -> list[str]:
+    """Small edits: a sentence less, one from another draft, emoji or full stops changed."""
+    parts = SENTENCE.findall(text)
+    found = ["".join(parts[:i] + parts[i + 1 :]).strip() for i in range(len(parts))]
+    for other in others:
+        for sentence in SENTENCE.findall(other):
+            if sentence.strip() and sentence.strip() not in text:
+                glue = "\n" if sentence.lstrip().startswith(("-", "*")) else " "
+                found += [text.rstrip() + glue + sentence.strip(), sentence.strip() + glue + text]
+    bare = EMOJI.sub("", text).rstrip()
+    found += [bare, bare + " 😊", text.replace("!", "."), text.replace(".", "!", 1)]
+    return [t for t in found if t.strip()]
+
+
+SENTENCE = re.compile(r"[^.!?\n]+[.!?]*\s*|\n")
+EMOJI = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf\u2b50]")
 
 
 def noise_scale(differences: Sequence[float]) -> float:
@@ -106,9 +163,14 @@ class Spoken:
     ids: list[list[int]]
 
 
-def speak(model, view, prompts: Sequence[str], seed: int, max_new_tokens: int) -> Spoken:
+def speak(
+    model, view, prompts: Sequence[str], seed: int, max_new_tokens: int, chosen_by=None, drafts=1
+) -> Spoken:
+    """One reply to each prompt; of several `drafts`, the one that `chosen_by` (a CurrentTaste)
+    would show."""
     from rlhf_chat.decode import Sampling
 
+    prompts = [p for p in prompts for _ in range(drafts)]
     ids = [model.encode([{"role": "user", "content": p}]) for p in prompts]
     responses = []
     for start in range(0, len(ids), 64):
@@ -118,11 +180,27 @@ def speak(model, view, prompts: Sequence[str], seed: int, max_new_tokens: int) -
             Sampling(max_new_tokens=max_new_tokens),
             seed=seed + start,
         )
+    if drafts > 1:
+        responses = [
+            best_of(model, chosen_by, prompts[i], ids[i], responses[i : i + drafts])
+            for i in range(0, len(responses), drafts)
+        ]
     return Spoken(
         [model.decode(r.ids) for r in responses],
         [r.finished for r in responses],
         [r.ids for r in responses],
     )
+
+
+def best_of(model, current, prompt: str, ids: list[int], drafts: list):
+    """What the chat would show of these drafts."""
+    from rlhf_chat.evidence import Prompt, Reply
+
+    asked = Prompt(tuple(ids), prompt)
+    replies = [Reply(asked, tuple(r.ids), model.decode(r.ids)) for r in drafts]
+    taste = current.get()
+    scores = taste.score(current.features(taste, replies)) - taste.charge([r.text for r in replies])
+    return drafts[int(scores.argmax())]
 
 
 def kl_of(model, view, prompts: Sequence[str], spoken: Spoken) -> float:
@@ -186,9 +264,21 @@ def held_out_prompts(model, count: int) -> list[str]:
     return prompts.probe(False, count)
 
 
-def run_seed(
-    spec: str, kind: str, labels: list[int], seed: int, model_name: str, quantization: str
-) -> list[dict]:
+@dataclass(frozen=True)
+class Settings:
+    """What one run is about, beside the seed."""
+
+    utility: str
+    kind: str
+    labels: tuple[int, ...]
+    model: str
+    quantization: str
+    choose: str = "active"
+    flip: float = 0.0
+    best_of: int = 1
+
+
+def run_seed(settings: Settings, seed: int) -> list[dict]:
     """One person, one seed: votes, rounds, measurements at each label count."""
     import torch
 
@@ -202,8 +292,8 @@ def run_seed(
     from rlhf_chat.store import Store
     from rlhf_chat.trainer import Trainer
 
-    utility = load_utility(spec)
-    model = Model.load(model_name, quantization=quantization)
+    utility = load_utility(settings.utility)
+    model = Model.load(settings.model, quantization=settings.quantization)
     model.self_test()
     model.calibrate()
     limit = 96 if model.is_demo else 256
@@ -214,56 +304,95 @@ def run_seed(
     differences = [
         v - utility(p, t) for v, p, t in zip(values, evaluation, other.texts, strict=True)
     ]
-    person = Person(utility, noise_scale(differences), float(np.mean(values)), random.Random(seed))
+    person = Person(
+        utility,
+        noise_scale(differences),
+        float(np.mean(values)),
+        random.Random(seed),
+        settings.flip,
+    )
 
     records = []
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "feedback.db")
         try:
-            chat = Chat(store, model)
-            chat._rng = random.Random(seed)
             trainer = Trainer(store, model, Shelf(Path(folder) / "adapters"), seed=seed)
             trainer.recover()
-            told = 0
+            trainer.taste.warm_up()
+            chat = Chat(store, model, taste=trainer.taste)
+            chat.active = settings.choose == "active"
+            chat._rng = random.Random(seed)
+            told, spent = 0, 0.0
             started = time.monotonic()
             tiers = {"proved": 0, "provisional": 0, "discarded": 0}
-            for target in labels:
+            for target in settings.labels:
                 while told < target:
-                    told += rate_one(chat, person, kind, told)
+                    seconds = rate_one(chat, person, kind_of(settings.kind, told))
+                    told, spent = told + (seconds > 0), spent + seconds
                 status = trainer.run_round("ratings")
                 newest = trainer.rounds(1)[0]
                 tier = (newest.verdict or {}).get("tier", status)
                 tiers[tier] = tiers.get(tier, 0) + 1
                 seconds = time.monotonic() - started
                 records.append(
-                    measured(model, utility, evaluation, base, seed, limit)
+                    measured(model, utility, evaluation, base, seed, limit, trainer.taste, settings)
                     | {"labels": target, "seed": seed, "seconds": round(seconds, 1), **tiers}
+                    | {"kind": settings.kind, "choose": settings.choose, "flip": settings.flip}
+                    | {"best_of": settings.best_of, "human_seconds": round(spent)}
                 )
-                print(f"{spec} seed {seed} labels {target}: {newest.reason}", file=sys.stderr)
+                told_by = f"{settings.utility} seed {seed} labels {target}"
+                print(f"{told_by}: {newest.reason}", file=sys.stderr)
         finally:
             store.close()
     return records
 
 
-def rate_one(chat, person: Person, kind: str, number: int) -> int:
-    """One rating through the app's own calls; returns how many labels it was (0 if not votable)."""
+def kind_of(kind: str, number: int) -> str:
+    """The kind of the next answer; "mixed" takes them in turns."""
+    return list(SECONDS)[number % len(SECONDS)] if kind == "mixed" else kind
+
+
+def rate_one(chat, person: Person, kind: str) -> float:
+    """One answer through the app's own calls; how many seconds a person would have needed for it, 0
+    if there was nothing to answer."""
     prompt = chat.suggest_prompt()
-    if kind == "pairs" or (kind == "mixed" and number % 2 == 0):
+    if kind == "pairs":
         *_, pair = chat.compare(prompt)
         if not pair.votable:
             return 0
         chat.prefer(pair.pair_id, person.vote(prompt, pair.left, pair.right))
-        return 1
-    conversation = chat.new_conversation()
-    *_, partial = chat.reply(conversation, prompt)
-    chat.rate(partial.message_id, person.thumb(prompt, partial.text))
-    return 1
+        return SECONDS[kind]
+    if kind == "rankings":
+        *_, drafts = chat.draft(prompt, RANKED)
+        places = person.places(prompt, drafts.texts)
+        chat.rank(drafts.set_id, dict(zip(drafts.message_ids, places, strict=True)))
+        return SECONDS[kind]
+    *_, reply = chat.reply(chat.new_conversation(), prompt)
+    if kind == "thumbs":
+        chat.rate(reply.message_id, person.thumb(prompt, reply.text))
+    elif kind == "scores":
+        chat.score(reply.message_id, person.stars(prompt, reply.text))
+    else:
+        *_, drafts = chat.draft(prompt, 2)
+        text = person.edited(prompt, reply.text, drafts.texts)
+        if text.strip() == reply.text.strip():
+            return 0  # liked as it is
+        chat.correct(reply.message_id, text)
+    return SECONDS[kind]
 
 
 def measured(
-    model, utility: Utility, prompts: list[str], base: Spoken, seed: int, limit: int
+    model,
+    utility: Utility,
+    prompts: list[str],
+    base: Spoken,
+    seed: int,
+    limit: int,
+    taste=None,
+    settings: Settings | None = None,
 ) -> dict:
-    live = speak(model, model.live, prompts, 7000 + seed, limit)
+    drafts = settings.best_of if settings else 1
+    live = speak(model, model.live, prompts, 7000 + seed, limit, taste, drafts)
     win, low, high = win_rate(utility, prompts, live, base)
     return {
         "win_rate": round(win, 4),
@@ -290,14 +419,26 @@ def main() -> None:
     parser.add_argument("--model", default="demo")
     parser.add_argument("--quantization", choices=("nf4", "none"), default="nf4")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--choose", choices=("active", "random"), default="active", help="of pairs")
+    parser.add_argument("--flip", type=float, default=0.0, help="share of answers turned round")
+    parser.add_argument("--best-of", type=int, default=1, help="drafts of each measured reply")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     labels = sorted(int(n) for n in args.labels.split(","))
     load_utility(args.utility)  # a typo is told now, not in every worker
     seeds = range(args.first_seed, args.first_seed + args.seeds)
-    job = (args.utility, args.kind, labels)
+    settings = Settings(
+        args.utility,
+        args.kind,
+        tuple(labels),
+        args.model,
+        args.quantization,
+        args.choose,
+        args.flip,
+        args.best_of,
+    )
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
-        runs = [pool.submit(run_seed, *job, s, args.model, args.quantization) for s in seeds]
+        runs = [pool.submit(run_seed, settings, s) for s in seeds]
         records = [record for run in runs for record in run.result()]
     if args.json:
         args.json.write_text(json.dumps(records, indent=1))
@@ -306,7 +447,13 @@ def main() -> None:
         wins = ", ".join(f"{r['win_rate']:.2f}" for r in part)
         mean = float(np.mean([r["win_rate"] for r in part]))
         kl = float(np.mean([r["kl"] for r in part]))
-        print(f"{target:5d} labels: win rate {mean:.3f} ({wins}), KL {kl:.2f} nats")
+        spent = float(np.mean([r["human_seconds"] for r in part]))
+        print(
+            f"{target:5d} labels: win rate {mean:.3f} ({wins}), KL {kl:.2f} nats, "
+            f"{spent:.0f} s of a person's time"
+        )
+    each = ", ".join(f"{seconds} s for one of {kind}" for kind, seconds in SECONDS.items())
+    print(f"A person's time is taken to be {each}.")
 
 
 if __name__ == "__main__":

@@ -12,20 +12,30 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rlhf_chat import pairs, prompts, store
 from rlhf_chat.decode import Response, Sampling
+from rlhf_chat.evidence import Floats, Prompt, Reply
 from rlhf_chat.model import Model, ModelError, View
 from rlhf_chat.store import Conversation, Message, Store
+from rlhf_chat.taste import CurrentTaste, Taste
 
 MAX_CHARACTERS = 8000
 REASONS = {
     1: ("Helpful", "Right tone", "Right length", "Well said"),
     -1: ("Wrong", "Off topic", "Too long", "Too short", "Bad tone"),
 }
-OUTCOMES = ("a", "b", "tie", "both_bad")
+TOLD = {
+    "a": "A is better",
+    "b": "B is better",
+    "tie": "Tie",
+    "both_bad": "Both bad",
+    "both_good": "Both good",
+}
+OUTCOMES = tuple(TOLD)
+MOST_DRAFTS = 4
 VIEWS_KEPT = 3  # versions loaded beside the live one; each is the size of an adapter
 
 
@@ -76,6 +86,17 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Drafts:
+    """Several drafts of one prompt. set_id and message_ids are set once they are stored."""
+
+    set_id: str | None
+    message_ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    done: bool
+    note: str
+
+
+@dataclass(frozen=True)
 class Manner:
     """How a conversation is answered: first words to the model, sampling, and by which version
     (None: whoever is live)."""
@@ -99,12 +120,16 @@ class Chat:
         model: Model,
         sampling: Sampling | None = None,
         load_view: Callable[[int], View] | None = None,
+        taste: CurrentTaste | None = None,
     ) -> None:
         self.store = store
         self.model = model
         longest = 96 if model.is_demo else min(512, model.context_tokens // 2)
         self.sampling = sampling or Sampling(max_new_tokens=longest)
         self._load_view = load_view
+        self.taste = taste  # None, or not warm yet: drafts are shown as they come
+        self.active = True  # Compare asks about the two drafts that teach most
+        self.best_of = 1  # drafts of each reply; the one the taste likes best is shown
         self._views: OrderedDict[int, View] = OrderedDict()  # loaded beside the live one
         self._rng = random.Random()
 
@@ -291,7 +316,13 @@ class Chat:
         seed = self._rng.getrandbits(31)
         yield Partial(None, "", False, view.version, "", note or "Thinking", 0.0)
         started, response, text = time.monotonic(), Response([], False), ""
-        cut, stream = "cancelled", self.model.stream(view, [prompt_ids], manner.sampling, seed=seed)
+        taste = self.taste.get() if self.taste and self.best_of > 1 else None
+        if taste:
+            asked_for = Prompt(tuple(prompt_ids), asked.content)
+            stream = self._best(view, asked_for, manner.sampling, taste, seed)
+        else:
+            stream = self.model.stream(view, [prompt_ids], manner.sampling, seed=seed)
+        cut = "cancelled"
         try:
             for (response,) in stream:
                 text = self.model.decode(response.ids)
@@ -315,6 +346,18 @@ class Chat:
                 )
         rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
         yield Partial(saved, text, True, view.version, cut, note, rate)
+
+    def _best(
+        self, view: View, asked: Prompt, sampling: Sampling, taste: Taste, seed: int
+    ) -> Generator[list[Response]]:
+        """Several drafts, then the one the taste likes best. Nothing is shown until it is known."""
+        drafts: list[Response] = []
+        prompts_ids = [asked.ids] * self.best_of
+        stream = self.model.stream(view, prompts_ids, sampling, seed=seed)
+        for drafts in stream:  # noqa: B007 (kept after)
+            yield [Response([], False)]
+        distinct, _, scores = self._judged(taste, asked, drafts)
+        yield [distinct[int(scores.argmax())] if distinct else drafts[0]]
 
     def _save_reply(
         self,
@@ -369,6 +412,7 @@ class Chat:
         *,
         reason: str = "",
         comment: str = "",
+        rater: str = "me",
         event_id: str | None = None,
     ) -> None:
         """A thumb: +1, -1, or 0 to take it back. Returns after COMMIT."""
@@ -378,8 +422,45 @@ class Chat:
             raise ChatError(f"A comment can have {MAX_CHARACTERS} characters.")
         with _sentences():
             self.store.add_rating(
-                message_id, value, reason=reason[:200], comment=comment, event_id=event_id
+                message_id,
+                value,
+                reason=reason[:200],
+                comment=comment,
+                rater=rater,
+                event_id=event_id,
             )
+
+    def score(
+        self, message_id: str, stars: int, *, rater: str = "me", event_id: str | None = None
+    ) -> None:
+        """1 to 5 stars, or 0 to take them back. Returns after COMMIT."""
+        with _sentences():
+            self.store.add_score(message_id, stars, rater=rater, event_id=event_id)
+
+    def correct(
+        self, message_id: str, text: str, *, rater: str = "me", event_id: str | None = None
+    ) -> str:
+        """The reply as the person would have had it: stored beside the original, shown instead of
+        it, and preferred to it from now on. Returns the new message's id, after COMMIT."""
+        text = _checked(text)
+        with _sentences():
+            original = self.store.message(message_id)
+            if original.role != "assistant" or original.prompt_ids is None:
+                raise ChatError("Only a reply of the model can be corrected.")
+            if text == original.content.strip():
+                raise ChatError("Nothing was changed, so there is nothing to learn.")
+            edited = self.store.add_message(
+                original.conversation_id,
+                "assistant",
+                text,
+                parent_id=original.parent_id,
+                prompt_ids=original.prompt_ids,
+                response_ids=self.model.encode_reply(text),
+                finish_reason="stop",
+                event_id=event_id,
+            )
+            self.store.add_edit(message_id, edited, rater=rater, event_id=event_id)
+        return edited
 
     def suggest_prompt(self) -> str:
         return self._rng.choice(prompts.practice(self.model.is_demo, 400, 0))
@@ -418,27 +499,66 @@ class Chat:
 
         responses = [Response([], False), Response([], False)]
         seeds = [self._rng.getrandbits(31) for _ in range(2)]
-        for responses in self._two_streams(views, prompt_ids, seeds):  # noqa: B007 (kept after)
-            if stop.is_set():
-                yield shown(None, True, "Stopped: this pair is not kept.")
-                return
-            yield shown(None, False, "")
+        taste = self.taste.get() if self.taste and self.active and versions is None else None
+        chosen = taste and views[0] is views[1] and self._rng.random() >= pairs.RANDOM_SHARE
+        if taste and chosen:
+            asked = Prompt(tuple(prompt_ids), text)
+            stream = self._many(views[0], asked, pairs.DRAFTS, seeds[0], stop)
+            for drafts in stream:  # noqa: B007 (kept after)
+                yield shown(None, False, f"Writing {pairs.DRAFTS} drafts to choose two from")
+            if not stop.is_set():
+                responses = self._two_most_telling(taste, asked, drafts)
+        else:
+            for responses in self._two_streams(views, prompt_ids, seeds):  # noqa: B007
+                if stop.is_set():
+                    break
+                yield shown(None, False, "")
         tries = 0
-        while responses[0].ids == responses[1].ids and tries < 4:  # nothing to choose from
-            tries += 1
+        while not stop.is_set() and responses[0].ids == responses[1].ids and tries < 4:
+            tries += 1  # nothing to choose from
             seeds[1] = self._rng.getrandbits(31)
             for (second,) in self.model.stream(
                 views[1], [prompt_ids], self.sampling, seed=seeds[1]
             ):
                 responses = [responses[0], second]
                 if stop.is_set():
-                    yield shown(None, True, "Stopped: this pair is not kept.")
-                    return
+                    break
+        if stop.is_set():
+            yield shown(None, True, "Stopped: this pair is not kept.")
+            return
         if responses[0].ids == responses[1].ids:
             yield shown(None, True, "Both drafts came out the same; try another prompt.")
             return
         pair_id = self._save_pair(pair_id, text, prompt_ids, responses, views, seeds)
         yield shown(pair_id, True, "")
+
+    def _many(
+        self, view: View, asked: Prompt, count: int, seed: int, stop: threading.Event
+    ) -> Iterator[list[Response]]:
+        """Several drafts of one prompt in one batch, until all are whole or somebody stops it."""
+        for drafts in self.model.stream(view, [asked.ids] * count, self.sampling, seed=seed):
+            yield drafts
+            if stop.is_set():
+                return
+
+    def _judged(
+        self, taste: Taste, asked: Prompt, drafts: list[Response]
+    ) -> tuple[list[Response], Floats, Floats]:
+        """Distinct drafts, their features (N, D) relative to each other, and their scores (N,)."""
+        distinct = list({tuple(r.ids): r for r in drafts if r.ids}.values())
+        replies = [Reply(asked, tuple(r.ids), self.model.decode(r.ids)) for r in distinct]
+        assert self.taste
+        x = self.taste.features(taste, replies)
+        return distinct, x, taste.score(x) - taste.charge([r.text for r in replies])
+
+    def _two_most_telling(
+        self, taste: Taste, asked: Prompt, drafts: list[Response]
+    ) -> list[Response]:
+        distinct, x, _ = self._judged(taste, asked, drafts)
+        if len(distinct) < 2:
+            return drafts[:2]
+        chosen = pairs.most_telling(taste.capped(x), taste.head.weights, taste.head.covariance)
+        return [distinct[i] for i in chosen]
 
     def _two_streams(
         self, views: list[View], prompt_ids: list[int], seeds: list[int]
@@ -499,10 +619,19 @@ class Chat:
         one, other = self._sides(pair_id)
         return Pair(pair_id, one.content, other.content, True, True, "")
 
-    def prefer(self, pair_id: str, outcome: str, *, event_id: str | None = None) -> Revealed:
-        """A vote; "a" is the left draft. Returns after COMMIT, with what was hidden until now."""
+    def prefer(
+        self,
+        pair_id: str,
+        outcome: str,
+        *,
+        strength: str = "",
+        rater: str = "me",
+        event_id: str | None = None,
+    ) -> Revealed:
+        """A vote; "a" is the left draft, strength "slightly" or "much" if the person says so.
+        Returns after COMMIT, with what was hidden until now."""
         if outcome not in OUTCOMES:
-            raise ChatError("A vote is a, b, tie or both_bad.")
+            raise ChatError(f"A vote is one of {', '.join(OUTCOMES)}.")
         one, other = self._sides(pair_id)
         a, b, a_left = self._drafts(pair_id)
         with _sentences():
@@ -511,11 +640,13 @@ class Chat:
                 b.id,
                 pairs.from_side(outcome, a_left),
                 shown_first="a" if a_left else "b",
+                strength=strength,
+                rater=rater,
                 event_id=event_id,
             )
-        told = {"a": "A is better", "b": "B is better", "tie": "Tie", "both_bad": "Both bad"}
+        said = TOLD[outcome].replace("is better", f"is {strength} better") if strength else ""
         names = [version_name(m.adapter_version) for m in (one, other)]
-        sentence = f"Saved: {told[outcome]}. A was {names[0]}, B was {names[1]}."
+        sentence = f"Saved: {said or TOLD[outcome]}. A was {names[0]}, B was {names[1]}."
         return Revealed(one.adapter_version or 0, other.adapter_version or 0, sentence)
 
     def withdraw(self, pair_id: str, *, event_id: str | None = None) -> None:
@@ -525,6 +656,48 @@ class Chat:
             self.store.add_preference(
                 a.id, b.id, "withdrawn", shown_first="a" if a_left else "b", event_id=event_id
             )
+
+    # ------------------------------------------------------------------ several drafts, ranked
+
+    def draft(
+        self, prompt: str, count: int, *, stop: threading.Event | None = None
+    ) -> Iterator[Drafts]:
+        """Streams drafts of one prompt, to be ranked, and stores them when all are whole."""
+        text = _checked(prompt)
+        if not 2 <= count <= MOST_DRAFTS:
+            raise ChatError(f"2 to {MOST_DRAFTS} drafts can be ranked.")
+        stop, view = stop or threading.Event(), self.model.live
+        prompt_ids = self.model.encode([{"role": "user", "content": text}])
+        if len(prompt_ids) > self.model.context_tokens - self.sampling.max_new_tokens:
+            raise ChatError(f"This prompt is too long: {len(prompt_ids)} tokens.")
+        seed = self._rng.getrandbits(31)
+        responses: list[Response] = []
+        asked = Prompt(tuple(prompt_ids), text)
+        for responses in self._many(view, asked, count, seed, stop):
+            texts = tuple(self.model.decode(r.ids) for r in responses)
+            yield Drafts(None, (), texts, False, "")
+        if stop.is_set():
+            yield Drafts(None, (), texts, True, "Stopped: these drafts are not kept.")
+            return
+        set_id = self._save_pair(
+            uuid.uuid4().hex, text, prompt_ids, responses, [view] * count, [seed] * count
+        )
+        with _sentences():
+            ids = tuple(self.store.children(self.store.roots(set_id)[0]))
+        yield Drafts(set_id, ids, texts, True, "")
+
+    def rank(
+        self,
+        set_id: str,
+        places: Mapping[str, int],
+        *,
+        rater: str = "me",
+        event_id: str | None = None,
+    ) -> None:
+        """Message ids -> places, 0 is best, equal places are tied; {} takes it back."""
+        with _sentences():
+            asked = self.store.roots(set_id)[0]
+            self.store.add_ranking(asked, places, rater=rater, event_id=event_id)
 
     def _drafts(self, pair_id: str) -> tuple[Message, Message, bool]:
         with _sentences():

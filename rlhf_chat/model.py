@@ -231,6 +231,13 @@ class Model:
         """
         return self.dialect.encode(self.tokenizer, messages)
 
+    def encode_reply(self, text: str) -> list[int]:
+        """What the model would have had to sample to say this text and stop. Nothing typed becomes
+        a control token."""
+        ids = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        end = self.tokenizer.eos_token_id
+        return [*ids, end if end in self.end_ids else min(self.end_ids)]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Response ids -> the reply a person reads, without thoughts."""
         return self.dialect.reply(self.tokenizer, ids)

@@ -9,6 +9,7 @@ recipe of a round (round.py), the screens (web/ reads `status()` and rows).
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import random
@@ -28,6 +29,7 @@ from rlhf_chat.reward import RewardHead
 from rlhf_chat.round import RoundConfig
 from rlhf_chat.standings import Record, Vote
 from rlhf_chat.store import SIMULATED, AdapterVersion, NotFound, Round, Store, StoreError
+from rlhf_chat.taste import CurrentTaste
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +98,9 @@ class Trainer:
         self.shelf = shelf
         self.config = config or RoundConfig()
         self.gauge = Gauge(store, model)
+        self.taste = CurrentTaste(
+            self.gauge, self.config.taste, self.config.reward, self.config.ppo.max_new_tokens
+        )
         self._needed = needed
         self._seeds = random.Random(seed)
         self._wake = threading.Event()
@@ -175,11 +180,25 @@ class Trainer:
             or self.waiting() < self._needed
             or self.store.feedback_count() == self._gave_up_at
         ):
+            self._read_ahead()
             return ""
         else:
             trigger = "ratings"
         self._requested.clear()
         return self.run_round(trigger)
+
+    def _read_ahead(self) -> None:
+        """While there is nothing to do: what the taste needs to judge drafts before any round."""
+        wanted = self.model.is_demo or self.store.feedback_count()
+        if self.taste.ready or self._paused or not wanted:
+            return
+
+        def check() -> None:
+            if self._closing.is_set() or self._requested.is_set() or self._paused:
+                raise Stopped
+
+        with contextlib.suppress(Stopped):
+            self.taste.warm_up(check)
 
     def run_round(self, trigger: str) -> str:
         """Opens a round, runs the recipe, closes it with what came of it. Returns the status."""

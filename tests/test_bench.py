@@ -86,6 +86,39 @@ def test_the_people_of_the_repository_can_be_loaded():
             assert math.isfinite(float(value)), file
 
 
+def a_person(utility=lambda p, r: float(len(r)), **options) -> learning_curve.Person:
+    return learning_curve.Person(utility, 1.0, 10.0, random.Random(0), **options)
+
+
+def test_answers_follow_the_hidden_preference_whatever_their_kind():
+    person, long, short = a_person(), "x" * 14, "x" * 6
+    assert sum(person.thumb("p", long) - person.thumb("p", short) for _ in range(100)) > 100
+    assert sum(person.stars("p", long) - person.stars("p", short) for _ in range(100)) > 150
+    places = [person.places("p", [short, long, "x" * 10]) for _ in range(100)]
+    assert all(sorted(p) == [0, 1, 2] for p in places)
+    assert sum(p == [2, 0, 1] for p in places) > 80
+
+
+def test_flipped_answers_are_turned_round():
+    clean, flipped = a_person(), a_person(flip=1.0)
+    long, short = "x" * 30, "x"
+    assert clean.vote("p", long, short) == "a" and flipped.vote("p", long, short) == "b"
+    assert clean.thumb("p", long) == 1 and flipped.thumb("p", long) == -1
+    assert clean.stars("p", long) == 5 and flipped.stars("p", long) == 1
+    assert clean.places("p", [long, short]) == [0, 1] and flipped.places("p", [long, short]) == [
+        1,
+        0,
+    ]
+
+
+def test_an_edit_makes_a_reply_better_or_leaves_it():
+    liked = a_person(lambda p, r: r.count("!") - 0.1 * len(r))
+    text = "One thing. Another thing. A third."
+    edited = liked.edited("p", text, ["Something else! Yes!"])
+    assert liked.utility("p", edited) > liked.utility("p", text)
+    assert a_person(lambda p, r: float(r == text)).edited("p", text, ["No."]) == text
+
+
 def test_one_run_writes_one_record_per_label_count(tmp_path, toy_folder, monkeypatch):
     """The whole run with the toy: what the record says and that it can be written as JSON."""
     file = tmp_path / "person.py"
@@ -93,17 +126,22 @@ def test_one_run_writes_one_record_per_label_count(tmp_path, toy_folder, monkeyp
     monkeypatch.setattr(learning_curve, "EVALUATION_PROMPTS", 6)
     # Shorter replies and rounds; the rest is the run as it is.
     real = learning_curve.speak
-    monkeypatch.setattr(learning_curve, "speak", lambda *args: real(*args[:-1], 8))
+    monkeypatch.setattr(
+        learning_curve, "speak", lambda m, v, p, seed, _, *rest: real(m, v, p, seed, 8, *rest)
+    )
     monkeypatch.setattr(trainer_, "RoundConfig", tiny_round_config)
     init = Chat.__init__
-    monkeypatch.setattr(
-        Chat, "__init__", lambda self, *a: init(self, *a, Sampling(max_new_tokens=8))
+    short = Sampling(max_new_tokens=8)
+    monkeypatch.setattr(Chat, "__init__", lambda self, *a, **k: init(self, *a, short, **k))
+    settings = learning_curve.Settings(
+        f"{file}:utility", "mixed", (5, 10), str(toy_folder), "none", best_of=2
     )
-    spec = f"{file}:utility"
-    records = learning_curve.run_seed(spec, "mixed", [4, 8], 3, str(toy_folder), "none")
-    assert [r["labels"] for r in records] == [4, 8] and {r["seed"] for r in records} == {3}
+    records = learning_curve.run_seed(settings, 3)
+    assert [r["labels"] for r in records] == [5, 10] and {r["seed"] for r in records} == {3}
     wanted = {"win_rate", "ci_low", "ci_high", "kl", "degenerate", "degenerate_base", "seconds"}
     wanted |= {"labels", "seed", "proved", "provisional", "discarded", "well_formed"}
+    wanted |= {"kind", "choose", "flip", "human_seconds", "best_of", "well_formed_base"}
+    assert [r["human_seconds"] for r in records] == [46, 92]  # each kind once, then twice
     for record in records:
         assert wanted <= set(record)
         assert 0 <= record["ci_low"] <= record["win_rate"] <= record["ci_high"] <= 1
@@ -136,9 +174,8 @@ def test_latency_is_measured_idle_and_during_a_round(tmp_path, toy, monkeypatch)
     config = replace(config, ppo=replace(config.ppo, updates=30))
     toy.rows_per_slice = 8
     init = Chat.__init__
-    monkeypatch.setattr(
-        Chat, "__init__", lambda self, *a: init(self, *a, Sampling(max_new_tokens=8))
-    )
+    short = Sampling(max_new_tokens=8)
+    monkeypatch.setattr(Chat, "__init__", lambda self, *a, **k: init(self, *a, short, **k))
     result = latency.measure(toy, tmp_path, 3, 6, config=config)
     assert result["idle"]["replies"] == result["round"]["replies"] == 3
     for part in ("idle", "round"):

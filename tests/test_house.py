@@ -42,7 +42,7 @@ ARROWS = {
         "store",
         "style",
     },
-    "chat": {"decode", "model", "pairs", "prompts", "store"},
+    "chat": {"decode", "evidence", "model", "pairs", "prompts", "store", "taste"},
     "store": {"store"},
     "web": {"chat", "trainer", "web"},
     "demo": {"demo", "nf4"},
