@@ -193,6 +193,7 @@ class Said:
     rater: str
     strength: str = ""
     first: int = 0  # +1 where a was shown first, -1 where b was
+    conversation: str = ""
 
     @property
     def prompt(self) -> Prompt:
@@ -234,24 +235,28 @@ def take_snapshot(store: Store, rater: str = "") -> Snapshot:
         some = [replies[m] for m in message_ids]
         return tuple(r for r in some if r) if all(some) else None
 
-    said = []
+    said: list[Said] = []
+
+    def add(about: str, one: Said) -> None:
+        said.append(replace(one, conversation=store.message(about).conversation_id))
+
     for p in store.preferences(rater):
         if pair := found(p.message_a, p.message_b):
             first = 1 if p.shown_first == "a" else -1
-            said.append(Said(p.id, "pair", pair, p.outcome, p.rater, p.strength, first))
+            add(p.message_a, Said(p.id, "pair", pair, p.outcome, p.rater, p.strength, first))
     for thumb in store.ratings(rater):
         if one := found(thumb.message_id):
-            said.append(Said(thumb.id, "thumb", one, thumb.value, thumb.rater))
+            add(thumb.message_id, Said(thumb.id, "thumb", one, thumb.value, thumb.rater))
     for score in store.scores(rater):
         if one := found(score.message_id):
-            said.append(Said(score.id, "score", one, score.stars, score.rater))
+            add(score.message_id, Said(score.id, "score", one, score.stars, score.rater))
     for ranking in store.rankings(rater):
         if many := found(*ranking.places):
             places = tuple(ranking.places.values())
-            said.append(Said(ranking.id, "ranking", many, places, ranking.rater))
+            add(ranking.asked_id, Said(ranking.id, "ranking", many, places, ranking.rater))
     for edit in store.edits(rater):
         if pair := found(edit.edited_id, edit.message_id):
-            said.append(Said(edit.id, "edit", pair, 1, edit.rater))
+            add(edit.message_id, Said(edit.id, "edit", pair, 1, edit.rater))
     aside = set(store.setting("quarantined", []))
     kept = tuple(one for one in said if one.rater not in aside)
     raters = tuple(sorted({one.rater for one in kept}))
@@ -334,6 +339,42 @@ def build(
     return likelihood.evidence(dim, rows, rankings, len(snapshot.raters))
 
 
+def sources(snapshot: Snapshot) -> tuple[list[int], list[int]]:
+    """Which answer of the snapshot each row, and each ranking, of its Evidence came from."""
+    rows, rankings = [], []
+    for i, one in enumerate(snapshot.said):
+        if one.kind == "ranking":
+            rankings.append(i)
+        else:
+            rows += [i] * (3 if one.answer in ("both_bad", "both_good") else 1)
+    return rows, rankings
+
+
+def in_words(one: Said) -> str:
+    """An answer as a person would tell it."""
+    texts = [f"“{shortened(r.text)}”" for r in one.replies]
+    if one.kind == "pair":
+        if one.answer in ("a", "b"):
+            better, worse = texts if one.answer == "a" else texts[::-1]
+            much = {"slightly": " slightly", "much": " much"}.get(one.strength, "")
+            return f"{better} was{much} better than {worse}"
+        verdict = {"tie": "were equal", "both_bad": "were both bad", "both_good": "were both good"}
+        return f"{texts[0]} and {texts[1]} {verdict.get(str(one.answer), str(one.answer))}"
+    if one.kind == "thumb":
+        return f"thumb {'up' if one.answer == 1 else 'down'} for {texts[0]}"
+    if one.kind == "score":
+        return f"{one.answer} stars for {texts[0]}"
+    if one.kind == "edit":
+        return f"{texts[1]} was corrected to {texts[0]}"
+    order = sorted(zip(one.answer, texts, strict=True)) if isinstance(one.answer, tuple) else []
+    return "ranked: " + ", then ".join(text for _, text in order)
+
+
+def shortened(text: str, length: int = 60) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
 Row = tuple[Floats, int, float, float, int, int, float, float]
 RankingRow = tuple[Floats, Sequence[int], float, int, int]
 
@@ -343,6 +384,12 @@ def judged_alone(one: Said) -> tuple[Reply, ...]:
     if one.kind in ("thumb", "score") or one.answer in ("both_bad", "both_good"):
         return one.replies
     return ()
+
+
+def edit_weight(one: Said) -> float:
+    """How much a correction says: a mended typo little, a rewritten reply 1."""
+    edited, original = one.replies
+    return min(1.0, style.changed_share(original.text, edited.text) / TYPO_SHARE)
 
 
 def _row(
@@ -356,9 +403,8 @@ def _row(
     """The row of an answer that is no ranking."""
     slip = lapse.get(one.rater, LAPSE)
     if one.kind == "edit":
-        changed = style.changed_share(one.replies[1].text, one.replies[0].text)
-        weight = min(1.0, changed / TYPO_SHARE)
-        return (features[0] - features[1], EDIT, 1.0, weight, *who, 0.0, EDIT_LAPSE)
+        x = features[0] - features[1]
+        return (x, EDIT, 1.0, edit_weight(one), *who, 0.0, EDIT_LAPSE)
     if one.kind == "pair":
         size = {"slightly": SLIGHT, "much": MUCH}.get(one.strength, PLAIN)
         label = {"a": size, "b": -size}.get(str(one.answer), 0.0)

@@ -49,6 +49,8 @@ class PPOConfig:
     missing_end_penalty: float = 1.0  # log-odds, for a response cut off by the limit
     fluency_coef: float = 1.0  # reward per nat that a token is less likely than the floor
     whiten_floor: float = 0.1  # smallest std that advantages are divided by
+    sft_coef: float = 0.1  # of the loss on what people wrote themselves
+    sft_rows: int = 4  # demonstrations in one optimiser step
     target_approxkl: float = 0.015  # per token; more than this ends the epochs of an update
     max_clipfrac: float = 0.3
 
@@ -67,6 +69,14 @@ class Rollouts(NamedTuple):
     advantages: torch.Tensor  # (N, R) whitened over the whole batch
     returns: torch.Tensor  # (N, R)
     microbatches: list[list[int]]  # row numbers; the same in every forward, so that ratio is 1
+
+
+class Demonstration(NamedTuple):
+    """A reply as a person would have had it, and how much each of its tokens is their own."""
+
+    prompt: Sequence[int]
+    response: Sequence[int]
+    weights: Sequence[float]  # one a token of the response
 
 
 class Scorer(Protocol):
@@ -154,6 +164,11 @@ def policy_loss(
     return -(gain * mask).sum(), stats
 
 
+def imitation_loss(logprobs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Mean negative log-prob of demonstrated tokens (B, R), weighted."""
+    return -(weights * logprobs).sum() / weights.sum().clamp(min=1e-6)
+
+
 def value_loss(
     new_values: torch.Tensor,
     values: torch.Tensor,
@@ -224,12 +239,20 @@ class Learner:
     """What lasts through one round of PPO: optimisers, value head, KL coefficient."""
 
     def __init__(
-        self, model: Model, config: PPOConfig, *, target: float, score_std: float, floor: float
+        self,
+        model: Model,
+        config: PPOConfig,
+        *,
+        target: float,
+        score_std: float,
+        floor: float,
+        demonstrations: Sequence[Demonstration] = (),
     ) -> None:
         self.model = model
         self.config = config
         self.target = target
         self.floor = floor
+        self.demonstrations = list(demonstrations)
         self.initial_kl_coef = config.kl_coef_start * initial_kl_coef(score_std, target)
         self.kl_coef = self.initial_kl_coef
         self.value_head = ValueHead(model.config.hidden_size).to(model.device)
@@ -350,10 +373,14 @@ class Learner:
         rng = np.random.default_rng(seed)
         totals: dict[str, float] = {}
         stopped = 0.0
+        kl = float(((rollouts.logprobs - rollouts.ref_logprobs) * rollouts.mask).sum(-1).mean())
+        imitate = bool(self.demonstrations) and kl < self.target
         for _ in range(config.ppo_epochs):
             order = rng.permutation(len(rollouts.microbatches))
             for chosen in np.array_split(order, min(config.minibatches, len(order))):
-                stats = self._step([rollouts.microbatches[i] for i in chosen], rollouts, check)
+                shown = self._draw_demonstrations(rng) if imitate else []
+                parts = [rollouts.microbatches[i] for i in chosen]
+                stats = self._step(parts, rollouts, check, shown)
                 for key, value in stats.items():
                     totals[key] = max(totals.get(key, 0.0), value)
             if (
@@ -362,12 +389,15 @@ class Learner:
             ):
                 stopped = 1.0
                 break
-        kl = float(((rollouts.logprobs - rollouts.ref_logprobs) * rollouts.mask).sum(-1).mean())
         self.kl_coef = adapted_kl_coef(self.kl_coef, kl, self.target, self.initial_kl_coef)
         return {**totals, "stopped_early": stopped}
 
     def _step(
-        self, parts: list[list[int]], rollouts: Rollouts, check: Callable[[], None]
+        self,
+        parts: list[list[int]],
+        rollouts: Rollouts,
+        check: Callable[[], None],
+        shown: Sequence[Demonstration] = (),
     ) -> dict[str, float]:
         """One optimiser step over a minibatch, micro-batch by micro-batch."""
         tokens = float(sum(rollouts.mask[rows].sum() for rows in parts))
@@ -389,9 +419,29 @@ class Learner:
             for key, value in stats.items():
                 totals[key] += value / tokens
             check()
+        if shown:
+            totals["sft_loss"] = self._imitate(shown)
         with self.model.lease.slice():
             totals["grad_norm"] = self._apply()
         return totals
+
+    def _draw_demonstrations(self, rng: np.random.Generator) -> list[Demonstration]:
+        count = min(self.config.sft_rows, len(self.demonstrations))
+        chosen = rng.choice(len(self.demonstrations), size=count, replace=False)
+        return [self.demonstrations[i] for i in chosen]
+
+    def _imitate(self, shown: Sequence[Demonstration]) -> float:
+        """Adds the gradient of the supervised term; returns its loss."""
+        with self.model.lease.slice(), torch.enable_grad():
+            out = self.model.forward(
+                self.model.policy, [d.prompt for d in shown], [d.response for d in shown]
+            )
+            weights = right_aligned([torch.tensor(d.weights) for d in shown], out.mask.shape[1])
+            loss = imitation_loss(out.logprobs, weights.to(out.logprobs.device))
+            if not torch.isfinite(loss):
+                raise FloatingPointError("the loss on your own words is not a finite number")
+            self._add_gradient(self.config.sft_coef * loss)
+        return float(loss.detach())
 
     def _add_gradient(self, total: torch.Tensor) -> None:
         """All of it or, when memory runs out on the way, nothing."""

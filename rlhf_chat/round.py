@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from difflib import SequenceMatcher
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +25,11 @@ from rlhf_chat.gate import GateConfig, Measured, Speech, Verdict
 from rlhf_chat.likelihood import Evidence
 from rlhf_chat.memory import in_parts
 from rlhf_chat.model import Model, Pass
-from rlhf_chat.ppo import Learner, PPOConfig
+from rlhf_chat.ppo import Demonstration, Learner, PPOConfig
 from rlhf_chat.reward import RewardConfig, RewardHead
 from rlhf_chat.taste import Ground, Taste, TasteConfig
+
+KEPT_WEIGHT = 0.2  # of a token that a correction left as it was
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Outcome:
     kl: float
     head: RewardHead | None
     measured: Measured | None
+    card: dict[str, Any] = field(default_factory=dict)  # why, in plain words; see `card`
 
 
 # report(phase, done 0..1 of the round, step, numbers)
@@ -95,6 +100,7 @@ def run(
         taste=Taste(fit.head, ground.feature_map, config.taste),
         ground=ground,
         target=target,
+        demonstrations=demonstrations(snapshot),
         floor=evidence.fluency_floor(ground.references),
         gauge=gauge,
         config=config,
@@ -106,13 +112,14 @@ def run(
     practise(plan, snapshot.prompts + ground.bank)
     for attempt in range(config.attempts):
         report("gate", 0.9, 0, {})
-        measured = probe(plan)
+        measured, direction = probe(plan)
         verdict = gate.judge(measured, config.gate)
         report("gate", 1.0, attempt, _measured_numbers(measured))
         if verdict.promoted or not gate.went_too_far(verdict):
             break
         shrink(model, min(config.shrink, math.sqrt(target / max(measured.kl, 1e-9))))
-    return Outcome(verdict, model.policy_state(), measured.kl, fit.head, measured)
+    why = card(plan, snapshot, direction)
+    return Outcome(verdict, model.policy_state(), measured.kl, fit.head, measured, why)
 
 
 @dataclass(frozen=True)
@@ -124,12 +131,28 @@ class Plan:
     taste: Taste
     ground: Ground
     target: float  # KL, nats per response
+    demonstrations: list[Demonstration]  # replies as people would have had them
     floor: float  # log-prob below which a token is strange to the base
     gauge: Gauge
     config: RoundConfig
     seed: int
     report: Report
     check: Check
+
+
+def demonstrations(snapshot: Snapshot) -> list[Demonstration]:
+    """Every corrected reply; kept tokens count a fifth of changed ones, a mended typo little."""
+    found = []
+    for one in snapshot.said:
+        if one.kind == "edit":
+            edited, original = one.replies
+            matcher = SequenceMatcher(None, original.ids, edited.ids, autojunk=False)
+            weights = np.ones(len(edited.ids))
+            for block in matcher.get_matching_blocks():
+                weights[block.b : block.b + block.size] = KEPT_WEIGHT
+            weights *= evidence.edit_weight(one)
+            found.append(Demonstration(edited.prompt.ids, edited.ids, weights.tolist()))
+    return found
 
 
 def shrink(model: Model, factor: float) -> None:
@@ -150,7 +173,12 @@ def practise(plan: Plan, practice: Sequence[Prompt]) -> None:
         [taste.score(x - x.mean(0)) for x in map(_features(taste), plan.ground.references)]
     )
     learner = Learner(
-        model, config.ppo, target=plan.target, score_std=float(spread.std()), floor=plan.floor
+        model,
+        config.ppo,
+        target=plan.target,
+        score_std=float(spread.std()),
+        floor=plan.floor,
+        demonstrations=plan.demonstrations,
     )
 
     def score(
@@ -199,8 +227,9 @@ def _features(taste: Taste) -> Callable[[Reference], Floats]:
 # ---------------------------------------------------------------------- the probe
 
 
-def probe(plan: Plan) -> Measured:
-    """Lets the candidate answer the probe prompts and measures it against the base's replies."""
+def probe(plan: Plan) -> tuple[Measured, Floats]:
+    """Lets the candidate answer the probe prompts and measures it against the base's replies. Also
+    how its replies differ from them, in features (D,)."""
     model, config, taste = plan.gauge.model, plan.config, plan.taste
     probes, base, check, seed = plan.ground.probes, plan.ground.base_probes, plan.check, plan.seed
     n = config.probe_samples
@@ -223,7 +252,8 @@ def probe(plan: Plan) -> Measured:
     x_base = np.stack([_features(taste)(r) for r in base])  # (P, n_ref, D)
     x_candidate = x.reshape(len(probes), n, -1)
     gains, win_rate = _judged(plan, x_candidate, x_base)
-    return Measured(
+    direction = x_candidate.mean((0, 1)) - x_base.mean((0, 1))
+    measured = Measured(
         labels=plan.fit.labels,
         p_value=plan.fit.p_value,
         log_loss=plan.fit.log_loss,
@@ -246,6 +276,42 @@ def probe(plan: Plan) -> Measured:
         ),
         finite=all(bool(torch.isfinite(p).all()) for p in model.policy_parameters()),
     )
+    return measured, direction
+
+
+def card(plan: Plan, snapshot: Snapshot, direction: Floats) -> dict[str, Any]:
+    """Why the candidate is as it is: the answers that moved it most (log-odds of its gain over the
+    base owed to each), what changed in its replies, and three prompts answered before and after."""
+    rows, rankings = reward.influence(plan.told, plan.fit.head, direction)
+    owed = np.zeros(len(snapshot.said))
+    row_of, ranking_of = evidence.sources(snapshot)
+    np.add.at(owed, row_of, rows)
+    np.add.at(owed, ranking_of, rankings)
+    most = np.argsort(-np.abs(owed), kind="stable")[:5]
+    head, named = plan.fit.head, plan.taste.feature_map.named
+    change = direction[:named]
+    shown = np.argsort(-np.abs(change * head.weights[:named]), kind="stable")[:4]
+    return {
+        "moved": [[evidence.in_words(snapshot.said[i]), round(float(owed[i]), 3)] for i in most],
+        "changed": [
+            [style.NAMES[i], round(float(change[i]), 2), round(float(head.weights[i]), 2)]
+            for i in shown
+        ],
+        "examples": _before_and_after(plan),
+    }
+
+
+def _before_and_after(plan: Plan) -> list[list[str]]:
+    """[prompt, reply of what is live, reply of the candidate] for the first three probe prompts."""
+    model, asked = plan.gauge.model, plan.ground.probes[:3]
+    sampling = Sampling(max_new_tokens=plan.config.ppo.max_new_tokens)
+    told = []
+    for view in (model.live, model.speaking_policy()):
+        drawn = model.sample(
+            view, [p.ids for p in asked], sampling, seed=plan.seed, check=plan.check
+        )
+        told.append([model.decode(r.ids) for r in drawn])
+    return [[p.text, before, after] for p, before, after in zip(asked, *told, strict=True)]
 
 
 def policy_logprobs(

@@ -15,7 +15,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +23,7 @@ import torch
 from rlhf_chat import round as round_
 from rlhf_chat import standings, style
 from rlhf_chat.adapters import AdapterError, Shelf
-from rlhf_chat.evidence import Gauge, Snapshot, take_snapshot
+from rlhf_chat.evidence import Gauge, Said, Snapshot, take_snapshot
 from rlhf_chat.model import Model, ModelError, View
 from rlhf_chat.reward import RewardHead
 from rlhf_chat.round import RoundConfig
@@ -112,6 +112,7 @@ class Trainer:
         self._phase, self._progress, self._error = "idle", 0.0, ""
         self._round_id: int | None = None
         self._parent = 0  # of the running round
+        self._without: Callable[[Said], bool] | None = None  # answers a rebuild leaves out
         self._started = 0.0
         self._head: RewardHead | None = None
         self._rater = ""  # the simulated person it listens to; "" for people
@@ -173,8 +174,9 @@ class Trainer:
         if self.store.read_only:
             return ""
         self._hear_votes()
+        without = self._without
         if self._requested.is_set():
-            trigger = "asked"
+            trigger = "rebuild" if without else "asked"
         elif (
             self._paused
             or self.waiting() < self._needed
@@ -185,7 +187,8 @@ class Trainer:
         else:
             trigger = "ratings"
         self._requested.clear()
-        return self.run_round(trigger)
+        self._without = None
+        return self.run_round(trigger, without=without)
 
     def _read_ahead(self) -> None:
         """While there is nothing to do: what the taste needs to judge drafts before any round."""
@@ -200,12 +203,23 @@ class Trainer:
         with contextlib.suppress(Stopped):
             self.taste.warm_up(check)
 
-    def run_round(self, trigger: str) -> str:
-        """Opens a round, runs the recipe, closes it with what came of it. Returns the status."""
+    def run_round(
+        self,
+        trigger: str,
+        *,
+        without: Callable[[Said], bool] | None = None,
+        seed: int | None = None,
+    ) -> str:
+        """Opens a round, runs the recipe, closes it with what came of it. Returns the status.
+
+        `without`: learn again, from the base, as if these answers had never been given.
+        """
         rater = self._rater
         snapshot = take_snapshot(self.store, rater)
-        seed = self._seeds.getrandbits(31)
-        self._parent = parent = self.store.live_version()
+        self._parent = parent = 0 if without else self.store.live_version()
+        if without:
+            snapshot = snapshot.without(without)
+        seed = self._seeds.getrandbits(31) if seed is None else seed
         round_id = self.store.open_round(
             trigger=rater or trigger,  # so that what a simulated person caused is known as such
             parent_version=parent,
@@ -253,7 +267,7 @@ class Trainer:
             round_id,
             status="discarded",
             reason=outcome.verdict.reason,
-            verdict=outcome.verdict.as_dict(),
+            verdict=outcome.verdict.as_dict() | {"card": outcome.card},
         )
         return "discarded"
 
@@ -287,7 +301,7 @@ class Trainer:
             manifest_hash=manifest_hash,
             kl=outcome.kl,
             reason=outcome.verdict.reason,
-            verdict=outcome.verdict.as_dict(),
+            verdict=outcome.verdict.as_dict() | {"card": outcome.card},
         )
         self.model.serve(view)
 
@@ -353,6 +367,36 @@ class Trainer:
         self._requested.set()
         self._wake.set()
         return "A round starts now; you can go on chatting."
+
+    def rebuild(self, ids: Sequence[str] = (), *, rater: str = "", conversation: str = "") -> str:
+        """Learns once more, from the base, as if some answers had never been given: by their ids,
+        all of a rater's, all of a conversation's. The result goes through the gate like any other.
+        """
+        chosen = set(ids)
+
+        def unsaid(one: Said) -> bool:
+            return one.id in chosen or one.rater == rater or one.conversation == conversation
+
+        said = take_snapshot(self.store, self._rater).said
+        if not any(unsaid(one) for one in said):
+            return "Nothing that counts would be left out, so there is nothing to rebuild."
+        if all(unsaid(one) for one in said):
+            return "Nothing would be left to learn from; make the base live instead."
+        self._without = unsaid
+        told = self.train_now()
+        if not self._requested.is_set():
+            self._without = None
+            return told
+        left = sum(not unsaid(one) for one in said)
+        return f"A new version is learned from the base and the {left} answers that are left."
+
+    def set_aside(self, rater: str, aside: bool = True) -> str:
+        """Whether a rater's answers count (quarantine). They are kept either way."""
+        names = set(self.store.setting("quarantined", []))
+        names = names | {rater} if aside else names - {rater}
+        self.store.set_setting("quarantined", sorted(names))
+        self.wake()
+        return f"{rater} {'does not count' if aside else 'counts again'} from the next round on."
 
     def pause(self) -> None:
         self._paused = True

@@ -41,6 +41,7 @@ ARROWS = {
         "standings",
         "store",
         "style",
+        "taste",
     },
     "chat": {"decode", "evidence", "model", "pairs", "prompts", "store", "taste"},
     "store": {"store"},

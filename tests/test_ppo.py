@@ -10,6 +10,7 @@ import torch
 
 from rlhf_chat.model import Model
 from rlhf_chat.ppo import (
+    Demonstration,
     Learner,
     PPOConfig,
     ValueHead,
@@ -17,6 +18,7 @@ from rlhf_chat.ppo import (
     center_and_scale,
     compute_advantages,
     compute_rewards,
+    imitation_loss,
     initial_kl_coef,
     kl_target,
     masked_mean,
@@ -376,3 +378,42 @@ def test_rewarded_tokens_become_frequent_and_punished_ones_rare(toy: Model, sign
         who.update(rollouts, seed=i)
     after = np.mean([share(100), share(101)])
     assert sign * (after - before) > 0.1
+
+
+# ---------------------------------------------------------------------- what people wrote
+
+
+def shown(toy: Model) -> Demonstration:
+    prompt = toy.encode([{"role": "user", "content": "hello"}])
+    response = toy.encode_reply("the sea is deep")
+    return Demonstration(prompt, response, [1.0] * len(response))
+
+
+def logprob_of(toy: Model, one: Demonstration) -> float:
+    with toy.lease.slice(), torch.no_grad():
+        out = toy.forward(toy.policy, [list(one.prompt)], [list(one.response)])
+    return float(out.logprobs.sum())
+
+
+@pytest.mark.parametrize("target, moves", [(1.0, True), (-1.0, False)])
+def test_a_correction_is_imitated_while_the_kl_budget_lasts(
+    toy: Model, target: float, moves: bool
+) -> None:
+    one, after = shown(toy), []
+    for demonstrations in ([one], []):
+        toy.set_policy(toy.base_state())
+        who = learner(toy, sft_coef=1.0, ppo_epochs=2)
+        who.target, who.demonstrations = target, demonstrations
+        rollouts, _ = collect(who)
+        stats = who.update(rollouts, seed=0)
+        assert ("sft_loss" in stats) is (moves and bool(demonstrations))
+        after.append(logprob_of(toy, one))
+    assert (after[0] > after[1] + 1e-4) is moves
+
+
+def test_imitation_weighs_each_token_by_whose_it_is() -> None:
+    logprobs = torch.tensor([[-1.0, -3.0, 0.0]])
+    even = imitation_loss(logprobs, torch.tensor([[1.0, 1.0, 0.0]]))
+    own = imitation_loss(logprobs, torch.tensor([[0.2, 1.0, 0.0]]))
+    assert float(even) == pytest.approx(2.0) and float(own) == pytest.approx(3.2 / 1.2)
+    assert float(imitation_loss(logprobs, torch.zeros(1, 3))) == 0

@@ -18,6 +18,7 @@ from rlhf_chat import round as round_
 from rlhf_chat.adapters import Shelf
 from rlhf_chat.chat import Chat
 from rlhf_chat.decode import Sampling
+from rlhf_chat.evidence import take_snapshot
 from rlhf_chat.gate import PROVED, Verdict
 from rlhf_chat.model import Model
 from rlhf_chat.store import Store, StoreError
@@ -683,3 +684,66 @@ def test_a_round_for_a_simulated_person_hears_only_that_person_and_says_so(
     assert trainer.waiting() == 2
     trainer.run_round("ratings")
     assert heard == [3, 2]
+
+
+# ---------------------------------------------------------------------- taking back, saying why
+
+
+def test_rebuilding_without_a_kind_is_the_round_that_never_had_it(chat, store, toy, make):
+    """Same seed, same answers left: the same verdict and the same weights, bit for bit."""
+    rate(chat, 8)
+    plain = make()
+    plain.run_round("asked", without=lambda one: False, seed=5)
+    before = plain.rounds(1)[0]
+    adapter = toy.policy_state()
+    for turn in range(4):
+        chat.rate(say(chat, f"hello {turn}").message_id, 1)
+    thumbs = make()
+    thumbs.run_round("rebuild", without=lambda one: one.kind == "thumb", seed=5)
+    after = thumbs.rounds(1)[0]
+    again = toy.policy_state()
+    assert after.snapshot_hash == before.snapshot_hash and after.parent_version == 0
+    assert after.verdict == before.verdict and after.reason == before.reason
+    assert all(torch.equal(adapter[name], again[name]) for name in adapter)
+
+
+def test_a_rebuild_leaves_out_what_was_named_and_says_so(chat, store, make):
+    rate(chat, 4)
+    store.add_rating(say(chat).message_id, 1, rater="visitor")
+    trainer = make()
+    trainer.start()
+    trainer.pause()
+    assert "nothing to rebuild" in trainer.rebuild(["unknown"])
+    assert "Nothing would be left" in trainer.rebuild([s.id for s in evidence_of(store)])
+    told = trainer.rebuild(rater="visitor")
+    assert "4 answers" in told
+    wait_for(lambda: bool(trainer.rounds()) and trainer.rounds()[0].ended_at is not None)
+    done = trainer.rounds()[0]
+    assert (done.trigger, done.parent_version) == ("rebuild", 0)
+    assert done.snapshot_hash == take_snapshot(store).without(lambda s: s.rater == "visitor").hash
+
+
+def evidence_of(store: Store):
+    return take_snapshot(store).said
+
+
+def test_a_rater_set_aside_does_not_count_until_let_back(chat, store, make):
+    store.add_rating(say(chat).message_id, 1, rater="visitor")
+    trainer = make()
+    trainer.set_aside("visitor")
+    assert evidence_of(store) == ()
+    trainer.set_aside("visitor", False)
+    assert len(evidence_of(store)) == 1
+
+
+def test_a_round_says_which_answers_moved_it_and_shows_before_and_after(chat, store, make):
+    rate(chat, 8)
+    trainer = make()
+    trainer.run_round("asked")
+    card = trainer.rounds(1)[0].verdict["card"]
+    assert 1 <= len(card["moved"]) <= 5 and len(card["examples"]) == 3
+    words, owed = card["moved"][0]
+    assert "better than" in words and abs(owed) == max(abs(x) for _, x in card["moved"])
+    for prompt, before, after in card["examples"]:
+        assert prompt and isinstance(before, str) and isinstance(after, str)
+    assert all(name and isinstance(change, float) for name, change, _ in card["changed"])
