@@ -48,6 +48,7 @@ class PPOConfig:
     max_new_tokens: int = 96
     missing_end_penalty: float = 1.0  # log-odds, for a response cut off by the limit
     fluency_coef: float = 1.0  # reward per nat that a token is less likely than the floor
+    blame_coef: float = 2.0  # standard deviations of advantage, for a token of a flaw
     whiten_floor: float = 0.1  # smallest std that advantages are divided by
     sft_coef: float = 0.1  # of the loss on what people wrote themselves
     sft_rows: int = 4  # demonstrations in one optimiser step
@@ -77,6 +78,10 @@ class Demonstration(NamedTuple):
     prompt: Sequence[int]
     response: Sequence[int]
     weights: Sequence[float]  # one a token of the response
+
+
+# Which tokens of each response are to blame for its flaws: a (len,) 0/1 array each.
+Blame = Callable[[Sequence[Response]], Sequence[np.ndarray]]
 
 
 class Scorer(Protocol):
@@ -184,7 +189,7 @@ def value_loss(
 
 def kl_target(effective_labels: float) -> float:
     """Nats per response the policy may spend: more evidence, more distance."""
-    return min(max(0.25 * math.sqrt(max(effective_labels, 0.0)), 1.0), 10.0)
+    return min(max(0.42 * max(effective_labels, 0.0) ** 0.35, 1.0), 10.0)
 
 
 def initial_kl_coef(score_std: float, target: float) -> float:
@@ -276,8 +281,12 @@ class Learner:
         score: Scorer,
         seed: int,
         check: Callable[[], None] = lambda: None,
+        blame: Blame | None = None,
     ) -> tuple[Rollouts, dict[str, float]]:
         """Samples one response per entry of prompts and works out everything `update` needs.
+
+        Tokens that `blame` names get `blame_coef` less advantage, they alone: a score at the end
+        would blame every word that came before as well.
 
         `numbers` names each prompt for the scorer; `check` is called between slices and may raise
         to stop the round.
@@ -316,6 +325,10 @@ class Learner:
             "explained_variance": explained_variance(values, returns, mask),
         }
         whitened = center_and_scale(advantages, mask, config.whiten_floor)
+        if blame:
+            marks = right_aligned([torch.as_tensor(m) for m in blame(responses)], width)
+            whitened = whitened - config.blame_coef * marks * mask
+            stats["blamed"] = float((marks.sum(-1) > 0).float().mean())
         rollouts = Rollouts(
             [list(p) for p in prompts],
             ids,

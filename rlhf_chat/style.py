@@ -108,20 +108,27 @@ def repeated_share(words: list[str], n: int) -> float:
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
-def flaws(reply: str) -> int:
-    """What no taste excuses: sentences and list points that are empty or were said before.
+def flaw_spans(reply: str) -> list[tuple[int, int]]:
+    """Where a reply does what no taste excuses: (start, end) of list points that are empty and of
+    sentences that were said before.
 
     Said before: its last three words (all of them, if it has two) ended an earlier sentence, so
-    "it keeps warm in winter" repeats "Wool keeps warm in winter". At most 3 are counted.
+    "it keeps warm in winter" repeats "Wool keeps warm in winter".
     """
-    found, endings = len(_EMPTY_POINT.findall(reply)), set[tuple[str, ...]]()
-    for sentence in _SENTENCE.findall(_LIST_LINE.sub("", reply)):
-        words = [w.lower() for w in _WORD.findall(sentence)]
+    found, endings = [m.span() for m in _EMPTY_POINT.finditer(reply)], set[tuple[str, ...]]()
+    for sentence in _SENTENCE.finditer(reply):
+        words = [w.lower() for w in _WORD.findall(sentence[0])]
         if len(words) > 1:
             ending = tuple(words[-3:])
-            found += ending in endings
+            if ending in endings:
+                found.append(sentence.span())
             endings.add(ending)
-    return min(found, 3)
+    return found
+
+
+def flaws(reply: str) -> int:
+    """How many of them; more than 3 are not told apart."""
+    return min(len(flaw_spans(reply)), 3)
 
 
 def changed_share(before: str, after: str) -> float:

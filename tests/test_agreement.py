@@ -41,9 +41,13 @@ def test_alpha_is_1_for_agreement_near_0_for_coins_and_below_for_opposites() -> 
 
 
 def test_who_turns_everything_round_is_suspected_and_nobody_else() -> None:
-    for seed in range(20):
+    caught = 0
+    for seed in range(40):
         found = agreements(told(24, {"x": 0.85, "y": 0.85, "turned": 0.15}, seed))
-        assert [a.rater for a in found if a.suspect] == ["turned"]
+        suspects = [a.rater for a in found if a.suspect]
+        assert suspects in ([], ["turned"])
+        caught += bool(suspects)
+    assert caught >= 32
 
 
 def test_a_few_disagreements_are_no_reason() -> None:
@@ -54,7 +58,7 @@ def test_a_few_disagreements_are_no_reason() -> None:
 def test_setting_the_saboteur_aside_restores_what_was_learned() -> None:
     """200 honest pairs of four people with 10 % noise; one of them turns round a hundred of theirs.
     Accuracy on held-out pairs comes back to within 2 points of never having had them."""
-    config, lost, after, clean = RewardConfig(prior_steps=6), [], [], []
+    config, lost, after, clean, shared = RewardConfig(prior_steps=6), [], [], [], []
     for seed in range(4):
         rng = np.random.default_rng(seed)
         truth = rng.normal(size=8)
@@ -77,8 +81,10 @@ def test_setting_the_saboteur_aside_restores_what_was_learned() -> None:
                 answers.append((str(i), str(who), str(label)))
         suspects = [int(a.rater) for a in agreements(answers) if a.suspect]
         assert suspects == [3]
-        lost.append(right(rows))
+        lost.append(right([(*r[:5], 0, *r[6:]) for r in rows]))  # as if one person had said it all
+        shared.append(right(rows))
         after.append(right([r for r in rows if r[5] not in suspects]))
         clean.append(right([r for r in rows if r[5] != 3]))
     assert np.mean(after) >= np.mean(clean) - 0.02
-    assert np.mean(after) > np.mean(lost)
+    assert np.mean(after) > np.mean(lost) + 0.02
+    assert np.mean(shared) > np.mean(lost) + 0.02  # fitted sensitivities already help

@@ -192,7 +192,8 @@ def test_the_kl_coefficient_starts_where_a_gaussian_score_meets_its_target() -> 
     for target in (1.0, 2.5):
         kl_coef = initial_kl_coef(0.8, target)
         assert 0.8**2 / (2 * kl_coef**2) == pytest.approx(target)
-    assert kl_target(36) == pytest.approx(1.5)
+    assert kl_target(36) == pytest.approx(1.47, abs=0.01)
+    assert kl_target(100) == pytest.approx(2.1, abs=0.01)
     assert kl_target(0) == 1.0 and kl_target(1e9) == 10.0
 
 
@@ -417,3 +418,20 @@ def test_imitation_weighs_each_token_by_whose_it_is() -> None:
     own = imitation_loss(logprobs, torch.tensor([[0.2, 1.0, 0.0]]))
     assert float(even) == pytest.approx(2.0) and float(own) == pytest.approx(3.2 / 1.2)
     assert float(imitation_loss(logprobs, torch.zeros(1, 3))) == 0
+
+
+def test_only_the_tokens_to_blame_lose_advantage(toy: Model) -> None:
+    who = learner(toy, blame_coef=2.0)
+    plain, _ = collect(who)
+
+    def last_but_one(responses):
+        return [np.eye(len(r.ids))[-2] if len(r.ids) > 1 else np.zeros(1) for r in responses]
+
+    prompts = prompts_of(toy)
+    blamed, stats = who.collect(prompts, range(len(prompts)), some_score, 1, blame=last_but_one)
+    assert torch.equal(plain.mask, blamed.mask)
+    change = plain.advantages - blamed.advantages
+    assert torch.allclose(change[:, -2], 2.0 * blamed.mask[:, -2], atol=1e-6)
+    change[:, -2] = 0
+    assert torch.allclose(change, torch.zeros_like(change), atol=1e-6)
+    assert stats["blamed"] > 0

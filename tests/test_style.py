@@ -56,6 +56,12 @@ def test_flaws_are_empty_or_repeated_sentences(reply: str, count: int) -> None:
     assert style.flaws(reply) == count
 
 
+def test_a_flaw_is_found_where_it_stands() -> None:
+    text = "- Milk spoils.\n-\n- Milk is white. It is so.\n- It spoils. Milk is white!"
+    spans = [text[a:b].strip() for a, b in style.flaw_spans(text)]
+    assert spans == ["-", "Milk is white!"]
+
+
 def test_measurements_are_finite_for_any_text() -> None:
     for text in ("", " ", "\n\n", "😀" * 50, "a" * 5000, "...", "?!", "日本語。はい！", "你好。"):
         values = style.measure(text, text)
