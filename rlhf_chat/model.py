@@ -413,6 +413,10 @@ class Model:
 
     # ------------------------------------------------------------------ memory
 
+    def plan_for(self, rollouts: int) -> None:
+        """How many responses to sample at once, as the preflight found."""
+        self.rows_per_batch = rollouts
+
     def relieve(self, rows: int) -> bool:
         """So many training rows were too many: smaller micro-batches from now on, and for a single
         row checkpointing. False when there is nothing left to try."""

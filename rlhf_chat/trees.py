@@ -53,9 +53,14 @@ def adapter_params(tree: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     }
 
 
+def adapted_linears(adapted: torch.nn.Module) -> list[Any]:
+    """The linear layers below the adapter: what four bits store."""
+    return [layer.get_base_layer() for _, layer in _lora_layers(adapted)]
+
+
 def can_fold(adapted: torch.nn.Module) -> bool:
     """Whether folded trees are affordable: on a CPU, plain linear layers, decoded anyway."""
-    bases = [layer.get_base_layer() for _, layer in _lora_layers(adapted)]
+    bases = adapted_linears(adapted)
     decoded = all(type(b) in (torch.nn.Linear, nf4.DecodedLinear4bit) for b in bases)
     small = sum(4 * b.weight.numel() for b in bases if type(b) is torch.nn.Linear)
     return decoded and small <= nf4.DECODED_BYTES and bases[0].weight.device.type == "cpu"
