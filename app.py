@@ -12,13 +12,19 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlhf_chat.doctor import Preflight
 
 EXIT_CANNOT_START = 1
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Chat with your own model; your ratings train it.")
-    parser.add_argument("--model", default="demo", help="demo, a folder or a hub id")
+    parser.add_argument(
+        "--model", default="demo", help="demo, auto, a preset, a folder or a hub id"
+    )
     parser.add_argument("--quantization", default="nf4", choices=("nf4", "none"))
     parser.add_argument("--data", type=Path, default=Path("."), help="holds feedback.db, adapters/")
     parser.add_argument("--port", type=int, default=7860)
@@ -69,8 +75,11 @@ def serve(args: argparse.Namespace) -> int:
     store = Store(data / "feedback.db")
     trainer = None
     try:
-        print(f"Loading {args.model} ...", flush=True)
-        model = Model.load(args.model, quantization=args.quantization)
+        name, plan = choose_model(args)
+        print(f"Loading {name} ...", flush=True)
+        model = Model.load(name, quantization=args.quantization)
+        if plan:
+            model.keep_within(plan.load.rollouts, plan.load.context)
         model.self_test()
         model.calibrate()
         trainer = Trainer(store, model, Shelf(data / "adapters"), needed=args.ratings_per_round)
@@ -92,6 +101,26 @@ def serve(args: argparse.Namespace) -> int:
             trainer.close()
         store.close()
     return 0
+
+
+def choose_model(args: argparse.Namespace) -> tuple[str, Preflight | None]:
+    """The model's name, and how it will be run. Raises ModelError, with a proposal, if it would not
+    fit: before anything is downloaded or loaded."""
+    import torch
+
+    from rlhf_chat import doctor, memory, presets
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if args.model == "auto":
+        free = memory.free(device) if device.type == "cuda" else None
+        name, why = presets.choose(free, args.quantization)
+        print(why, flush=True)
+    else:
+        name = presets.hub_id(args.model)
+    plan = doctor.check_fits(name, args.quantization, device)
+    if plan and device.type == "cuda":
+        print(plan.sentence, flush=True)
+    return name, plan
 
 
 if __name__ == "__main__":

@@ -413,9 +413,10 @@ class Model:
 
     # ------------------------------------------------------------------ memory
 
-    def plan_for(self, rollouts: int) -> None:
-        """How many responses to sample at once, as the preflight found."""
+    def keep_within(self, rollouts: int, context: int) -> None:
+        """How many responses to sample at once and how much to read back, as a preflight found."""
         self.rows_per_batch = rollouts
+        self.context_tokens = min(self.context_tokens, context)
 
     def relieve(self, rows: int) -> bool:
         """So many training rows were too many: smaller micro-batches from now on, and for a single

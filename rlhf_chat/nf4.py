@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes import matmul_4bit
+from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from bitsandbytes.nn import Linear4bit, Params4bit
 from transformers import BitsAndBytesConfig
 
@@ -61,3 +62,19 @@ def decoded(linear: torch.nn.Linear) -> torch.Tensor:
         weight = cast(Params4bit, linear.weight)
         return dequantize_4bit(weight.data, weight.quant_state).to(linear.compute_dtype)
     return linear.weight.data
+
+
+def matmul_error(device: torch.device) -> float:
+    """How far a 4-bit product on this device is from the product of the decoded weights, relative,
+    with and without a gradient: kernels differ. Raises what bitsandbytes raises where it cannot."""
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    torch.manual_seed(0)
+    weight = torch.randn(256, 512, device=device, dtype=dtype)
+    packed, state = quantize_4bit(weight, quant_type="nf4", compress_statistics=True)
+    x = torch.randn(3, 512, device=device, dtype=dtype, requires_grad=True)
+    expected = x.detach().float() @ dequantize_4bit(packed, state).float().T
+    with torch.no_grad():
+        products = [matmul_4bit(x, packed.t(), state)]
+    products.append(matmul_4bit(x, packed.t(), state))
+    worst = max(float((p.detach().float() - expected).norm()) for p in products)
+    return worst / float(expected.norm())

@@ -1,7 +1,7 @@
 """Which model: a short table of instruct models for one consumer card, and how `auto` chooses.
 
-All are openly licensed (Apache 2.0, as pages about them say; looked up in November 2026), dense, and
-of an architecture that the tests live through. Left out on purpose: Qwen3.5 (0.8B to 9B, also
+All are openly licensed (Apache 2.0, as pages about them say; looked up in November 2026), dense,
+and of an architecture that the tests live through. Left out on purpose: Qwen3.5 (0.8B to 9B, also
 Apache 2.0) loads by its hub id, but three in four of its layers run in slow reference code unless
 further packages are installed. Shapes are here so that a choice needs no download.
 """

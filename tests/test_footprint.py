@@ -163,7 +163,9 @@ def yes(_: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("gib, name", [(6, "small"), (8, "good"), (12, "large"), (24, "large")])
+@pytest.mark.parametrize(
+    "gib, name", [(5, "small"), (6, "middle"), (8, "good"), (12, "large"), (24, "large")]
+)
 def test_auto_takes_the_largest_that_fits_and_says_why(gib: int, name: str) -> None:
     hub, why = presets.choose(gib * GIB, here=no, reachable=yes)
     assert hub == presets.BY_NAME[name].hub

@@ -1,0 +1,328 @@
+"""Is this machine fit, and what will fit on it?
+
+    python -m rlhf_chat.doctor --model Qwen/Qwen3-4B-Instruct-2507
+
+Each line: what, value, what follows from it, what to do. Exit code 0 all well, 1 something to know,
+2 the app would not work. `preflight` is the part that the app itself asks before it loads a model.
+Predictions of video memory are counted (footprint.py), not measured; --deep loads the model and
+tests it. Left out: repairing anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from rlhf_chat import memory, nf4, presets
+from rlhf_chat.footprint import COMFORT, GIB, LEAST, Footprint, Load, predict
+from rlhf_chat.model import DEMO, Model, ModelError
+from rlhf_chat.store import Store, StoreError
+from rlhf_chat.store import file as store_file
+
+OK, WARN, FAIL = 0, 1, 2
+MARKS = ("ok", "WARN", "FAIL")
+TESTED = Path(__file__).parent.parent / "requirements.txt"
+LOW_DISK = 2 * GIB
+SLOW_SYNC, LYING_SYNC = 0.050, 0.000_05  # seconds that fsync may take and must take
+
+
+@dataclass(frozen=True)
+class Line:
+    what: str
+    value: str
+    level: int = OK
+    consequence: str = ""
+    advice: str = ""
+
+    def __str__(self) -> str:
+        told = f"{MARKS[self.level]:4}  {self.what}: {self.value}"
+        for more in (self.consequence, self.advice):
+            told += f"\n      {more}" if more else ""
+        return told
+
+
+# ---------------------------------------------------------------------- preflight
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """The first of a few ways to run that fits, or the least of them if none does."""
+
+    load: Load
+    need: Footprint
+    free: int
+    fits: bool
+    sentence: str
+
+
+def preflight(
+    name: str, config: Any, quantization: str, free: int, *, on_cpu: bool = False
+) -> Preflight:
+    """What this model will take here. Pure but for the configuration that is passed in."""
+    reserve = 0 if on_cpu else LEAST.reserve
+    kind = "memory" if on_cpu else "video memory"
+    ways = (Load(), COMFORT, LEAST, replace(LEAST, context=2048))
+    for way in ways:
+        load = replace(way, on_cpu=on_cpu, reserve=reserve)
+        need = predict(config, quantization, load)
+        if need.total <= free:
+            told = f"{name} needs {_gb(need.total)} of {kind} and {_gb(free)} are free"
+            told += "." if way == ways[0] else f": {_way(load)}."
+            return Preflight(load, need, free, True, told)
+    told = f"{name} needs {_gb(need.total)} of {kind} to chat and learn, and {_gb(free)} are free"
+    return Preflight(load, need, free, False, f"{told}. {_proposal(need, quantization, free)}")
+
+
+def _way(load: Load) -> str:
+    told = f"{load.rollouts} replies are practised at once, {load.microbatch} learned from"
+    if load.checkpointing:
+        told += ", with activations computed twice"
+    if load.context < Load().context:
+        told += f", and conversations are read back {load.context} tokens"
+    return told
+
+
+def _proposal(need: Footprint, quantization: str, free: int) -> str:
+    if quantization == "none":
+        return "Try it in 4 bits: --quantization nf4."
+    for preset in presets.that_fit(free):
+        fits = presets.need(preset, "nf4").total
+        if fits < need.total:
+            return f"{preset.hub} fits ({_gb(fits)}): --model {preset.name}."
+    return "The bundled model fits: --model demo."
+
+
+def config_of(name: str) -> Any:
+    """The configuration alone (for a hub id a small download); None if it cannot be had."""
+    if name in presets.BY_NAME:
+        return presets.BY_NAME[name].config()
+    try:
+        return AutoConfig.from_pretrained(DEMO if name == "demo" else name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def check_fits(name: str, quantization: str, device: torch.device) -> Preflight | None:
+    """The preflight on this machine. None if nothing can be said; ModelError if it does not fit."""
+    config = config_of(name)
+    if config is None or config.is_encoder_decoder:
+        return None  # loading will say what is wrong
+    try:
+        told = preflight(
+            name, config, quantization, memory.free(device), on_cpu=device.type == "cpu"
+        )
+    except (ValueError, RuntimeError, AssertionError, NotImplementedError) as error:
+        logging.getLogger(__name__).info("no prediction for %s: %s", name, error)
+        return None
+    if not told.fits:
+        raise ModelError(told.sentence)
+    return told
+
+
+def _gb(size: int) -> str:
+    return f"{size / GIB:.1f} GB"
+
+
+# ---------------------------------------------------------------------- the examination
+
+
+def examine(name: str, quantization: str, data: Path, deep: bool) -> Iterator[Line]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    yield Line("python", f"{platform.python_version()} on {platform.system()}")
+    yield from packages(TESTED)
+    yield sqlite(store_file.sqlite3.sqlite_version_info)
+    yield from disk(data)
+    yield card(device)
+    yield four_bits(lambda: nf4.matmul_error(device))
+    yield from fit(name, quantization, device)
+    if deep:
+        yield database(data)
+        yield whole_model(name, quantization)
+
+
+def packages(tested: Path) -> Iterator[Line]:
+    """Installed versions beside those that were tested together."""
+    if not tested.is_file():
+        return
+    pinned = dict(line.split("==") for line in tested.read_text().split() if line.count("==") == 1)
+    differ, missing = [], []
+    for package, version in pinned.items():
+        try:
+            found = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            missing.append(package)
+            continue
+        if found.split("+")[0] != version:
+            differ.append(f"{package} {found} instead of {version}")
+    advice = "Install what was tested: pip install -r requirements.txt"
+    if missing:
+        yield Line("packages", f"missing: {', '.join(missing)}", FAIL, "The app stops.", advice)
+    if differ:
+        yield Line("packages", "; ".join(differ), WARN, "Not tested together.", advice)
+    if not missing and not differ:
+        yield Line("packages", f"{len(pinned)}, all in the tested versions")
+
+
+def sqlite(version: tuple[int, ...]) -> Line:
+    told = ".".join(map(str, version))
+    if store_file.wal_is_safe(version):
+        return Line("sqlite", told)
+    return Line(
+        "sqlite",
+        told,
+        WARN,
+        "This build can lose committed rows in a rare moment of its WAL.",
+        "pip install pysqlite3==0.6.1 brings a safe one.",
+    )
+
+
+def disk(data: Path) -> Iterator[Line]:
+    folder = next(p for p in (data, *data.parents) if p.is_dir())
+    free = shutil.disk_usage(folder).free
+    if free < LOW_DISK:
+        yield Line(
+            "disk", f"{_gb(free)} free", WARN, "Versions and backups need room.", "Make room."
+        )
+    else:
+        yield Line("disk", f"{_gb(free)} free")
+    try:
+        seconds = sync_seconds(folder)
+    except OSError as error:
+        yield Line("folder", f"{folder}: {error.strerror}", FAIL, "Nothing can be saved.", "--data")
+        return
+    told = f"{1000 * seconds:.2f} ms"
+    if seconds > SLOW_SYNC:
+        yield Line("fsync", told, WARN, "Every saved rating waits for it.", "Use a local disk.")
+    elif seconds < LYING_SYNC:
+        lies = "So fast that the disk may only claim to have written; power loss may lose ratings."
+        yield Line("fsync", told, WARN, lies, "Nothing, on a virtual machine you trust.")
+    else:
+        yield Line("fsync", told)
+
+
+def sync_seconds(folder: Path, times: int = 20) -> float:
+    """The median time that a small write takes until the disk has it."""
+    taken = []
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(times):
+            file.write(b"x" * 512)
+            file.flush()
+            started = time.perf_counter()
+            os.fsync(file.fileno())
+            taken.append(time.perf_counter() - started)
+    return sorted(taken)[times // 2]
+
+
+def card(device: torch.device) -> Line:
+    if device.type != "cuda":
+        return Line(
+            "graphics card",
+            f"none that torch {torch.__version__} can use",
+            WARN,
+            "The bundled model runs well; real models are slow.",
+            "With an NVIDIA card, install its driver and the CUDA build of torch.",
+        )
+    free, whole = torch.cuda.mem_get_info(device)
+    about = torch.cuda.get_device_properties(device)
+    told = f"{about.name}, capability {about.major}.{about.minor}, CUDA {torch.version.cuda}, "
+    told += f"{_gb(free)} of {_gb(whole)} free"
+    if whole - free > GIB:
+        return Line("graphics card", told, WARN, "Other programs use it.", "Close them for more.")
+    return Line("graphics card", told)
+
+
+def four_bits(error_of: Callable[[], float]) -> Line:
+    """A real 4-bit product: that bitsandbytes can be imported proves nothing."""
+    advice = "Start with --quantization none, or reinstall bitsandbytes for this torch."
+    try:
+        error = error_of()
+    except Exception as problem:
+        why = str(problem).splitlines()[0][:120] if str(problem) else type(problem).__name__
+        return Line("4-bit product", why, FAIL, "4-bit models do not run here.", advice)
+    if error < 0.01:
+        return Line("4-bit product", f"right to {error:.1e}")
+    return Line("4-bit product", f"off by {error:.1e}", FAIL, "Replies would be noise.", advice)
+
+
+def fit(name: str, quantization: str, device: torch.device) -> Iterator[Line]:
+    config = config_of(name)
+    if config is None:
+        yield Line(
+            "model", name, FAIL, "It is not here and the hub did not answer.", "--model demo"
+        )
+        return
+    here = name == "demo" or Path(name).is_dir() or presets.is_here(presets.hub_id(name))
+    yield Line("model", f"{name} ({config.model_type})", advice="" if here else "It is downloaded.")
+    on_cpu = device.type == "cpu"
+    told = preflight(name, config, quantization, memory.free(device), on_cpu=on_cpu)
+    for part, size in told.need.as_dict().items():
+        yield Line(f"memory, {part}", f"{size / GIB:.2f} GB predicted")
+    yield Line("fits", told.sentence, OK if told.fits else FAIL)
+
+
+def database(data: Path) -> Line:
+    path = data / "feedback.db"
+    if not path.is_file():
+        return Line("database", "none yet")
+    try:
+        store = Store(path)
+    except StoreError as error:
+        return Line("database", str(error), FAIL, "Nothing new can be saved.")
+    try:
+        return Line("database", f"sound, {store.counts()}")
+    finally:
+        store.close()
+
+
+def whole_model(name: str, quantization: str) -> Line:
+    try:
+        model = Model.load(presets.hub_id(name), quantization=quantization)
+        model.self_test()
+        model.calibrate()
+    except ModelError as error:
+        return Line("self-test", str(error), FAIL, "It cannot chat and learn here.")
+    except torch.OutOfMemoryError:
+        return Line("self-test", "out of memory", FAIL, "It does not fit.", "A smaller model.")
+    rows, twice = model.rows_per_slice, ", activations twice" if model.checkpointing else ""
+    return Line("self-test", f"passed; learns from {rows} replies at a time{twice}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="rlhf_chat.doctor", description=__doc__.split("\n")[0])
+    parser.add_argument("--model", default="demo", help="demo, a preset, a folder or a hub id")
+    parser.add_argument("--quantization", default="nf4", choices=("nf4", "none"))
+    parser.add_argument("--data", type=Path, default=Path("."))
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--deep", action="store_true", help="load and test the model, too")
+    args = parser.parse_args(argv)
+    warnings.filterwarnings("ignore")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    worst, lines = OK, []
+    for line in examine(args.model, args.quantization, args.data.resolve(), args.deep):
+        worst = max(worst, line.level)
+        lines.append(asdict(line) | {"level": MARKS[line.level].lower()})
+        if not args.json:
+            print(line, flush=True)
+    if args.json:
+        print(json.dumps({"exit": worst, "lines": lines}, indent=1))
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""The examination: every finding says what follows and what to do, and the exit code tells the
+worst. Left out: a real graphics card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import app
+from rlhf_chat import doctor, memory, nf4, presets
+from rlhf_chat.doctor import FAIL, OK, WARN, preflight
+from rlhf_chat.footprint import COMFORT, GIB, LEAST, Load
+from rlhf_chat.model import ModelError
+
+GOOD = presets.BY_NAME["good"]
+
+
+def test_the_whole_examination_runs_and_tells_the_worst(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = doctor.main(["--json", "--data", str(tmp_path), "--deep"])
+    told = json.loads(capsys.readouterr().out)
+    levels = {line["level"] for line in told["lines"]}
+    assert code == told["exit"] == max(("ok", "warn", "fail").index(x) for x in levels)
+    named = {line["what"] for line in told["lines"]}
+    assert {"python", "sqlite", "4-bit product", "fits", "memory, weights", "self-test"} <= named
+    assert all(line["value"] for line in told["lines"])
+    for line in told["lines"]:
+        if line["level"] == "warn":
+            assert line["consequence"] and line["advice"]
+
+
+def test_lines_are_read_by_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    doctor.main(["--data", str(tmp_path)])
+    told = capsys.readouterr().out
+    assert "ok    python: " in told and "Traceback" not in told
+
+
+def test_a_real_4bit_product_is_right_here() -> None:
+    assert nf4.matmul_error(torch.device("cpu")) < 1e-4
+    assert doctor.four_bits(lambda: 1e-6).level == OK
+    assert doctor.four_bits(lambda: 0.3).level == FAIL
+
+    def broken() -> float:
+        raise RuntimeError("no kernel image\nis available")
+
+    told = doctor.four_bits(broken)
+    assert told.level == FAIL and told.value == "no kernel image" and told.advice
+
+
+def test_versions_that_were_not_tested_are_named(tmp_path: Path) -> None:
+    pins = tmp_path / "requirements.txt"
+    pins.write_text(
+        f"# tested\ntorch=={torch.__version__.split('+')[0]}\nnumpy==0.1\nnot-there==1\n"
+    )
+    missing, differ = doctor.packages(pins)
+    assert (missing.level, differ.level) == (FAIL, WARN)
+    assert "not-there" in missing.value and "instead of 0.1" in differ.value
+    assert not list(doctor.packages(tmp_path / "nowhere.txt"))
+
+
+@pytest.mark.parametrize("version, level", [((3, 51, 3), OK), ((3, 46, 1), WARN)])
+def test_a_sqlite_that_can_lose_rows_is_named(version, level) -> None:
+    assert doctor.sqlite(version).level == level
+
+
+@pytest.mark.parametrize("seconds, level", [(0.002, OK), (0.2, WARN), (0.00001, WARN)])
+def test_disks_that_are_slow_or_lie_are_named(seconds, level, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(doctor, "sync_seconds", lambda folder: seconds)
+    assert {line.what: line.level for line in doctor.disk(tmp_path)}["fsync"] == level
+    monkeypatch.undo()
+    assert 0 < doctor.sync_seconds(tmp_path) < 5
+
+
+def test_a_damaged_database_is_a_finding(tmp_path: Path) -> None:
+    assert doctor.database(tmp_path).value == "none yet"
+    (tmp_path / "feedback.db").write_bytes(b"not a database at all" * 100)
+    assert doctor.database(tmp_path).level == FAIL
+
+
+# ---------------------------------------------------------------------- preflight
+
+
+@pytest.mark.parametrize("gib, way", [(24, Load()), (8, COMFORT), (5, LEAST)])
+def test_the_first_way_that_fits_is_taken(gib: int, way: Load) -> None:
+    told = preflight("good", GOOD.config(), "nf4", gib * GIB)
+    assert told.fits and told.load == way and told.need.total <= gib * GIB
+    assert "\n" not in told.sentence
+
+
+def test_what_does_not_fit_is_refused_with_something_that_does() -> None:
+    told = preflight("large", presets.BY_NAME["large"].config(), "nf4", 6 * GIB)
+    assert not told.fits and "--model middle" in told.sentence
+    preset = presets.BY_NAME["middle"]
+    assert preflight("middle", preset.config(), "nf4", 6 * GIB).fits
+    plain = preflight("good", GOOD.config(), "none", 7 * GIB)
+    assert not plain.fits and "--quantization nf4" in plain.sentence
+    assert "--model demo" in preflight("good", GOOD.config(), "nf4", GIB).sentence
+
+
+def test_the_app_refuses_before_it_loads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(memory, "free", lambda device: 1 << 20)
+    with pytest.raises(ModelError, match="needs"):
+        doctor.check_fits("demo", "nf4", torch.device("cpu"))
+    assert app.main(["--data", str(tmp_path), "--no-browser", "--port", "0"]) == 1
+    assert "are free" in capsys.readouterr().err
+
+
+def test_what_cannot_be_predicted_is_left_to_loading(tmp_path: Path) -> None:
+    assert doctor.check_fits(str(tmp_path), "nf4", torch.device("cpu")) is None
+    assert doctor.check_fits("no/such-model", "nf4", torch.device("cpu")) is None
+
+
+def test_auto_here_is_the_bundled_model(capsys: pytest.CaptureFixture[str]) -> None:
+    args = app.parse(["--model", "auto"])
+    name, plan = app.choose_model(args)
+    assert name == "demo" and plan and plan.fits
+    assert "No graphics card" in capsys.readouterr().out
