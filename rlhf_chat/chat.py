@@ -465,6 +465,10 @@ class Chat:
     def suggest_prompt(self) -> str:
         return self._rng.choice(prompts.practice(self.model.is_demo, 400, 0))
 
+    def recent_prompts(self, limit: int = 50) -> list[str]:
+        """What you asked in chats, newest first, short enough to compare drafts of."""
+        return [p for p in self.store.recent_prompts(limit) if len(p) <= MAX_CHARACTERS]
+
     def compare(
         self,
         prompt: str,

@@ -42,19 +42,24 @@ class Record:
         return Record(self.losses, self.wins, self.ties)
 
 
-def between(votes: Iterable[Vote], one: int, other: int) -> Record:
-    """What the votes say of `one` against `other`."""
+def overall(votes: Iterable[Vote], version: int) -> Record:
+    """What the votes say of a version against whichever other it met."""
     wins = losses = ties = 0
     for a, b, outcome in votes:
-        if {a, b} != {one, other} or a == b:
+        if a == b or version not in (a, b):
             continue
         if outcome not in ("a", "b"):
             ties += 1
-        elif (outcome == "a") == (a == one):
+        elif (outcome == "a") == (a == version):
             wins += 1
         else:
             losses += 1
     return Record(wins, losses, ties)
+
+
+def between(votes: Iterable[Vote], one: int, other: int) -> Record:
+    """What the votes say of `one` against `other`."""
+    return overall((v for v in votes if {v[0], v[1]} == {one, other}), one)
 
 
 def evidence(record: Record) -> float:

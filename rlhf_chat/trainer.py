@@ -75,6 +75,7 @@ class Standing:
     live: bool
     made_for: str  # the simulated person whose ratings made it; "" for a person's own
     record: Record  # against the base
+    overall: Record  # against any other version
     low: float  # the win rate over the base is in low..high, whenever one looks
     high: float
     proved: bool  # by votes
@@ -504,6 +505,7 @@ class Trainer:
                     live=v.version == live,
                     made_for=rater,
                     record=record,
+                    overall=standings.overall(heard, v.version),
                     low=low,
                     high=high,
                     proved=bool(v.version) and standings.is_proved(record),

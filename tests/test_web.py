@@ -7,16 +7,19 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from types import SimpleNamespace
 
 import gradio as gr
 import httpx
 import pytest
 
+from rlhf_chat.decode import Sampling
 from rlhf_chat.web import app, charts, keys, security, theme, words
 from rlhf_chat.web.chat import ChatScreen
 from rlhf_chat.web.compare import CompareScreen
 from rlhf_chat.web.learning import LearningScreen, measure_title
+from rlhf_chat.web.versions import VersionsScreen
 from tests.toys_web import ToyChat, ToyTrainer
 
 PAYLOADS = (
@@ -443,6 +446,167 @@ def test_stopped_drafts_cannot_be_voted_on():
         not any(last[button]["interactive"] for button in screen.vote_buttons)
         and last[screen.pair_id] == ""
     )
+
+
+def tab(name: str = "tab") -> SimpleNamespace:
+    return SimpleNamespace(session_hash=name, query_params={})
+
+
+def wait_for(condition, seconds: float = 5.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def test_the_next_pair_is_written_while_this_one_is_read():
+    screen, chat = compare_screen()
+    *_, last = screen.draft("rivers", "click", request=tab())
+    coming = last[screen.coming]
+    wait_for(lambda: len(chat._pairs) == 2)
+    voted = asyncio.run(screen.vote("a", last[screen.pair_id], "id", coming))
+    assert voted[screen.prompt] == coming  # what the box shows next is what is ready
+    chat.word_seconds = 10  # drafts written now would take minutes
+    began = time.monotonic()
+    *_, shown = screen.draft(coming, "click-2", request=tab())
+    assert time.monotonic() - began < 1 and shown[screen.pair_id] in chat._pairs
+    chat.word_seconds = 0
+
+
+@pytest.mark.parametrize("change", ["another prompt", "another tab", "another version", "a duel"])
+def test_drafts_made_ahead_are_shown_only_for_what_they_were_made_for(change):
+    screen, chat = compare_screen()
+    *_, last = screen.draft("rivers", "click", request=tab())
+    wait_for(lambda: len(chat._pairs) == 2)
+    prompt, request, duel = last[screen.coming], tab(), ()
+    if change == "another prompt":
+        prompt = "mountains"
+    elif change == "another tab":
+        request = tab("other")
+    elif change == "another version":
+        chat.trainer.live = 0
+    else:
+        duel = (True, "1", "0")
+    before = len(chat.compared)
+    *_, shown = screen.draft(prompt, "click-2", "Suggested", *duel, request=request)
+    assert (prompt, (1, 0) if duel else None) in chat.compared[before:]
+    assert shown[screen.pair_id]
+
+
+def test_a_duel_sets_the_chosen_versions_against_each_other_and_says_how_it_stands():
+    screen, chat = compare_screen()
+    *_, last = screen.draft("rivers", "c", "My own", True, "1", "0", request=tab())
+    assert chat.compared == [("rivers", (1, 0))] and screen.coming not in last
+    voted = asyncio.run(screen.vote("a", last[screen.pair_id], "id", "", "My own", True, "1", "0"))
+    assert voted[screen.standing]["text"].startswith("v1 won 7 of 10 against base")
+    assert screen.prompt not in voted  # one's own prompt is not overwritten
+
+
+def test_prompts_come_from_where_they_are_wanted():
+    screen, chat = compare_screen()
+    asked = asyncio.run(screen.choose_source("From my chats"))
+    assert "suggested" in asked[screen.verdict]["text"]
+    list(chat.reply(chat.new_conversation(), "my question", stop=threading.Event()))
+    assert asyncio.run(screen.choose_source("From my chats"))[screen.prompt] == "my question"
+    assert asyncio.run(screen.choose_source("My own"))[screen.prompt] == ""
+
+
+@pytest.mark.parametrize(
+    ("waiting", "paused", "words"),
+    [
+        (3, False, "9 more votes start round 3"),
+        (11, False, "Your next vote starts round 3."),
+        (12, False, "enough: round 3 begins"),
+        (3, True, "paused"),
+    ],
+)
+def test_the_counter_says_what_the_next_vote_unlocks(waiting, paused, words):
+    screen, chat = compare_screen()
+    chat.trainer.waiting, chat.trainer.paused = waiting, paused
+    assert words in screen._count()["text"]
+
+
+def versions_screen() -> tuple[VersionsScreen, ToyChat]:
+    chat = ToyChat(word_seconds=0)
+    chatting, comparing = ChatScreen(chat, chat.trainer), CompareScreen(chat, chat.trainer)
+    screen = VersionsScreen(chat, chat.trainer)
+    with gr.Blocks() as demo, gr.Tabs() as tabs:
+        chatting.lay_out_sidebar()
+        chatting.lay_out()
+        comparing.lay_out()
+        screen.lay_out()
+        chatting.wire(demo, tabs)
+        comparing.wire(demo, tabs)
+        screen.wire(demo, chatting, comparing)
+    return screen, chat
+
+
+def press(screen: VersionsScreen, do: str, version: object, **more) -> dict:
+    return asyncio.run(screen.act(tab(), SimpleNamespace(do=do, version=version, **more)))
+
+
+def test_any_version_can_be_named_talked_to_and_deleted():
+    screen, chat = versions_screen()
+    press(screen, "describe", 1, given="Short", remark="one line")
+    assert screen.panel()[screen.timeline]["versions"][0]["given"] == "Short"
+    opened = press(screen, "chat", 0)
+    conversation = opened[screen.chatting.view]["conversation"]
+    assert chat.manner(conversation).version == 0
+    assert opened[screen.chatting.tabs]["selected"] == "chat"
+    refused = press(screen, "delete", 1)
+    assert "live" in refused[screen.note]["text"]
+    press(screen, "live", 0)
+    assert len(press(screen, "delete", 1)[screen.timeline]["versions"]) == 1
+
+
+def test_a_duel_begins_from_a_version():
+    screen, _ = versions_screen()
+    update = press(screen, "duel", 1)
+    comparing = screen.comparing
+    assert update[comparing.dueling] is True and update[comparing.tabs]["selected"] == "compare"
+    assert {update[comparing.one]["value"], update[comparing.other]["value"]} == {"0", "1"}
+
+
+@pytest.mark.parametrize("version", ["", "x", None, "1; drop"])
+def test_a_version_that_is_none_is_refused(version):
+    screen, _ = versions_screen()
+    assert press(screen, "live", version)[screen.note]["tone"] == "bad"
+    assert press(screen, "explode", 1)[screen.note]["tone"] == "bad"
+
+
+def test_the_timeline_tells_win_rate_interval_and_ranking():
+    screen, chat = versions_screen()
+    value = screen.panel()[screen.timeline]
+    newest, base = value["versions"]
+    assert newest["told"] == "75% over base (31% to 98%), 10 blind votes"
+    assert [r["label"] for r in value["ranking"]] == ["v1", "base"] and base["votes"] == 0
+    chat.trainer.blind = [(0, 1, "a")] * 9
+    value = screen.panel()[screen.timeline]
+    assert value["advice"] and value["versions"][0]["standing"] == "Blind votes speak against it"
+
+
+def test_the_settings_of_a_chat_are_saved_and_shown():
+    one = Screen()
+    one.send("hello")
+    panel, conversation = one.screen.manner, one.view["conversation"]
+    saved = asyncio.run(panel.save(one.view, "be brief", 0.5, 0.9, 5, 40, "0"))
+    assert saved[panel.note]["text"] == "Saved for this chat."
+    manner = one.chat.manner(conversation)
+    assert (manner.system_prompt, manner.version) == ("be brief", 0)
+    assert manner.sampling == Sampling(0.5, 0.9, 5, 40)
+    assert panel.shown(conversation)[panel.heat] == 0.5
+    refused = asyncio.run(panel.save(one.view, "", 9, 1, 0, 40, "live"))
+    assert refused[panel.note]["tone"] == "bad"
+    assert asyncio.run(panel.save_for_new("", 0.2, 1, 0, 40, "live"))[panel.note]["tone"] == "good"
+    assert one.chat.manner().sampling.temperature == 0.2
+
+
+def test_search_names_the_chats_that_contain_the_words():
+    one = Screen()
+    one.send("tell me about wool")
+    found = asyncio.run(one.screen.search("wool", one.view))[one.screen.list]
+    assert found["hits"] == [one.view["conversation"]] and found["words"] == "wool"
+    assert asyncio.run(one.screen.search("zebra", one.view))[one.screen.list]["hits"] == []
 
 
 def test_an_empty_prompt_gets_one_sentence():

@@ -81,6 +81,7 @@ class ToyChat:
         self.rating_events: list[tuple[str, int, str, str]] = []
         self.votes: dict[str, str] = {}
         self.manners: dict[str, Manner] = {}
+        self.compared: list[tuple[str, tuple[int, int] | None]] = []
         self._pairs: dict[str, tuple[Pair, int, int]] = {}
         self._seen: set[str] = set()
         self._prompts = itertools.cycle(PROMPTS)
@@ -246,7 +247,12 @@ class ToyChat:
     def suggest_prompt(self) -> str:
         return next(self._prompts)
 
-    def compare(self, prompt, *, event_id=None, stop):
+    def recent_prompts(self, limit: int = 50) -> list[str]:
+        asked = [n.text for n in self._nodes.values() if n.role == "user"]
+        return list(dict.fromkeys(asked[::-1]))[:limit]
+
+    def compare(self, prompt, *, event_id=None, stop, versions=None):
+        self.compared.append((prompt, versions))
         if not prompt.strip():
             raise ChatError("Write a prompt first.")
         words = self._words(prompt)
@@ -269,7 +275,7 @@ class ToyChat:
             time.sleep(pace)
             yield Pair(None, left, right, False, False, "")
         pair = Pair(uuid.uuid4().hex, left, right, True, True, "")
-        self._pairs[pair.pair_id] = (pair, self.trainer.live, 0)
+        self._pairs[pair.pair_id] = (pair, *(versions or (self.trainer.live, 0)))
         yield pair
 
     def prefer(self, pair_id, outcome, *, event_id=None) -> Revealed:
@@ -509,6 +515,7 @@ class ToyTrainer:
                     live=v.version == self.live,
                     made_for="",
                     record=record,
+                    overall=standings.overall(self.blind, v.version),
                     low=standings.interval(record)[0],
                     high=standings.interval(record)[1],
                     proved=standings.is_proved(record),

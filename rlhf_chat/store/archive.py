@@ -31,6 +31,7 @@ from rlhf_chat.store.ledger import (
     erase_rater,
     feedback,
     like,
+    recent_prompts,
     votes_between_versions,
 )
 from rlhf_chat.store.rows import (
@@ -389,6 +390,11 @@ class Store(FeedbackLogs):
         """Every rating and vote that counts now, newest first, with the words it is about."""
         with self._read() as db:
             return feedback(db, rater, containing, kind, said)
+
+    def recent_prompts(self, limit: int) -> list[str]:
+        """What was asked in chats, newest first, each once."""
+        with self._read() as db:
+            return recent_prompts(db, limit)
 
     def erase_rater(self, rater: str) -> None:
         """A simulated person with all it left: votes, drafts, rounds and their versions' rows."""

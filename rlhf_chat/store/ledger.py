@@ -49,6 +49,12 @@ def feedback(db: Database, rater: str, containing: str, kind: str, said: str) ->
     return select(db, Feedback, rest, [rater, like(containing), kind, said])
 
 
+def recent_prompts(db: Database, limit: int) -> list[str]:
+    sql = """SELECT content FROM messages m JOIN conversations c ON c.id = conversation_id
+        WHERE kind = 'chat' AND role = 'user' GROUP BY content ORDER BY max(number) DESC LIMIT ?"""
+    return [row[0] for row in fetch(db, sql, [limit])]
+
+
 def votes_between_versions(db: Database, rater: str) -> list[tuple[int, int, str]]:
     sql = f"""SELECT version, other_version, said FROM ({_VOTES}) WHERE {WHOSE}
         AND version <> other_version ORDER BY number"""

@@ -44,7 +44,7 @@ def build(chat: Chat, trainer: Trainer, *, title: str = "RLHF Chat") -> gr.Block
     comparing, learning, versions = (
         CompareScreen(chat, trainer),
         LearningScreen(trainer),
-        VersionsScreen(trainer),
+        VersionsScreen(chat, trainer),
     )
 
     with gr.Blocks(
@@ -71,9 +71,9 @@ def build(chat: Chat, trainer: Trainer, *, title: str = "RLHF Chat") -> gr.Block
                 versions.lay_out()
 
         chatting.wire(demo, tabs)
-        comparing.wire(demo)
+        comparing.wire(demo, tabs)
         learning.wire(demo)
-        versions.wire(demo)
+        versions.wire(demo, chatting, comparing)
         strip.wire(demo)
         _wire_clocks(demo, tabs, strip, comparing, learning, versions)
     return demo

@@ -36,6 +36,12 @@ REPLIES: dict[str, Any] = {
 # id of a click, so that a click sent twice is stored once.
 WITH_EVENT_ID = "(...inputs) => [...inputs.slice(0, -1), crypto.randomUUID()]"
 
+
+def with_event_id(place: int) -> str:
+    """The same where the hidden box is not the last input but has others after it."""
+    return f"(...inputs) => {{ inputs[{place}] = crypto.randomUUID(); return inputs; }}"
+
+
 # For Send the id is kept for a second while nothing else has changed, so that a double click is
 # one message.
 WITH_SEND_ID = "(...inputs) => [...inputs.slice(0, -1), window.rlhfSendId(inputs)]"

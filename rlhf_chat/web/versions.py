@@ -1,16 +1,22 @@
-"""The Versions screen: every adapter that was promoted, and the way back.
+"""The Versions screen: a timeline from the base to what is live, and what blind votes say of each.
 
-Leaves out how versions are made or stored.
+Name, notes, chat with any version, duel, make live, roll back, delete. Leaves out how versions are
+made, stored and judged.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.chat import Chat
+from rlhf_chat.trainer import Standing, Trainer
 from rlhf_chat.web.charts import number
+from rlhf_chat.web.chat import ChatScreen
+from rlhf_chat.web.compare import CompareScreen
 from rlhf_chat.web.quick import QUICK, quick, sentence
 from rlhf_chat.web.words import capital, said, saying, script, version_label, when
 
@@ -19,24 +25,42 @@ TIERS = {
     "provisional": "Provisional: likely better, on trial",
     "proved": "Proved: your ratings are clear",
 }
-INTRO = "Each round that passes the gate adds a version. Any of them can be made live again."
+INTRO = (
+    "Each round that passes the gate adds a version. Blind votes on Compare say which is better; "
+    "any of them can be made live again."
+)
+NO_VOTES = "no blind votes against base yet"
 
 Update = dict[Any, Any]
 
 
 class VersionsScreen:
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self._wins: dict[int, str] = {}  # by round; measured once, at the gate
+    def __init__(self, chat: Chat, trainer: Trainer) -> None:
+        self.chat, self.trainer = chat, trainer
 
     # ---- acts ----------------------------------------------------------------------------------
 
-    async def make_live(self, event: gr.EventData) -> Update:
+    async def act(self, request: gr.Request, event: gr.EventData) -> Update:
+        """A button of one version."""
         try:
             version = int(getattr(event, "version", ""))
-        except ValueError:
+        except (TypeError, ValueError):
             return {self.note: said("Choose one of the versions shown.", "bad")}
-        return await self._do(lambda: self.trainer.make_live(version))
+        do = str(getattr(event, "do", "live"))
+        if do == "chat":
+            return await self._chat_with(version, request)
+        if do == "duel":
+            return await self.comparing.begin_duel(version, request)
+        acts: dict[str, Callable[[], str]] = {
+            "live": lambda: self.trainer.make_live(version),
+            "delete": lambda: self._delete(version),
+            "describe": lambda: self.trainer.describe(
+                version, str(getattr(event, "given", "")), str(getattr(event, "remark", ""))
+            ),
+        }
+        if do not in acts:
+            return {self.note: said("Choose one of the actions shown.", "bad")}
+        return await self._do(acts[do])
 
     async def roll_back(self) -> Update:
         return await self._do(self.trainer.roll_back)
@@ -44,46 +68,49 @@ class VersionsScreen:
     async def refresh(self) -> Update:
         return await quick(self.panel)
 
-    async def _do(self, act: Any) -> Update:
+    def _delete(self, version: int) -> str:
+        told = self.trainer.delete(version)
+        if version not in [v.version for v in self.trainer.versions()]:
+            self.chat.forget_view(version)
+        return told
+
+    async def _chat_with(self, version: int, request: gr.Request) -> Update:
+        def begin() -> str:
+            made = self.chat.new_conversation()
+            self.chat.set_manner(made, replace(self.chat.manner(made), version=version))
+            return made
+
+        try:
+            return await self.chatting.open(await quick(begin), request)
+        except Exception as error:
+            return {self.note: said(sentence(error), "bad")}
+
+    async def _do(self, act: Callable[[], str]) -> Update:
         try:
             word = said(capital(await quick(act) or "Done."), "good")
         except Exception as error:
             word = said(sentence(error), "bad")
         return {self.note: word, **await quick(self.panel)}
 
+    # ---- what is shown -------------------------------------------------------------------------
+
     def panel(self) -> Update:
         try:
+            ranked = self.trainer.standings()
             live = self.trainer.status().live_version
-            rows = [
-                {
-                    "version": v.version,
-                    "name": version_label(v.version),
-                    "live": v.version == live,
-                    "made": when(v.created_at),
-                    "parent": version_label(v.parent) if v.version else "",
-                    "tier": v.tier,
-                    "standing": TIERS.get(v.tier, v.tier),
-                    "kl": number(v.kl) if v.kl is not None else "",
-                    "win": self._win(v.round_id),
-                    "note": v.note or "",
-                }
-                for v in sorted(self.trainer.versions(), key=lambda v: -v.version)
-            ]
+            newest_first = sorted(ranked, key=lambda s: -s.version.version)
             return {
-                self.table: rows,
+                self.timeline: {
+                    "advice": self.trainer.advice(),
+                    "versions": [_card(s) for s in newest_first],
+                    "ranking": [_rank(s) for s in ranked]
+                    if any(s.overall.votes for s in ranked)
+                    else [],
+                },
                 self.back_button: gr.update(value="Roll back", interactive=live != 0),
             }
         except Exception as error:
             return {self.note: said(sentence(error), "bad")}
-
-    def _win(self, round_id: int | None) -> str:
-        """On which share of probe prompts held-out judges preferred this version to the base."""
-        if round_id is None:
-            return ""
-        if round_id not in self._wins:
-            points = self.trainer.metrics(round_id).get("judged_win_rate") or []
-            self._wins[round_id] = f"{points[-1][1]:.0%}" if points else ""
-        return self._wins[round_id]
 
     # ---- layout --------------------------------------------------------------------------------
 
@@ -94,8 +121,8 @@ class VersionsScreen:
                 "Roll back", scale=0, min_width=110, elem_id="roll-back", interactive=False
             )
         self.note = saying("versions-note")
-        self.table = gr.HTML(
-            [],
+        self.timeline = gr.HTML(
+            {"advice": "", "versions": [], "ranking": []},
             apply_default_css=False,
             html_template="<div></div>",
             js_on_load=script("versions"),
@@ -104,8 +131,66 @@ class VersionsScreen:
 
     # ---- wiring --------------------------------------------------------------------------------
 
-    def wire(self, demo: gr.Blocks) -> None:
-        self.page = [self.note, self.table, self.back_button]
+    def wire(self, demo: gr.Blocks, chatting: ChatScreen, comparing: CompareScreen) -> None:
+        self.chatting, self.comparing = chatting, comparing
+        self.page = [self.note, self.timeline, self.back_button]
+        everywhere = list(dict.fromkeys([*self.page, *chatting.page, *comparing.page]))
         self.back_button.click(self.roll_back, None, self.page, **QUICK)
-        self.table.select(self.make_live, None, self.page, **QUICK)
+        self.timeline.select(self.act, None, everywhere, **QUICK)
         demo.load(self.refresh, None, self.page, **QUICK)
+
+
+# ---- small parts -------------------------------------------------------------------------------
+
+
+def _card(s: Standing) -> dict[str, Any]:
+    v, record = s.version, s.record
+    origin = [when(v.created_at)]
+    if v.version:
+        origin = [f"from {version_label(v.parent)}", *origin]
+    if v.kl is not None and v.version:
+        origin.append(f"KL {number(v.kl)} nats")
+    if record.votes:
+        told = f"{record.win_rate:.0%} over base ({s.low:.0%} to {s.high:.0%}), "
+        told += f"{record.votes} blind votes"
+    else:
+        told = NO_VOTES
+    return {
+        "version": v.version,
+        "label": version_label(v.version),
+        "name": version_label(v.version),
+        "given": v.name,
+        "remark": v.remark,
+        "live": s.live,
+        "tier": "worse" if s.worse else "proved" if s.proved else v.tier,
+        "standing": _standing(s),
+        "made_for": s.made_for,
+        "origin": " · ".join(part for part in origin if part),
+        "note": v.note if v.version else "",
+        "votes": record.votes,
+        "rate": record.win_rate,
+        "low": s.low,
+        "high": s.high,
+        "told": told,
+        "spoken": f"Win rate of {version_label(v.version)}: {told}",
+    }
+
+
+def _standing(s: Standing) -> str:
+    if s.worse:
+        return "Blind votes speak against it"
+    if s.proved:
+        return "Proved by your blind votes"
+    return TIERS.get(s.version.tier, s.version.tier)
+
+
+def _rank(s: Standing) -> dict[str, Any]:
+    return {
+        "label": version_label(s.version.version)
+        + (f" · {s.version.name}" if s.version.name else ""),
+        "live": s.live,
+        "won": s.overall.wins,
+        "tied": s.overall.ties,
+        "lost": s.overall.losses,
+        "expected": f"{s.expected:.0%}" if s.version.version else "",
+    }

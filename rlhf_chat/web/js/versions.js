@@ -1,25 +1,70 @@
-// The table of versions.
-const cell = (tag, text, cls, label) => {
-  const c = document.createElement(tag); c.textContent = text; if (cls) c.className = cls;
-  if (label) c.dataset.label = label; return c;
+// The timeline of versions, newest first down to the base, and the ranking by blind votes.
+// Text reaches the page through textContent only.
+const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
+const tell = (v, what, more) => trigger('select', {do: what, version: v.version, value: v.name, index: 0, ...more});
+const act = (v, what, text, label, cls) => {
+  const b = el('button', cls || '', text); b.type = 'button'; b.setAttribute('aria-label', label);
+  b.onclick = () => tell(v, what); return b;
+};
+// Win rate over the base: a dot, its interval, and the middle line where nothing is better.
+const rate = v => {
+  const box = el('div', 'rate'), track = el('span', 'track');
+  track.setAttribute('role', 'img'); track.setAttribute('aria-label', v.spoken);
+  const put = (cls, left, width) => { const i = el('i', cls); i.style.left = left + '%'; if (width !== undefined) i.style.width = width + '%'; track.append(i); };
+  put('mid', 50);
+  if (v.votes) { put('range', 100 * v.low, 100 * (v.high - v.low)); put('dot', 100 * v.rate); }
+  box.append(track, el('span', 'told', v.told)); return box;
+};
+const ask = (v, foot) => {
+  const yes = act(v, 'delete', 'Delete', 'Delete ' + v.label + ' for good', 'yes'), no = el('button', '', 'Keep');
+  no.type = 'button'; no.setAttribute('aria-label', 'Keep ' + v.label); no.onclick = draw;
+  foot.replaceChildren(el('span', 'ask', 'Delete ' + v.label + '? Its votes and replies are kept.'), yes, no); no.focus();
+};
+const edit = (v, card) => {
+  const form = el('form', 'edit'), name = el('input'), note = el('textarea');
+  name.value = v.given; name.maxLength = 60; name.placeholder = 'Name'; name.setAttribute('aria-label', 'Name of ' + v.label);
+  note.value = v.remark; note.maxLength = 2000; note.rows = 2; note.placeholder = 'Notes'; note.setAttribute('aria-label', 'Notes on ' + v.label);
+  const keep = el('button', 'main', 'Save'); keep.type = 'submit';
+  const drop = el('button', '', 'Cancel'); drop.type = 'button'; drop.onclick = draw;
+  form.onsubmit = e => { e.preventDefault(); tell(v, 'describe', {given: name.value, remark: note.value}); };
+  form.onkeydown = e => { e.stopPropagation(); if (e.key === 'Escape') draw(); };
+  const row = el('div', 'foot'); row.append(keep, drop); form.append(name, note, row); card.replaceChildren(form); name.focus();
+};
+const card = v => {
+  const li = el('li', 'version' + (v.live ? ' live' : '')), box = el('div', 'card'), head = el('div', 'head'), foot = el('div', 'foot');
+  head.append(el('b', 'name', v.label)); if (v.given) head.append(el('span', 'given', v.given));
+  if (v.live) head.append(el('span', 'badge', 'Live'));
+  head.append(el('span', 'tier ' + v.tier, v.standing));
+  if (v.made_for) head.append(el('span', 'badge simulated', v.made_for));
+  box.append(head, el('div', 'origin', v.origin));
+  if (v.version) box.append(rate(v));
+  if (v.note) box.append(el('p', 'why', v.note));
+  if (v.remark) box.append(el('p', 'remark', v.remark));
+  if (!v.live) { const b = act(v, 'live', 'Make live', 'Make ' + v.label + ' live'); foot.append(b); }
+  foot.append(act(v, 'chat', 'Chat', 'Chat with ' + v.label), act(v, 'duel', 'Duel', 'Duel for ' + v.label));
+  const e = el('button', '', 'Name and notes'); e.type = 'button'; e.setAttribute('aria-label', 'Name and notes of ' + v.label); e.onclick = () => edit(v, box); foot.append(e);
+  if (!v.live && v.version) { const d = el('button', 'delete', 'Delete\u2026'); d.type = 'button'; d.setAttribute('aria-label', 'Delete ' + v.label + '\u2026'); d.onclick = () => ask(v, foot); foot.append(d); }
+  box.append(foot); li.append(box); return li;
+};
+const ranking = rows => {
+  const box = el('section', 'ranking'); box.append(el('h3', '', 'Ranking by blind votes'));
+  const table = el('table'), head = table.createTHead().insertRow(), body = table.createTBody();
+  for (const t of ['', 'Version', 'Won', 'Tied', 'Lost', 'Over base']) head.append(el('th', '', t));
+  rows.forEach((v, i) => {
+    const row = body.insertRow(); if (v.live) row.className = 'live';
+    for (const [cls, text] of [['num', i + 1], ['name', v.label], ['num', v.won], ['num', v.tied], ['num', v.lost], ['num', v.expected]]) row.append(el('td', cls, String(text)));
+  });
+  box.append(table, el('p', 'quiet', 'Won, tied and lost against any other version, blind. "Over base" is what all votes together suggest; it ranks and proves nothing.'));
+  return box;
 };
 const draw = () => {
-  const table = document.createElement('table'), head = table.createTHead().insertRow(), body = table.createTBody();
-  for (const name of ['Version', 'Made', 'From', 'Standing', 'KL', 'Win over base', 'Note', ''])
-    head.append(cell('th', name));
-  for (const v of props.value || []) {
-    const row = body.insertRow(); if (v.live) row.className = 'live';
-    const name = cell('td', v.name, 'name');
-    row.append(name, cell('td', v.made, '', 'Made'), cell('td', v.parent, '', 'From'), cell('td', v.standing, 'tier ' + v.tier, 'Standing'),
-      cell('td', v.kl, 'num', 'KL'), cell('td', v.win, 'num', 'Win over base'), cell('td', v.note, 'note', 'Note'));
-    const last = row.insertCell(); last.className = 'act';
-    if (v.live) last.append(cell('span', 'Live', 'badge'));
-    else {
-      const b = cell('button', 'Make live'); b.type = 'button'; b.setAttribute('aria-label', 'Make ' + v.name + ' live');
-      b.onclick = () => { b.disabled = true; trigger('select', {version: v.version, value: v.name, index: 0}); };
-      last.append(b);
-    }
-  }
-  element.replaceChildren(table);
+  const v = props.value || {}, line = el('ol', 'timeline'), parts = [];
+  if (v.advice) { const p = el('p', 'advice', v.advice); p.setAttribute('role', 'alert'); parts.push(p); }
+  for (const one of v.versions || []) line.append(card(one));
+  const two = el('div', 'two'); two.append(line);
+  if ((v.ranking || []).length) two.append(ranking(v.ranking));
+  parts.push(two); element.replaceChildren(...parts);
 };
-watch('value', draw); draw();
+// A poll must not tear a half-written note out of somebody's hands.
+watch('value', () => { if (!element.querySelector('form, .ask')) draw(); else { const open = element.querySelector('form'); if (!open || !open.contains(document.activeElement)) draw(); } });
+draw();
