@@ -19,7 +19,7 @@ from rlhf_chat import pairs, prompts, store
 from rlhf_chat.decode import Response, Sampling
 from rlhf_chat.evidence import Floats, Prompt, Reply
 from rlhf_chat.model import Model, ModelError, View
-from rlhf_chat.store import Conversation, Message, Store
+from rlhf_chat.store import Conversation, Feedback, Message, Store
 from rlhf_chat.taste import CurrentTaste, Taste
 
 MAX_CHARACTERS = 8000
@@ -461,6 +461,34 @@ class Chat:
             )
             self.store.add_edit(message_id, edited, rater=rater, event_id=event_id)
         return edited
+
+    # ------------------------------------------------------------------ what was said
+
+    def feedback(self, containing: str = "", kind: str = "", said: str = "") -> list[Feedback]:
+        """Every rating and vote of people that counts now, newest first."""
+        with _sentences():
+            return self.store.feedback(containing=containing.strip(), kind=kind, said=said)
+
+    def change(self, told: Feedback, said: str) -> None:
+        """Another answer about the same replies, in the same person's name; "withdrawn" takes it
+        back. The log keeps both."""
+        answers = ("up", "down") if told.kind == "thumb" else OUTCOMES
+        if said not in (*answers, "withdrawn"):
+            raise ChatError(f"The answer is one of {', '.join(answers)} or withdrawn.")
+        with _sentences():
+            if told.kind == "thumb":
+                value = {"up": 1, "down": -1}.get(said, 0)
+                self.store.add_rating(
+                    told.message_id,
+                    value,
+                    reason=told.reason if said == told.said else "",
+                    comment=told.comment,
+                    rater=told.rater,
+                )
+            else:
+                self.store.add_preference(
+                    told.message_id, told.other_id, said, shown_first="a", rater=told.rater
+                )
 
     def suggest_prompt(self) -> str:
         return self._rng.choice(prompts.practice(self.model.is_demo, 400, 0))

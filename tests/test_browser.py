@@ -173,12 +173,13 @@ def open_tab(page, name: str) -> None:
 def test_every_control_has_one_name(page):
     from playwright.sync_api import expect
 
-    expect(page.get_by_role("tab")).to_have_count(4)
+    expect(page.get_by_role("tab")).to_have_count(5)
     wanted = {
         "Chat": ["Send"],
         "Compare": ["A is better", "B is better", "Tie", "Both bad", "New drafts"],
         "Learning": ["Train now", "Pause", "Stop"],
         "Versions": ["Roll back"],
+        "Data": ["Export JSONL", "Export CSV"],
     }
     for tab, names in wanted.items():
         expect(page.get_by_role("tab", name=tab)).to_have_count(1)
@@ -419,6 +420,7 @@ def test_a_phone_has_everything_on_the_screen(browser, served, scheme):
             ("Compare", "Both bad"),
             ("Learning", "Train now"),
             ("Versions", "Roll back"),
+            ("Data", "Export CSV"),
         ):
             open_tab(page, tab)
             button(page, control).wait_for()

@@ -5,9 +5,14 @@ No drawing here.
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
+import json
 import socket
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -15,9 +20,10 @@ import httpx
 import pytest
 
 from rlhf_chat.decode import Sampling
-from rlhf_chat.web import app, charts, keys, security, theme, words
+from rlhf_chat.web import app, charts, data, keys, security, theme, words
 from rlhf_chat.web.chat import ChatScreen
 from rlhf_chat.web.compare import CompareScreen
+from rlhf_chat.web.data import DataScreen
 from rlhf_chat.web.learning import LearningScreen, measure_title
 from rlhf_chat.web.versions import VersionsScreen
 from tests.toys_web import ToyChat, ToyTrainer
@@ -626,9 +632,63 @@ def test_learning_shows_each_measure_under_a_sensible_title():
     for name in trainer.metrics(1):
         assert charts.safe(measure_title(name)) in drawn
     assert measure_title("some_new_measure") == "Some new measure"
-    assert "Not served" in panel[screen.table] and "1 of 2 checks passed" in panel[screen.table]
+    history = panel[screen.history]
+    assert "Not served" in history and "1 of 2 checks passed" in history
+    assert "Not proved yet: v1 won 75% of 10 blind votes" in panel[screen.better]
+    assert "More short replies, more a question at the end, less lists." in panel[screen.better]
     trainer.status = lambda: 1 / 0
     assert screen.panel()[screen.note]["tone"] == "bad"
+
+
+def data_screen() -> tuple[DataScreen, ToyChat]:
+    chat = ToyChat(word_seconds=0)
+    screen = DataScreen(chat, chat.trainer)
+    with gr.Blocks() as demo:
+        screen.lay_out()
+        screen.wire(demo)
+    for text in ("echo =1+1", "echo tea"):
+        *_, reply = chat.reply(chat.new_conversation(), text, stop=threading.Event())
+        chat.rate(reply.message_id, 1, comment="@home")
+    *_, pair = chat.compare("rivers", stop=threading.Event())
+    chat.prefer(pair.pair_id, "a")
+    return screen, chat
+
+
+def ask(screen: DataScreen, do: str, id: str, **more) -> dict:
+    return asyncio.run(screen.act("", "", "", 50, SimpleNamespace(do=do, id=id, **more)))
+
+
+def test_what_was_said_can_be_searched_changed_taken_back_and_deleted():
+    screen, chat = data_screen()
+    rows = screen.panel()[screen.table]
+    assert len(rows["rows"]) == 3 and ["Thumb up", 2] in rows["counts"]
+    assert len(screen.panel("tea")[screen.table]["rows"]) == 1
+    assert len(screen.panel("", "vote")[screen.table]["rows"]) == 1
+    thumb, other, vote = (r["id"] for r in sorted(rows["rows"], key=lambda r: r["kind"]))
+    assert "Thumb down" in ask(screen, "change", thumb, said="down")[screen.note]["text"]
+    assert chat.ratings[thumb][0] == -1
+    assert ask(screen, "withdraw", other)[screen.table]["found"] == 2
+    assert ask(screen, "delete", vote)[screen.table]["found"] == 1
+    assert ask(screen, "change", "nothing", said="up")[screen.note]["tone"] == "bad"
+
+
+def test_what_was_said_can_be_taken_away_whole(tmp_path, monkeypatch):
+    screen, chat = data_screen()
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    update = asyncio.run(screen.export_lines("", "", ""))
+    lines = Path(update[screen.file]["value"]).read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [f.id for f in chat.feedback()]
+    table = asyncio.run(screen.export_table("", "", ""))[screen.file]["value"]
+    with open(table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 and {r["said"] for r in rows} == {"up", "a"}
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_cell_never_becomes_a_formula(start):
+    told = replace(data_screen()[1].feedback()[0], reply=f"{start}HYPERLINK()", prompt="plain")
+    [row] = list(csv.DictReader(io.StringIO(data.as_csv([told]), newline="")))
+    assert row["reply"] == f"'{start}HYPERLINK()" and row["prompt"] == "plain"
 
 
 # ---- what text may do --------------------------------------------------------------------------
@@ -650,7 +710,7 @@ def test_reasons_of_rounds_stay_text(payload):
     with gr.Blocks():
         screen.lay_out()
     panel = screen.panel()
-    for part in (screen.now, screen.table):
+    for part in (screen.now, screen.history):
         assert not any(
             sign in panel[part]
             for sign in ("${", "{{", "`", "<script", "<img", "onload=alert(1)>", "\\")

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from rlhf_chat import standings
 from rlhf_chat.chat import ChatError, Manner, Pair, Partial, Revealed, Turn
 from rlhf_chat.decode import Sampling
+from rlhf_chat.store import Feedback
 from rlhf_chat.trainer import Standing, Status
 
 PROMPTS = (
@@ -121,8 +122,14 @@ class ToyChat:
         self._found(id).title = title
 
     def delete(self, id: str) -> None:
+        if id in self._pairs:
+            self.votes.pop(id, None)
+            return
         self._found(id)
         del self._conversations[id]
+        for node in self._nodes.values():
+            if node.conversation == id:
+                self.ratings.pop(node.id, None)
 
     def history(self, conversation_id: str) -> list[Turn]:
         path, at = [], self._found(conversation_id).head_id
@@ -241,6 +248,55 @@ class ToyChat:
         self.ratings[message_id] = (value, reason, comment)
         self.rating_events.append((message_id, value, reason, comment))
         self.trainer.waiting += new
+
+    # what was said
+
+    def feedback(self, containing: str = "", kind: str = "", said: str = "") -> list[Feedback]:
+        thumbs = [
+            self._told(id, "thumb", {1: "up", -1: "down"}[v], self._nodes[id], reason, comment)
+            for id, (v, reason, comment) in self.ratings.items()
+            if v
+        ]
+        votes = [
+            self._told(id, "vote", outcome, None, "", "", self._pairs[id])
+            for id, outcome in self.votes.items()
+        ]
+        return [
+            t
+            for t in [*votes, *thumbs][::-1]
+            if containing.lower() in f"{t.prompt} {t.reply} {t.other} {t.comment}".lower()
+            and kind in ("", t.kind)
+            and said in ("", t.said)
+        ]
+
+    def _told(self, id, kind, said, node, reason, comment, pair=None) -> Feedback:
+        asked = self._nodes[node.parent].text if node else "a prompt"
+        return Feedback(
+            id=id,
+            kind=kind,
+            said=said,
+            prompt=asked,
+            reply=node.text if node else pair[0].left,
+            other="" if node else pair[0].right,
+            reason=reason,
+            comment=comment,
+            rater="me",
+            version=node.version if node else pair[1],
+            other_version=None if node else pair[2],
+            message_id=id,
+            other_id="",
+            conversation_id=node.conversation if node else id,
+            created_at=now(),
+        )
+
+    def change(self, told: Feedback, said: str) -> None:
+        if told.kind == "vote":
+            self.votes[told.id] = said
+            if said == "withdrawn":
+                del self.votes[told.id]
+        else:
+            value = {"up": 1, "down": -1}.get(said, 0)
+            self.ratings[told.id] = (value, told.reason, told.comment)
 
     # comparisons
 

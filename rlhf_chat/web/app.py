@@ -20,6 +20,7 @@ from rlhf_chat.web import window as app_window
 from rlhf_chat.web.charts import safe
 from rlhf_chat.web.chat import ChatScreen
 from rlhf_chat.web.compare import CompareScreen
+from rlhf_chat.web.data import DataScreen
 from rlhf_chat.web.learning import LearningScreen
 from rlhf_chat.web.port import PortInUse, check_port
 from rlhf_chat.web.quick import QUICK, quick
@@ -41,10 +42,11 @@ class NotLocal(Exception):
 
 def build(chat: Chat, trainer: Trainer, *, title: str = "RLHF Chat") -> gr.Blocks:
     strip, chatting = StatusStrip(chat, trainer), ChatScreen(chat, trainer)
-    comparing, learning, versions = (
+    comparing, learning, versions, data = (
         CompareScreen(chat, trainer),
         LearningScreen(trainer),
         VersionsScreen(chat, trainer),
+        DataScreen(chat, trainer),
     )
 
     with gr.Blocks(
@@ -69,13 +71,16 @@ def build(chat: Chat, trainer: Trainer, *, title: str = "RLHF Chat") -> gr.Block
                 learning.lay_out()
             with gr.Tab("Versions", id="versions", elem_id="tab-versions"):
                 versions.lay_out()
+            with gr.Tab("Data", id="data", elem_id="tab-data"):
+                data.lay_out()
 
         chatting.wire(demo, tabs)
         comparing.wire(demo, tabs)
         learning.wire(demo)
         versions.wire(demo, chatting, comparing)
+        data.wire(demo)
         strip.wire(demo)
-        _wire_clocks(demo, tabs, strip, comparing, learning, versions)
+        _wire_clocks(demo, tabs, strip, comparing, learning, versions, data)
     return demo
 
 
@@ -86,6 +91,7 @@ def _wire_clocks(
     comparing: CompareScreen,
     learning: LearningScreen,
     versions: VersionsScreen,
+    data: DataScreen,
 ) -> None:
     """Two clocks: a slow one for the strip, a fast one while Learning is open. Both rest while the
     page is hidden.
@@ -101,13 +107,17 @@ def _wire_clocks(
         elem_id="page-seen",
     )
 
-    async def on_tab(event: gr.SelectData) -> dict[Any, Any]:
+    async def on_tab(
+        words: str, kind: str, answer: str, shown: float, event: gr.SelectData
+    ) -> dict[Any, Any]:
         name = str(event.value)
         update: dict[Any, Any] = {open_tab: name, fast: gr.update(active=name == "Learning")}
         if name == "Learning":
             update |= await learning.refresh()
         elif name == "Versions":
             update |= await versions.refresh()
+        elif name == "Data":
+            update |= await data.refresh(words, kind, answer, shown)
         elif name == "Compare":
             update[comparing.count] = await comparing.recount()
         return update
@@ -124,9 +134,8 @@ def _wire_clocks(
         seen = bool(getattr(event, "seen", True))
         return {slow: gr.update(active=seen), fast: gr.update(active=seen and name == "Learning")}
 
-    tabs.select(
-        on_tab, None, [open_tab, fast, *learning.page, *versions.page, comparing.count], **QUICK
-    )
+    pages = [*learning.page, *versions.page, *data.page, comparing.count]
+    tabs.select(on_tab, data.filters, [open_tab, fast, *pages], **QUICK)
     slow.tick(on_slow, open_tab, [strip.strip, *versions.page, comparing.count], **QUICK)
     fast.tick(learning.refresh, None, learning.page, **QUICK)
     page_seen.select(on_page_seen, open_tab, [slow, fast], **QUICK)

@@ -99,6 +99,41 @@ def _room(low: float, high: float) -> tuple[float, float]:
     return low - half, high + half
 
 
+def intervals(rows: Sequence[tuple[str, float, float, float]], title: str) -> str:
+    """(name, low, middle, high) of shares, one upright bar each; the dashed line is one half."""
+    if not rows:
+        return ""
+    rows = rows[-24:]
+    wide = WIDTH - LEFT - RIGHT
+
+    def down(share: float) -> float:
+        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+
+    grid = "".join(
+        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down(y):.1f}" y2="{down(y):.1f}"'
+        f"{' class=half' if y == 0.5 else ''}/>"
+        f'<text x="{LEFT - 6}" y="{down(y) + 3:.1f}" text-anchor="end">{y:.0%}</text>'
+        for y in (0.0, 0.5, 1.0)
+    )
+    marks = ""
+    for i, (name, low, middle, high) in enumerate(rows):
+        x = LEFT + (i + 0.5) / len(rows) * wide
+        told = safe(f"{name}: {middle:.0%}, between {low:.0%} and {high:.0%}")
+        marks += (
+            f'<line class="span" x1="{x:.1f}" x2="{x:.1f}" y1="{down(low):.1f}"'
+            f' y2="{down(high):.1f}"/>'
+            f'<circle cx="{x:.1f}" cy="{down(middle):.1f}" r="4"><title>{told}</title></circle>'
+        )
+        if len(rows) <= 12 or i % 3 == 0:
+            marks += f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{safe(name)}</text>'
+    spoken = "; ".join(f"{name} {middle:.0%}" for name, _, middle, _ in rows)
+    return (
+        f'<figure class="chart spans"><figcaption><span>{safe(title)}</span></figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{safe(f"{title}: {spoken}")}">'
+        f"{grid}{marks}</svg></figure>"
+    )
+
+
 def bars(rows: Sequence[tuple[str, float, float]]) -> str:
     """(words, weight, sigma), drawn from a middle line: to the right what is liked. The thin line
     is one sigma.

@@ -11,8 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.trainer import Status, Trainer
-from rlhf_chat.web.charts import bars, line_chart, safe
+from rlhf_chat.trainer import Standing, Status, Trainer
+from rlhf_chat.web.charts import bars, intervals, line_chart, number, safe
 from rlhf_chat.web.quick import QUICK, quick, sentence
 from rlhf_chat.web.words import countdown, duration, said, saying, version_label, when
 
@@ -134,12 +134,15 @@ class LearningScreen:
             first, others = _split(measured, MAIN_LIVE)
             return {
                 self.now: _now(status, rounds),
-                self.likes: _likes(self.trainer.likes()),
+                self.better: '<div class="answers">'
+                + _better(self.trainer.standings(), self.trainer.advice())
+                + _likes(self.trainer.likes())
+                + "</div>",
                 self.live_charts: _charts(first, "This round" if busy else "Last round", "step"),
                 self.more_charts: _charts(others, "", "step")
                 or "<p class='quiet'>No other measures yet.</p>",
                 self.round_charts: _charts(across, "Over the rounds", "round", dots=True),
-                self.table: _table(rounds),
+                self.history: self._history(rounds),
                 self.pause_button: gr.update(value="Resume" if status.paused else "Pause"),
                 self.stop_button: gr.update(value="Stop", interactive=busy),
             }
@@ -159,6 +162,16 @@ class LearningScreen:
                 lines.setdefault(name, []).append((done.id, value))
         main, _ = _split(lines, MAIN_ACROSS)
         return {name: points for name, points in main.items() if len(points) > 1}
+
+    def _history(self, rounds: list) -> str:
+        if not rounds:
+            words = (
+                "No round yet. After enough ratings one starts by itself: it fits your taste, "
+                "practises, and asks the gate."
+            )
+            return f"<h3>Rounds</h3><p class='quiet box'>{words}</p>"
+        cards = "".join(_round_card(r, self._closed.get(r.id, {})) for r in rounds)
+        return f"<h3>Rounds</h3><ol class='history'>{cards}</ol>"
 
     # ---- layout --------------------------------------------------------------------------------
 
@@ -180,10 +193,10 @@ class LearningScreen:
             )
         self.note = saying("learning-note")
         self.now = gr.HTML(elem_id="now", apply_default_css=False)
+        self.better = gr.HTML(elem_id="better", apply_default_css=False)
         self.live_charts = gr.HTML(elem_id="live-charts", apply_default_css=False)
-        self.likes = gr.HTML(elem_id="likes", apply_default_css=False)
         self.round_charts = gr.HTML(elem_id="round-charts", apply_default_css=False)
-        self.table = gr.HTML(elem_id="rounds", apply_default_css=False)
+        self.history = gr.HTML(elem_id="rounds", apply_default_css=False)
         with gr.Accordion("More measures", open=False, elem_id="more"):
             self.more_charts = gr.HTML(elem_id="more-charts", apply_default_css=False)
 
@@ -193,11 +206,11 @@ class LearningScreen:
         self.page = [
             self.note,
             self.now,
-            self.likes,
+            self.better,
             self.live_charts,
             self.more_charts,
             self.round_charts,
-            self.table,
+            self.history,
             self.pause_button,
             self.stop_button,
             self.needed,
@@ -294,35 +307,71 @@ def measure_title(name: str) -> str:
 
 
 def _likes(likes: list[tuple[str, float, float]]) -> str:
+    """What it thinks you like: first in words, then the measures behind them."""
     head = "<h3>What it thinks you like</h3>"
-    if likes:
-        return head + bars(likes[:10])
-    words = "Nothing yet. After a round this shows what your ratings have in common."
-    return f"{head}<p class='quiet'>{words}</p>"
+    if not likes:
+        words = (
+            "Nothing yet. Rate about twenty replies; a round then looks for what the ones you like "
+            "have in common."
+        )
+        return f"<section id='likes'>{head}<p class='quiet box'>{words}</p></section>"
+    sure = [(name, weight) for name, weight, sigma in likes if abs(weight) > 2 * sigma][:4]
+    told = ", ".join(f"{'more' if weight > 0 else 'less'} {name}" for name, weight in sure)
+    line = f"<p class='told'>{safe(told.capitalize() + '.')}</p>" if told else ""
+    return f"<section id='likes'>{head}{line}{bars(likes[:8])}</section>"
 
 
-def _table(rounds: list) -> str:
-    if not rounds:
-        words = "No round yet. Rate some replies, then press Train now."
-        return f"<h3>Rounds</h3><p class='quiet'>{words}</p>"
-    head = "".join(f"<th>{name}</th>" for name in ("Round", "Began", "Result", "Version", "Why"))
-    rows = "".join(_row(r) for r in rounds)
+def _better(standings: list[Standing], advice: str) -> str:
+    """Did it get better? Blind votes over the base, version by version."""
+    head = "<h3>Did it get better?</h3>"
+    voted = sorted((s for s in standings if s.record.votes), key=lambda s: s.version.version)
+    live = next((s for s in standings if s.live), None)
+    rows = [
+        (version_label(s.version.version), s.low, s.record.win_rate, s.high)
+        for s in voted
+        if s.version.version
+    ]
+    words = advice or _live_words(live)
+    tone = " bad" if advice else ""
     return (
-        '<h3>Rounds</h3><div class="scroll"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<section id='wins'>{head}<p class='told{tone}'>{safe(words)}</p>"
+        f"{intervals(rows, 'Blind win rate over the base')}</section>"
     )
 
 
-def _row(done: Any) -> str:
+def _live_words(live: Standing | None) -> str:
+    if live is None or not live.version.version:
+        return "The model as it came is live. The first round that passes the gate changes that."
+    name, record = version_label(live.version.version), live.record
+    if not record.votes:
+        return f"{name} is live. Blind votes on Compare will say whether it beats the base."
+    share = f"{name} won {record.win_rate:.0%} of {record.votes} blind votes over the base"
+    if live.proved:
+        return f"Yes: {share}, more than luck explains."
+    return f"Not proved yet: {share}; the true share is between {live.low:.0%} and {live.high:.0%}."
+
+
+def _round_card(done: Any, measured: dict[str, float]) -> str:
+    """One round: what came of it, why, and its few telling numbers."""
     made = f" → {version_label(done.version)}" if done.version else ""
-    cells = (
-        str(done.id),
-        safe(when(done.started_at)),
-        _ending(done.status),
-        version_label(done.parent_version) + made,
+    numbers = "".join(
+        f"<li><span>{safe(measure_title(name))}</span><b>{number(measured[name])}</b></li>"
+        for name in MAIN_ACROSS
+        if name in measured
     )
-    why = safe(done.reason or "") + _checks(done.verdict)
-    return f"<tr><td>{'</td><td>'.join(cells)}</td><td class='reason'>{why}</td></tr>"
+    return (
+        f"<li class='round {safe(done.status)}'><div class='head'><b>Round {done.id}</b>"
+        f"{_ending(done.status)}<span>{version_label(done.parent_version)}{made}</span>"
+        f"<span class='at'>{safe(when(done.started_at))}</span>{_for_whom(done.trigger)}</div>"
+        f"<p class='reason'>{safe(done.reason or '')}</p>"
+        + (f"<ul class='numbers'>{numbers}</ul>" if numbers else "")
+        + f"{_checks(done.verdict)}</li>"
+    )
+
+
+def _for_whom(trigger: str) -> str:
+    simulated = trigger.startswith("simulated:")
+    return f"<span class='badge'>{safe(trigger)}</span>" if simulated else ""
 
 
 def _checks(verdict: dict | None) -> str:

@@ -1,0 +1,259 @@
+"""The Data screen: everything you said that counts, to search, filter, correct, take back, delete
+and take away.
+
+Leaves out import, and what training makes of it. A file is written only when asked for, into the
+data folder's own temporary place, and goes to the browser as a download.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from rlhf_chat.chat import Chat
+from rlhf_chat.trainer import Trainer
+from rlhf_chat.web.quick import QUICK, quick, sentence
+from rlhf_chat.web.words import said, saying, script, version_label, when
+
+ANSWERS = {
+    "up": "Thumb up",
+    "down": "Thumb down",
+    "a": "First is better",
+    "b": "Second is better",
+    "tie": "Tie",
+    "both_bad": "Both bad",
+    "both_good": "Both good",
+}
+CHOICES = {"thumb": ("up", "down"), "vote": ("a", "b", "tie", "both_bad")}
+KINDS = [("Everything", ""), ("Thumbs", "thumb"), ("Votes", "vote")]
+SHOWN = 50  # rows on the page; "Show more" doubles them
+COLUMNS = (
+    "created_at",
+    "kind",
+    "said",
+    "prompt",
+    "reply",
+    "other",
+    "reason",
+    "comment",
+    "version",
+    "other_version",
+    "rater",
+)
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
+
+Update = dict[Any, Any]
+
+
+class DataScreen:
+    def __init__(self, chat: Chat, trainer: Trainer) -> None:
+        self.chat, self.trainer = chat, trainer
+
+    # ---- acts ----------------------------------------------------------------------------------
+
+    async def act(
+        self, words: str, kind: str, answer: str, shown: float, event: gr.EventData
+    ) -> Update:
+        """Change, take back or delete one answer."""
+        do, id = str(getattr(event, "do", "")), str(getattr(event, "id", ""))
+        choice = str(getattr(event, "said", ""))
+        try:
+            word = await quick(self._change, do, id, choice)
+        except Exception as error:
+            word = said(f"Not saved. {sentence(error)}", "bad")
+        return {self.note: word, **await quick(self.panel, words, kind, answer, shown)}
+
+    def _change(self, do: str, id: str, choice: str) -> dict:
+        told = next((f for f in self.chat.feedback() if f.id == id), None)
+        if told is None:
+            return said("That answer is not here any more.", "bad")
+        if do == "delete":
+            if told.kind == "vote":
+                self.chat.delete(told.conversation_id)
+                return said("Deleted: the prompt, both drafts and your vote.", "good")
+            self.chat.delete(told.conversation_id)
+            return said("Deleted: the conversation and its ratings.", "good")
+        self.chat.change(told, "withdrawn" if do == "withdraw" else choice)
+        self.trainer.wake()
+        if do == "withdraw":
+            return said("Taken back. It does not count from the next round on.", "good")
+        return said(f"Saved: {ANSWERS.get(choice, choice)}.", "good")
+
+    async def refresh(self, words: str, kind: str, answer: str, shown: float) -> Update:
+        return await quick(self.panel, words, kind, answer, shown)
+
+    async def show_more(self, words: str, kind: str, answer: str, shown: float) -> Update:
+        more = int(shown or SHOWN) * 2
+        return {self.shown: more, **await quick(self.panel, words, kind, answer, more)}
+
+    async def export_lines(self, words: str, kind: str, answer: str) -> Update:
+        return await self._export(as_json_lines, "jsonl", words, kind, answer)
+
+    async def export_table(self, words: str, kind: str, answer: str) -> Update:
+        return await self._export(as_csv, "csv", words, kind, answer)
+
+    async def _export(
+        self, write: Callable[[Iterable[Any]], str], ending: str, words: str, kind: str, answer: str
+    ) -> Update:
+        def make() -> tuple[str, int]:
+            rows = self.chat.feedback(words, kind, answer)
+            folder = Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR") or None))
+            path = folder / f"rlhf-chat-feedback.{ending}"
+            path.write_text(write(rows), encoding="utf-8", newline="")
+            path.chmod(0o600)
+            return str(path), len(rows)
+
+        try:
+            path, count = await quick(make)
+        except Exception as error:
+            return {self.note: said(sentence(error), "bad")}
+        return {
+            self.file: gr.update(value=path),
+            self.note: said(f"{count} answers are in the download.", "good"),
+        }
+
+    # ---- what is shown -------------------------------------------------------------------------
+
+    def panel(self, words: str = "", kind: str = "", answer: str = "", shown: float = 0) -> Update:
+        try:
+            everything = self.chat.feedback()
+            found = self.chat.feedback(words or "", kind or "", answer or "")
+            return {
+                self.table: {
+                    "rows": [_row(f) for f in found[: int(shown or SHOWN)]],
+                    "found": len(found),
+                    "filtered": bool(words or kind or answer),
+                    "counts": _counts(everything),
+                },
+                self.more_button: gr.update(
+                    value="Show more", visible=len(found) > int(shown or SHOWN)
+                ),
+            }
+        except Exception as error:
+            return {self.note: said(sentence(error), "bad")}
+
+    # ---- layout --------------------------------------------------------------------------------
+
+    def lay_out(self) -> None:
+        with gr.Row(elem_id="data-head"):
+            self.words = gr.Textbox(
+                label="Search answers",
+                show_label=False,
+                container=False,
+                max_lines=1,
+                placeholder="Search prompts, replies and comments",
+                elem_id="data-search",
+                scale=1,
+            )
+            self.kind = self._menu("Kind", KINDS, "data-kind")
+            self.answer = self._menu(
+                "Answer", [("Any answer", ""), *((w, v) for v, w in ANSWERS.items())], "data-answer"
+            )
+            self.lines_button = gr.Button("Export JSONL", scale=0, min_width=112)
+            self.csv_button = gr.Button("Export CSV", scale=0, min_width=100)
+        self.note = saying("data-note")
+        self.table = gr.HTML(
+            {"rows": [], "found": 0, "filtered": False, "counts": []},
+            apply_default_css=False,
+            html_template="<div></div>",
+            js_on_load=script("data"),
+            elem_id="data",
+        )
+        self.more_button = gr.Button("Show more", visible=False, size="sm", elem_id="data-more")
+        self.shown = gr.Number(SHOWN, visible=False, label="rows shown")
+        self.file = gr.DownloadButton(
+            "Download", visible="hidden", elem_id="data-file", interactive=True
+        )
+
+    @staticmethod
+    def _menu(label: str, choices: list[tuple[str, str]], elem_id: str) -> gr.Dropdown:
+        return gr.Dropdown(
+            choices,
+            value="",
+            label=label,
+            show_label=False,
+            container=False,
+            filterable=False,
+            elem_id=elem_id,
+            scale=0,
+            min_width=150,
+        )
+
+    # ---- wiring --------------------------------------------------------------------------------
+
+    def wire(self, demo: gr.Blocks) -> None:
+        self.page = [self.note, self.table, self.more_button]
+        what: list[Any] = [self.words, self.kind, self.answer]
+        self.filters = [*what, self.shown]
+        self.table.select(self.act, self.filters, self.page, **QUICK)
+        gr.on(
+            [box.input for box in what],
+            self.refresh,
+            self.filters,
+            self.page,
+            trigger_mode="always_last",
+            **QUICK,
+        )
+        self.more_button.click(self.show_more, self.filters, [self.shown, *self.page], **QUICK)
+        # A download button sends what it held before the click, so the click comes afterwards.
+        fetch = "() => setTimeout(() => document.querySelector('#data-file').click(), 150)"
+        for button, act in (
+            (self.lines_button, self.export_lines),
+            (self.csv_button, self.export_table),
+        ):
+            button.click(act, what, [self.file, self.note], **QUICK).then(None, js=fetch)
+
+
+# ---- small parts -------------------------------------------------------------------------------
+
+
+def _row(told: Any) -> dict[str, Any]:
+    return {
+        "id": told.id,
+        "kind": told.kind,
+        "said": told.said,
+        "answer": ANSWERS.get(told.said, told.said),
+        "choices": [[value, ANSWERS[value]] for value in CHOICES[told.kind]],
+        "prompt": told.prompt or "",
+        "reply": told.reply,
+        "other": told.other,
+        "by": version_label(told.version),
+        "other_by": version_label(told.other_version),
+        "reason": " · ".join(part for part in (told.reason, told.comment) if part),
+        "at": when(told.created_at),
+    }
+
+
+def _counts(everything: list[Any]) -> list[list[Any]]:
+    """(words, number) of each answer given, the most common first."""
+    counted = Counter(told.said for told in everything)
+    return [[ANSWERS.get(value, value), count] for value, count in counted.most_common()]
+
+
+def as_json_lines(rows: Iterable[Any]) -> str:
+    return "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+
+
+def as_csv(rows: Iterable[Any]) -> str:
+    """For spreadsheets: a cell that one would run as a formula begins with a quote."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\r\n")
+    table.writerow(COLUMNS)
+    for row in rows:
+        table.writerow([_cell(getattr(row, name)) for name in COLUMNS])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> str:
+    words = "" if value is None else str(value)
+    return f"'{words}" if words.startswith(FORMULA) else words
