@@ -147,6 +147,15 @@ class Chat:
                 self._store_manner(made, manner)
         return made
 
+    def is_new(self) -> bool:
+        """Nobody has talked, rated, or put the welcome away."""
+        counts = self.store.counts()
+        return not (counts["messages"] or self.store.setting("welcomed", False))
+
+    def put_welcome_away(self) -> None:
+        with _sentences():
+            self.store.set_setting("welcomed", True)
+
     # ------------------------------------------------------------------ manner
 
     @property

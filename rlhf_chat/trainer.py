@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -135,6 +136,8 @@ class Trainer:
             self.store.abort_open_rounds("The app ended during this round.")
         known = {v.version for v in self.store.adapter_versions()}
         self.shelf.sweep(known)
+        if (left := self.store.setting("watching")) and not self.store.read_only:
+            self._come_back(left)  # after a restart a person's own version answers again
         version = self.store.live_version()
         while version:
             try:
@@ -425,6 +428,55 @@ class Trainer:
         self._rater = rater
         self._head, self._gave_up_at = None, -1
 
+    # ------------------------------------------------------------------ a simulated person
+
+    def watching(self) -> str:
+        """The simulated person whose traces are in the archive; "" when there are none."""
+        left = self.store.setting("watching")
+        return str(left["rater"]) if left else ""
+
+    def begin_watching(self, rater: str) -> None:
+        """Learn from this simulated person, beginning at the base; what was live is remembered."""
+        if self.store.read_only:
+            raise StoreError("The database is read-only, so nobody can rate.")
+        if self.watching():
+            self.end_watching()
+        self.store.set_setting("watching", {"rater": rater, "before": self.store.live_version()})
+        self.listen_to(rater)
+        self.make_live(0)
+
+    def end_watching(self) -> None:
+        """Back to what was live, and every trace of the simulated person is gone."""
+        left = self.store.setting("watching")
+        if not left:
+            return
+        paused, self._paused = self._paused, True  # no round may begin in between
+        try:
+            self._end_round()
+            self._come_back(left)
+            self.model.serve(self.view(self.store.live_version()))
+            self.listen_to("")
+            before = {v.version for v in self.store.adapter_versions()}
+            self.store.erase_rater(left["rater"])
+            for gone in before - {v.version for v in self.store.adapter_versions()}:
+                self.shelf.remove(gone)
+            self.store.set_setting("watching", None)
+        finally:
+            self._paused = paused
+
+    def _come_back(self, left: Mapping[str, Any]) -> None:
+        known = {v.version for v in self.store.adapter_versions()}
+        before = left["before"] if left["before"] in known else 0
+        if self.store.live_version() != before:
+            self.store.set_live(before, "the simulated person has left")
+
+    def _end_round(self) -> None:
+        """Stops the running round and waits for it, one slice as a rule."""
+        until = time.monotonic() + 60
+        while self._round_id is not None and time.monotonic() < until:
+            self._stop_round.set()
+            time.sleep(0.02)
+
     def status(self) -> Status:
         phase = "paused" if self._paused else self._phase
         if self._thread is None and self._round_id is None:
@@ -565,6 +617,8 @@ class Trainer:
         the next start sweeps away. Returns a sentence."""
         if self._round_id is not None and self._parent == version:
             return f"A round is learning from {_name(version)}; wait for it or stop it."
+        if (left := self.store.setting("watching")) and left["before"] == version:
+            return f"{_name(version)} comes back when the simulated person leaves."
         try:
             self.store.delete_version(version)
         except StoreError as error:

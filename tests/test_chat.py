@@ -623,3 +623,12 @@ def test_how_much_better_is_kept(chat, store, strength):
     assert strength in told.sentence
     chat.prefer(pair.pair_id, "both_good")
     assert [p.outcome for p in store.preferences()] == ["both_good"]
+
+
+def test_the_welcome_is_for_those_who_have_not_begun(chat, store, toy):
+    assert chat.is_new()
+    chat.put_welcome_away()
+    assert not chat.is_new() and not Chat(store, toy).is_new()
+    store.set_setting("welcomed", False)
+    say(chat, chat.new_conversation())
+    assert not chat.is_new()

@@ -48,7 +48,8 @@ ARROWS = {
     },
     "chat": {"decode", "evidence", "model", "pairs", "prompts", "store", "taste"},
     "store": {"store"},
-    "web": {"chat", "trainer", "web"},
+    "watch": {"chat", "store", "style", "trainer"},
+    "web": {"chat", "trainer", "watch", "web"},
     "demo": {"demo", "nf4"},
 }
 

@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from rlhf_chat.decode import Sampling
+from rlhf_chat.watch import Watch
 from rlhf_chat.web import app, charts, data, keys, security, theme, words
 from rlhf_chat.web.chat import ChatScreen
 from rlhf_chat.web.compare import CompareScreen
@@ -623,7 +624,7 @@ def test_an_empty_prompt_gets_one_sentence():
 
 def test_learning_shows_each_measure_under_a_sensible_title():
     trainer = ToyTrainer()
-    screen = LearningScreen(trainer)
+    screen = LearningScreen(trainer, Watch(ToyChat(trainer), trainer))
     with gr.Blocks() as demo:
         screen.lay_out()
         screen.wire(demo)
@@ -706,7 +707,7 @@ def test_reasons_of_rounds_stay_text(payload):
     trainer = ToyTrainer()
     trainer._rounds[-1].reason = payload
     trainer.error = payload
-    screen = LearningScreen(trainer)
+    screen = LearningScreen(trainer, Watch(ToyChat(trainer), trainer))
     with gr.Blocks():
         screen.lay_out()
     panel = screen.panel()

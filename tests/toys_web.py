@@ -107,6 +107,13 @@ class ToyChat:
         return made.id
 
     longest_reply = 256
+    new = False
+
+    def is_new(self) -> bool:
+        return self.new
+
+    def put_welcome_away(self) -> None:
+        self.new = False
 
     def manner(self, conversation_id: str = "") -> Manner:
         return self.manners.get(conversation_id, Manner("", Sampling(max_new_tokens=96)))
@@ -334,7 +341,10 @@ class ToyChat:
         self._pairs[pair.pair_id] = (pair, *(versions or (self.trainer.live, 0)))
         yield pair
 
-    def prefer(self, pair_id, outcome, *, event_id=None) -> Revealed:
+    def prefer(self, pair_id, outcome, *, event_id=None, rater="me") -> Revealed:
+        if rater != "me":
+            self.trainer.simulated.append((rater, outcome))
+            return Revealed(*self._pairs[pair_id][1:], "")
         if pair_id not in self._pairs:
             raise ChatError("These drafts are not here any more.")
         self.trainer.waiting += pair_id not in self.votes
@@ -396,6 +406,8 @@ class ToyTrainer:
         )
         self.began: float | None = None
         self.error = ""
+        self.watched = ""
+        self.simulated: list[tuple[str, str]] = []
         self.blind = [(1, 0, "a")] * 7 + [(0, 1, "a")] * 2 + [(1, 0, "tie")]
         self._rounds = [
             Round(
@@ -600,6 +612,15 @@ class ToyTrainer:
         self._versions = [v for v in self._versions if v.version != version]
         return f"v{version} is deleted. Its votes and replies are kept."
 
+    def watching(self) -> str:
+        return self.watched
+
+    def begin_watching(self, rater: str) -> None:
+        self.watched = rater
+
+    def end_watching(self) -> None:
+        self.watched, self.simulated[:] = "", []
+
     def step(self) -> None: ...
 
     def set_needed(self, n: int) -> None:
@@ -621,6 +642,7 @@ def main() -> None:
     from rlhf_chat.web import app
 
     chat = ToyChat(word_seconds=0.04)
+    chat.new = True
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 7860
     app.launch(chat, chat.trainer, port=port, open_browser=False, data_dir=Path(mkdtemp()))
 

@@ -15,6 +15,7 @@ import gradio as gr
 
 from rlhf_chat.chat import Chat
 from rlhf_chat.trainer import Trainer
+from rlhf_chat.watch import Watch
 from rlhf_chat.web import keys, security, theme
 from rlhf_chat.web import window as app_window
 from rlhf_chat.web.charts import safe
@@ -26,6 +27,7 @@ from rlhf_chat.web.port import PortInUse, check_port
 from rlhf_chat.web.quick import QUICK, quick
 from rlhf_chat.web.status import StatusStrip
 from rlhf_chat.web.versions import VersionsScreen
+from rlhf_chat.web.welcome import Welcome
 from rlhf_chat.web.words import hidden, script
 
 ICON = Path(__file__).parent / "icon.png"
@@ -42,9 +44,10 @@ class NotLocal(Exception):
 
 def build(chat: Chat, trainer: Trainer, *, title: str = "RLHF Chat") -> gr.Blocks:
     strip, chatting = StatusStrip(chat, trainer), ChatScreen(chat, trainer)
+    welcome = Welcome(chat, trainer)
     comparing, learning, versions, data = (
         CompareScreen(chat, trainer),
-        LearningScreen(trainer),
+        LearningScreen(trainer, Watch(chat, trainer)),
         VersionsScreen(chat, trainer),
         DataScreen(chat, trainer),
     )
@@ -65,6 +68,7 @@ def build(chat: Chat, trainer: Trainer, *, title: str = "RLHF Chat") -> gr.Block
         with gr.Tabs(elem_id="tabs", selected="chat", overflow_behavior="wrap") as tabs:
             with gr.Tab("Chat", id="chat", elem_id="tab-chat"):
                 chatting.lay_out()
+                welcome.lay_out()
             with gr.Tab("Compare", id="compare", elem_id="tab-compare"):
                 comparing.lay_out()
             with gr.Tab("Learning", id="learning", elem_id="tab-learning"):
@@ -79,6 +83,7 @@ def build(chat: Chat, trainer: Trainer, *, title: str = "RLHF Chat") -> gr.Block
         learning.wire(demo)
         versions.wire(demo, chatting, comparing)
         data.wire(demo)
+        welcome.wire(demo)
         strip.wire(demo)
         _wire_clocks(demo, tabs, strip, comparing, learning, versions, data)
     return demo

@@ -109,9 +109,10 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], title: str) -> st
     def down(share: float) -> float:
         return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
 
+    dashed = ' class="half"'
     grid = "".join(
         f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down(y):.1f}" y2="{down(y):.1f}"'
-        f"{' class=half' if y == 0.5 else ''}/>"
+        f"{dashed if y == 0.5 else ''}/>"
         f'<text x="{LEFT - 6}" y="{down(y) + 3:.1f}" text-anchor="end">{y:.0%}</text>'
         for y in (0.0, 0.5, 1.0)
     )

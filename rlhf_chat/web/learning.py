@@ -12,8 +12,10 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.trainer import Standing, Status, Trainer
+from rlhf_chat.watch import Watch
 from rlhf_chat.web.charts import bars, intervals, line_chart, number, safe
 from rlhf_chat.web.quick import QUICK, quick, sentence
+from rlhf_chat.web.watching import WatchPart
 from rlhf_chat.web.words import countdown, duration, said, saying, version_label, when
 
 # The measures a person should look at first, in this order; the others follow under "More
@@ -64,8 +66,9 @@ Update = dict[Any, Any]
 
 
 class LearningScreen:
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer, watch: Watch) -> None:
         self.trainer = trainer
+        self.watching = WatchPart(watch, trainer)
         self._closed: dict[
             int, dict[str, float]
         ] = {}  # last values of rounds that ended; they never change again
@@ -145,6 +148,7 @@ class LearningScreen:
                 self.history: self._history(rounds),
                 self.pause_button: gr.update(value="Resume" if status.paused else "Pause"),
                 self.stop_button: gr.update(value="Stop", interactive=busy),
+                **self.watching.panel(),
             }
         except Exception as error:
             return {self.note: said(sentence(error), "bad")}
@@ -193,6 +197,7 @@ class LearningScreen:
             )
         self.note = saying("learning-note")
         self.now = gr.HTML(elem_id="now", apply_default_css=False)
+        self.watching.lay_out()
         self.better = gr.HTML(elem_id="better", apply_default_css=False)
         self.live_charts = gr.HTML(elem_id="live-charts", apply_default_css=False)
         self.round_charts = gr.HTML(elem_id="round-charts", apply_default_css=False)
@@ -203,6 +208,7 @@ class LearningScreen:
     # ---- wiring --------------------------------------------------------------------------------
 
     def wire(self, demo: gr.Blocks) -> None:
+        self.watching.wire()
         self.page = [
             self.note,
             self.now,
@@ -214,6 +220,7 @@ class LearningScreen:
             self.pause_button,
             self.stop_button,
             self.needed,
+            *self.watching.page,
         ]
         self.train_button.click(self.train_now, None, self.page, **QUICK)
         self.pause_button.click(self.pause_or_resume, None, self.page, **QUICK)

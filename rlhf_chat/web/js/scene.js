@@ -1,0 +1,19 @@
+// What the simulated person reads and chooses. Text reaches the page through textContent only.
+const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
+const draw = () => {
+  const v = props.value || {}, parts = [];
+  if (v.doing) { const p = el('p', 'doing'); if (v.rater) p.append(el('span', 'badge', v.rater), ' '); p.append(v.doing); parts.push(p); }
+  if (v.prompt) {
+    parts.push(el('p', 'prompt', v.prompt));
+    const two = el('div', 'pair');
+    for (const [side, text] of [['a', v.left], ['b', v.right]]) {
+      const box = el('div', 'text' + (v.outcome === side ? ' best' : ''));
+      box.append(el('span', 'by', v.outcome === side ? 'It prefers this one' : side === 'a' ? 'Draft A' : 'Draft B'), el('p', '', text || '\u2026'));
+      two.append(box);
+    }
+    parts.push(two);
+    if (v.outcome === 'tie') parts.push(el('p', 'quiet', 'A tie for it.'));
+  }
+  element.replaceChildren(...parts);
+};
+watch('value', draw); draw();

@@ -1,0 +1,138 @@
+"""A simulated person: votes like a person, touches nothing of anybody else, and can be removed
+whole. Left out: what is learned from it (bench/), the screen (test_web.py, test_browser.py).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rlhf_chat.adapters import Shelf
+from rlhf_chat.chat import Chat
+from rlhf_chat.decode import Sampling
+from rlhf_chat.model import Model
+from rlhf_chat.store import Store
+from rlhf_chat.trainer import Trainer
+from rlhf_chat.watch import OWN, SLIDERS, Watch, mixed, people, taste
+from tests.test_trainer import NEVER, rate, recipe, shelved  # noqa: F401
+
+REPLIES = ("Yes.", "- one\n- two\n- three", "I am so happy to help you, friend! 😀 What else?")
+
+
+@pytest.fixture
+def chat(store: Store, toy: Model) -> Chat:
+    return Chat(store, toy, Sampling(max_new_tokens=5))
+
+
+@pytest.fixture
+def trainer(store: Store, toy: Model, tmp_path: Path) -> Iterator[Trainer]:
+    trainer = Trainer(store, toy, Shelf(tmp_path / "adapters"), needed=NEVER, seed=1)
+    yield trainer
+    trainer.close()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def rows(store: Store) -> dict[str, list]:
+    """Everything a person could miss."""
+    return {
+        "ratings": store.ratings(),
+        "preferences": store.preferences(),
+        "versions": store.adapter_versions(),
+        "rounds": store.rounds(),
+        "live": [store.live_version()],
+        "pairs": [c.id for c in store.conversations("compare")],
+    }
+
+
+def test_everybody_who_can_be_chosen_has_a_taste():
+    assert "lists" in people() and people()[-1] == OWN
+    for name in people():
+        liking = taste(name, {"Shorter": 1})
+        assert all(isinstance(liking("hello", reply), (int, float)) for reply in REPLIES)
+    with pytest.raises(ValueError, match="nobody"):
+        taste("../../app", {})
+
+
+@pytest.mark.parametrize(
+    ("slider", "best"),
+    [("Shorter", 0), ("Lists", 1), ("Warmer", 2), ("Emoji", 2), ("Asks back", 2)],
+)
+def test_a_slider_moves_the_liking_its_own_way(slider, best):
+    values = [mixed({slider: 2})("hello", reply) for reply in REPLIES]
+    assert values.index(max(values)) == best
+    against = [mixed({slider: -2})("hello", reply) for reply in REPLIES]
+    assert against == [-v for v in values] and set(SLIDERS) >= {slider}
+
+
+def test_it_agrees_with_itself_about_four_times_in_five(chat, trainer):
+    person, rng = Watch(chat, trainer, seed=1), random.Random(2)
+    differences = [rng.gauss(0, 3) for _ in range(3000)]
+    right = sum((person._choice(d) == "a") == (d > 0) for d in differences)
+    assert 0.7 < right / 3000 < 0.85 and person._choice(0) == "tie"
+
+
+def test_it_leaves_nothing_behind_and_touches_nothing(chat, trainer, store, toy, recipe):  # noqa: F811
+    rate(chat, 2)
+    shelved(trainer, toy, 1)
+    trainer.recover()
+    before = rows(store)
+    person = Watch(chat, trainer, seed=1)
+    person.start(OWN, {"Shorter": 2}, 600)
+    assert toy.live.version == 0  # it begins at the base
+    assert "already" in person.start(OWN, {}, 10)
+    wait_for(lambda: person.seen.votes >= 3)
+    person.stop()
+    assert store.feedback_since(0, "simulated:mix") == person.seen.votes
+    assert rows(store)["preferences"] == before["preferences"] and trainer.waiting() >= 3
+    recipe.go.set()
+    assert trainer.run_round("ratings") == "promoted"
+    assert {s.version.version: s.made_for for s in trainer.standings()}[2] == "simulated:mix"
+    assert "comes back" in trainer.delete(1)
+    person.remove()
+    assert rows(store) == before and toy.live.version == 1
+    assert not trainer.shelf.path(2).exists() and trainer.waiting() == 2
+    assert trainer.watching() == "" and "nothing to remove" in person.remove()
+
+
+def test_after_a_restart_the_persons_own_version_answers(chat, trainer, store, toy, recipe):  # noqa: F811
+    shelved(trainer, toy, 1)
+    trainer.recover()
+    trainer.begin_watching("simulated:lists")
+    recipe.go.set()
+    trainer.run_round("ratings")
+    assert toy.live.version == 2
+    again = Trainer(store, toy, trainer.shelf, needed=NEVER)
+    again.recover()
+    assert toy.live.version == 1 and again.watching() == "simulated:lists"
+    again.end_watching()
+    assert [v.version for v in store.adapter_versions()] == [0, 1]
+
+
+def test_it_rests_while_a_round_learns(chat, trainer, monkeypatch):
+    from dataclasses import replace
+
+    busy = replace(trainer.status(), round_id=3)
+    monkeypatch.setattr(trainer, "status", lambda: busy)
+    person = Watch(chat, trainer, seed=1)
+    person.start(OWN, {"Shorter": 1}, 600)
+    wait_for(lambda: person.seen.resting)
+    person.stop()
+    assert person.seen.votes == 0 and not person.seen.running
+
+
+def test_a_person_that_breaks_off_says_so(chat, trainer, monkeypatch):
+    monkeypatch.setattr(chat, "suggest_prompt", lambda: 1 / 0)
+    person = Watch(chat, trainer, seed=1)
+    person.start(OWN, {}, 600)
+    wait_for(lambda: bool(person.seen.problem))
+    assert "ZeroDivisionError" in person.seen.problem
