@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 
 from rlhf_chat import pairs, prompts, store
 from rlhf_chat.decode import Response, Sampling
-from rlhf_chat.evidence import Floats, Prompt, Reply
+from rlhf_chat.evidence import Floats, Prompt, Reply, reply_of
 from rlhf_chat.model import Model, ModelError, View
 from rlhf_chat.store import Conversation, Feedback, Message, Store
-from rlhf_chat.taste import CurrentTaste, Taste
+from rlhf_chat.taste import CurrentTaste, Piece, Taste
 
 MAX_CHARACTERS = 8000
 REASONS = {
@@ -498,6 +498,17 @@ class Chat:
                 self.store.add_preference(
                     told.message_id, told.other_id, said, shown_first="a", rater=told.rater
                 )
+
+    def explain(self, message_id: str) -> list[Piece]:
+        """What each word of a reply does to its score, as the taste is known now."""
+        taste = self.taste.get() if self.taste else None
+        if self.taste is None or taste is None:
+            raise ChatError("The app is still reading what the base says; try again in a moment.")
+        with _sentences():
+            reply = reply_of(self.store, message_id)
+        if reply is None:
+            raise ChatError("Only a reply of the model can be explained.")
+        return self.taste.explain(taste, reply)
 
     def suggest_prompt(self) -> str:
         return self._rng.choice(prompts.practice(self.model.is_demo, 400, 0))

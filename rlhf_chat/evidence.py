@@ -231,7 +231,7 @@ def take_snapshot(store: Store, rater: str = "") -> Snapshot:
     def found(*message_ids: str) -> tuple[Reply, ...] | None:
         for message_id in message_ids:
             if message_id not in replies:
-                replies[message_id] = _reply(store, message_id)
+                replies[message_id] = reply_of(store, message_id)
         some = [replies[m] for m in message_ids]
         return tuple(r for r in some if r) if all(some) else None
 
@@ -268,7 +268,8 @@ def _hash(said: Sequence[Said]) -> str:
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
-def _reply(store: Store, message_id: str) -> Reply | None:
+def reply_of(store: Store, message_id: str) -> Reply | None:
+    """A stored reply with its exact token ids; None for a message that has none."""
     message = store.message(message_id)
     if not message.prompt_ids or not message.response_ids or message.parent_id is None:
         return None

@@ -428,6 +428,17 @@ class Model:
         tried, self.checkpointing = self.checkpointing, True
         return not tried
 
+    def prefix_states(self, prompt: Sequence[int], response: Sequence[int]) -> torch.Tensor:
+        """Pooled states of the frozen base (R, 4H) after each token of one response: what
+        `reference_pass` would pool if the response had ended there. One pass, in chat's turn."""
+        with self.lease.turn(), torch.no_grad():
+            out = self.forward(self.reference, [prompt], [response])
+        count = torch.arange(1, len(response) + 1, device=out.states.device)[:, None]
+        parts = []
+        for states in (out.middle[0], out.states[0]):
+            parts += [states, states.cumsum(0) / count]
+        return torch.cat(parts, -1).cpu()
+
     # ------------------------------------------------------------------ adapters
 
     def policy_parameters(self) -> list[torch.nn.Parameter]:

@@ -79,6 +79,15 @@ class Taste:
         return self.config.flaw_penalty * np.array([float(style.flaws(t)) for t in texts])
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A word of a reply and what it did to the score, log-odds, with the doubt about that."""
+
+    text: str
+    gain: float
+    sigma: float
+
+
 class CurrentTaste:
     """A `Taste` that follows the store: refitted when somebody has said something new."""
 
@@ -132,3 +141,30 @@ class CurrentTaste:
         to choose between them."""
         x = taste.feature_map(*self.gauge.measure_now(replies))
         return x - x.mean(0)
+
+    def explain(self, taste: Taste, reply: Reply) -> list[Piece]:
+        """Word by word, how the score of a reply came about; the gains add up to the score of the
+        whole, relative to its first token, doubt and flaws aside."""
+        model = self.gauge.model
+        pooled = model.prefix_states(reply.prompt.ids, reply.ids).numpy().astype(np.float64)
+        texts = [model.decode(reply.ids[: i + 1]) for i in range(len(reply.ids))]
+        styles = np.stack([style.measure(reply.prompt.text, t) for t in texts])
+        x = taste.feature_map(styles.astype(np.float64), pooled)
+        pieces, start = [], 0
+        for end in _word_ends(texts):
+            change = (x[end] - x[start - 1 if start else 0])[None]
+            mean, sigma = taste.head.score(change)
+            said = texts[end][len(texts[start - 1]) if start else 0 :]
+            pieces.append(Piece(said, float(mean[0]), float(sigma[0])))
+            start = end + 1
+        return pieces
+
+
+def _word_ends(texts: Sequence[str]) -> list[int]:
+    """Positions of tokens after which a new word begins, the last one included."""
+    last = len(texts) - 1
+    return [
+        i
+        for i in range(len(texts))
+        if i == last or texts[i + 1][len(texts[i]) :][:1].isspace() or texts[i][-1:].isspace()
+    ]

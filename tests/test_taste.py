@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rlhf_chat import pairs, style
-from rlhf_chat.chat import Chat
+from rlhf_chat.chat import Chat, ChatError
 from rlhf_chat.decode import Sampling
 from rlhf_chat.evidence import Gauge
 from rlhf_chat.model import Model
@@ -105,3 +105,33 @@ def test_the_best_of_several_drafts_is_shown_and_stored(chat, store, current, to
     prompt = stored.prompt_ids
     drafts = toy.sample(toy.live, [prompt] * 6, Sampling(max_new_tokens=8), seed=seed)
     assert stored.response_ids in [d.ids for d in drafts]
+
+
+def test_the_words_of_a_reply_add_up_to_its_score(chat, store, current, toy) -> None:
+    for i in range(6):
+        pair = pair_of(chat, f"tell me about {i}")
+        chat.prefer(pair.pair_id, "a" if len(pair.left) > len(pair.right) else "b")
+    *_, reply = chat.reply(chat.new_conversation(), "hello how are you")
+    pieces = chat.explain(reply.message_id)
+    assert "".join(p.text for p in pieces) == reply.text
+    stored = store.message(reply.message_id)
+    taste = current.get()
+    pooled = toy.prefix_states(stored.prompt_ids, stored.response_ids)
+    _, whole = toy.reference_pass([stored.prompt_ids], [stored.response_ids])
+    assert np.allclose(pooled[-1], whole[0], atol=1e-4)
+    first = toy.decode(stored.response_ids[:1])
+    styles = [style.measure("hello how are you", t) for t in (first, stored.content)]
+    x = taste.feature_map(np.stack(styles).astype(float), pooled[[0, -1]].numpy().astype(float))
+    expected = (x[1] - x[0]) @ taste.head.weights
+    assert sum(p.gain for p in pieces) == pytest.approx(expected, abs=1e-4)
+    assert all(p.sigma >= 0 for p in pieces)
+
+
+def test_what_was_typed_cannot_be_explained(chat, store) -> None:
+    *_, reply = chat.reply(chat.new_conversation(), "hello")
+    asked = store.message(reply.message_id).parent_id
+    with pytest.raises(ChatError, match="Only a reply"):
+        chat.explain(asked)
+    chat.taste = None
+    with pytest.raises(ChatError, match="still reading"):
+        chat.explain(reply.message_id)

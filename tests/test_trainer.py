@@ -696,6 +696,7 @@ def test_rebuilding_without_a_kind_is_the_round_that_never_had_it(chat, store, t
     plain.run_round("asked", without=lambda one: False, seed=5)
     before = plain.rounds(1)[0]
     adapter = toy.policy_state()
+    toy.serve(toy.reference)  # what is shown as "before" is what answers at that moment
     for turn in range(4):
         chat.rate(say(chat, f"hello {turn}").message_id, 1)
     thumbs = make()
