@@ -338,6 +338,37 @@ def test_a_reason_and_a_comment_add_to_the_thumb():
     assert list(tab.chat.ratings.values()) == [(-1, "Too long", "half as much")]
 
 
+def test_stars_are_given_and_taken_back_beside_the_thumb():
+    tab = Screen()
+    tab.send("hello")
+    chips = tab.rate(1, True)[tab.screen.chips]
+    given = asyncio.run(tab.screen.add_reason(chips, "", SimpleNamespace(stars=4)))
+    assert list(tab.chat.stars.values()) == [4] and "4 of 5" in given[tab.screen.note]["text"]
+    back = asyncio.run(tab.screen.add_reason(given[tab.screen.chips], "", SimpleNamespace(stars=4)))
+    assert list(tab.chat.stars.values()) == [0] and "taken back" in back[tab.screen.note]["text"]
+
+
+def test_editing_a_reply_corrects_it_and_counts_as_a_rating():
+    tab = Screen()
+    tab.send("hello")
+    tab.take(tab.screen.edit(tab.view, tab.request, SimpleNamespace(index=1, value="Good day.")))
+    assert list(tab.chat.corrected.values()) == ["Good day."] and tab.note.startswith("Saved")
+    turn = tab.view["turns"][1]
+    assert (turn["siblings"], turn["stamp"]) == (2, "corrected by you")
+    tab.take(tab.screen.edit(tab.view, tab.request, SimpleNamespace(index=1, value="Good day.")))
+    assert tab.note.startswith("Not saved. Nothing was changed")
+
+
+def test_why_shows_each_word_and_escapes_it():
+    tab = Screen()
+    tab.send("hello")
+    reply = tab.view["turns"][1]["id"]
+    tab.chat._nodes[reply].text = "<b>bold</b> words"
+    shown = asyncio.run(tab.screen.on_view(tab.view, SimpleNamespace(explain=reply)))
+    drawn = shown[tab.screen.heat]
+    assert "&lt;b&gt;bold" in drawn and "<b>" not in drawn and 'class="up"' in drawn
+
+
 def test_saved_is_only_said_when_it_was_saved():
     tab = Screen()
     tab.send("hello")
@@ -440,6 +471,20 @@ def test_a_vote_needs_two_ended_drafts_and_can_be_taken_back():
     assert list(chat.votes.values()) == ["a"]
     asyncio.run(screen.undo(last[screen.pair_id]))
     assert not chat.votes
+
+
+def test_after_a_choice_one_can_say_how_much_better():
+    screen, chat = compare_screen()
+    last = list(screen.draft("rivers", "click"))[-1]
+    pair = last[screen.pair_id]
+    early = asyncio.run(screen.refine("much", pair, ""))
+    assert early[screen.verdict]["tone"] == "bad" and not chat.votes
+    voted = asyncio.run(screen.vote("b", pair, "id"))
+    assert all(voted[b]["visible"] for b in screen.strength_buttons)
+    asyncio.run(screen.refine("much", pair, voted[screen.voted]))
+    assert chat.votes == {pair: "b"} and chat.strengths == {pair: "much"}
+    tie = asyncio.run(screen.vote("both_good", pair, "id2"))
+    assert not any(tie[b]["visible"] for b in screen.strength_buttons)
 
 
 def test_stopped_drafts_cannot_be_voted_on():

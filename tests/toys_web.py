@@ -20,6 +20,7 @@ from rlhf_chat import standings
 from rlhf_chat.chat import ChatError, Manner, Pair, Partial, Revealed, Turn
 from rlhf_chat.decode import Sampling
 from rlhf_chat.store import Feedback
+from rlhf_chat.taste import Piece
 from rlhf_chat.trainer import Standing, Status
 
 PROMPTS = (
@@ -81,6 +82,9 @@ class ToyChat:
         self.ratings: dict[str, tuple[int, str, str]] = {}
         self.rating_events: list[tuple[str, int, str, str]] = []
         self.votes: dict[str, str] = {}
+        self.strengths: dict[str, str] = {}
+        self.stars: dict[str, int] = {}
+        self.corrected: dict[str, str] = {}
         self.manners: dict[str, Manner] = {}
         self.compared: list[tuple[str, tuple[int, int] | None]] = []
         self._pairs: dict[str, tuple[Pair, int, int]] = {}
@@ -341,14 +345,32 @@ class ToyChat:
         self._pairs[pair.pair_id] = (pair, *(versions or (self.trainer.live, 0)))
         yield pair
 
-    def prefer(self, pair_id, outcome, *, event_id=None, rater="me") -> Revealed:
+    def score(self, message_id, stars, *, rater="me", event_id=None) -> None:
+        if self.refuse_ratings:
+            raise ChatError(self.refuse_ratings)
+        self.stars[message_id] = stars
+
+    def correct(self, message_id, text, *, rater="me", event_id=None) -> str:
+        checked(text)
+        old = self._nodes[message_id]
+        if text.strip() == old.text.strip():
+            raise ChatError("Nothing was changed, so there is nothing to learn.")
+        node = self._add(old.conversation, "assistant", text.strip(), old.parent)
+        self.corrected[message_id] = text
+        return node.id
+
+    def explain(self, message_id) -> list[Piece]:
+        words = self._nodes[message_id].text.split(" ")
+        return [Piece(w + " ", (-1) ** i * 0.1, 0.05) for i, w in enumerate(words)]
+
+    def prefer(self, pair_id, outcome, *, strength="", event_id=None, rater="me") -> Revealed:
         if rater != "me":
             self.trainer.simulated.append((rater, outcome))
             return Revealed(*self._pairs[pair_id][1:], "")
         if pair_id not in self._pairs:
             raise ChatError("These drafts are not here any more.")
         self.trainer.waiting += pair_id not in self.votes
-        self.votes[pair_id] = outcome
+        self.votes[pair_id], self.strengths[pair_id] = outcome, strength
         _, left, right = self._pairs[pair_id]
         return Revealed(left, right, "")
 

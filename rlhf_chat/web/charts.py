@@ -135,6 +135,27 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], title: str) -> st
     )
 
 
+def heat(pieces: Sequence[tuple[str, float, float]]) -> str:
+    """(words, gain, sigma) one after the other, each on a ground that says what it did: the warmer
+    the more the score rose, the colder the more it fell; faint where the doubt is larger."""
+    reach = max((abs(gain) for _, gain, _ in pieces), default=0.0) or 1.0
+    spans = []
+    for words, gain, sigma in pieces:
+        sure = abs(gain) > sigma
+        alpha = abs(gain) / reach * (0.55 if sure else 0.2)
+        side = "up" if gain > 0 else "down"
+        told = f"{number(gain)} plus or minus {number(sigma)}"
+        spans.append(
+            f'<span class="{side}" style="--a:{alpha:.2f}" title="{told}">{safe(words)}</span>'
+        )
+    total = sum(gain for _, gain, _ in pieces)
+    return (
+        f'<figure class="heat"><figcaption>What each word does to the score, as your ratings are '
+        f"understood now; together {number(total)} log-odds</figcaption>"
+        f"<p>{''.join(spans)}</p></figure>"
+    )
+
+
 def bars(rows: Sequence[tuple[str, float, float]]) -> str:
     """(words, weight, sigma), drawn from a middle line: to the right what is liked. The thin line
     is one sigma.

@@ -20,6 +20,7 @@ import gradio as gr
 
 from rlhf_chat.chat import REASONS, Chat, Partial, Turn
 from rlhf_chat.trainer import Trainer
+from rlhf_chat.web.charts import heat
 from rlhf_chat.web.manner import MannerPanel
 from rlhf_chat.web.quick import (
     FRAME_SECONDS,
@@ -121,12 +122,28 @@ class ChatScreen:
             yield {self.note: said("There is no reply to make again yet.", "bad")}
 
     def edit(self, view: dict, request: gr.Request, event: gr.EditData) -> Iterator[Update]:
+        """One's own message is said differently; a reply is corrected, and that is a rating."""
         text = str(event.value)
+        turn = view["turns"][_index(event)]
+        if turn["role"] == "assistant":
+            yield self._correct(view, turn["id"], text)
+            return
 
         def act(message_id: str, *, stop: threading.Event) -> Iterator[Partial]:
             return self.chat.edit(message_id, text, stop=stop)
 
-        yield from self._branch(request, view, view["turns"][_index(event)]["id"], act, edited=text)
+        yield from self._branch(request, view, turn["id"], act, edited=text)
+
+    def _correct(self, view: dict, message_id: str, text: str) -> Update:
+        try:
+            self.chat.correct(message_id, text)
+            self.trainer.wake()
+            word = said(
+                f"Saved: your wording is preferred to the reply's. {self._countdown()}", "good"
+            )
+        except Exception as error:
+            word = said(f"Not saved. {sentence(error)}", "bad")
+        return {**self._shown(view["conversation"], _limit(view)), self.note: word}
 
     def _branch(
         self,
@@ -199,6 +216,7 @@ class ChatScreen:
                 self.view: self._view(conversation_id, before[-limit:], sent=sent),
                 self.note: said(partial.note),
                 self.why: gr.update(visible=False),
+                self.heat: "",
                 **self._buttons(replying=True),
                 **(self._after_sending(conversation_id) if sent else {}),
             }
@@ -318,10 +336,24 @@ class ChatScreen:
         }
 
     async def add_reason(self, chips: dict, comment: str, event: gr.EventData) -> Update:
+        stars = getattr(event, "stars", None)
+        if stars is not None:
+            return await self._give_stars(chips, stars)
         chosen = str(getattr(event, "reason", ""))
         return await self._explain(
             {**chips, "chosen": "" if chosen == chips["chosen"] else chosen}, comment
         )
+
+    async def _give_stars(self, chips: dict, stars: Any) -> Update:
+        """A score from 1 to 5; the same star again takes it back."""
+        given = 0 if stars == chips.get("stars") else stars
+        try:
+            await quick(self.chat.score, chips["id"], int(given))
+            self.trainer.wake()
+        except Exception as error:
+            return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
+        word = f"Saved: {given} of 5 stars." if given else "Stars taken back."
+        return {self.note: said(word, "good"), self.chips: {**chips, "stars": given}}
 
     async def add_comment(self, chips: dict, comment: str) -> Update:
         return {**await self._explain(chips, comment), self.why: gr.update(visible=False)}
@@ -349,8 +381,12 @@ class ChatScreen:
     # ---- acts: conversations -------------------------------------------------------------------
 
     async def on_view(self, view: dict, event: gr.EventData) -> Update:
-        """The arrows of the picker "2/3": show another branch."""
+        """What is under a message was pressed: the picker "2/3" shows another branch, "why" what
+        each word of the reply does to its score."""
         try:
+            if asked := str(getattr(event, "explain", "")):
+                pieces = await quick(self.chat.explain, asked)
+                return {self.heat: heat([(p.text, p.gain, p.sigma) for p in pieces])}
             await quick(self.chat.select, str(getattr(event, "message_id", "")))
             return {
                 **await quick(self._shown, view["conversation"], _limit(view)),
@@ -533,7 +569,7 @@ class ChatScreen:
             show_label=False,
             label="Conversation",
             layout="bubble",
-            editable="user",
+            editable="all",
             buttons=["copy"],
             placeholder=EMPTY,
             examples=[{"text": self.chat.suggest_prompt()} for _ in range(STARTERS)],
@@ -558,6 +594,7 @@ class ChatScreen:
                 elem_id="comment",
                 placeholder="Tell the model more (optional, Enter saves)",
             )
+        self.heat = gr.HTML(elem_id="heat", apply_default_css=False)
         with gr.Row(elem_id="chat-line"):
             self.note = saying("chat-note")
             self.manner.lay_out_toggle()
@@ -596,6 +633,7 @@ class ChatScreen:
             self.stop_button,
             self.list,
             self.why,
+            self.heat,
             self.chips,
             self.comment,
             self.earlier,
@@ -676,6 +714,8 @@ def _thumbs(turns: list[Turn]) -> list[str | None]:
 
 def _row(turn: Turn) -> dict:
     stamp = version_label(turn.adapter_version) if turn.role == "assistant" else ""
+    if turn.role == "assistant" and turn.adapter_version is None:
+        stamp = "corrected by you"
     if turn.role == "assistant" and turn.finish_reason == "cancelled":
         stamp += " · stopped"
     return {
@@ -689,7 +729,8 @@ def _row(turn: Turn) -> dict:
 
 
 def _chips(message_id: str = "", value: int = 0) -> dict:
-    return {"id": message_id, "value": value, "choices": list(REASONS.get(value, ())), "chosen": ""}
+    choices = list(REASONS.get(value, ()))
+    return {"id": message_id, "value": value, "choices": choices, "chosen": "", "stars": 0}
 
 
 def _ending(partial: Partial) -> str:

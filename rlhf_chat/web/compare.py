@@ -27,10 +27,12 @@ VOTES = (
     ("b", "B is better", "vote-b"),
     ("tie", "Tie", "vote-tie"),
     ("both_bad", "Both bad", "vote-bad"),
+    ("both_good", "Both good", "vote-good"),
 )
+STRENGTHS = (("slightly", "Slightly", "slightly"), ("much", "Much", "much"))
 SAID = {outcome: label for outcome, label, _ in VOTES}
 KEYS = (
-    "<kbd>1</kbd> <kbd>2</kbd> <kbd>3</kbd> <kbd>4</kbd> vote <i></i> "
+    "<kbd>1</kbd> to <kbd>5</kbd> vote <i></i> <kbd>S</kbd> slightly <kbd>B</kbd> much <i></i> "
     "<kbd>N</kbd> next drafts <i></i> <kbd>U</kbd> undo"
 )
 FIRST = (
@@ -126,6 +128,7 @@ class CompareScreen:
             self.next_button: gr.update(value="New drafts", visible=False),
             self.stop_button: gr.update(value="Stop", visible=True),
             self.undo_button: gr.update(value="Undo", visible=False),
+            **self._strengths(False),
         }
 
     def _compare(
@@ -183,6 +186,8 @@ class CompareScreen:
         a, b = version_label(revealed.left_version), version_label(revealed.right_version)
         update = {
             **self._votes(False),
+            **self._strengths(outcome in ("a", "b")),
+            self.voted: outcome,
             self.verdict: said(f"Saved: {SAID[outcome]}. A was {a}, B was {b}.", "good"),
             self.undo_button: gr.update(value="Undo", visible=True),
             self.next_button: gr.update(value="Next drafts"),
@@ -195,11 +200,22 @@ class CompareScreen:
             update |= {self.count: said(sentence(error), "bad")}
         return update
 
+    async def refine(self, strength: str, pair_id: str, voted: str) -> Update:
+        """How much better: the same vote again, with its strength."""
+        if not pair_id or voted not in ("a", "b"):
+            return {self.verdict: said("Vote for a draft first.", "bad")}
+        try:
+            revealed = await quick(self.chat.prefer, pair_id, voted, strength=strength)
+        except Exception as error:
+            return {self.verdict: said(f"Not saved. {sentence(error)}", "bad")}
+        return {self.verdict: said(revealed.sentence, "good")}
+
     async def undo(self, pair_id: str) -> Update:
         try:
             await quick(self.chat.withdraw, pair_id)
             return {
                 **self._votes(True),
+                **self._strengths(False),
                 self.verdict: said("Taken back. Which draft is better?"),
                 self.undo_button: gr.update(value="Undo", visible=False),
                 self.count: await quick(self._count),
@@ -299,6 +315,12 @@ class CompareScreen:
             for button, (_, label, _) in zip(self.vote_buttons, VOTES, strict=True)
         }
 
+    def _strengths(self, shown: bool) -> Update:
+        return {
+            button: gr.update(value=word, visible=shown)
+            for button, (_, word, _) in zip(self.strength_buttons, STRENGTHS, strict=True)
+        }
+
     # ---- layout --------------------------------------------------------------------------------
 
     def lay_out(self) -> None:
@@ -309,6 +331,8 @@ class CompareScreen:
             hidden("coming"),
         )
         self.outcomes = [hidden(f"outcome-{outcome}", outcome) for outcome, _, _ in VOTES]
+        self.strengths = [hidden(f"strength-{word}", word) for word, _, _ in STRENGTHS]
+        self.voted = hidden("voted")
         with gr.Row(elem_id="from"):
             self.source = gr.Radio(
                 [SUGGESTED, RECENT, OWN],
@@ -353,6 +377,10 @@ class CompareScreen:
             ]
         with gr.Row(elem_id="after"):
             self.count = saying("count")
+            self.strength_buttons = [
+                gr.Button(word, visible=False, size="sm", scale=0, min_width=84, elem_id=elem_id)
+                for _, word, elem_id in STRENGTHS
+            ]
             self.undo_button = gr.Button(
                 "Undo", visible=False, size="sm", scale=0, min_width=72, elem_id="undo"
             )
@@ -404,6 +432,8 @@ class CompareScreen:
             self.undo_button,
             *duel,
             *self.vote_buttons,
+            *self.strength_buttons,
+            self.voted,
         ]
         if tabs is not None:
             page.append(tabs)
@@ -425,6 +455,8 @@ class CompareScreen:
                 js=with_event_id(2),
                 **QUICK,
             )
+        for button, strength in zip(self.strength_buttons, self.strengths, strict=True):
+            button.click(self.refine, [strength, self.pair_id, self.voted], page, **QUICK)
         self.undo_button.click(self.undo, self.pair_id, page, **QUICK)
         self.source.input(self.choose_source, self.source, page, **QUICK)
         gr.on([box.input for box in duel], self.set_duel, duel, page, **QUICK)

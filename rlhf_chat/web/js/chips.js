@@ -9,6 +9,14 @@ const draw = () => {
     b.setAttribute('aria-pressed', String(c === v.chosen));
     b.onclick = () => trigger('select', {reason: c, value: c, index: 0}); row.append(b);
   }
+  const stars = document.createElement('span'); stars.className = 'stars';
+  stars.setAttribute('role', 'group'); stars.setAttribute('aria-label', 'Stars');
+  for (let n = 1; n <= 5; n++) {
+    const b = document.createElement('button'); b.type = 'button'; b.textContent = n <= (v.stars || 0) ? '\u2605' : '\u2606';
+    b.setAttribute('aria-label', n === 1 ? '1 star' : n + ' stars'); b.setAttribute('aria-pressed', String(n === v.stars));
+    b.onclick = () => trigger('select', {stars: n, value: n, index: 0}); stars.append(b);
+  }
+  if (v.id) row.append(stars);
   element.replaceChildren(row);
 };
 watch('value', draw); draw();

@@ -82,7 +82,8 @@
   const next = () => { const b = byId('new-drafts'); return seen(b) ? press('new-drafts') : false; };
 
   const acts = {
-    '1': () => vote('vote-a'), '2': () => vote('vote-b'), '3': () => vote('vote-tie'), '4': () => vote('vote-bad'),
+    '1': () => vote('vote-a'), '2': () => vote('vote-b'), '3': () => vote('vote-tie'), '4': () => vote('vote-bad'), '5': () => vote('vote-good'),
+    's': () => press('slightly'), 'b': () => press('much'),
     'n': next,
     '+': () => thumb('Like', 'Liked'), '=': () => thumb('Like', 'Liked'), '-': () => thumb('Dislike', 'Disliked'),
     'u': () => press('undo'), 'r': () => last1('button[aria-label="Retry"]'), 'c': copyLast,

@@ -13,6 +13,11 @@ const foot = t => {
     f.append(step(-1, 'Previous version of this message', '\u2039'), n, step(1, 'Next version of this message', '\u203a'));
   }
   if (t.stamp) { const s = document.createElement('span'); s.className = 'stamp'; s.textContent = t.stamp; f.append(s); }
+  if (t.stamp && t.id) {
+    const w = document.createElement('button'); w.type = 'button'; w.className = 'words'; w.textContent = 'why';
+    w.title = 'What each word does to the score'; w.setAttribute('aria-label', 'What each word of this reply does to its score');
+    w.onclick = () => trigger('select', {explain: t.id, value: t.id, index: 0}); f.append(w);
+  }
   return f;
 };
 const mark = () => {
