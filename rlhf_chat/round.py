@@ -178,7 +178,7 @@ def practise(plan: Plan, practice: Sequence[Prompt]) -> None:
         target=plan.target,
         score_std=float(spread.std()),
         floor=plan.floor,
-        demonstrations=plan.demonstrations,
+        demonstrations=plan.demonstrations + best_references(plan),
     )
 
     def score(
@@ -226,6 +226,22 @@ def blamed_tokens(model: Model, ids: Sequence[int]) -> NDArray[np.float64]:
         for start, end in spans:
             marks[(starts < end) & (ends > start)] = 1.0
     return marks
+
+
+def best_references(plan: Plan) -> list[Demonstration]:
+    """The best of the base's own replies to each practice prompt, as something to imitate: well
+    formed because the base said it, and liked because the taste says so (best of n, distilled)."""
+    found = []
+    for reference in plan.ground.references[len(plan.ground.probes) :]:
+        x = _features(plan.taste)(reference)
+        scores = plan.taste.score(x - x.mean(0)) - plan.taste.charge(
+            [r.text for r in reference.replies]
+        )
+        best = reference.replies[int(scores.argmax())]
+        if scores.max() > 0 and not style.flaws(best.text):
+            weights = [1.0] * len(best.ids)
+            found.append(Demonstration(best.prompt.ids, best.ids, weights))
+    return found
 
 
 def _draw_prompts(count: int, config: PPOConfig, rng: np.random.Generator) -> list[int]:

@@ -22,6 +22,7 @@ import pytest
 from rlhf_chat.decode import Sampling
 from rlhf_chat.watch import Watch
 from rlhf_chat.web import app, charts, data, keys, security, theme, words
+from rlhf_chat.web import learning as learning_screen
 from rlhf_chat.web.chat import ChatScreen
 from rlhf_chat.web.compare import CompareScreen
 from rlhf_chat.web.data import DataScreen
@@ -797,3 +798,15 @@ def test_times_are_shown_in_this_machines_clock():
 
 def test_the_script_is_raw():
     assert "\n" in keys.head() and "</script>" in keys.head() and keys.head().count("<script>") == 1
+
+
+def test_a_rounds_card_says_why_and_shows_before_and_after_escaped():
+    card = {
+        "moved": [["“<b>a</b>” was better than “b”", 0.2]],
+        "changed": [["length", -0.4, -0.3], ["lists", 0.01, 0.2]],
+        "examples": [["Why?", "before <i>", "after"]],
+    }
+    drawn = learning_screen._why({"card": card})
+    assert "&lt;b&gt;a" in drawn and "<b>a" not in drawn and "before &lt;i&gt;" in drawn
+    assert "less length" in drawn and "lists" not in drawn
+    assert learning_screen._why(None) == learning_screen._why({"checks": []}) == ""

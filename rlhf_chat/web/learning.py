@@ -372,7 +372,35 @@ def _round_card(done: Any, measured: dict[str, float]) -> str:
         f"<span class='at'>{safe(when(done.started_at))}</span>{_for_whom(done.trigger)}</div>"
         f"<p class='reason'>{safe(done.reason or '')}</p>"
         + (f"<ul class='numbers'>{numbers}</ul>" if numbers else "")
-        + f"{_checks(done.verdict)}</li>"
+        + f"{_why(done.verdict)}{_checks(done.verdict)}</li>"
+    )
+
+
+def _why(verdict: dict | None) -> str:
+    """What moved the round and what it changed, in words; then three prompts before and after."""
+    card = (verdict or {}).get("card") or {}
+    moved = "".join(
+        f"<li>{safe(words)} <b>{number(owed)}</b></li>" for words, owed in card.get("moved", [])
+    )
+    changed = "".join(
+        f"<li>{'more' if change > 0 else 'less'} {safe(name)}</li>"
+        for name, change, _ in card.get("changed", [])
+        if abs(change) >= 0.05
+    )
+    examples = "".join(
+        f"<dt>{safe(prompt)}</dt><dd><span>before</span>{safe(before)}</dd>"
+        f"<dd><span>after</span>{safe(after)}</dd>"
+        for prompt, before, after in card.get("examples", [])
+    )
+    if not moved:
+        return ""
+    return (
+        "<details class='why'><summary>Why, and what changed</summary>"
+        f"<p>The answers that moved it most, with the part of its gain owed to each:</p>"
+        f"<ul>{moved}</ul>"
+        + (f"<p>Its replies have</p><ul>{changed}</ul>" if changed else "")
+        + (f"<dl>{examples}</dl>" if examples else "")
+        + "</details>"
     )
 
 
