@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
-from transformers import DynamicCache
 
 from rlhf_chat.lease import SLICE_SECONDS
+from rlhf_chat.step import Recorder, Rows
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,6 @@ def next_token(
     return torch.searchsorted(below, u, right=True).squeeze(-1)
 
 
-def left_pad(
-    rows: Sequence[Sequence[int]], pad: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Rows of token ids -> input_ids, attention_mask, position_ids, each (B, T), right-aligned."""
-    width = max(len(row) for row in rows)
-    ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows], device=device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
-    return ids, mask, (mask.cumsum(-1) - 1).clamp(min=0)
-
-
 def decode(
     tree: Any,
     prompts: Sequence[Sequence[int]],
@@ -85,6 +75,7 @@ def decode(
     pad: int,
     seed: int,
     turn: Callable[[], AbstractContextManager[None]],
+    recorder: Recorder,
     slice_seconds: float = SLICE_SECONDS,
 ) -> Iterator[list[Response]]:
     """Samples one response per prompt; yields the list of responses so far at least once a slice.
@@ -92,38 +83,25 @@ def decode(
     The lease (`turn`) is held for at most about `slice_seconds` and never across a yield. The same
     Response objects are yielded each time and grow. Closing the generator early is safe.
     """
-    device = next(tree.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
+    batch = Rows(tree, pad, sampling.max_new_tokens, recorder)
+    generator = torch.Generator(batch.device).manual_seed(seed)
     responses = [Response([], False) for _ in prompts]
     rows = list(range(len(prompts)))  # which response each row of the batch is
-    ids, mask, positions = left_pad(prompts, pad, device)
-    cache = DynamicCache(config=tree.config)
+    tokens: torch.Tensor | None = None
     while rows:
         with turn(), torch.inference_mode():
             started = time.monotonic()
             while rows and time.monotonic() - started < slice_seconds:
-                out = tree(
-                    input_ids=ids,
-                    attention_mask=mask,
-                    position_ids=positions,
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                )
-                tokens = next_token(out.logits[:, -1], sampling, generator)
+                logits = batch.begin(prompts) if tokens is None else batch.step(tokens)
+                tokens = next_token(logits, sampling, generator)
                 going = _append(responses, rows, tokens.tolist(), end_ids, sampling.max_new_tokens)
                 if len(going) < len(rows):
-                    keep = torch.tensor(going, dtype=torch.long, device=device)
                     rows = [rows[i] for i in going]
                     if not rows:
                         break
-                    cache.reorder_cache(
-                        cast(torch.LongTensor, keep)
-                    )  # windows, running states, all
-                    tokens, mask, positions = tokens[keep], mask[keep], positions[keep]
-                ids = tokens[:, None]
-                mask = torch.cat([mask, mask.new_ones(len(rows), 1)], -1)
-                positions = positions[:, -1:] + 1
+                    keep = torch.tensor(going, dtype=torch.long, device=batch.device)
+                    batch.keep(keep)
+                    tokens = tokens[keep]
                 if len(prompts) <= 4:
                     break  # somebody is watching: show every token
         yield responses

@@ -29,10 +29,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from rlhf_chat import dialect, memory, nf4, trees
-from rlhf_chat.decode import Response, Sampling, decode, left_pad
+from rlhf_chat.decode import Response, Sampling, decode
 from rlhf_chat.head import head_of, selected_logprobs
 from rlhf_chat.lease import SLICE_SECONDS, Lease, RoomWanted
 from rlhf_chat.memory import in_parts
+from rlhf_chat.step import Recorder, left_pad
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +103,7 @@ class Model:
         self.rows_per_slice = 8  # see calibrate()
         self.rows_per_batch = 64  # of rollouts
         self.checkpointing = False
+        self._recorder = Recorder()
         self.config = base.config.get_text_config()
         self.device = next(base.parameters()).device
         self._tokenizer = tokenizer
@@ -334,6 +336,7 @@ class Model:
             pad=self.pad_id,
             seed=seed,
             turn=turn,
+            recorder=self._recorder,
         )
 
     # ------------------------------------------------------------------ log-probs and features

@@ -19,10 +19,10 @@ from transformers import (
 )
 
 from rlhf_chat import nf4, presets, trees
-from rlhf_chat.decode import left_pad
 from rlhf_chat.footprint import GIB, Load, cache_bytes, predict, saved_bytes
 from rlhf_chat.model import Model
 from rlhf_chat.ppo import Learner, PPOConfig
+from rlhf_chat.step import left_pad
 from tests.families import FAMILIES, make_family
 from tests.tiny import make_tokenizer
 

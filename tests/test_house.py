@@ -12,9 +12,10 @@ PACKAGE = ROOT / "rlhf_chat"
 
 # room -> rooms it may import. What is not listed here imports nothing of ours.
 ARROWS = {
-    "decode": {"lease"},
+    "step": {"trees"},
+    "decode": {"lease", "step"},
     "trees": {"nf4"},
-    "model": {"decode", "dialect", "head", "lease", "memory", "nf4", "trees"},
+    "model": {"decode", "dialect", "head", "lease", "memory", "nf4", "step", "trees"},
     "footprint": {"head", "nf4", "trees"},
     "presets": {"footprint"},
     "doctor": {"footprint", "memory", "model", "nf4", "presets", "store"},

@@ -12,8 +12,9 @@ from bitsandbytes.nn import Linear4bit
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from rlhf_chat import nf4
-from rlhf_chat.decode import Sampling, left_pad, next_token
+from rlhf_chat.decode import Sampling, next_token
 from rlhf_chat.model import Model, ModelError, pool_states
+from rlhf_chat.step import left_pad
 from tests.tiny import make_tokenizer
 
 PACKAGE = Path(__file__).parent.parent / "rlhf_chat"

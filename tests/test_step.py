@@ -1,0 +1,135 @@
+"""A recorded step says what the model says, in any size of batch, and is not used when it does not.
+Left out: speed (bench/decode.py), CUDA graphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlhf_chat import step as step_
+from rlhf_chat.decode import Sampling
+from rlhf_chat.model import Model
+from rlhf_chat.step import Recorder, Rows, ask, can_record
+from tests.families import FAMILIES, make_family
+from tests.test_model import ask as prompt_of
+from tests.test_model import random_state
+
+RECORDED = {"llama", "llama untied", "qwen2", "qwen3", "granite", "olmo2", "smollm3", "phi4"}
+RECORDED |= {"gpt2"}
+    "llama",
+    "llama untied",
+    "qwen2",
+    "qwen3",
+    "granite",
+    "olmo2",
+    "smollm3",
+    "phi4",
+    "gpt2",
+}
+
+
+def some_inputs(tree, rows: int, length: int) -> tuple[torch.Tensor, ...]:
+    config = tree.config
+    groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    generator = torch.Generator().manual_seed(rows)
+    ids = torch.randint(5, 100, (rows, 1), generator=generator)
+    mask = torch.ones(rows, 1, 1, length, dtype=torch.bool)
+    mask[0, :, :, : length // 2] = False
+    room = [
+        torch.randn(rows, groups, length, size, generator=generator)
+        for _ in range(2 * config.num_hidden_layers)
+    ]
+    return (ids, torch.full((rows, 1), length - 1), mask, torch.tensor([length - 1]), *room)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_recording_of_one_tree_is_right_for_others_and_other_sizes(
+    family: str, tmp_path: Path
+) -> None:
+    model = Model.load(str(make_family(family, tmp_path)), quantization="none")
+    trees = [model.make_view(i, random_state(model, seed=i)).tree for i in (1, 2)]
+    assert can_record(trees[0]) == (family in RECORDED)
+    if family not in RECORDED:
+        return
+    recorder = Recorder()
+    with torch.inference_mode():
+        assert recorder.traced(trees[0], some_inputs(trees[0], 3, 20)) is not None
+        for tree in trees:
+            recording = recorder.traced(tree, some_inputs(tree, 3, 20))
+            for rows, length in ((1, 7), (5, 33), (3, 20)):
+                inputs = some_inputs(tree, rows, length)
+                own = ask(tree, *inputs)
+                assert torch.allclose(recording(*inputs), own, atol=1e-5)
+    assert len(recorder._known) == 1
+
+
+def test_a_step_in_room_made_before_is_the_step_of_a_growing_cache(toy: Model) -> None:
+    prompts = [prompt_of(toy, "tell me " + "the sea " * i) for i in (0, 3, 1)]
+    said = torch.randint(5, 100, (6, 3), generator=torch.Generator().manual_seed(1))
+    rows = Rows(toy.reference.tree, toy.pad_id, 8, Recorder())
+    with torch.inference_mode():
+        found = [rows.begin(prompts)] + [rows.step(tokens) for tokens in said]
+        for i, logits in enumerate(found):
+            for row, prompt in enumerate(prompts):
+                whole = torch.tensor([prompt + said[:i, row].tolist()])
+                own = toy.reference.tree(input_ids=whole).logits[0, -1]
+                assert torch.allclose(logits[row], own, atol=1e-4)
+
+
+def test_a_prompt_that_many_rows_share_is_read_once(
+    toy: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    real = toy.reference.tree.forward
+
+    def forward(*args, **kwargs):
+        sizes.append(len(kwargs["input_ids"]))
+        return real(*args, **kwargs)
+
+    one, two = prompt_of(toy, "hello"), prompt_of(toy, "tell me about the sea")
+    asked = [one, two, one, one, two, one]
+    alone = [toy.sample(toy.reference, [p], Sampling(0.0, max_new_tokens=9), seed=0) for p in asked]
+    monkeypatch.setattr(toy.reference.tree, "forward", forward)
+    together = toy.sample(toy.reference, asked, Sampling(0.0, max_new_tokens=9), seed=0)
+    assert sizes[0] == 2
+    assert [r.ids for r in together] == [a[0].ids for a in alone]
+
+
+@pytest.mark.parametrize("fault", ["wrong", "fixed size", "impossible"])
+def test_a_recording_that_is_not_right_is_not_used(
+    fault: str, toy: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def record(tree, inputs):
+        if fault == "impossible":
+            raise RuntimeError("cannot be traced")
+
+        def replay(*given):
+            logits = ask(tree, *given[: len(inputs)])
+            wrong = fault == "wrong" or len(given[0]) != len(inputs[0])
+            return logits + 1.0 if wrong else logits
+
+        return replay
+
+    prompts = [prompt_of(toy, "hello"), prompt_of(toy, "tell me about the sea")]
+    limit = Sampling(temperature=0.0, max_new_tokens=9)
+    right = [r.ids for r in toy.sample(toy.reference, prompts, limit, seed=0)]
+    monkeypatch.setattr(step_, "_traced", record)
+    monkeypatch.setattr(toy, "_recorder", Recorder())
+    assert [r.ids for r in toy.sample(toy.reference, prompts, limit, seed=0)] == right
+    assert list(toy._recorder._known.values()) == [None]
+
+
+def test_recording_that_runs_out_of_memory_is_no_fault_of_the_model(
+    toy: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def record(tree, inputs):
+        raise torch.OutOfMemoryError("injected")
+
+    monkeypatch.setattr(step_, "_traced", record)
+    recorder = Recorder()
+    with pytest.raises(torch.OutOfMemoryError), torch.inference_mode():
+        recorder.traced(toy.reference.tree, some_inputs(toy.reference.tree, 2, 9))
+    assert not recorder._known
