@@ -18,16 +18,6 @@ from tests.test_model import random_state
 
 RECORDED = {"llama", "llama untied", "qwen2", "qwen3", "granite", "olmo2", "smollm3", "phi4"}
 RECORDED |= {"gpt2"}
-    "llama",
-    "llama untied",
-    "qwen2",
-    "qwen3",
-    "granite",
-    "olmo2",
-    "smollm3",
-    "phi4",
-    "gpt2",
-}
 
 
 def some_inputs(tree, rows: int, length: int) -> tuple[torch.Tensor, ...]:
