@@ -48,7 +48,8 @@ class PPOConfig:
     max_new_tokens: int = 96
     missing_end_penalty: float = 1.0  # log-odds, for a response cut off by the limit
     fluency_coef: float = 1.0  # reward per nat that a token is less likely than the floor
-    blame_coef: float = 2.0  # standard deviations of advantage, for a token of a flaw
+    unlikelihood_coef: float = 1.0  # of the loss on flaws seen so far
+    unlikelihood_rows: int = 8  # flawed responses in one optimiser step
     whiten_floor: float = 0.1  # smallest std that advantages are divided by
     sft_coef: float = 0.1  # of the loss on what people wrote themselves
     sft_rows: int = 4  # demonstrations in one optimiser step
@@ -174,6 +175,17 @@ def imitation_loss(logprobs: torch.Tensor, weights: torch.Tensor) -> torch.Tenso
     return -(weights * logprobs).sum() / weights.sum().clamp(min=1e-6)
 
 
+def unlikelihood_loss(logprobs: torch.Tensor, marks: torch.Tensor) -> torch.Tensor:
+    """-log(1 - p) of tokens that should not have been said (B, R), each weighted by 1 - p: what
+    decided for the flaw is pushed hard, words that merely followed from it hardly at all.
+
+    Welleck et al. 2019, with that weight added.
+    """
+    p = logprobs.exp().clamp(max=1 - 1e-4)
+    weights = marks * (1 - p.detach())
+    return -(weights * torch.log1p(-p)).sum() / marks.sum().clamp(min=1)
+
+
 def value_loss(
     new_values: torch.Tensor,
     values: torch.Tensor,
@@ -207,6 +219,16 @@ def explained_variance(values: torch.Tensor, returns: torch.Tensor, mask: torch.
     mean = masked_mean(returns, mask)
     total = masked_mean((returns - mean) ** 2, mask)
     return float(1 - masked_mean((returns - values) ** 2, mask) / total.clamp(min=1e-8))
+
+
+def _some(
+    given: Sequence[Demonstration], count: int, rng: np.random.Generator
+) -> list[Demonstration]:
+    """At most `count` of them, at random."""
+    if not given:
+        return []
+    chosen = rng.choice(len(given), size=min(count, len(given)), replace=False)
+    return [given[i] for i in chosen]
 
 
 def right_aligned(rows: Sequence[torch.Tensor], width: int) -> torch.Tensor:
@@ -252,12 +274,14 @@ class Learner:
         score_std: float,
         floor: float,
         demonstrations: Sequence[Demonstration] = (),
+        flawed: Sequence[Demonstration] = (),
     ) -> None:
         self.model = model
         self.config = config
         self.target = target
         self.floor = floor
         self.demonstrations = list(demonstrations)
+        self.flawed = list(flawed)  # grows with every flaw the policy shows; weights mark them
         self.initial_kl_coef = config.kl_coef_start * initial_kl_coef(score_std, target)
         self.kl_coef = self.initial_kl_coef
         self.value_head = ValueHead(model.config.hidden_size).to(model.device)
@@ -285,8 +309,8 @@ class Learner:
     ) -> tuple[Rollouts, dict[str, float]]:
         """Samples one response per entry of prompts and works out everything `update` needs.
 
-        Tokens that `blame` names get `blame_coef` less advantage, they alone: a score at the end
-        would blame every word that came before as well.
+        Responses with tokens that `blame` names are remembered, for `update` to unlearn just those:
+        a score at the end would blame every word that came before as well.
 
         `numbers` names each prompt for the scorer; `check` is called between slices and may raise
         to stop the round.
@@ -326,9 +350,11 @@ class Learner:
         }
         whitened = center_and_scale(advantages, mask, config.whiten_floor)
         if blame:
-            marks = right_aligned([torch.as_tensor(m) for m in blame(responses)], width)
-            whitened = whitened - config.blame_coef * marks * mask
-            stats["blamed"] = float((marks.sum(-1) > 0).float().mean())
+            marks = blame(responses)
+            shown = zip(prompts, ids, marks, strict=True)
+            flawed = [Demonstration(p, r, m.tolist()) for p, r, m in shown if m.any()]
+            self.flawed += flawed
+            stats["flawed"] = len(flawed) / len(ids)
         rollouts = Rollouts(
             [list(p) for p in prompts],
             ids,
@@ -391,9 +417,10 @@ class Learner:
         for _ in range(config.ppo_epochs):
             order = rng.permutation(len(rollouts.microbatches))
             for chosen in np.array_split(order, min(config.minibatches, len(order))):
-                shown = self._draw_demonstrations(rng) if imitate else []
                 parts = [rollouts.microbatches[i] for i in chosen]
-                stats = self._step(parts, rollouts, check, shown)
+                shown = _some(self.demonstrations, config.sft_rows, rng) if imitate else []
+                flawed = _some(self.flawed, config.unlikelihood_rows, rng)
+                stats = self._step(parts, rollouts, check, shown, flawed)
                 for key, value in stats.items():
                     totals[key] = max(totals.get(key, 0.0), value)
             if (
@@ -411,6 +438,7 @@ class Learner:
         rollouts: Rollouts,
         check: Callable[[], None],
         shown: Sequence[Demonstration] = (),
+        flawed: Sequence[Demonstration] = (),
     ) -> dict[str, float]:
         """One optimiser step over a minibatch, micro-batch by micro-batch."""
         tokens = float(sum(rollouts.mask[rows].sum() for rows in parts))
@@ -433,27 +461,31 @@ class Learner:
                 totals[key] += value / tokens
             check()
         if shown:
-            totals["sft_loss"] = self._imitate(shown)
+            loss = self._beside(shown, imitation_loss, self.config.sft_coef)
+            totals["sft_loss"] = loss
+        if flawed:
+            loss = self._beside(flawed, unlikelihood_loss, self.config.unlikelihood_coef)
+            totals["unlikelihood_loss"] = loss
         with self.model.lease.slice():
             totals["grad_norm"] = self._apply()
         return totals
 
-    def _draw_demonstrations(self, rng: np.random.Generator) -> list[Demonstration]:
-        count = min(self.config.sft_rows, len(self.demonstrations))
-        chosen = rng.choice(len(self.demonstrations), size=count, replace=False)
-        return [self.demonstrations[i] for i in chosen]
-
-    def _imitate(self, shown: Sequence[Demonstration]) -> float:
-        """Adds the gradient of the supervised term; returns its loss."""
+    def _beside(
+        self,
+        shown: Sequence[Demonstration],
+        loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        coef: float,
+    ) -> float:
+        """Adds the gradient of a loss on given responses to PPO's; returns the loss."""
         with self.model.lease.slice(), torch.enable_grad():
             out = self.model.forward(
                 self.model.policy, [d.prompt for d in shown], [d.response for d in shown]
             )
             weights = right_aligned([torch.tensor(d.weights) for d in shown], out.mask.shape[1])
-            loss = imitation_loss(out.logprobs, weights.to(out.logprobs.device))
+            loss = loss_of(out.logprobs, weights.to(out.logprobs.device))
             if not torch.isfinite(loss):
-                raise FloatingPointError("the loss on your own words is not a finite number")
-            self._add_gradient(self.config.sft_coef * loss)
+                raise FloatingPointError("a loss beside PPO is not a finite number")
+            self._add_gradient(coef * loss)
         return float(loss.detach())
 
     def _add_gradient(self, total: torch.Tensor) -> None:

@@ -179,6 +179,7 @@ def practise(plan: Plan, practice: Sequence[Prompt]) -> None:
         score_std=float(spread.std()),
         floor=plan.floor,
         demonstrations=plan.demonstrations + best_references(plan),
+        flawed=flawed_references(plan),
     )
 
     def score(
@@ -242,6 +243,13 @@ def best_references(plan: Plan) -> list[Demonstration]:
             weights = [1.0] * len(best.ids)
             found.append(Demonstration(best.prompt.ids, best.ids, weights))
     return found
+
+
+def flawed_references(plan: Plan) -> list[Demonstration]:
+    """The base's own flaws, to be unlearned before practice multiplies them."""
+    replies = [r for reference in plan.ground.references for r in reference.replies]
+    marked = [(r, blamed_tokens(plan.gauge.model, r.ids)) for r in replies]
+    return [Demonstration(r.prompt.ids, r.ids, m.tolist()) for r, m in marked if m.any()]
 
 
 def _draw_prompts(count: int, config: PPOConfig, rng: np.random.Generator) -> list[int]:
