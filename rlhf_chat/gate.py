@@ -22,8 +22,8 @@ class GateConfig:
     provisional_p: float = 0.12
     proved_p: float = 0.02
     max_kl_over_target: float = 1.5
-    max_extra_surprise: float = 0.08  # share of responses with a token the base would never say
-    max_extra_flaws: float = 0.01
+    max_extra_surprise: float = 0.04  # share of responses with a token the base would never say
+    max_extra_flaws: float = 0.02
     max_extra_unfinished: float = 0.01
     min_distinct_share: float = 0.6  # distinct responses, relative to the base
     length_range: tuple[float, float] = (0.25, 2.5)  # relative to the base

@@ -48,7 +48,7 @@ class PPOConfig:
     max_new_tokens: int = 96
     missing_end_penalty: float = 1.0  # log-odds, for a response cut off by the limit
     fluency_coef: float = 1.0  # reward per nat that a token is less likely than the floor
-    unlikelihood_coef: float = 1.0  # of the loss on flaws seen so far
+    unlikelihood_coef: float = 0.1  # of the loss on flaws seen so far
     unlikelihood_rows: int = 8  # flawed responses in one optimiser step
     whiten_floor: float = 0.1  # smallest std that advantages are divided by
     sft_coef: float = 0.1  # of the loss on what people wrote themselves

@@ -36,7 +36,7 @@ KEPT_WEIGHT = 0.2  # of a token that a correction left as it was
 class RoundConfig:
     probe_samples: int = 4
     judges: int = 16  # heads fitted on random halves of the ratings, for the gate
-    attempts: int = 3  # at the gate: a candidate that went too far is shrunk and tried again
+    attempts: int = 4  # at the gate: a candidate that went too far is shrunk and tried again
     shrink: float = 0.8  # of its change that it keeps, at most
     provisional_kl: float = 0.7  # share of the KL target that a mere hint may spend
     ppo: PPOConfig = field(default_factory=PPOConfig)
@@ -178,7 +178,7 @@ def practise(plan: Plan, practice: Sequence[Prompt]) -> None:
         target=plan.target,
         score_std=float(spread.std()),
         floor=plan.floor,
-        demonstrations=plan.demonstrations + best_references(plan),
+        demonstrations=plan.demonstrations,
         flawed=flawed_references(plan),
     )
 
@@ -227,22 +227,6 @@ def blamed_tokens(model: Model, ids: Sequence[int]) -> NDArray[np.float64]:
         for start, end in spans:
             marks[(starts < end) & (ends > start)] = 1.0
     return marks
-
-
-def best_references(plan: Plan) -> list[Demonstration]:
-    """The best of the base's own replies to each practice prompt, as something to imitate: well
-    formed because the base said it, and liked because the taste says so (best of n, distilled)."""
-    found = []
-    for reference in plan.ground.references[len(plan.ground.probes) :]:
-        x = _features(plan.taste)(reference)
-        scores = plan.taste.score(x - x.mean(0)) - plan.taste.charge(
-            [r.text for r in reference.replies]
-        )
-        best = reference.replies[int(scores.argmax())]
-        if scores.max() > 0 and not style.flaws(best.text):
-            weights = [1.0] * len(best.ids)
-            found.append(Demonstration(best.prompt.ids, best.ids, weights))
-    return found
 
 
 def flawed_references(plan: Plan) -> list[Demonstration]:
