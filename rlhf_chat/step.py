@@ -83,8 +83,9 @@ class Recorder:
 
     def traced(self, tree: Any, inputs: tuple[torch.Tensor, ...]) -> Recording | None:
         """A replay of this tree's step on a CPU, for any number of rows and positions."""
-        weights = dict(tree.named_parameters())
-        kind = (type(tree), tuple((n, tuple(w.shape)) for n, w in weights.items()))
+        weights = _weights(tree)
+        shapes = tuple((n, tuple(w.shape)) for n, w in weights.items())
+        kind = (type(tree), shapes, len(inputs[0]) == 1)  # one row is computed in another way
         if kind not in self._known:
             self._known[kind] = _checked(_traced, tree, inputs)
         recording = self._known[kind]
@@ -221,7 +222,7 @@ def _checked(
         if inputs[0].device.type == "cuda":
             right = _close(recording(*inputs), ask(tree, *inputs))
         else:  # a trace can fix a size by mistake, so it is tried on other sizes, too
-            weights = list(tree.parameters())
+            weights = list(_weights(tree).values())
             right = all(
                 _close(recording(*given, *weights), ask(tree, *given))
                 for given in (inputs, _others(inputs))
@@ -246,6 +247,15 @@ def _others(inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     return (ids[:1].expand(rows, 1), positions[:1].expand(rows, 1) + 3, wider, slot + 3, *room)
 
 
+def _weights(tree: Any) -> dict[str, torch.Tensor]:
+    """Everything in which two trees of the same shape differ: parameters and packed copies."""
+    weights = dict(tree.named_parameters())
+    for name, module in tree.named_modules():
+        if isinstance(module, trees.SpokenLinear) and module.packed is not None:
+            weights[f"{name}.packed"] = module.packed
+    return weights
+
+
 def _close(said: torch.Tensor, own: torch.Tensor) -> bool:
     tolerance = 1e-3 if own.dtype == torch.float32 else 0.1
     return torch.allclose(said.float(), own.float(), atol=tolerance, rtol=tolerance)
@@ -253,21 +263,27 @@ def _close(said: torch.Tensor, own: torch.Tensor) -> bool:
 
 def _traced(tree: Any, inputs: tuple[torch.Tensor, ...]) -> Recording:
     tree, count = trees.twin(tree), len(inputs)  # its weights become arguments
+    weights = list(_weights(tree).values())
     places = [
-        [(m, key) for m in tree.modules() for key, p in m._parameters.items() if p is weight]
-        for weight in tree.parameters()
+        [
+            (slots, key)
+            for module in tree.modules()
+            for slots in (module._parameters, vars(module))
+            for key, value in slots.items()
+            if value is weight
+        ]
+        for weight in weights
     ]
-    params = list(tree.parameters())
 
     def step(*given: torch.Tensor) -> torch.Tensor:
         for weight, where in zip(given[count:], places, strict=True):
-            for module, key in where:
-                module._parameters[key] = weight  # type: ignore[assignment]
+            for slots, key in where:
+                slots[key] = weight
         return ask(tree, *given[:count])
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sizes that a trace would fix are checked with others
-        return torch.jit.trace(step, (*inputs, *params), check_trace=False)
+        return torch.jit.trace(step, (*inputs, *weights), check_trace=False)
 
 
 def _graph(tree: Any, inputs: tuple[torch.Tensor, ...]) -> Recording:

@@ -1,0 +1,379 @@
+"""What a graphics card does with models of real shape: everything that needs no download.
+
+Random weights of the presets' shapes are made on the device, quantised layer by layer, and taken
+through what the app does: trees that share weights, gradients, chat, rounds, under caps that stand
+for cards of 6 to 24 GB.
+
+    python -m bench.gpu --json out.json
+
+On a CPU it runs on a toy shape, to see that it runs; those numbers mean nothing about a card.
+Left out: whether anything sensible is said or learned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from bitsandbytes.nn import Linear4bit
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerFast
+
+from bench import decode as decode_bench
+from rlhf_chat import memory, nf4, presets
+from rlhf_chat.decode import Sampling
+from rlhf_chat.doctor import preflight
+from rlhf_chat.footprint import GIB
+from rlhf_chat.model import AdapterConfig, Model
+from rlhf_chat.ppo import Learner, PPOConfig
+
+CAPS = (6, 8, 12, 16, 24)  # GB
+SHAPES = ("tiny", "small", "good", "large")
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+Record = dict[str, Any]
+
+
+# ---------------------------------------------------------------------- models out of nothing
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes and three control tokens; larger vocabularies are there, but never typed."""
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    special = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    raw.train_from_iterator(["hello"], trainer)
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>"],
+    )
+    made.chat_template = TEMPLATE
+    return made
+
+
+def make(name: str, config: PreTrainedConfig, device: torch.device) -> Model:
+    """A model of this shape with random 4-bit weights. Never more than one layer is unquantised."""
+    words = tokenizer()
+    config.eos_token_id, config.pad_token_id = words.eos_token_id, words.pad_token_id
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    with torch.device("meta"):
+        base = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    head = base.get_output_embeddings()
+    for path, module in list(base.named_modules()):
+        if type(module) is torch.nn.Linear and module is not head:
+            parent, _, child = path.rpartition(".")
+            setattr(base.get_submodule(parent), child, _quantised(module, device, dtype))
+    generator = torch.Generator(device).manual_seed(0)
+    for module in base.modules():
+        for key, weight in list(module._parameters.items()):
+            if weight is not None and weight.device.type == "meta":
+                ready = torch.ones(weight.shape, device=device, dtype=dtype)
+                if weight.dim() > 1:
+                    ready.normal_(0, 0.02, generator=generator)
+                module._parameters[key] = torch.nn.Parameter(ready, requires_grad=False)
+    base.tie_weights()
+    with torch.device(device):
+        for module in base.modules():
+            if hasattr(module, "rope_init_fn") or "inv_freq" in module._buffers:
+                module.__init__(config=config)  # its buffers are computed, not loaded
+    nf4.prepare_for_cpu(base)
+    return Model(
+        base,
+        words,
+        name=name,
+        base_hash="random",
+        quantization="nf4",
+        adapter=AdapterConfig(),
+    )
+
+
+def _quantised(linear: torch.nn.Linear, device: torch.device, dtype: torch.dtype) -> Linear4bit:
+    made = Linear4bit(
+        linear.in_features,
+        linear.out_features,
+        bias=linear.bias is not None,
+        compute_dtype=dtype,
+        quant_type="nf4",
+        compress_statistics=True,
+        device="meta",
+    )
+    weight = torch.randn(linear.weight.shape, dtype=dtype) * 0.02
+    made.weight = type(made.weight)(
+        weight, requires_grad=False, quant_type="nf4", compress_statistics=True, module=made
+    ).to(device)
+    return made
+
+
+# ---------------------------------------------------------------------- what is measured
+
+
+@contextmanager
+def capped(gigabytes: float | None, device: torch.device) -> Iterator[None]:
+    """As if the card had only this much."""
+    if device.type != "cuda" or gigabytes is None:
+        yield
+        return
+    whole = torch.cuda.mem_get_info(device)[1]
+    torch.cuda.set_per_process_memory_fraction(min(gigabytes * GIB / whole, 1.0), device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
+def peak(device: torch.device, work: Callable[[], object]) -> float:
+    """GB at the peak of `work`, all that is held included."""
+    if device.type != "cuda":
+        work()
+        return 0.0
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) / GIB
+
+
+def twins(model: Model, tries: int) -> Record:
+    """Replies and gradients while the other tree is at work, against those made alone."""
+    prompt = model.encode([{"role": "user", "content": "Tell me about the sea."}])
+    limit, response = Sampling(temperature=0.0, max_new_tokens=8), list(range(10, 18))
+
+    def reply() -> list[int]:
+        *_, (last,) = model.stream(model.live, [prompt], limit, seed=0)
+        return list(last.ids)
+
+    def gradient() -> torch.Tensor:
+        with model.lease.slice(), torch.enable_grad():
+            out = model.forward(model.policy, [prompt] * 2, [response] * 2)
+            params = model.policy_parameters()
+            grads = torch.autograd.grad(out.logprobs.sum(), params)
+        return torch.cat([g.flatten() for g in grads])
+
+    said, slope = reply(), gradient()
+    wrong, stop = [0], threading.Event()
+
+    def learn() -> None:
+        while not stop.is_set():
+            wrong[0] += not bool(torch.allclose(gradient(), slope, rtol=1e-3, atol=1e-5))
+
+    thread = threading.Thread(target=learn)
+    thread.start()
+    try:
+        wrong_replies = sum(reply() != said for _ in range(tries))
+    finally:
+        stop.set()
+        thread.join()
+    return {"replies": tries, "wrong_replies": wrong_replies, "wrong_gradients": wrong[0]}
+
+
+def first_token(model: Model, tries: int) -> list[float]:
+    """Seconds from asking to the first token."""
+    prompt = model.encode([{"role": "user", "content": "Tell me about the sea." * 4}])
+    waits = []
+    for i in range(tries):
+        started = time.perf_counter()
+        stream = model.stream(model.live, [prompt], Sampling(max_new_tokens=4), seed=i)
+        next(stream)
+        waits.append(time.perf_counter() - started)
+        stream.close()
+    return waits
+
+
+def percentiles(seconds: list[float]) -> Record:
+    ordered = sorted(seconds)
+    at = {"p50": 0.5, "p95": 0.95, "max": 1.0}
+    return {k: ordered[min(int(share * len(ordered)), len(ordered) - 1)] for k, share in at.items()}
+
+
+def learner_for(model: Model, tokens: int, rollouts: int) -> tuple[Learner, list[list[int]]]:
+    config = PPOConfig(
+        rollouts=rollouts, max_new_tokens=tokens, target_approxkl=1e9, max_clipfrac=1.0
+    )
+    learner = Learner(model, config, target=1.0, score_std=1.0, floor=-9.0)
+    prompts = decode_bench.prompts_for(model, rollouts // config.group)
+    return learner, [p for p in prompts for _ in range(config.group)]
+
+
+def update(learner: Learner, prompts: list[list[int]], seed: int) -> Record:
+    """One round's update, by part."""
+    model, ends = learner.model, learner.model.end_ids
+    model.end_ids = frozenset()  # every response has its full length
+    try:
+        started = decode_bench.synchronised(model.device)
+        rollouts, _ = learner.collect(
+            prompts, range(len(prompts)), lambda n, r, p: np.arange(len(r)) % 3.0, seed
+        )
+        collected = decode_bench.synchronised(model.device)
+        learner.update(rollouts, seed)
+        ended = decode_bench.synchronised(model.device)
+    finally:
+        model.end_ids = ends
+    return {"collect": collected - started, "update": ended - collected, "all": ended - started}
+
+
+def waiting(model: Model, tries: int, tokens: int, rollouts: int) -> Record:
+    """Time to the first token: alone, and while updates run one after the other."""
+    first_token(model, 2)
+    idle = first_token(model, tries)
+    learner, prompts = learner_for(model, tokens, rollouts)
+    stop = threading.Event()
+    model.lease.longest_slice = 0.0
+
+    def practise() -> None:
+        seed = 0
+        while not stop.is_set():
+            update(learner, prompts, seed)
+            seed += 1
+
+    thread = threading.Thread(target=practise)
+    thread.start()
+    try:
+        busy = []
+        for _ in range(tries):
+            time.sleep(0.2)
+            busy += first_token(model, 1)
+    finally:
+        stop.set()
+        thread.join()
+    return {
+        "idle": percentiles(idle),
+        "round": percentiles(busy),
+        "longest_slice": model.lease.longest_slice,
+    }
+
+
+def bandwidth(device: torch.device, size: int = 1 << 28) -> float:
+    """GB that the device reads and writes in a second."""
+    one = torch.ones(size if device.type == "cuda" else size >> 6, dtype=torch.uint8, device=device)
+    other = torch.empty_like(one)
+    other.copy_(one)
+    seconds = []
+    for _ in range(5):
+        started = decode_bench.synchronised(device)
+        other.copy_(one)
+        seconds.append(decode_bench.synchronised(device) - started)
+    return 2 * one.numel() / min(seconds) / GIB
+
+
+def weight_bytes(model: Model) -> int:
+    """What one token has to read: every weight once."""
+    tensors = {p.data_ptr(): p for p in model.reference.tree.parameters()}
+    return sum(p.numel() * p.element_size() for p in tensors.values())
+
+
+def examine(
+    name: str, config: PreTrainedConfig, device: torch.device, quick: bool, caps: tuple[int, ...]
+) -> Record:
+    """All measurements of one shape."""
+    tokens, rollouts, tries = (8, 4, 3) if quick else (128, 32, 40)
+    memory.give_back(device)
+    record: Record = {"model": name}
+    made: list[Model] = []
+    record["peak_load"] = peak(device, lambda: made.append(make(name, config, device)))
+    model = made.pop()
+    model.self_test()
+    record["self_test"] = "passed"
+    decode_bench.ready(model)
+    model.calibrate(tokens + 32)
+    record |= {"micro_batch": model.rows_per_slice, "checkpointing": model.checkpointing}
+    record["twins"] = twins(model, tries)
+    record["decode"] = [
+        decode_bench.measure(model, rows, tokens, 1 if quick else 3) for rows in (1, 16)
+    ]
+    limit = bandwidth(device) * GIB / weight_bytes(model)
+    record["bandwidth_tokens_per_second"] = limit  # what reading the weights alone would allow
+    record["first_token"] = waiting(model, tries, tokens, rollouts)
+    learner, prompts = learner_for(model, tokens, rollouts)
+    update(learner, prompts, 0)  # warm-up
+    parts = [update(learner, prompts, i) for i in range(1 if quick else 3)]
+    record["update_seconds"] = {k: statistics.median(p[k] for p in parts) for k in parts[0]}
+    record["caps"] = [under_cap(model, config, gb, tokens, rollouts) for gb in caps]
+    return record
+
+
+def under_cap(
+    model: Model, config: PreTrainedConfig, gigabytes: int, tokens: int, rollouts: int
+) -> Record:
+    """Prediction and truth for a card of this size: chat and one update."""
+    device = model.device
+    on_cpu = device.type == "cpu"
+    told = preflight(model.name, config, "nf4", gigabytes * GIB, on_cpu=on_cpu)
+    record: Record = {"cap": gigabytes, "predicted": told.need.as_dict(), "fits": told.fits}
+    record["load"] = asdict(told.load)
+    model.rows_per_batch = min(told.load.rollouts, rollouts)
+    model.rows_per_slice, model.checkpointing = told.load.microbatch, told.load.checkpointing
+    learner, prompts = learner_for(model, tokens, rollouts)
+    memory.give_back(device)
+    with capped(gigabytes, device):
+        try:
+            record["peak_chat"] = peak(device, lambda: first_token(model, 1))
+            record["peak_round"] = peak(device, lambda: update(learner, prompts, 1))
+        except torch.OutOfMemoryError:
+            record["out_of_memory"] = True
+    record |= {"micro_batch": model.rows_per_slice, "checkpointing": model.checkpointing}
+    memory.give_back(device)
+    return record
+
+
+def toy() -> PreTrainedConfig:
+    """The smallest shape of the table, much smaller."""
+    small = presets.BY_NAME["tiny"]
+    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 16}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 320}
+    return replace(small, shape=small.shape | shape | heads).config()
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--shapes", nargs="*", default=SHAPES, choices=list(presets.BY_NAME))
+    parser.add_argument("--caps", nargs="*", type=int, default=CAPS, help="GB")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args(argv)
+    warnings.filterwarnings("ignore")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    on_card = torch.cuda.is_available()
+    device = torch.device("cuda" if on_card else "cpu")
+    named = {n: presets.BY_NAME[n].config() for n in args.shapes} if on_card else {"toy": toy()}
+    card = torch.cuda.get_device_name(device) if on_card else "none: a toy on the CPU"
+    told: Record = {
+        "card": card,
+        "torch": torch.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+        "bandwidth_gb_per_second": bandwidth(device),
+        "models": [],
+    }
+    for name, config in named.items():
+        quick = args.quick or not on_card
+        try:
+            record = examine(name, config, device, quick, tuple(args.caps))
+        except torch.OutOfMemoryError:
+            record = {"model": name, "out_of_memory": True}
+        told["models"].append(record)
+        print(json.dumps(record), flush=True)
+        if args.json:  # after each, so that nothing is lost when a later one fails
+            args.json.write_text(json.dumps(told, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
