@@ -6,7 +6,7 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint bench screenshots clean
 
 run: .venv/run.stamp
 	$(BIN)/python app.py $(ARGS)
@@ -22,6 +22,9 @@ lint: .venv/dev.stamp
 bench: .venv/dev.stamp
 	$(BIN)/python -m bench.latency
 	$(BIN)/python -m bench.learning_curve --utility bench/people/lists.py:utility
+
+screenshots: .venv/dev.stamp
+	$(BIN)/python docs/screenshots.py $(ARGS)
 
 .venv/run.stamp: requirements.txt
 	$(PYTHON) -m venv .venv

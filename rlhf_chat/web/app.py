@@ -16,7 +16,7 @@ import gradio as gr
 from rlhf_chat.chat import Chat
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.watch import Watch
-from rlhf_chat.web import keys, security, theme
+from rlhf_chat.web import keys, languages, security, theme
 from rlhf_chat.web import window as app_window
 from rlhf_chat.web.charts import safe
 from rlhf_chat.web.chat import ChatScreen
@@ -180,7 +180,7 @@ def launch(
             quiet=True,
             max_threads=64,
             theme=theme.THEME,
-            head=theme.head() + keys.head(),
+            head=theme.head() + languages.head() + keys.head(),
             footer_links=[],
             favicon_path=str(ICON),
             pwa=True,

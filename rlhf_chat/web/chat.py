@@ -668,7 +668,7 @@ class ChatScreen:
         opened = self.list.select(self.on_list, self.view, page, **QUICK)
         self.new_button.click(self.start_new, None, page, **QUICK)
         self.earlier.click(self.show_earlier, self.view, page, **QUICK)
-        self.searched.input(
+        self.searched.change(  # pasted text is no `input` for Gradio
             self.search,
             [self.searched, self.view],
             [self.list, self.note],

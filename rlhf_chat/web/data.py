@@ -1,8 +1,8 @@
 """The Data screen: everything you said that counts, to search, filter, correct, take back, delete
 and take away.
 
-Leaves out import, and what training makes of it. A file is written only when asked for, into the
-data folder's own temporary place, and goes to the browser as a download.
+Leaves out import, and what training makes of it. An export is put together by the page itself, so
+no copy of it stays in a temporary folder.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import gradio as gr
 
@@ -107,18 +105,14 @@ class DataScreen:
     ) -> Update:
         def make() -> tuple[str, int]:
             rows = self.chat.feedback(words, kind, answer)
-            folder = Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR") or None))
-            path = folder / f"rlhf-chat-feedback.{ending}"
-            path.write_text(write(rows), encoding="utf-8", newline="")
-            path.chmod(0o600)
-            return str(path), len(rows)
+            return write(rows), len(rows)
 
         try:
-            path, count = await quick(make)
+            text, count = await quick(make)
         except Exception as error:
             return {self.note: said(sentence(error), "bad")}
         return {
-            self.file: gr.update(value=path),
+            self.file: {"name": f"rlhf-chat-feedback.{ending}", "text": text, "id": uuid4().hex},
             self.note: said(f"{count} answers are in the download.", "good"),
         }
 
@@ -171,8 +165,13 @@ class DataScreen:
         )
         self.more_button = gr.Button("Show more", visible=False, size="sm", elem_id="data-more")
         self.shown = gr.Number(SHOWN, visible=False, label="rows shown")
-        self.file = gr.DownloadButton(
-            "Download", visible="hidden", elem_id="data-file", interactive=True
+        self.file = gr.HTML(
+            {},
+            apply_default_css=False,
+            html_template="<div></div>",
+            js_on_load=script("download"),
+            elem_id="data-file",
+            visible="hidden",
         )
 
     @staticmethod
@@ -197,7 +196,7 @@ class DataScreen:
         self.filters = [*what, self.shown]
         self.table.select(self.act, self.filters, self.page, **QUICK)
         gr.on(
-            [box.input for box in what],
+            [self.words.change, self.kind.input, self.answer.input],
             self.refresh,
             self.filters,
             self.page,
@@ -205,13 +204,8 @@ class DataScreen:
             **QUICK,
         )
         self.more_button.click(self.show_more, self.filters, [self.shown, *self.page], **QUICK)
-        # A download button sends what it held before the click, so the click comes afterwards.
-        fetch = "() => setTimeout(() => document.querySelector('#data-file').click(), 150)"
-        for button, act in (
-            (self.lines_button, self.export_lines),
-            (self.csv_button, self.export_table),
-        ):
-            button.click(act, what, [self.file, self.note], **QUICK).then(None, js=fetch)
+        self.lines_button.click(self.export_lines, what, [self.file, self.note], **QUICK)
+        self.csv_button.click(self.export_table, what, [self.file, self.note], **QUICK)
 
 
 # ---- small parts -------------------------------------------------------------------------------

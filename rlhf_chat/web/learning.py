@@ -323,8 +323,12 @@ def _likes(likes: list[tuple[str, float, float]]) -> str:
         )
         return f"<section id='likes'>{head}<p class='quiet box'>{words}</p></section>"
     sure = [(name, weight) for name, weight, sigma in likes if abs(weight) > 2 * sigma][:4]
-    told = ", ".join(f"{'more' if weight > 0 else 'less'} {name}" for name, weight in sure)
-    line = f"<p class='told'>{safe(told.capitalize() + '.')}</p>" if told else ""
+    # Each word stands alone, so that it can be said in another language.
+    told = ", ".join(
+        f"<span>{'more' if weight > 0 else 'less'}</span> <b>{safe(name)}</b>"
+        for name, weight in sure
+    )
+    line = f"<p class='told'>{told}</p>" if told else ""
     return f"<section id='likes'>{head}{line}{bars(likes[:8])}</section>"
 
 

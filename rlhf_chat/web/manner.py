@@ -116,7 +116,8 @@ class MannerPanel:
         fields: list[Any] = [self.system, self.heat, self.top_p, self.top_k, self.most, self.by]
         self.page = [self.about, self.note, *fields]
         gr.on(
-            [field.input for field in fields],
+            # Text that was pasted with the mouse is no `input` for Gradio, hence the blur.
+            [*(field.input for field in fields), self.system.blur],
             self.save,
             [view, *fields],
             self.page,

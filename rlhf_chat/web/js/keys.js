@@ -51,27 +51,25 @@
   dialog.onclick = e => { if (e.target === dialog) dialog.close(); };
   const help = () => { if (!dialog.isConnected) (document.querySelector('.gradio-container') || document.body).append(dialog); dialog.open ? dialog.close() : dialog.showModal(); };
 
-  const thumb = (...names) => {
-    const bot = byId('bot');
-    if (!seen(bot)) return false;
-    const all = [...bot.querySelectorAll(names.map(n => `button[aria-label="${n}"]`).join(','))].filter(seen);
-    if (!all.length) return false;
-    all[all.length - 1].click(); return true;
+  // The buttons under the last reply by place, because their names change with the language:
+  // copy, another reply, thumb down, thumb up. Only rows of replies carry our stamp.
+  const lastBar = () => {
+    const stamps = [...document.querySelectorAll('#bot .foot .stamp')].filter(seen);
+    return stamps.length ? stamps[stamps.length - 1].closest('.message-buttons') : null;
   };
-  const last1 = (...selectors) => {
-    const bot = byId('bot');
-    if (!seen(bot)) return false;
-    const all = [...bot.querySelectorAll(selectors.join(','))].filter(seen);
-    if (!all.length) return false;
-    all[all.length - 1].click(); return true;
-  };
-  // The button rows of replies end with our own mark, those of own messages do not.
-  const copyLast = () => {
-    const marks = [...document.querySelectorAll('#bot .foot')].filter(f => f.querySelector('.stamp'));
-    const bar = marks.length && marks[marks.length - 1].closest('.message-buttons');
-    const b = bar && bar.querySelector('button[aria-label="Copy message"], button[title="Copy message"]');
+  const under = at => {
+    const bar = lastBar();
+    const all = bar ? [...bar.querySelectorAll('.icon-button-wrapper button')].filter(seen) : [];
+    const b = at === 'retry' ? (all.length > 3 ? all[1] : null) : all.at(at);
     if (!b) return false;
     b.click(); return true;
+  };
+  const sibling = which => { const bar = lastBar(), b = bar && bar.querySelector(which); if (!b) return false; b.click(); return true; };
+  const editLast = () => {
+    const bars = [...document.querySelectorAll('#bot .message-buttons-right')].filter(seen);
+    const all = bars.length ? [...bars[bars.length - 1].querySelectorAll('.icon-button-wrapper button')] : [];
+    if (all.length < 2) return false;
+    all[all.length - 1].click(); return true;
   };
   let votedAt = 0;
   const vote = id => {
@@ -85,13 +83,14 @@
     '1': () => vote('vote-a'), '2': () => vote('vote-b'), '3': () => vote('vote-tie'), '4': () => vote('vote-bad'), '5': () => vote('vote-good'),
     's': () => press('slightly'), 'b': () => press('much'),
     'n': next,
-    '+': () => thumb('Like', 'Liked'), '=': () => thumb('Like', 'Liked'), '-': () => thumb('Dislike', 'Disliked'),
-    'u': () => press('undo'), 'r': () => last1('button[aria-label="Retry"]'), 'c': copyLast,
-    '[': () => last1('.foot button:first-child:enabled'), ']': () => last1('.foot .nth + button:enabled'),
+    '+': () => under(-1), '=': () => under(-1), '-': () => under(-2),
+    'u': () => press('undo'), 'r': () => under('retry'), 'c': () => under(0),
+    '[': () => sibling('.foot button:first-child:enabled'), ']': () => sibling('.foot .nth + button:enabled'),
     '?': () => { help(); return true; },
     'g': () => { going = Date.now(); return true; },
     '/': () => {
-      if (!seen(box())) { const chat = document.querySelector('#tabs [role=tab]'); if (chat) chat.click(); }
+      if (seen(box())) { box().focus(); return true; }
+      const chat = byId('tab-chat-button'); if (chat) chat.click();
       setTimeout(() => box() && box().focus(), 30); return true;
     },
   };
@@ -109,7 +108,7 @@
       if (act) { act(); e.preventDefault(); return; }
     }
     if (e.key === 'ArrowUp' && t === box() && !t.value) {
-      if (last1('button[aria-label="Edit"]')) e.preventDefault();
+      if (editLast()) e.preventDefault();
       return;
     }
     if (e.key === 'Escape') { if (press('stop') || press('stop-drafts')) e.preventDefault(); else if (typing) t.blur(); return; }

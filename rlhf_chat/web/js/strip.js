@@ -5,7 +5,7 @@ const draw = () => {
   const dot = document.createElement('i'); dot.className = 'dot'; line.append(dot);
   for (const part of v.parts) { const s = document.createElement('span'); s.textContent = part; line.append(s); }
   line.title = v.parts.join(', ');
-  line.onclick = () => { const tab = [...document.querySelectorAll('#tabs [role=tab]')].find(t => t.textContent === 'Learning'); if (tab) tab.click(); };
+  line.onclick = () => { const tab = document.getElementById('tab-learning-button'); if (tab) tab.click(); };
   element.replaceChildren(line);
 };
 watch('value', draw); draw();

@@ -26,7 +26,7 @@ const edit = (v, card) => {
   note.value = v.remark; note.maxLength = 2000; note.rows = 2; note.placeholder = 'Notes'; note.setAttribute('aria-label', 'Notes on ' + v.label);
   const keep = el('button', 'main', 'Save'); keep.type = 'submit';
   const drop = el('button', '', 'Cancel'); drop.type = 'button'; drop.onclick = draw;
-  form.onsubmit = e => { e.preventDefault(); tell(v, 'describe', {given: name.value, remark: note.value}); };
+  form.onsubmit = e => { e.preventDefault(); document.activeElement.blur(); tell(v, 'describe', {given: name.value, remark: note.value}); };
   form.onkeydown = e => { e.stopPropagation(); if (e.key === 'Escape') draw(); };
   const row = el('div', 'foot'); row.append(keep, drop); form.append(name, note, row); card.replaceChildren(form); name.focus();
 };
@@ -40,10 +40,10 @@ const card = v => {
   if (v.version) box.append(rate(v));
   if (v.note) box.append(el('p', 'why', v.note));
   if (v.remark) box.append(el('p', 'remark', v.remark));
-  if (!v.live) { const b = act(v, 'live', 'Make live', 'Make ' + v.label + ' live'); foot.append(b); }
+  if (!v.live) { const b = act(v, 'live', 'Make live', 'Make live: ' + v.label); foot.append(b); }
   foot.append(act(v, 'chat', 'Chat', 'Chat with ' + v.label), act(v, 'duel', 'Duel', 'Duel for ' + v.label));
   const e = el('button', '', 'Name and notes'); e.type = 'button'; e.setAttribute('aria-label', 'Name and notes of ' + v.label); e.onclick = () => edit(v, box); foot.append(e);
-  if (!v.live && v.version) { const d = el('button', 'delete', 'Delete\u2026'); d.type = 'button'; d.setAttribute('aria-label', 'Delete ' + v.label + '\u2026'); d.onclick = () => ask(v, foot); foot.append(d); }
+  if (!v.live && v.version) { const d = el('button', 'delete', 'Delete\u2026'); d.type = 'button'; d.setAttribute('aria-label', 'Delete\u2026 ' + v.label); d.onclick = () => ask(v, foot); foot.append(d); }
   box.append(foot); li.append(box); return li;
 };
 const ranking = rows => {

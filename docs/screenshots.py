@@ -1,0 +1,206 @@
+"""Pictures of every screen and a short animation, taken from a real run of the bundled model.
+
+`make screenshots` starts the app on an empty folder, talks and votes through a real browser, lets
+a simulated person rate until a version is promoted, and writes docs/screenshots/. Left out: any
+retouching; what the pictures show is what the app said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).parent.parent
+OUT = ROOT / "docs" / "screenshots"
+LAPTOP, PHONE = {"width": 1366, "height": 768}, {"width": 390, "height": 844}
+FRAME_WIDTH, FRAME_MS = 820, 700
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@contextmanager
+def running_app() -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        with log.open("w") as out:
+            process = subprocess.Popen(
+                [sys.executable, "app.py", "--port", str(port), "--data", folder, "--no-browser"],
+                cwd=ROOT,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            until = time.monotonic() + 300
+            while not (ready := re.search(r"Ready at (\S+)", log.read_text())):
+                if process.poll() is not None or time.monotonic() > until:
+                    raise SystemExit(f"The app did not start:\n{log.read_text()}")
+                time.sleep(0.5)
+            yield ready[1]
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+class Camera:
+    """Still pictures, and frames for the animation."""
+
+    def __init__(self) -> None:
+        self.frames: list[Image.Image] = []
+
+    def still(self, page: Page, name: str) -> None:
+        page.wait_for_timeout(400)
+        page.screenshot(path=OUT / f"{name}.png")
+        print(f"{name}.png", flush=True)
+
+    def frame(self, page: Page, times: int = 1) -> None:
+        shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+        height = round(shot.height * FRAME_WIDTH / shot.width)
+        self.frames += [shot.resize((FRAME_WIDTH, height), Image.Resampling.LANCZOS)] * times
+
+    def develop(self) -> None:
+        first, *rest = self.frames
+        first.save(
+            OUT / "tour.webp",
+            save_all=True,
+            append_images=rest,
+            duration=FRAME_MS,
+            loop=0,
+            quality=60,
+            method=6,
+        )
+        print(f"tour.webp, {len(self.frames)} frames", flush=True)
+
+
+def open_window(browser: Browser, url: str, size: dict, scheme: str = "light") -> Page:
+    page = browser.new_context(viewport=size, color_scheme=scheme).new_page()
+    page.set_default_timeout(60_000)
+    page.goto(url)
+    page.wait_for_selector(".strip span:last-child")
+    return page
+
+
+def go_to(page: Page, screen: str) -> None:
+    page.locator(f"#tab-{screen}-button").click()
+    page.wait_for_timeout(900)
+
+
+def say(page: Page, text: str) -> None:
+    stamps = page.locator("#bot .stamp").count()
+    page.get_by_label("Message", exact=True).fill(text)
+    page.keyboard.press("Enter")
+    page.locator("#bot .stamp").nth(stamps).wait_for()
+
+
+def talk(page: Page, camera: Camera) -> None:
+    camera.still(page, "welcome")
+    camera.frame(page, 2)
+    page.locator("#welcome").get_by_role("button", name="Skip").click()
+    say(page, "Hello! Who are you?")
+    camera.frame(page, 2)
+    say(page, "Tell me something about cats.")
+    page.get_by_label("Like", exact=True).last.click()
+    page.locator("#chat-note", has_text="Saved").wait_for()
+    camera.frame(page, 2)
+    page.keyboard.press("Escape")
+    camera.still(page, "chat")
+    page.keyboard.press("Control+.")
+    camera.still(page, "settings")
+    page.keyboard.press("Control+.")
+    page.keyboard.press("?")
+    camera.still(page, "keys")
+    page.keyboard.press("Escape")
+
+
+def vote(page: Page, camera: Camera, votes: int) -> None:
+    """The shorter draft, each time."""
+    go_to(page, "compare")
+    page.locator("#new-drafts").click()
+    for i in range(votes):
+        page.wait_for_selector("#vote-a:enabled")
+        if i == 0:
+            camera.still(page, "compare")
+        a, b = (len(page.locator(f"#draft-{side}").inner_text()) for side in "ab")
+        page.locator("#vote-a" if a <= b else "#vote-b").click()
+        page.locator("#verdict", has_text="Saved").wait_for()
+        camera.frame(page, 2)
+        page.locator("#new-drafts").click()
+        page.wait_for_function("!document.querySelector('#verdict').innerText.includes('Saved')")
+
+
+def watch_it_learn(page: Page, camera: Camera, patience: float) -> None:
+    go_to(page, "learning")
+    page.get_by_role("button", name="Watch it learn").click()
+    page.locator("#watch-person input").click()
+    page.get_by_role("option", name="lists").click()
+    page.locator("#watch-speed input[type=number]").fill("120")
+    page.locator("#watch-speed input[type=number]").press("Enter")
+    page.get_by_role("button", name="Start", exact=True).click()
+    until, pictured, shot_at = time.monotonic() + patience, False, 0.0
+    while time.monotonic() < until and page.locator("#rounds .promoted").count() < 2:
+        page.wait_for_timeout(500)
+        if not pictured and page.locator("#now .phases .here").count():
+            pictured = True
+            camera.still(page, "watching")
+        if time.monotonic() - shot_at > 6 and len(camera.frames) < 40:
+            camera.frame(page)
+            shot_at = time.monotonic()
+    page.get_by_role("button", name="Stop rating").click()
+    page.locator("#watch-note", has_text="Stopped").wait_for()
+    page.get_by_role("button", name="Watch it learn").click()
+    camera.still(page, "learning")
+    camera.frame(page, 3)
+    go_to(page, "versions")
+    camera.still(page, "versions")
+    camera.frame(page, 4)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=8, help="most to wait for two versions")
+    args = parser.parse_args()
+    OUT.mkdir(exist_ok=True)
+    camera = Camera()
+    with running_app() as url, sync_playwright() as playwright:
+        program = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        page = open_window(browser, url, LAPTOP)
+        talk(page, camera)
+        vote(page, camera, 4)
+        go_to(page, "data")
+        camera.still(page, "data")
+        watch_it_learn(page, camera, args.minutes * 60)
+        camera.develop()
+        conversation = page.locator("#conversations .open").first
+        conversation.click()
+        page.wait_for_timeout(800)
+        camera.still(open_window(browser, page.url, LAPTOP, "dark"), "chat_dark")
+        camera.still(open_window(browser, page.url, PHONE), "phone")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

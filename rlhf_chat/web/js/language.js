@@ -1,0 +1,56 @@
+// Puts the window's own words into the browser's language. LANGUAGES is written in by languages.py.
+// What people and the model wrote is left alone: it stands inside the elements named in THEIRS.
+(() => {
+  const name = (navigator.language || 'en').slice(0, 2).toLowerCase(), table = LANGUAGES[name];
+  if (!table) return;
+  document.documentElement.lang = navigator.language;
+  const THEIRS = '#bot .message, #bot .examples, #tab-compare:has(#asked .said:not(:empty)) .draft, #conversations .open, #conversations input, #asked, '
+    + '#data .prompt, #data .text p, #data .reason, #scene .prompt, #scene .text p, #versions .given, #versions .remark, '
+    + 'textarea, script, style, code, pre';
+  const patterns = [];
+  for (const [from, to] of Object.entries(table)) {
+    if (!from.includes('{}')) continue;
+    const parts = from.split('{}').map(p => p.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+    patterns.push([new RegExp('^' + parts.join('([^:;]{1,80}?)') + '$', 's'), to]);
+  }
+  const known = new Map();
+  const say = text => {
+    const core = text.trim().replace(/\s+/g, ' ');
+    if (!core || core.length > 400) return null;
+    if (known.has(core)) return known.get(core);
+    let out = Object.hasOwn(table, core) && !core.includes('{}') ? table[core] : null;
+    if (out === null) for (const [from, to] of patterns) {
+      const m = from.exec(core);
+      if (m) { let i = 1; out = to.replace(/\{\}/g, () => { const part = m[i++]; return table[part] || part; }); break; }
+    }
+    if (known.size > 2000) known.clear();
+    known.set(core, out); return out;
+  };
+  const theirs = node => { const e = node.nodeType === 1 ? node : node.parentElement; return !e || e.closest(THEIRS); };
+  const text = node => {
+    const was = node.nodeValue; if (!was || !/[a-z]/i.test(was)) return;
+    const now = say(was);
+    if (now !== null && now !== was && !theirs(node)) node.nodeValue = now;
+  };
+  const NAMES = ['aria-label', 'title', 'placeholder'];
+  const attributes = e => { for (const n of NAMES) {
+    const was = e.getAttribute && e.getAttribute(n); if (!was) continue;
+    const now = say(was); if (now !== null && now !== was && !(n === 'title' && theirs(e))) e.setAttribute(n, now);
+  } };
+  const walk = root => {
+    if (root.nodeType === 3) return text(root);
+    if (root.nodeType !== 1 || root.matches('script, style')) return;
+    attributes(root); root.querySelectorAll('[aria-label], [title], [placeholder]').forEach(attributes);
+    const all = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+    while (all.nextNode()) text(all.currentNode);
+  };
+  const begin = () => {
+    walk(document.body);
+    new MutationObserver(changes => { for (const c of changes) {
+      if (c.type === 'characterData') text(c.target);
+      else if (c.type === 'attributes') attributes(c.target);
+      else c.addedNodes.forEach(walk);
+    } }).observe(document.body, {childList: true, characterData: true, attributes: true, attributeFilter: NAMES, subtree: true});
+  };
+  document.body ? begin() : document.addEventListener('DOMContentLoaded', begin);
+})();

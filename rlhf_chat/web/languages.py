@@ -1,0 +1,352 @@
+"""The words of the window in other languages: one table each, English on the left.
+
+The browser's language picks the table, and a script puts the words on the page (js/language.js).
+`{}` stands for what changes: numbers, names. A sentence without an entry stays English. Leaves out
+everything a person or the model wrote, which is never touched.
+"""
+
+from __future__ import annotations
+
+import json
+
+from rlhf_chat.web.words import script
+
+CHINESE = {
+    # the frame
+    "Chat": "对话",
+    "Compare": "比较",
+    "Learning": "学习",
+    "Versions": "版本",
+    "Data": "数据",
+    "New chat": "新对话",
+    "Search chats": "搜索对话",
+    "Today": "今天",
+    "Yesterday": "昨天",
+    "Previous 7 days": "过去 7 天",
+    "Previous 30 days": "过去 30 天",
+    "Earlier": "更早",
+    "No chat has these words.": "没有对话包含这些词。",
+    "Your chats will be listed here.": "你的对话会列在这里。",
+    "Rename conversation": "重命名对话",
+    "Delete conversation…": "删除对话…",
+    "Delete conversation": "删除对话",
+    "Keep conversation": "保留对话",
+    "Conversation name": "对话名称",
+    "Delete this and its ratings?": "删除它和它的评分？",
+    "New conversation": "新对话",
+    "Conversation deleted.": "对话已删除。",
+    "Status": "状态",
+    "{} live": "{} 在线",
+    "{} of {} ratings": "{}/{} 条评分",
+    "Ready": "就绪",
+    "Learning is off": "学习已关闭",
+    "Learning paused": "学习已暂停",
+    "Learning has a problem": "学习出了问题",
+    "Learning: {}, {} %": "学习中：{}，{} %",
+    "base": "原始模型",
+    "base live": "原始模型在线",
+    # chat
+    "What shall we talk about?": "聊点什么？",
+    "Rate what you read: the model learns your taste while you go on chatting.": (
+        "给读到的内容打分：你继续聊天，模型就会学习你的喜好。"
+    ),
+    "Write a message": "写一条消息",
+    "Message": "消息",
+    "Send": "发送",
+    "Stop": "停止",
+    "Settings": "设置",
+    "Show earlier messages": "显示更早的消息",
+    "Why?": "为什么？",
+    "Helpful": "有帮助",
+    "Right tone": "语气合适",
+    "Right length": "长度合适",
+    "Well said": "说得好",
+    "Wrong": "不对",
+    "Off topic": "跑题",
+    "Too long": "太长",
+    "Too short": "太短",
+    "Bad tone": "语气不好",
+    "Comment": "评论",
+    "Tell the model more (optional, Enter saves)": "再说一点（可选，按回车保存）",
+    "Saved with your reason.": "已连同理由保存。",
+    "Saved. {} of {} ratings until the next round.": "已保存。距下一轮 {}/{} 条评分。",
+    "Saved. {} new ratings, enough for the next round.": "已保存。{} 条新评分，足够开始下一轮。",
+    "Rating taken back. {} of {} ratings until the next round.": (
+        "评分已撤回。距下一轮 {}/{} 条评分。"
+    ),
+    "Stopped. What was written so far is kept.": "已停止。写到这里的内容已保留。",
+    "The reply reached its length limit.": "回复已达到长度上限。",
+    "Write something first: the message is empty.": "请先写点什么：消息是空的。",
+    "Rate this reply when it is complete.": "回复写完后再评分。",
+    "Thinking": "思考中",
+    "{} · stopped": "{} · 已停止",
+    "{} · {} tokens/s": "{} · 每秒 {} 词元",
+    "Previous version of this message": "这条消息的上一个版本",
+    "Next version of this message": "这条消息的下一个版本",
+    # settings of a chat
+    "This chat": "本对话",
+    "New chats": "新对话",
+    "Close": "关闭",
+    "System prompt": "系统提示词",
+    "What the model reads before the first message": "模型在第一条消息之前读到的内容",
+    "Temperature": "温度",
+    "Top-k (0 is off)": "Top-k（0 为关闭）",
+    "Longest reply, tokens": "最长回复（词元）",
+    "Answered by": "由谁回答",
+    "Whoever is live": "在线的版本",
+    "Use for new chats": "用于新对话",
+    "Saved for this chat.": "已保存到本对话。",
+    "Saved for new chats.": "已保存到新对话。",
+    "New chats begin like this from now on.": "以后的新对话都这样开始。",
+    # welcome
+    "A model of your own": "你自己的模型",
+    "It learns what you like": "它会学习你的喜好",
+    "Your first vote": "你的第一票",
+    "It runs on this machine. What you write and what you rate stays in one file, feedback.db, "
+    "and nothing is sent anywhere.": (
+        "它运行在这台电脑上。你写的和评的都存在一个文件 feedback.db 里，不会发送到任何地方。"
+    ),
+    "Give replies a thumb, or choose between two drafts. After {} ratings a round begins by "
+    "itself: the model practises, and a new version answers only if a check says it got better. "
+    "You can always go back.": (
+        "给回复点赞或点踩，或在两份草稿里选一份。满 {} 条评分后会自动开始一轮：模型进行练习，"
+        "只有检查认为变好了，新版本才会上线。你随时可以退回。"
+    ),
+    "Two drafts of the same question, side by side. Press 1 if you like A more, 2 for B. Who "
+    "wrote them is shown afterwards.": (
+        "同一个问题的两份草稿并排显示。更喜欢 A 按 1，更喜欢 B 按 2。投票后才显示是谁写的。"
+    ),
+    "Next": "下一步",
+    "Back": "上一步",
+    "Skip": "跳过",
+    "Show me two drafts": "给我看两份草稿",
+    # compare
+    "Suggested": "建议的问题",
+    "From my chats": "来自我的对话",
+    "My own": "自己写",
+    "Duel": "对决",
+    "Prompt": "提示",
+    "A prompt for both drafts": "两份草稿共用的提示",
+    "New drafts": "新草稿",
+    "Next drafts": "下一对草稿",
+    "Draft A": "草稿 A",
+    "Draft B": "草稿 B",
+    "Two drafts will appear here. Say which one you prefer; who wrote them is shown after your "
+    "vote.": "两份草稿会出现在这里。说出你更喜欢哪一份；投票后才显示作者。",
+    "Writing two drafts…": "正在写两份草稿…",
+    "Writing {} drafts to choose two from": "正在写 {} 份草稿，从中选两份",
+    "Which draft is better?": "哪一份更好？",
+    "A is better": "A 更好",
+    "B is better": "B 更好",
+    "Tie": "一样好",
+    "Both bad": "都不好",
+    "Both good": "都好",
+    "Undo": "撤销",
+    "vote": "投票",
+    "next drafts": "下一对",
+    "undo": "撤销",
+    "Saved: {}. A was {}, B was {}.": "已保存：{}。A 是 {}，B 是 {}。",
+    "Taken back. Which draft is better?": "已撤回。哪一份更好？",
+    "Wait until both drafts have ended.": "等两份草稿都写完。",
+    "Stopped: this pair is not kept.": "已停止：这一对不保留。",
+    "{} more votes start round {} ({} of {}).": "再投 {} 票开始第 {} 轮（{}/{}）。",
+    "Your next vote starts round {}.": "下一票就开始第 {} 轮。",
+    "{} new ratings, enough: round {} begins.": "{} 条新评分，足够了：第 {} 轮开始。",
+    "{} new ratings. Learning is paused, they are kept.": "{} 条新评分。学习已暂停，评分会保留。",
+    "{} new ratings. Learning is off, they are kept.": "{} 条新评分。学习已关闭，评分会保留。",
+    "Round {} is learning from your votes; go on, they count for the next.": (
+        "第 {} 轮正在学习你的投票；请继续，新票计入下一轮。"
+    ),
+    "No blind votes between {} and {} yet.": "{} 与 {} 之间还没有盲投。",
+    # learning
+    "Train now": "现在训练",
+    "Pause": "暂停",
+    "Resume": "继续",
+    "Ratings per round": "每轮评分数",
+    "Waiting for ratings": "等待评分",
+    "Reading your ratings with the base model": "用原始模型读取你的评分",
+    "Learning what you like": "学习你的喜好",
+    "Practising: writing replies": "练习：写回复",
+    "Practising: learning from their scores": "练习：从得分中学习",
+    "Checking the candidate at the gate": "在关口检查候选版本",
+    "Publishing the new version": "发布新版本",
+    "Paused": "已暂停",
+    "{} of {} ratings until the next round": "距下一轮 {}/{} 条评分",
+    "{} new ratings, enough for the next round": "{} 条新评分，足够开始下一轮",
+    "features": "特征",
+    "reward head": "奖励模型",
+    "rollouts": "练习回复",
+    "gate": "关口",
+    "publishing": "发布",
+    "Round {}, {}": "第 {} 轮，{}",
+    "about {} s left": "约剩 {} 秒",
+    "about {} min left": "约剩 {} 分钟",
+    "Live": "在线",
+    "provisional": "试用中",
+    "proved": "已证实",
+    "New ratings": "新评分",
+    "of {} for a round": "每轮需 {} 条",
+    "so far": "至今",
+    "Rounds": "轮次",
+    "Round {}": "第 {} 轮",
+    "Promoted": "已采用",
+    "Discarded": "未采用",
+    "Stopped": "已停止",
+    "Failed": "失败",
+    "Broken off": "中断",
+    "Under way": "进行中",
+    "Did it get better?": "变好了吗？",
+    "The model as it came is live. The first round that passes the gate changes that.": (
+        "在线的是原始模型。第一个通过关口的轮次会改变这一点。"
+    ),
+    "{} is live. Blind votes on Compare will say whether it beats the base.": (
+        "{} 在线。“比较”里的盲投会说明它是否胜过原始模型。"
+    ),
+    "Not proved yet: {} won {} of {} blind votes over the base; the true share is between {} "
+    "and {}.": "尚未证实：{} 对原始模型赢得 {}（共 {} 次盲投）；真实比例在 {} 到 {} 之间。",
+    "Yes: {} won {} of {} blind votes over the base, more than luck explains.": (
+        "是的：{} 对原始模型赢得 {}（共 {} 次盲投），不能用运气解释。"
+    ),
+    "Blind win rate over the base": "对原始模型的盲投胜率",
+    "What it thinks you like": "它认为你喜欢什么",
+    "Nothing yet. Rate about twenty replies; a round then looks for what the ones you like have "
+    "in common.": "还没有。评大约二十条回复，之后的一轮会寻找你喜欢的回复的共同点。",
+    "more": "更多",
+    "less": "更少",
+    "not sure yet": "还不确定",
+    "This round": "本轮",
+    "Last round": "上一轮",
+    "Over the rounds": "各轮变化",
+    "More measures": "更多指标",
+    "Score of practice replies": "练习回复的得分",
+    "KL to base, nats": "与原始模型的 KL（nat）",
+    "Reply length, tokens": "回复长度（词元）",
+    "Entropy, nats per token": "熵（每词元 nat）",
+    "{} of {} checks passed": "{}/{} 项检查通过",
+    "No round yet. After enough ratings one starts by itself: it fits your taste, practises, and "
+    "asks the gate.": "还没有轮次。评分足够后会自动开始：拟合你的喜好、练习，再经过关口。",
+    "A round starts now; you can go on chatting.": "一轮现在开始；你可以继续聊天。",
+    "Learning goes on.": "学习继续。",
+    "Paused. Chat goes on; a round under way waits.": "已暂停。聊天照常；进行中的一轮会等待。",
+    # what can be liked
+    "length": "长度",
+    "long sentences": "长句",
+    "lists": "列表",
+    "line breaks": "换行",
+    "emoji": "表情",
+    "exclamation marks": "感叹号",
+    "questions": "提问",
+    "ends by asking back": "结尾反问",
+    "hedging": "含糊其辞",
+    "examples": "举例",
+    "formal words": "正式用语",
+    "casual words": "口语",
+    "warm words": "热情用语",
+    "good wishes": "祝愿",
+    "linking words": "连接词",
+    "says it does not know": "承认不知道",
+    "says I": "说“我”",
+    "says you": "说“你”",
+    "numbers": "数字",
+    "code or markup": "代码或标记",
+    "repeats itself": "重复",
+    "picks up your words": "呼应你的用词",
+    # watch it learn
+    "Watch it learn": "看它学习",
+    "Person": "人物",
+    "Votes per minute": "每分钟投票数",
+    "Start": "开始",
+    "Stop rating": "停止评分",
+    "Remove all of it": "全部移除",
+    "Shorter": "更短",
+    "Warmer": "更热情",
+    "Lists": "列表",
+    "Emoji": "表情",
+    "Asks back": "反问",
+    "How much it likes the replies": "它对回复的喜欢程度",
+    "It prefers this one": "它更喜欢这一份",
+    "{} votes so far.": "已投 {} 票。",
+    "{} votes. It rests while the round learns from them.": "{} 票。这一轮学习时它在休息。",
+    # versions
+    "Each round that passes the gate adds a version. Blind votes on Compare say which is better; "
+    "any of them can be made live again.": (
+        "每个通过关口的轮次增加一个版本。“比较”里的盲投说明哪个更好；任何版本都可以重新上线。"
+    ),
+    "Roll back": "回退",
+    "Make live": "上线",
+    "Name and notes": "名称和备注",
+    "Name": "名称",
+    "Notes": "备注",
+    "Save": "保存",
+    "Cancel": "取消",
+    "Delete…": "删除…",
+    "Delete": "删除",
+    "Keep": "保留",
+    "The model as it came": "原始模型",
+    "Provisional: likely better, on trial": "试用中：可能更好",
+    "Proved: your ratings are clear": "已证实：你的评分很明确",
+    "Proved by your blind votes": "已由你的盲投证实",
+    "Blind votes speak against it": "盲投结果对它不利",
+    "no blind votes against base yet": "还没有与原始模型的盲投",
+    "{} over base ({} to {}), {} blind votes": "对原始模型 {}（{} 到 {}），{} 次盲投",
+    "from {} · {} · KL {} nats": "来自 {} · {} · KL {} nat",
+    "Ranking by blind votes": "盲投排名",
+    "Version": "版本",
+    "Won": "胜",
+    "Tied": "平",
+    "Lost": "负",
+    "Over base": "对原始模型",
+    'Won, tied and lost against any other version, blind. "Over base" is what all votes together '
+    "suggest; it ranks and proves nothing.": (
+        "与任何其他版本盲比的胜、平、负。“对原始模型”是所有投票合起来的估计；只用于排名，不是证明。"
+    ),
+    "{} answers from now on.": "从现在起由 {} 回答。",
+    "The base answers from now on.": "从现在起由原始模型回答。",
+    # data
+    "Search prompts, replies and comments": "搜索提示、回复和评论",
+    "Everything": "全部",
+    "Thumbs": "点赞点踩",
+    "Votes": "投票",
+    "Any answer": "任何回答",
+    "Export JSONL": "导出 JSONL",
+    "Export CSV": "导出 CSV",
+    "Thumb up": "赞",
+    "Thumb down": "踩",
+    "First is better": "第一份更好",
+    "Second is better": "第二份更好",
+    "Take back": "撤回",
+    "Show more": "显示更多",
+    "Nothing here yet.": "这里还没有内容。",
+    "Nothing matches.": "没有匹配的内容。",
+    "Give a reply a thumb in Chat, or vote on two drafts in Compare. What you said can then be "
+    "changed, taken back or taken away here.": (
+        "在“对话”里给回复点赞，或在“比较”里给两份草稿投票。之后可以在这里修改、撤回或带走。"
+    ),
+    "Taken back. It does not count from the next round on.": "已撤回。从下一轮起不再计入。",
+    "{} answers are in the download.": "下载中有 {} 条回答。",
+    # keys
+    "Keys": "按键",
+    "Keyboard shortcuts": "键盘快捷键",
+    "Send; Shift+Enter starts a new line": "发送；Shift+Enter 换行",
+    "In an empty message box: change your last message": "消息框为空时：修改上一条消息",
+    "Stop the reply; leave a box": "停止回复；离开输入框",
+    "Rate the last reply up or down": "给最后一条回复点赞或点踩",
+    "Another reply to the same message": "对同一条消息再回复一次",
+    "Previous or next version of the last reply": "最后一条回复的上一个或下一个版本",
+    "Copy the last reply": "复制最后一条回复",
+    "Compare: A, B, tie, both bad": "比较：A、B、一样好、都不好",
+    "Compare: next drafts (Enter after a vote)": "比较：下一对草稿（投票后按回车）",
+    "Compare: take the vote back": "比较：撤回投票",
+    "Go to Chat, Compare, Learning, Versions, Data": "前往对话、比较、学习、版本、数据",
+    "Show or hide the list of chats": "显示或隐藏对话列表",
+    "Settings of this chat": "本对话的设置",
+    "This sheet": "本表",
+}
+
+LANGUAGES = {"zh": CHINESE}
+
+
+def head() -> str:
+    """The script for `launch(head=...)`, with the tables written in."""
+    tables = json.dumps(LANGUAGES, ensure_ascii=False).replace("</", "<\\/")
+    return f"<script>\nconst LANGUAGES = {tables};\n{script('language')}</script>"
