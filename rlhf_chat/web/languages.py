@@ -150,7 +150,6 @@ CHINESE = {
     "B is better": "B 更好",
     "Tie": "一样好",
     "Both bad": "都不好",
-    "Both good": "都好",
     "Undo": "撤销",
     "vote": "投票",
     "next drafts": "下一对",
