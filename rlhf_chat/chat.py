@@ -481,23 +481,35 @@ class Chat:
     def change(self, told: Feedback, said: str) -> None:
         """Another answer about the same replies, in the same person's name; "withdrawn" takes it
         back. The log keeps both."""
-        answers = ("up", "down") if told.kind == "thumb" else OUTCOMES
-        if said not in (*answers, "withdrawn"):
-            raise ChatError(f"The answer is one of {', '.join(answers)} or withdrawn.")
+        answers = {
+            "thumb": ("up", "down"),
+            "vote": OUTCOMES,
+            "stars": tuple("12345"),
+        }.get(told.kind, ())
+        back = said == "withdrawn"
+        if said not in answers and not back:
+            raise ChatError(f"The answer is one of {', '.join((*answers, 'withdrawn'))}.")
+        rater = told.rater
         with _sentences():
             if told.kind == "thumb":
-                value = {"up": 1, "down": -1}.get(said, 0)
                 self.store.add_rating(
                     told.message_id,
-                    value,
+                    {"up": 1, "down": -1}.get(said, 0),
                     reason=told.reason if said == told.said else "",
                     comment=told.comment,
-                    rater=told.rater,
+                    rater=rater,
                 )
-            else:
+            elif told.kind == "vote":
                 self.store.add_preference(
-                    told.message_id, told.other_id, said, shown_first="a", rater=told.rater
+                    told.message_id, told.other_id, said, shown_first="a", rater=rater
                 )
+            elif told.kind == "stars":
+                self.store.add_score(told.message_id, 0 if back else int(said), rater=rater)
+            elif told.kind == "edit":
+                self.store.add_edit(told.message_id, told.other_id, withdrawn=True, rater=rater)
+            else:
+                asked = self.store.message(told.message_id).parent_id
+                self.store.add_ranking(asked or "", {}, rater=rater)
 
     def explain(self, message_id: str) -> list[Piece]:
         """What each word of a reply does to its score, as the taste is known now."""

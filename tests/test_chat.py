@@ -632,3 +632,26 @@ def test_the_welcome_is_for_those_who_have_not_begun(chat, store, toy):
     store.set_setting("welcomed", False)
     say(chat, chat.new_conversation())
     assert not chat.is_new()
+
+
+def test_everything_said_is_in_the_ledger_and_can_be_taken_back(chat, store):
+    """Thumb, stars, correction, vote and ranking: listed with their words, then withdrawn."""
+    reply = say(chat, chat.new_conversation()).message_id
+    chat.rate(reply, 1)
+    chat.score(reply, 4)
+    chat.correct(reply, "The sea is deep.")
+    chat.prefer(pair_of(chat).pair_id, "a")
+    drafts = drafts_of(chat)
+    chat.rank(drafts.set_id, {m: 3 - i for i, m in enumerate(drafts.message_ids)})
+    listed = {told.kind: told for told in chat.feedback()}
+    assert set(listed) == {"thumb", "stars", "edit", "vote", "ranking"}
+    assert listed["stars"].said == "4" and listed["edit"].other == "The sea is deep."
+    assert listed["ranking"].reply == drafts.texts[3]
+    chat.change(listed["stars"], "2")
+    assert [s.stars for s in store.scores()] == [2]
+    with pytest.raises(ChatError) as error:
+        chat.change(listed["edit"], "up")
+    assert one_sentence(error)
+    for told in listed.values():
+        chat.change(told, "withdrawn")
+    assert chat.feedback() == []

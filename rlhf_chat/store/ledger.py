@@ -34,6 +34,34 @@ _VOTES = """SELECT p.number, p.id, 'vote' AS kind, outcome AS said,
     WHERE outcome <> 'withdrawn' AND again = 0 AND p.number = (SELECT max(number) FROM preferences
         WHERE pair_key = p.pair_key AND rater = p.rater AND again = 0)"""
 
+_ALONE = """'' AS reason, '' AS comment, rater, m.adapter_version AS version"""
+_STARS = f"""SELECT s.number, s.id, 'stars' AS kind, CAST(stars AS TEXT) AS said,
+    asked.content AS prompt, m.content AS reply, '' AS other, {_ALONE}, NULL AS other_version,
+    m.id AS message_id, '' AS other_id, m.conversation_id AS conversation_id,
+    s.created_at AS created_at
+    FROM scores s JOIN messages m ON m.id = message_id
+    LEFT JOIN messages asked ON asked.id = m.parent_id
+    WHERE stars > 0 AND s.number = (SELECT max(number) FROM scores
+        WHERE message_id = s.message_id AND rater = s.rater)"""
+_EDITS = f"""SELECT e.number, e.id, 'edit' AS kind, 'corrected' AS said,
+    asked.content AS prompt, m.content AS reply, mine.content AS other, {_ALONE},
+    NULL AS other_version, m.id AS message_id, mine.id AS other_id,
+    m.conversation_id AS conversation_id, e.created_at AS created_at
+    FROM edits e JOIN messages m ON m.id = message_id JOIN messages mine ON mine.id = edited_id
+    LEFT JOIN messages asked ON asked.id = m.parent_id
+    WHERE withdrawn = 0 AND e.number = (SELECT max(number) FROM edits WHERE
+        message_id = e.message_id AND edited_id = e.edited_id AND rater = e.rater)"""
+# The reply shown is the one put first; the others stand in the conversation.
+_RANKINGS = f"""SELECT r.number, r.id, 'ranking' AS kind, 'ranked' AS said,
+    asked.content AS prompt, m.content AS reply, '' AS other, {_ALONE}, NULL AS other_version,
+    m.id AS message_id, '' AS other_id, asked.conversation_id AS conversation_id,
+    r.created_at AS created_at
+    FROM rankings r JOIN messages asked ON asked.id = asked_id JOIN messages m ON m.id =
+        (SELECT key FROM json_each(r.places) ORDER BY value, key LIMIT 1)
+    WHERE places <> '{{}}' AND r.number = (SELECT max(number) FROM rankings
+        WHERE asked_id = r.asked_id AND rater = r.rater)"""
+_EVERYTHING = " UNION ALL ".join((_THUMBS, _VOTES, _STARS, _EDITS, _RANKINGS))
+
 
 def like(words: str) -> str:
     """A pattern for LIKE ... ESCAPE that finds the words as they are."""
@@ -43,7 +71,7 @@ def like(words: str) -> str:
 
 
 def feedback(db: Database, rater: str, containing: str, kind: str, said: str) -> list[Feedback]:
-    rest = f"""FROM ({_THUMBS} UNION ALL {_VOTES}) WHERE {WHOSE}
+    rest = f"""FROM ({_EVERYTHING}) WHERE {WHOSE}
         AND (?2 = '%%' OR prompt || ' ' || reply || ' ' || other || ' ' || comment LIKE ?2
             ESCAPE '\\') AND ?3 IN ('', kind) AND ?4 IN ('', said) ORDER BY number DESC"""
     return select(db, Feedback, rest, [rater, like(containing), kind, said])

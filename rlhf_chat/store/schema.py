@@ -131,8 +131,8 @@ class Feedback:
     said. `other` is the second reply of a vote."""
 
     id: str
-    kind: str  # thumb or vote
-    said: str  # up, down, a, b, tie, both_bad
+    kind: str  # thumb, vote, stars, edit or ranking
+    said: str  # up, down; a, b, tie, both_bad, both_good; 1 to 5; corrected; ranked
     prompt: str
     reply: str
     other: str

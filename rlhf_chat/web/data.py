@@ -31,9 +31,25 @@ ANSWERS = {
     "tie": "Tie",
     "both_bad": "Both bad",
     "both_good": "Both good",
+    **{str(n): f"{n} of 5 stars" for n in range(1, 6)},
+    "corrected": "Corrected",
+    "ranked": "Ranked",
 }
-CHOICES = {"thumb": ("up", "down"), "vote": ("a", "b", "tie", "both_bad")}
-KINDS = [("Everything", ""), ("Thumbs", "thumb"), ("Votes", "vote")]
+CHOICES = {
+    "thumb": ("up", "down"),
+    "vote": ("a", "b", "tie", "both_bad", "both_good"),
+    "stars": ("1", "2", "3", "4", "5"),
+    "edit": ("corrected",),
+    "ranking": ("ranked",),
+}
+KINDS = [
+    ("Everything", ""),
+    ("Thumbs", "thumb"),
+    ("Votes", "vote"),
+    ("Stars", "stars"),
+    ("Corrections", "edit"),
+    ("Rankings", "ranking"),
+]
 SHOWN = 50  # rows on the page; "Show more" doubles them
 COLUMNS = (
     "created_at",
@@ -222,7 +238,7 @@ def _row(told: Any) -> dict[str, Any]:
         "reply": told.reply,
         "other": told.other,
         "by": version_label(told.version),
-        "other_by": version_label(told.other_version),
+        "other_by": "you" if told.kind == "edit" else version_label(told.other_version),
         "reason": " · ".join(part for part in (told.reason, told.comment) if part),
         "at": when(told.created_at),
     }

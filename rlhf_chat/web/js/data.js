@@ -15,9 +15,9 @@ const card = r => {
   const li = el('li', 'row'), head = el('div', 'head'), foot = el('div', 'foot');
   head.append(el('b', 'answer ' + r.said, r.answer), el('span', 'at', r.at));
   if (r.reason) head.append(el('span', 'reason', r.reason));
-  const texts = el('div', r.kind === 'vote' ? 'texts pair' : 'texts');
+  const two = r.kind === 'vote' || r.kind === 'edit', texts = el('div', two ? 'texts pair' : 'texts');
   texts.append(words(r.by, r.reply, r.said === 'a' ? 'best' : ''));
-  if (r.kind === 'vote') texts.append(words(r.other_by, r.other, r.said === 'b' ? 'best' : ''));
+  if (two) texts.append(words(r.other_by, r.other, r.said === 'b' || r.kind === 'edit' ? 'best' : ''));
   const choose = el('select'); choose.setAttribute('aria-label', 'Change the answer');
   for (const [value, text] of r.choices) { const o = el('option', '', text); o.value = value; o.selected = value === r.said; choose.append(o); }
   if (!r.choices.some(c => c[0] === r.said)) { const o = el('option', '', r.answer); o.selected = true; o.disabled = true; choose.prepend(o); }
