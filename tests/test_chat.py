@@ -18,6 +18,7 @@ from rlhf_chat import pairs
 from rlhf_chat.chat import MAX_CHARACTERS, VIEWS_KEPT, Chat, ChatError, Manner
 from rlhf_chat.decode import Sampling
 from rlhf_chat.model import Model, View
+from rlhf_chat.step import Rows
 from rlhf_chat.store import Store
 
 
@@ -131,14 +132,14 @@ def test_a_stopped_reply_keeps_its_text_and_frees_the_lease(chat, store, toy, ho
 
 def test_a_model_that_breaks_off_is_one_sentence_and_keeps_the_text(chat, toy, monkeypatch):
     conversation = chat.new_conversation()
-    real, calls = toy.reference.tree.forward, itertools.count()
+    real, calls = Rows.step, itertools.count()
 
-    def breaks(*args, **kwargs):
-        if next(calls) >= 3:  # and again when it is said a second time
+    def breaks(self, tokens):
+        if next(calls) >= 2:  # and again when it is said a second time
             raise torch.OutOfMemoryError("injected")
-        return real(*args, **kwargs)
+        return real(self, tokens)
 
-    monkeypatch.setattr(toy.reference.tree, "forward", breaks)
+    monkeypatch.setattr(Rows, "step", breaks)
     with pytest.raises(ChatError) as error:
         say(chat, conversation)
     assert one_sentence(error) and not toy.lease.chat_is_waiting
