@@ -40,61 +40,75 @@ PROMPTS, DRAFTS = 120, 8
 GOAL = 0.80
 
 
-def run(person_name: str, choose: str, seed: int) -> list[float]:
-    """Best-of-eight win rate over the base at each number of votes in AT."""
+def run(seed: int) -> list[dict]:
+    """Every person, both ways of choosing: the best-of-eight win rate over the base, and the
+    p-value of the signal, at each number of votes in AT."""
     warnings.filterwarnings("ignore")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import torch
 
-    from rlhf_chat.adapters import Shelf
-    from rlhf_chat.chat import Chat
     from rlhf_chat.evidence import Prompt, Reply
     from rlhf_chat.model import Model
-    from rlhf_chat.store import Store
-    from rlhf_chat.trainer import Trainer
 
     torch.set_num_threads(1)
-    utility = load_utility(f"bench/people/{person_name}.py:utility")
     model = Model.load("demo")
-    asked = held_out_prompts(model, PROMPTS)
-    base = speak(model, model.reference, asked, 5000, 96)
+    asked = [str(p) for p in held_out_prompts(model, PROMPTS)]
+    base = speak(model, model.reference, asked, 5000, 96).texts
     drafts = speak(model, model.reference, [p for p in asked for _ in range(DRAFTS)], 6000, 96)
-    worth = np.array(
-        [utility(p, t) for p, t in zip(np.repeat(asked, DRAFTS), drafts.texts, strict=True)]
-    ).reshape(PROMPTS, DRAFTS)
-    plain = np.array([utility(p, t) for p, t in zip(asked, base.texts, strict=True)])
+    prompts = [Prompt(tuple(model.encode([{"role": "user", "content": p}])), p) for p in asked]
+    replies = [
+        [Reply(p, tuple(drafts.ids[n]), drafts.texts[n]) for n in range(i, i + DRAFTS)]
+        for i, p in zip(range(0, PROMPTS * DRAFTS, DRAFTS), prompts, strict=True)
+    ]
+    known: dict = {}  # what the base says is the same for everybody
+    return [
+        {"person": person, "choose": choose, "seed": seed}
+        | one(model, person, choose, seed, base, replies, known)
+        for person in PEOPLE
+        for choose in ("active", "random")
+    ]
+
+
+def one(model, person_name, choose, seed, base, replies, known) -> dict:
+    from rlhf_chat import evidence, reward
+    from rlhf_chat.chat import Chat
+    from rlhf_chat.evidence import Gauge
+    from rlhf_chat.store import Store
+    from rlhf_chat.taste import CurrentTaste
+
+    utility = load_utility(f"bench/people/{person_name}.py:utility")
+    worth = np.array([[utility(r.prompt.text, r.text) for r in part] for part in replies])
+    plain = np.array([utility(p[0].prompt.text, t) for p, t in zip(replies, base, strict=True)])
     scale = noise_scale((worth[:, 0] - plain).tolist())
     person = Person(utility, scale, float(plain.mean()), random.Random(seed))
-    prompts = [
-        Prompt(tuple(model.encode([{"role": "user", "content": str(p)}])), str(p)) for p in asked
-    ]
-    replies = [
-        [
-            Reply(p, tuple(drafts.ids[i * DRAFTS + k]), drafts.texts[i * DRAFTS + k])
-            for k in range(DRAFTS)
-        ]
-        for i, p in enumerate(prompts)
-    ]
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "feedback.db")
-        trainer = Trainer(store, model, Shelf(Path(folder) / "adapters"), seed=seed)
-        trainer.taste.warm_up()
-        chat = Chat(store, model, taste=trainer.taste)
+        gauge = Gauge(store, model)
+        gauge._references = known
+        current = CurrentTaste(gauge)
+        current.warm_up()
+        chat = Chat(store, model, taste=current)
         chat.active, chat._rng = choose == "active", random.Random(seed)
-        taste = trainer.taste.get()
-        measured = [trainer.taste.features(taste, part) for part in replies]
-        votes, wins = 0, []
+        if "measured" not in known:
+            taste = current.get()
+            known["measured"] = [current.features(taste, part) for part in replies]
+        votes, wins, p_values = 0, [], []
         for target in AT:
             while votes < target:
                 votes += rate_one(chat, person, "pairs") > 0
-            taste = trainer.taste.get()
-            scores = np.stack([taste.score(x) for x in measured])
+            taste = current.get()
+            scores = np.stack([taste.score(x) for x in known["measured"]])
             scores -= np.stack([taste.charge([r.text for r in part]) for part in replies])
             chosen = worth[np.arange(PROMPTS), scores.argmax(1)]
             wins.append(float(np.mean((chosen > plain) + 0.5 * (chosen == plain))))
+            said = evidence.build(
+                evidence.take_snapshot(store), gauge, taste.feature_map, 96, 0.5, lambda: None
+            )
+            p_values.append(reward.permutation_p(said, 499, np.random.default_rng(0)))
         store.close()
-    return wins
+    return {"votes": AT, "win_rate": wins, "p_value": p_values}
 
 
 def votes_to(goal: float, wins: list[float]) -> float:
@@ -113,13 +127,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    jobs = [(p, c, s) for s in range(args.seeds) for p in PEOPLE for c in ("active", "random")]
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
-        curves = list(pool.map(run, *zip(*jobs, strict=True)))
-    records = [
-        {"person": p, "choose": c, "seed": s, "votes": AT, "win_rate": wins}
-        for (p, c, s), wins in zip(jobs, curves, strict=True)
-    ]
+        records = [record for part in pool.map(run, range(args.seeds)) for record in part]
     if args.json:
         args.json.write_text(json.dumps(records, indent=1))
     needed = {}
@@ -128,6 +137,9 @@ def main() -> None:
         needed[choose] = votes_to(GOAL, list(mean))
         told = ", ".join(f"{at}: {win:.3f}" for at, win in zip(AT, mean, strict=True))
         print(f"{choose:7} {told}; {GOAL:.0%} after {needed[choose]:.1f} votes")
+        p = np.array([r["p_value"] for r in records if r["choose"] == choose])
+        seen = ", ".join(f"{at}: {x:.2f}" for at, x in zip(AT, (p <= 0.12).mean(0), strict=True))
+        print(f"        share with a signal (p <= .12) {seen}")
     print(f"active needs {1 - needed['active'] / needed['random']:.0%} fewer votes than random")
 
 
