@@ -1,7 +1,7 @@
 """The door: may this candidate speak to the person? Numbers in, a Verdict in words out.
 
 Two honest tiers. *Proved*: the ratings say something beyond chance (permutation test, 2 %).
-*Provisional*: they hint at it (12 %); served on a small KL budget, and said so. Whatever the tier,
+*Provisional*: they hint at it (15 %); served on a small KL budget, and said so. Whatever the tier,
 the candidate must please judges fitted on halves of the ratings, stay near the base and keep its
 language intact.
 Numbers are all this file knows; left out: how they were measured (trainer.py).
@@ -19,7 +19,7 @@ DISTANCE = {"kl", "surprise", "flaws", "unfinished", "empty", "variety", "length
 @dataclass(frozen=True)
 class GateConfig:
     min_labels: int = 6  # below this nothing is worth a weight change
-    provisional_p: float = 0.12
+    provisional_p: float = 0.15
     proved_p: float = 0.02
     max_kl_over_target: float = 1.5
     max_extra_surprise: float = 0.04  # share of responses with a token the base would never say

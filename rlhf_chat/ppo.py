@@ -201,7 +201,7 @@ def value_loss(
 
 def kl_target(effective_labels: float) -> float:
     """Nats per response the policy may spend: more evidence, more distance."""
-    return min(max(0.42 * max(effective_labels, 0.0) ** 0.35, 1.0), 10.0)
+    return min(max(0.25 * math.sqrt(max(effective_labels, 0.0)), 1.0), 10.0)
 
 
 def initial_kl_coef(score_std: float, target: float) -> float:
