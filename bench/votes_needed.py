@@ -138,8 +138,8 @@ def main() -> None:
         told = ", ".join(f"{at}: {win:.3f}" for at, win in zip(AT, mean, strict=True))
         print(f"{choose:7} {told}; {GOAL:.0%} after {needed[choose]:.1f} votes")
         p = np.array([r["p_value"] for r in records if r["choose"] == choose])
-        seen = ", ".join(f"{at}: {x:.2f}" for at, x in zip(AT, (p <= 0.12).mean(0), strict=True))
-        print(f"        share with a signal (p <= .12) {seen}")
+        seen = ", ".join(f"{at}: {x:.2f}" for at, x in zip(AT, (p <= 0.15).mean(0), strict=True))
+        print(f"        share with a signal (p <= .15) {seen}")
     print(f"active needs {1 - needed['active'] / needed['random']:.0%} fewer votes than random")
 
 
