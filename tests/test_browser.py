@@ -542,6 +542,20 @@ def test_settings_are_kept_with_the_chat_and_its_draft_with_the_page(opened, ser
     expect(page.get_by_label("System prompt")).to_have_value("")
 
 
+def test_the_theme_is_remembered(opened):
+    page = opened()
+    dark = "document.body.classList.contains('dark')"
+    button(page, "Theme").click()
+    assert page.evaluate(dark) is False
+    button(page, "Theme").click()
+    assert page.evaluate(dark) is True
+    page.reload()
+    page.wait_for_selector(".strip span:last-child")
+    page.wait_for_function(dark)
+    button(page, "Theme").click()
+    assert page.evaluate(dark) is False  # the system's own, light here
+
+
 def test_a_version_is_named_talked_to_and_dueled(opened, served):
     from playwright.sync_api import expect
 

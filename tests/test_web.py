@@ -255,7 +255,7 @@ def test_twenty_tabs_chat_and_rate_at_once_and_none_hears_another(served):
             said = f"echo tab {number} turn {turn}"
             view = tab.send(said)
             rated = next(t for t in view["turns"] if t["role"] == "assistant" and t["id"])
-            time.sleep(pauses.random())  # a person reads first
+            time.sleep(pauses.uniform(0.5, 2.5))  # a person reads first
             began = time.monotonic()
             event = {"index": 1, "value": ["x"], "liked": True}
             tab.call("rate", [view, uuid.uuid4().hex], event)

@@ -64,6 +64,10 @@ def build(chat: Chat, trainer: Trainer, *, title: str = "RLHF Chat") -> gr.Block
                 f'<div class="brand">{safe(title)}</div>', elem_id="brand", apply_default_css=False
             )
             chatting.lay_out_sidebar()
+            # Light, dark or the system's: the browser's own business, remembered there.
+            gr.Button("Theme", size="sm", elem_id="theme-toggle").click(
+                None, js="() => { rlhfTheme(); }", **QUICK
+            )
         strip.lay_out()
         with gr.Tabs(elem_id="tabs", selected="chat", overflow_behavior="wrap") as tabs:
             with gr.Tab("Chat", id="chat", elem_id="tab-chat"):

@@ -19,6 +19,7 @@ CHINESE = {
     "Versions": "版本",
     "Data": "数据",
     "New chat": "新对话",
+    "Theme": "主题",
     "Search chats": "搜索对话",
     "Today": "今天",
     "Yesterday": "昨天",

@@ -25,6 +25,26 @@
     if (side && side.classList.contains('open') !== open) side.querySelector('.toggle-button').click();
   };
 
+  // Light, dark or as the system has it; remembered. An app window begins where it was left.
+  const THEME = 'rlhf-chat:theme', WHERE = 'rlhf-chat:conversation';
+  const stored = key => { try { return localStorage.getItem(key) || ''; } catch (_) { return ''; } };
+  const system = matchMedia('(prefers-color-scheme: dark)');
+  const paint = () => {
+    const theme = stored(THEME);
+    if (theme) document.body.classList.toggle('dark', theme === 'dark');
+    const b = byId('theme-toggle'); if (b) b.title = theme || 'system';
+  };
+  window.rlhfTheme = () => {
+    const next = {'': 'light', light: 'dark', dark: ''}[stored(THEME)];
+    try { next ? localStorage.setItem(THEME, next) : localStorage.removeItem(THEME); } catch (_) {}
+    if (!next) document.body.classList.toggle('dark', system.matches);
+    paint();
+  };
+  system.addEventListener('change', () => setTimeout(paint, 50));
+  window.rlhfAt = id => { try { id ? localStorage.setItem(WHERE, id) : localStorage.removeItem(WHERE); } catch (_) {} };
+  if (matchMedia('(display-mode: standalone)').matches && !location.search && stored(WHERE))
+    location.replace('?c=' + encodeURIComponent(stored(WHERE)));
+
   // The panel of settings: open or shut is remembered, except on a phone, where it covers the chat.
   const PANEL = 'rlhf-chat:panel';
   window.rlhfPanel = open => {
@@ -127,6 +147,7 @@
   const ready = () => {
     const b = box();
     if (!b || !byId('side')) return setTimeout(ready, 60);
+    paint();
     if (window.innerWidth < 700) window.rlhfSidebar(false);
     try { if (localStorage.getItem(PANEL) && window.innerWidth >= 1000) window.rlhfPanel(true); } catch (_) {}
     let draft = ''; try { draft = localStorage.getItem(DRAFT) || ''; } catch (_) {}

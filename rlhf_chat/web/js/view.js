@@ -39,6 +39,7 @@ const draw = () => {
   const v = props.value || {}, here = new URLSearchParams(location.search).get('c') || '';
   if (window.rlhfLoaded && (v.conversation || '') !== here)
     history.replaceState(null, '', v.conversation ? '?c=' + encodeURIComponent(v.conversation) : location.pathname);
+  if (window.rlhfLoaded && window.rlhfAt) window.rlhfAt(v.conversation || '');
   document.body.classList.toggle('talking', Boolean(v.conversation));
   if (v.sent && window.rlhfDraft) window.rlhfDraft.sent();
   soon();
