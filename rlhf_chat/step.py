@@ -147,6 +147,7 @@ class Rows:
             for i in range(0, len(read.tensors) if known else 0, 2):
                 keys, values = (t[:, :, :known] for t in read.tensors[i : i + 2])
                 self._cache.update(keys, values, i // 2)
+            read.tensors.clear()  # copied; a long conversation is not held twice
         logits = self.tree(
             input_ids=ids[:, known:],
             attention_mask=mask,
@@ -179,6 +180,7 @@ class Rows:
                 made = read.new_zeros(len(chosen), read.shape[1], room, read.shape[3])
                 made[:, :, :length] = read[chosen]
                 self._tensors.append(made)
+            layer.keys = layer.values = None
         del self._cache
 
     def read(self, prompt: Sequence[int], said: Sequence[int]) -> Read | None:
