@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from rlhf_chat.lease import SLICE_SECONDS
-from rlhf_chat.step import Recorder, Rows
+from rlhf_chat.step import Read, Recorder, Rows
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,14 @@ def decode(
     seed: int,
     turn: Callable[[], AbstractContextManager[None]],
     recorder: Recorder,
+    reads: list[Read] | None = None,
     slice_seconds: float = SLICE_SECONDS,
 ) -> Iterator[list[Response]]:
     """Samples one response per prompt; yields the list of responses so far at least once a slice.
 
     The lease (`turn`) is held for at most about `slice_seconds` and never across a yield. The same
     Response objects are yielded each time and grow. Closing the generator early is safe.
+    `reads` holds what the last reply left behind; it is used, and replaced by what this one leaves.
     """
     batch = Rows(tree, pad, sampling.max_new_tokens, recorder)
     generator = torch.Generator(batch.device).manual_seed(seed)
@@ -92,12 +94,18 @@ def decode(
         with turn(), torch.inference_mode():
             started = time.monotonic()
             while rows and time.monotonic() - started < slice_seconds:
-                logits = batch.begin(prompts) if tokens is None else batch.step(tokens)
+                if tokens is None:
+                    logits = batch.begin(prompts, reads.pop() if reads else None)
+                else:
+                    logits = batch.step(tokens)
                 tokens = next_token(logits, sampling, generator)
                 going = _append(responses, rows, tokens.tolist(), end_ids, sampling.max_new_tokens)
                 if len(going) < len(rows):
                     rows = [rows[i] for i in going]
                     if not rows:
+                        left = batch.read(prompts[0], responses[0].ids)
+                        if left and reads is not None and len(prompts) == 1:
+                            reads[:] = [left]
                         break
                     keep = torch.tensor(going, dtype=torch.long, device=batch.device)
                     batch.keep(keep)

@@ -33,7 +33,7 @@ from rlhf_chat.decode import Response, Sampling, decode
 from rlhf_chat.head import head_of, selected_logprobs
 from rlhf_chat.lease import SLICE_SECONDS, Lease, RoomWanted
 from rlhf_chat.memory import in_parts
-from rlhf_chat.step import Recorder, left_pad
+from rlhf_chat.step import Read, Recorder, left_pad
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +104,7 @@ class Model:
         self.rows_per_batch = 64  # of rollouts
         self.checkpointing = False
         self._recorder = Recorder()
+        self._reads: list[Read] = []  # what the last reply left behind, for the next turn
         self.config = base.config.get_text_config()
         self.device = next(base.parameters()).device
         self._tokenizer = tokenizer
@@ -258,7 +259,9 @@ class Model:
         with self.lease.replying():
             for last_try in (False, True):
                 try:
-                    for responses in self._decode(view, prompts, sampling, seed, self.lease.turn):
+                    for responses in self._decode(
+                        view, prompts, sampling, seed, self.lease.turn, self._reads
+                    ):
                         length = sum(len(r.ids) for r in responses)
                         if length > shown:
                             shown = length
@@ -266,6 +269,7 @@ class Model:
                     return
                 except torch.OutOfMemoryError:
                     pass  # the error is let go before cleaning: it holds every tensor
+                self._reads.clear()
                 if not last_try:
                     self.lease.make_room()
                 memory.give_back(self.device)
@@ -327,6 +331,7 @@ class Model:
         sampling: Sampling,
         seed: int,
         turn: Callable[[], AbstractContextManager[None]],
+        reads: list[Read] | None = None,
     ) -> Iterator[list[Response]]:
         return decode(
             view.tree,
@@ -337,6 +342,7 @@ class Model:
             seed=seed,
             turn=turn,
             recorder=self._recorder,
+            reads=reads,
         )
 
     # ------------------------------------------------------------------ log-probs and features

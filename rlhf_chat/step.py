@@ -12,6 +12,8 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, cast
 
 import torch
@@ -105,6 +107,22 @@ def graphed(tree: Any, inputs: tuple[torch.Tensor, ...]) -> Recording | None:
     return _checked(_graph, tree, inputs)
 
 
+@dataclass
+class Read:
+    """What a reply left behind: keys and values of every token read or said, for the next turn."""
+
+    tree: Any
+    ids: list[int]
+    tensors: list[torch.Tensor]  # (1, G, T, D) each
+
+    def shared(self, tree: Any, prompt: Sequence[int]) -> int:
+        """How many tokens at its beginning this prompt has in common; one is always read anew."""
+        if tree is not self.tree:
+            return 0
+        pairs = zip(self.ids, prompt[:-1], strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
 class Rows:
     """The rows of a batch, from their prompts on: logits for each next token, in the fastest way
     that this model and this machine allow."""
@@ -117,15 +135,23 @@ class Rows:
         self._tried = False
         self._kept = True  # no row has left
 
-    def begin(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Reads the prompts, each distinct one once; logits (B, V) of the first tokens."""
+    def begin(self, prompts: Sequence[Sequence[int]], read: Read | None = None) -> torch.Tensor:
+        """Reads the prompts, each distinct one once, and of a single one only what was not `read`
+        in the turn before; logits (B, V) of the first tokens."""
         distinct = list(dict.fromkeys(map(tuple, prompts)))
         ids, mask, positions = left_pad(distinct, self._pad, self.device)
         self._cache = DynamicCache(config=self.tree.config)
+        known = 0
+        if read and self._recordable and len(distinct) == 1:
+            known = read.shared(self.tree, distinct[0])
+            for i in range(0, len(read.tensors) if known else 0, 2):
+                keys, values = (t[:, :, :known] for t in read.tensors[i : i + 2])
+                self._cache.update(keys, values, i // 2)
+            read.tensors.clear()  # copied; a long conversation is not held twice
         logits = self.tree(
-            input_ids=ids,
+            input_ids=ids[:, known:],
             attention_mask=mask,
-            position_ids=positions,
+            position_ids=positions[:, known:],
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
@@ -154,7 +180,15 @@ class Rows:
                 made = read.new_zeros(len(chosen), read.shape[1], room, read.shape[3])
                 made[:, :, :length] = read[chosen]
                 self._tensors.append(made)
+            layer.keys = layer.values = None
         del self._cache
+
+    def read(self, prompt: Sequence[int], said: Sequence[int]) -> Read | None:
+        """What the next turn may use of a reply in a batch of its own."""
+        if not self._recordable or len(self._positions) != 1:
+            return None
+        ids = [*prompt, *said][: self._length]  # the last token was said, but never read
+        return Read(self.tree, ids, [t[:, :, : self._length] for t in self._tensors])
 
     def keep(self, rows: torch.Tensor) -> None:
         """Only these rows go on."""

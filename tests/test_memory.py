@@ -4,7 +4,6 @@ gradients, rollouts and replies come out. Injected errors; left out: real video 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from rlhf_chat.lease import Lease, RoomWanted
 from rlhf_chat.model import Model, ModelError
 from rlhf_chat.ppo import Learner, PPOConfig
 from rlhf_chat.round import policy_logprobs
+from rlhf_chat.step import Rows
 from rlhf_chat.store import Store
 from tests.test_model import ask, batch, gradient, logprobs, random_state
 
@@ -254,17 +254,17 @@ def test_measured_rows_are_a_power_of_two_and_leave_the_model_as_it_was(toy: Mod
 # ---------------------------------------------------------------------- chat first
 
 
-def fails_once(tree, monkeypatch: pytest.MonkeyPatch, at: int) -> Callable[[], int]:
-    real, calls = tree.forward, []
+def fails_once(monkeypatch: pytest.MonkeyPatch, at: int) -> list[int]:
+    real, calls = Rows.step, []
 
-    def forward(*args, **kwargs):
+    def step(self, tokens):
         calls.append(1)
         if len(calls) == at:
             raise OOM("injected")
-        return real(*args, **kwargs)
+        return real(self, tokens)
 
-    monkeypatch.setattr(tree, "forward", forward)
-    return lambda: len(calls)
+    monkeypatch.setattr(Rows, "step", step)
+    return calls
 
 
 def test_a_reply_that_ran_out_of_memory_is_said_again_word_for_word(
@@ -272,10 +272,14 @@ def test_a_reply_that_ran_out_of_memory_is_said_again_word_for_word(
 ) -> None:
     prompt, limit = ask(toy), Sampling(max_new_tokens=9)
     whole = [list(r.ids) for (r,) in toy.stream(toy.reference, [prompt], limit, seed=4)]
-    fails_once(toy.reference.tree, monkeypatch, 5)
+    tried = fails_once(monkeypatch, 4)
     again = [list(r.ids) for (r,) in toy.stream(toy.reference, [prompt], limit, seed=4)]
-    assert again == whole  # every step once, none twice
-    monkeypatch.setattr(toy.reference.tree, "forward", lambda **_: (_ for _ in ()).throw(OOM("x")))
+    assert again == whole and len(tried) > len(whole)  # every step shown once, none twice
+
+    def never(self, tokens):
+        raise OOM("injected")
+
+    monkeypatch.setattr(Rows, "step", never)
     with pytest.raises(ModelError, match="not enough memory"):
         list(toy.stream(toy.reference, [prompt], limit, seed=4))
     assert not toy.lease.chat_is_waiting

@@ -123,3 +123,48 @@ def test_recording_that_runs_out_of_memory_is_no_fault_of_the_model(
     with pytest.raises(torch.OutOfMemoryError), torch.inference_mode():
         recorder.traced(toy.reference.tree, some_inputs(toy.reference.tree, 2, 9))
     assert not recorder._known
+
+
+def test_the_next_turn_reads_only_what_is_new_and_says_the_same(
+    toy: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = [{"role": "user", "content": "tell me about the sea and how deep it is"}]
+    limit = Sampling(temperature=0.0, max_new_tokens=8)
+
+    def say(prompt: list[int]) -> list[int]:
+        *_, (response,) = toy.stream(toy.reference, [prompt], limit, seed=0)
+        return list(response.ids)
+
+    toy._reads.clear()
+    first = toy.encode(talk)
+    said = say(first)
+    second = first + said + prompt_of(toy, "and you?")
+    read: list[int] = []
+    real = toy.reference.tree.forward
+
+    def forward(*args, **kwargs):
+        read.append(kwargs["input_ids"].shape[1])
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(toy.reference.tree, "forward", forward)
+    again = say(second)
+    assert read[0] == len(second) - len(first) - len(said) + 1  # its last token was never read
+    toy._reads.clear()
+    assert say(second) == again
+    assert read[0] < max(read) == len(second)
+    other = prompt_of(toy, "hello")  # nothing in common but the opening
+    with_reads = say(other)
+    toy._reads.clear()
+    assert say(other) == with_reads
+
+
+def test_another_version_reads_everything_itself(toy: Model) -> None:
+    prompt, limit = prompt_of(toy, "tell me about the sea"), Sampling(0.0, max_new_tokens=6)
+    views = [toy.make_view(i, random_state(toy, seed=i, size=0.5)) for i in (1, 2)]
+    toy._reads.clear()
+    alone = [toy.sample(view, [prompt], limit, seed=0)[0].ids for view in views]
+    turns = []
+    for view in views:
+        *_, (response,) = toy.stream(view, [prompt], limit, seed=0)
+        turns.append(response.ids)
+    assert turns == alone and toy._reads[0].shared(views[0].tree, prompt) == 0
