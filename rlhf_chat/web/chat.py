@@ -642,7 +642,7 @@ class ChatScreen:
         # names few: a rating with all of them took 30 ms of CPU time, now it takes 14.
         rated = [self.note, self.why, self.comment, self.chips, self.bot, self.view, self.earlier]
         streamed = [self.bot, self.view, self.note, self.message, self.list, self.why, self.earlier]
-        streamed += [self.send_button, self.stop_button]
+        streamed += [self.heat, self.send_button, self.stop_button]
         sent = gr.on(
             [self.message.submit, self.send_button.click],
             self.send,
