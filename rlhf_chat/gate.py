@@ -22,7 +22,7 @@ class GateConfig:
     provisional_p: float = 0.15
     proved_p: float = 0.02
     max_kl_over_target: float = 1.5
-    max_extra_surprise: float = 0.04  # share of responses with a token the base would never say
+    max_extra_surprise: float = 0.06  # share of responses with a token the base would never say
     max_extra_flaws: float = 0.02
     max_extra_unfinished: float = 0.01
     min_distinct_share: float = 0.6  # distinct responses, relative to the base

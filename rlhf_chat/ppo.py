@@ -48,8 +48,6 @@ class PPOConfig:
     max_new_tokens: int = 96
     missing_end_penalty: float = 1.0  # log-odds, for a response cut off by the limit
     fluency_coef: float = 1.0  # reward per nat that a token is less likely than the floor
-    unlikelihood_coef: float = 0.1  # of the loss on flaws seen so far
-    unlikelihood_rows: int = 8  # flawed responses in one optimiser step
     whiten_floor: float = 0.1  # smallest std that advantages are divided by
     sft_coef: float = 0.1  # of the loss on what people wrote themselves
     sft_rows: int = 4  # demonstrations in one optimiser step
@@ -79,10 +77,6 @@ class Demonstration(NamedTuple):
     prompt: Sequence[int]
     response: Sequence[int]
     weights: Sequence[float]  # one a token of the response
-
-
-# Which tokens of each response are to blame for its flaws: a (len,) 0/1 array each.
-Blame = Callable[[Sequence[Response]], Sequence[np.ndarray]]
 
 
 class Scorer(Protocol):
@@ -175,17 +169,6 @@ def imitation_loss(logprobs: torch.Tensor, weights: torch.Tensor) -> torch.Tenso
     return -(weights * logprobs).sum() / weights.sum().clamp(min=1e-6)
 
 
-def unlikelihood_loss(logprobs: torch.Tensor, marks: torch.Tensor) -> torch.Tensor:
-    """-log(1 - p) of tokens that should not have been said (B, R), each weighted by 1 - p: what
-    decided for the flaw is pushed hard, words that merely followed from it hardly at all.
-
-    Welleck et al. 2019, with that weight added.
-    """
-    p = logprobs.exp().clamp(max=1 - 1e-4)
-    weights = marks * (1 - p.detach())
-    return -(weights * torch.log1p(-p)).sum() / marks.sum().clamp(min=1)
-
-
 def value_loss(
     new_values: torch.Tensor,
     values: torch.Tensor,
@@ -274,14 +257,12 @@ class Learner:
         score_std: float,
         floor: float,
         demonstrations: Sequence[Demonstration] = (),
-        flawed: Sequence[Demonstration] = (),
     ) -> None:
         self.model = model
         self.config = config
         self.target = target
         self.floor = floor
         self.demonstrations = list(demonstrations)
-        self.flawed = list(flawed)  # grows with every flaw the policy shows; weights mark them
         self.initial_kl_coef = config.kl_coef_start * initial_kl_coef(score_std, target)
         self.kl_coef = self.initial_kl_coef
         self.value_head = ValueHead(model.config.hidden_size).to(model.device)
@@ -305,12 +286,9 @@ class Learner:
         score: Scorer,
         seed: int,
         check: Callable[[], None] = lambda: None,
-        blame: Blame | None = None,
     ) -> tuple[Rollouts, dict[str, float]]:
         """Samples one response per entry of prompts and works out everything `update` needs.
 
-        Responses with tokens that `blame` names are remembered, for `update` to unlearn just those:
-        a score at the end would blame every word that came before as well.
 
         `numbers` names each prompt for the scorer; `check` is called between slices and may raise
         to stop the round.
@@ -349,12 +327,6 @@ class Learner:
             "explained_variance": explained_variance(values, returns, mask),
         }
         whitened = center_and_scale(advantages, mask, config.whiten_floor)
-        if blame:
-            marks = blame(responses)
-            shown = zip(prompts, ids, marks, strict=True)
-            flawed = [Demonstration(p, r, m.tolist()) for p, r, m in shown if m.any()]
-            self.flawed += flawed
-            stats["flawed"] = len(flawed) / len(ids)
         rollouts = Rollouts(
             [list(p) for p in prompts],
             ids,
@@ -419,8 +391,7 @@ class Learner:
             for chosen in np.array_split(order, min(config.minibatches, len(order))):
                 parts = [rollouts.microbatches[i] for i in chosen]
                 shown = _some(self.demonstrations, config.sft_rows, rng) if imitate else []
-                flawed = _some(self.flawed, config.unlikelihood_rows, rng)
-                stats = self._step(parts, rollouts, check, shown, flawed)
+                stats = self._step(parts, rollouts, check, shown)
                 for key, value in stats.items():
                     totals[key] = max(totals.get(key, 0.0), value)
             if (
@@ -438,7 +409,6 @@ class Learner:
         rollouts: Rollouts,
         check: Callable[[], None],
         shown: Sequence[Demonstration] = (),
-        flawed: Sequence[Demonstration] = (),
     ) -> dict[str, float]:
         """One optimiser step over a minibatch, micro-batch by micro-batch."""
         tokens = float(sum(rollouts.mask[rows].sum() for rows in parts))
@@ -461,31 +431,22 @@ class Learner:
                 totals[key] += value / tokens
             check()
         if shown:
-            loss = self._beside(shown, imitation_loss, self.config.sft_coef)
-            totals["sft_loss"] = loss
-        if flawed:
-            loss = self._beside(flawed, unlikelihood_loss, self.config.unlikelihood_coef)
-            totals["unlikelihood_loss"] = loss
+            totals["sft_loss"] = self._imitate(shown)
         with self.model.lease.slice():
             totals["grad_norm"] = self._apply()
         return totals
 
-    def _beside(
-        self,
-        shown: Sequence[Demonstration],
-        loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-        coef: float,
-    ) -> float:
-        """Adds the gradient of a loss on given responses to PPO's; returns the loss."""
+    def _imitate(self, shown: Sequence[Demonstration]) -> float:
+        """Adds the gradient of the supervised term to PPO's; returns its loss."""
         with self.model.lease.slice(), torch.enable_grad():
             out = self.model.forward(
                 self.model.policy, [d.prompt for d in shown], [d.response for d in shown]
             )
             weights = right_aligned([torch.tensor(d.weights) for d in shown], out.mask.shape[1])
-            loss = loss_of(out.logprobs, weights.to(out.logprobs.device))
+            loss = imitation_loss(out.logprobs, weights.to(out.logprobs.device))
             if not torch.isfinite(loss):
-                raise FloatingPointError("a loss beside PPO is not a finite number")
-            self._add_gradient(coef * loss)
+                raise FloatingPointError("the loss on your own words is not a finite number")
+            self._add_gradient(self.config.sft_coef * loss)
         return float(loss.detach())
 
     def _add_gradient(self, total: torch.Tensor) -> None:

@@ -179,7 +179,6 @@ def practise(plan: Plan, practice: Sequence[Prompt]) -> None:
         score_std=float(spread.std()),
         floor=plan.floor,
         demonstrations=plan.demonstrations,
-        flawed=flawed_references(plan),
     )
 
     def score(
@@ -192,9 +191,6 @@ def practise(plan: Plan, practice: Sequence[Prompt]) -> None:
         x = taste.feature_map(styles.astype(np.float64), pooled.numpy().astype(np.float64))
         return taste.score(x - zero[list(numbers)]) - taste.charge(texts)
 
-    def blame(responses: Sequence[Response]) -> list[NDArray[np.float64]]:
-        return [blamed_tokens(model, r.ids) for r in responses]
-
     rng = np.random.default_rng(seed)
     safe = model.policy_state()
     spent, limit = 0.0, config.gate.max_kl_over_target
@@ -203,7 +199,7 @@ def practise(plan: Plan, practice: Sequence[Prompt]) -> None:
         report("rollouts", done, update, {})
         numbers = _draw_prompts(len(practice), config.ppo, rng)
         rollouts, stats = learner.collect(
-            [practice[n].ids for n in numbers], numbers, score, seed + 1000 + update, check, blame
+            [practice[n].ids for n in numbers], numbers, score, seed + 1000 + update, check
         )
         spent = stats["kl"] if update == 0 else 0.5 * (spent + stats["kl"])  # one batch is noisy
         if max(spent, stats["kl"] / limit) > plan.target:  # more of it would only cost language
@@ -215,25 +211,6 @@ def practise(plan: Plan, practice: Sequence[Prompt]) -> None:
         report("ppo", done, update, {})
         stats |= learner.update(rollouts, seed + update, check)
         report("ppo", done, update, stats)
-
-
-def blamed_tokens(model: Model, ids: Sequence[int]) -> NDArray[np.float64]:
-    """(len,): 1 for the tokens of empty and repeated sentences."""
-    marks = np.zeros(len(ids))
-    spans = style.flaw_spans(model.decode(ids))
-    if spans:
-        ends = np.array([len(model.decode(ids[: i + 1])) for i in range(len(ids))])
-        starts = np.concatenate([[0], ends[:-1]])
-        for start, end in spans:
-            marks[(starts < end) & (ends > start)] = 1.0
-    return marks
-
-
-def flawed_references(plan: Plan) -> list[Demonstration]:
-    """The base's own flaws, to be unlearned before practice multiplies them."""
-    replies = [r for reference in plan.ground.references for r in reference.replies]
-    marked = [(r, blamed_tokens(plan.gauge.model, r.ids)) for r in replies]
-    return [Demonstration(r.prompt.ids, r.ids, m.tolist()) for r, m in marked if m.any()]
 
 
 def _draw_prompts(count: int, config: PPOConfig, rng: np.random.Generator) -> list[int]:

@@ -24,7 +24,6 @@ from rlhf_chat.ppo import (
     masked_mean,
     microbatches_by_length,
     policy_loss,
-    unlikelihood_loss,
     value_loss,
 )
 
@@ -418,43 +417,3 @@ def test_imitation_weighs_each_token_by_whose_it_is() -> None:
     own = imitation_loss(logprobs, torch.tensor([[0.2, 1.0, 0.0]]))
     assert float(even) == pytest.approx(2.0) and float(own) == pytest.approx(3.2 / 1.2)
     assert float(imitation_loss(logprobs, torch.zeros(1, 3))) == 0
-
-
-def test_a_flaw_is_unlearned_where_it_was_decided(toy: Model) -> None:
-    """The marked tokens become less likely, and those the policy was undecided about most."""
-    loss = unlikelihood_loss(torch.tensor([[-0.001, -0.7, -9.0]]), torch.tensor([[0.0, 1.0, 0.0]]))
-    assert float(loss) == pytest.approx(-0.5 * math.log(0.5), abs=0.02)
-    logits = torch.tensor([[-6.0, 0.0, 6.0]], requires_grad=True)
-    marks = torch.ones(1, 3)
-    unlikelihood_loss(torch.nn.functional.logsigmoid(logits), marks).backward()
-    assert logits.grad is not None and logits.grad[0].argmax() == 1
-
-    one = shown(toy)._replace(weights=[0.0, 1.0, 1.0, 0.0] + [0.0] * 20)
-    one = one._replace(weights=one.weights[: len(one.response)])
-    said = []
-    for flawed in ([one], []):
-        toy.set_policy(toy.base_state())
-        who = learner(toy, ppo_epochs=2, unlikelihood_coef=5.0)
-        who.flawed = list(flawed)
-        rollouts, _ = collect(who)
-        stats = who.update(rollouts, seed=0)
-        assert ("unlikelihood_loss" in stats) is bool(flawed)
-        with toy.lease.slice(), torch.no_grad():
-            out = toy.forward(toy.policy, [list(one.prompt)], [list(one.response)])
-        said.append(float(out.logprobs[0, 1:3].exp().sum()))
-    assert said[0] < said[1]
-
-
-def test_flaws_of_the_rollouts_are_remembered(toy: Model) -> None:
-    who = learner(toy)
-
-    def first_token_of_the_first(responses):
-        marks = [np.zeros(len(r.ids)) for r in responses]
-        marks[0][0] = 1.0
-        return marks
-
-    prompts = prompts_of(toy)
-    numbers = range(len(prompts))
-    rollouts, stats = who.collect(prompts, numbers, some_score, 1, blame=first_token_of_the_first)
-    assert [d.response for d in who.flawed] == [rollouts.responses[0]]
-    assert stats["flawed"] == pytest.approx(1 / len(prompts))
