@@ -75,7 +75,7 @@ def test_peft_itself_reads_it_and_says_the_same(shelf, toy, toy_folder):
         theirs = PeftModel.from_pretrained(base, str(shelf.path(1))).eval()(input_ids=ids).logits
         with toy.lease.turn():
             ours = view.tree(input_ids=ids).logits
-    assert torch.equal(ours, theirs)
+    assert torch.allclose(ours, theirs, atol=1e-4)  # a folded tree rounds otherwise
     assert not torch.allclose(bare, theirs)
 
 
