@@ -2,7 +2,9 @@
 const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
 const tell = (r, what, more) => trigger('select', {do: what, id: r.id, value: r.id, index: 0, ...more});
 const words = (name, text, cls) => {
-  const box = el('div', 'text ' + (cls || '')); box.append(el('span', 'by', name), el('p', '', text)); return box;
+  const box = el('div', 'text ' + (cls || '')), p = el('p', '', text);
+  p.tabIndex = 0;  // a long text scrolls, and the keyboard must be able to
+  box.append(el('span', 'by', name), p); return box;
 };
 const ask = (r, foot) => {
   const what = r.kind === 'vote' ? 'Delete this prompt, both drafts and your vote?' : 'Delete the whole conversation and its ratings?';

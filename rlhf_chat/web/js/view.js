@@ -15,7 +15,7 @@ const foot = t => {
   if (t.stamp) { const s = document.createElement('span'); s.className = 'stamp'; s.textContent = t.stamp; f.append(s); }
   if (t.stamp && t.id) {
     const w = document.createElement('button'); w.type = 'button'; w.className = 'words'; w.textContent = 'why';
-    w.title = 'What each word does to the score'; w.setAttribute('aria-label', 'What each word of this reply does to its score');
+    w.title = 'What each word does to the score'; w.setAttribute('aria-label', 'why: what each word of this reply does to its score');
     w.onclick = () => trigger('select', {explain: t.id, value: t.id, index: 0}); f.append(w);
   }
   return f;
