@@ -534,6 +534,7 @@ def test_settings_are_kept_with_the_chat_and_its_draft_with_the_page(opened, ser
     page.get_by_label("System prompt").blur()
     expect(page.locator("#manner-note")).to_contain_text("Saved for this chat.")
     page.get_by_label("Message", exact=True).fill("half a thought")
+    expect(page).to_have_url(re.compile(r"\?c="))  # a reload finds the chat by its address
     page.reload()
     expect(page.get_by_label("System prompt")).to_have_value("be brief")  # the panel is open again
     expect(page.get_by_label("Message", exact=True)).to_have_value("half a thought")
