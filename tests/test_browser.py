@@ -815,7 +815,7 @@ def prefer_the_shorter(page, votes: int) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(
     not os.environ.get("RLHF_CHAT_E2E"),
-    reason="takes minutes and has not yet passed on a busy machine: set RLHF_CHAT_E2E=1 to run it",
+    reason="takes a minute or more and a busy machine fails it: set RLHF_CHAT_E2E=1 to run it",
 )
 def test_the_model_learns_from_the_window(browser, real_app):
     """Chat, rate, compare, train; the next reply is written by the new version."""
