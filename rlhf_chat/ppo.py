@@ -289,7 +289,6 @@ class Learner:
     ) -> tuple[Rollouts, dict[str, float]]:
         """Samples one response per entry of prompts and works out everything `update` needs.
 
-
         `numbers` names each prompt for the scorer; `check` is called between slices and may raise
         to stop the round.
         """
