@@ -64,7 +64,9 @@ def serve(args: argparse.Namespace) -> int:
     """Builds everything and stays until Ctrl+C. Raises what `main` turns into a sentence."""
     from rlhf_chat.adapters import Shelf
     from rlhf_chat.chat import Chat
+    from rlhf_chat.compare import Compare
     from rlhf_chat.model import Model
+    from rlhf_chat.raters import Raters
     from rlhf_chat.store import Store
     from rlhf_chat.trainer import Trainer
     from rlhf_chat.web import check_port, launch
@@ -88,8 +90,11 @@ def serve(args: argparse.Namespace) -> int:
             trainer.pause()
         else:
             trainer.start()
+        chat = Chat(store, model, load_view=trainer.view, taste=trainer.taste)
         launch(
-            Chat(store, model, load_view=trainer.view, taste=trainer.taste),
+            chat,
+            Compare(chat),
+            Raters(store),
             trainer,
             port=args.port,
             open_browser=not args.no_browser,

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from rlhf_chat.adapters import Shelf
 from rlhf_chat.chat import Chat
+from rlhf_chat.compare import Compare
 from rlhf_chat.model import Model
 from rlhf_chat.store import Store
 from rlhf_chat.trainer import Trainer
@@ -71,7 +72,7 @@ def ask_many(chat: Chat, count: int, rng: random.Random, ready: Callable[[], boo
     while len(replies) < count:
         time.sleep(rng.uniform(*PAUSE_SECONDS))
         before = ready()
-        reply = ask(chat, chat.suggest_prompt())
+        reply = ask(chat, Compare(chat).suggest_prompt())
         if before and ready() and not math.isnan(reply[0]):
             replies.append(reply)
     return replies
@@ -79,11 +80,12 @@ def ask_many(chat: Chat, count: int, rng: random.Random, ready: Callable[[], boo
 
 def vote(chat: Chat, count: int) -> None:
     """Ratings by a plain rule, the longer reply is better, so that the round has work to do."""
-    done = 0
+    done, compare = 0, Compare(chat)
     while done < count:
-        *_, pair = chat.compare(chat.suggest_prompt())
-        if pair.votable and pair.pair_id:
-            chat.prefer(pair.pair_id, "a" if len(pair.left) > len(pair.right) else "b")
+        *_, pair = compare.write(compare.suggest_prompt())
+        if pair.set_id:
+            left, right = map(len, pair.texts)
+            compare.prefer(pair.set_id, "a" if left > right else "b")
             done += 1
 
 
@@ -102,7 +104,7 @@ def measure(model: Model, folder: Path, replies: int, votes: int = VOTES, **opti
     chat = Chat(store, model)
     trainer = Trainer(store, model, Shelf(folder / "adapters"), needed=10**9, **options)
     try:
-        ask(chat, chat.suggest_prompt())  # the first one warms up
+        ask(chat, Compare(chat).suggest_prompt())  # the first one warms up
         idle = summary(ask_many(chat, replies, rng, lambda: True))
         vote(chat, votes)
         trainer.start()

@@ -288,6 +288,7 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
     torch.set_num_threads(1)
     from rlhf_chat.adapters import Shelf
     from rlhf_chat.chat import Chat
+    from rlhf_chat.compare import Compare
     from rlhf_chat.model import Model
     from rlhf_chat.store import Store
     from rlhf_chat.trainer import Trainer
@@ -320,14 +321,15 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
             trainer.recover()
             trainer.taste.warm_up()
             chat = Chat(store, model, taste=trainer.taste)
-            chat.active = settings.choose == "active"
-            chat._rng = random.Random(seed)
+            compare = Compare(chat)
+            compare.active = settings.choose == "active"
+            chat._rng = compare._rng = random.Random(seed)
             told, spent = 0, 0.0
             started = time.monotonic()
             tiers = {"proved": 0, "provisional": 0, "discarded": 0}
             for target in settings.labels:
                 while told < target:
-                    seconds = rate_one(chat, person, kind_of(settings.kind, told))
+                    seconds = rate_one(compare, person, kind_of(settings.kind, told))
                     told, spent = told + (seconds > 0), spent + seconds
                 status = trainer.run_round("ratings")
                 newest = trainer.rounds(1)[0]
@@ -352,20 +354,18 @@ def kind_of(kind: str, number: int) -> str:
     return list(SECONDS)[number % len(SECONDS)] if kind == "mixed" else kind
 
 
-def rate_one(chat, person: Person, kind: str) -> float:
+def rate_one(compare, person: Person, kind: str) -> float:
     """One answer through the app's own calls; how many seconds a person would have needed for it, 0
     if there was nothing to answer."""
-    prompt = chat.suggest_prompt()
-    if kind == "pairs":
-        *_, pair = chat.compare(prompt)
-        if not pair.votable:
+    chat, prompt = compare.chat, compare.suggest_prompt()
+    if kind in ("pairs", "rankings"):
+        *_, drafts = compare.write(prompt, 2 if kind == "pairs" else RANKED)
+        if not drafts.votable:
             return 0
-        chat.prefer(pair.pair_id, person.vote(prompt, pair.left, pair.right))
-        return SECONDS[kind]
-    if kind == "rankings":
-        *_, drafts = chat.draft(prompt, RANKED)
-        places = person.places(prompt, drafts.texts)
-        chat.rank(drafts.set_id, dict(zip(drafts.message_ids, places, strict=True)))
+        if kind == "pairs":
+            compare.prefer(drafts.set_id, person.vote(prompt, *drafts.texts))
+        else:
+            compare.rank(drafts.set_id, person.places(prompt, drafts.texts))
         return SECONDS[kind]
     *_, reply = chat.reply(chat.new_conversation(), prompt)
     if kind == "thumbs":
@@ -373,7 +373,7 @@ def rate_one(chat, person: Person, kind: str) -> float:
     elif kind == "scores":
         chat.score(reply.message_id, person.stars(prompt, reply.text))
     else:
-        *_, drafts = chat.draft(prompt, 2)
+        *_, drafts = compare.write(prompt, 2)
         text = person.edited(prompt, reply.text, drafts.texts)
         if text.strip() == reply.text.strip():
             return 0  # liked as it is

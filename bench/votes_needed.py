@@ -74,6 +74,7 @@ def run(seed: int) -> list[dict]:
 def one(model, person_name, choose, seed, base, replies, known) -> dict:
     from rlhf_chat import evidence, reward
     from rlhf_chat.chat import Chat
+    from rlhf_chat.compare import Compare
     from rlhf_chat.evidence import Gauge
     from rlhf_chat.store import Store
     from rlhf_chat.taste import CurrentTaste
@@ -89,15 +90,15 @@ def one(model, person_name, choose, seed, base, replies, known) -> dict:
         gauge._references = known
         current = CurrentTaste(gauge)
         current.warm_up()
-        chat = Chat(store, model, taste=current)
-        chat.active, chat._rng = choose == "active", random.Random(seed)
+        compare = Compare(Chat(store, model, taste=current))
+        compare.active, compare._rng = choose == "active", random.Random(seed)
         if "measured" not in known:
             taste = current.get()
             known["measured"] = [current.features(taste, part) for part in replies]
         votes, wins, p_values = 0, [], []
         for target in AT:
             while votes < target:
-                votes += rate_one(chat, person, "pairs") > 0
+                votes += rate_one(compare, person, "pairs") > 0
             taste = current.get()
             scores = np.stack([taste.score(x) for x in known["measured"]])
             scores -= np.stack([taste.charge([r.text for r in part]) for part in replies])

@@ -2,8 +2,8 @@
 
 Rows of (item, rater, answer) in, numbers out. One number for everybody, and a list of those who
 disagree with the others so often that somebody should have a look: a person may be right against
-all others, so nobody is set aside by this file. Left out: who sees what (chat.py), setting aside
-(trainer.py).
+all others, so nobody is set aside by this file. Left out: who is asked what
+(compare.py), setting somebody aside (raters.py).
 
 Source: Krippendorff 2011, "Computing Krippendorff's alpha-reliability" (nominal data).
 """

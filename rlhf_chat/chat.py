@@ -2,7 +2,8 @@
 
 Words and ratings go to the store, replies come from the live view. Each stored reply keeps its
 exact token ids, the adapter version that wrote it and the sampling settings: training uses those,
-never re-tokenised text. Left out: learning (trainer.py), drawing (web/).
+never re-tokenised text. Left out: several drafts of one prompt (compare.py), learning (trainer.py),
+drawing (web/).
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from __future__ import annotations
 import random
 import threading
 import time
-import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from rlhf_chat import pairs, prompts, store
+from rlhf_chat import store
 from rlhf_chat.decode import Response, Sampling
-from rlhf_chat.evidence import Floats, Prompt, Reply, reply_of
+from rlhf_chat.evidence import Prompt, Reply, reply_of
 from rlhf_chat.model import Model, ModelError, View
+from rlhf_chat.pairs import OUTCOMES
 from rlhf_chat.store import Conversation, Feedback, Message, Store
 from rlhf_chat.taste import CurrentTaste, Piece, Taste
 
@@ -27,15 +28,7 @@ REASONS = {
     1: ("Helpful", "Right tone", "Right length", "Well said"),
     -1: ("Wrong", "Off topic", "Too long", "Too short", "Bad tone"),
 }
-TOLD = {
-    "a": "A is better",
-    "b": "B is better",
-    "tie": "Tie",
-    "both_bad": "Both bad",
-    "both_good": "Both good",
-}
-OUTCOMES = tuple(TOLD)
-MOST_DRAFTS = 4
+BEST_OF = (1, 2, 4, 8)  # drafts of a reply, of which the one the taste likes best is shown
 VIEWS_KEPT = 3  # versions loaded beside the live one; each is the size of an adapter
 
 
@@ -74,29 +67,6 @@ class Partial:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two drafts of one prompt. pair_id is set once both are stored; votable if they differ."""
-
-    pair_id: str | None
-    left: str
-    right: str
-    done: bool
-    votable: bool
-    note: str
-
-
-@dataclass(frozen=True)
-class Drafts:
-    """Several drafts of one prompt. set_id and message_ids are set once they are stored."""
-
-    set_id: str | None
-    message_ids: tuple[str, ...]
-    texts: tuple[str, ...]
-    done: bool
-    note: str
-
-
-@dataclass(frozen=True)
 class Manner:
     """How a conversation is answered: first words to the model, sampling, and by which version
     (None: whoever is live)."""
@@ -107,10 +77,16 @@ class Manner:
 
 
 @dataclass(frozen=True)
-class Revealed:
-    left_version: int
-    right_version: int
-    sentence: str
+class Spoken:
+    """A reply with everything that is kept of it."""
+
+    view: View
+    sampling: Sampling
+    seed: int
+    prompt_ids: list[int]
+    response: Response
+    text: str
+    finish_reason: str
 
 
 class Chat:
@@ -128,8 +104,6 @@ class Chat:
         self.sampling = sampling or Sampling(max_new_tokens=longest)
         self._load_view = load_view
         self.taste = taste  # None, or not warm yet: drafts are shown as they come
-        self.active = True  # Compare asks about the two drafts that teach most
-        self.best_of = 1  # drafts of each reply; the one the taste likes best is shown
         self._views: OrderedDict[int, View] = OrderedDict()  # loaded beside the live one
         self._rng = random.Random()
 
@@ -141,7 +115,7 @@ class Chat:
     def new_conversation(self) -> str:
         """An empty one, with the manner that new conversations begin with."""
         manner = self.default_manner()
-        with _sentences():
+        with sentences():
             made = self.store.add_conversation(system_prompt=manner.system_prompt)
             if manner != self._plain_manner():
                 self._store_manner(made, manner)
@@ -153,10 +127,21 @@ class Chat:
         return not (counts["messages"] or self.store.setting("welcomed", False))
 
     def put_welcome_away(self) -> None:
-        with _sentences():
+        with sentences():
             self.store.set_setting("welcomed", True)
 
     # ------------------------------------------------------------------ manner
+
+    @property
+    def best_of(self) -> int:
+        """Drafts of each reply; the one the taste likes best is shown."""
+        return int(self.store.setting("best_of", 1))
+
+    def set_best_of(self, drafts: int) -> None:
+        if drafts not in BEST_OF:
+            raise ChatError(f"Drafts of a reply: {', '.join(map(str, BEST_OF))}.")
+        with sentences():
+            self.store.set_setting("best_of", drafts)
 
     @property
     def longest_reply(self) -> int:
@@ -167,7 +152,7 @@ class Chat:
         """How this conversation is answered; with no id, how new ones will be."""
         if not conversation_id:
             return self.default_manner()
-        with _sentences():
+        with sentences():
             found = self.store.conversation(conversation_id)
         sampling = Sampling(**found.sampling) if found.sampling else self.sampling
         return Manner(found.system_prompt, sampling, found.adapter_version)
@@ -175,7 +160,7 @@ class Chat:
     def set_manner(self, conversation_id: str, manner: Manner) -> None:
         """From the next reply on; with no id, for conversations not yet begun."""
         manner = self._checked_manner(manner)
-        with _sentences():
+        with sentences():
             if conversation_id:
                 self._store_manner(conversation_id, manner)
             else:
@@ -215,16 +200,16 @@ class Chat:
         title = " ".join(title.split())[:120]
         if not title:
             raise ChatError("A conversation needs a name.")
-        with _sentences():
+        with sentences():
             self.store.rename_conversation(conversation_id, title)
 
     def delete(self, conversation_id: str) -> None:
-        with _sentences():
+        with sentences():
             self.store.delete_conversation(conversation_id)
 
     def history(self, conversation_id: str) -> list[Turn]:
         """The active branch, root to leaf."""
-        with _sentences():
+        with sentences():
             head = self.store.conversation(conversation_id).head_id
             path = self.store.path_to(head) if head else []
             rated = self.store.rating_of([m.id for m in path])
@@ -232,7 +217,7 @@ class Chat:
 
     def select(self, message_id: str) -> None:
         """Shows the branch of this message: down to its newest leaf."""
-        with _sentences():
+        with sentences():
             message = self.store.message(message_id)
             self.store.set_head(message.conversation_id, self._newest_leaf(message_id))
 
@@ -271,8 +256,8 @@ class Chat:
 
         Sending the same event again stores nothing twice: it is answered with the stored reply.
         """
-        text = _checked(text)
-        with _sentences():
+        text = checked(text)
+        with sentences():
             head = self.store.conversation(conversation_id).head_id
             asked = self.store.add_message(
                 conversation_id, "user", text, parent_id=head, event_id=event_id
@@ -294,7 +279,7 @@ class Chat:
         self, message_id: str, *, stop: threading.Event | None = None
     ) -> Iterator[Partial]:
         """Another reply to the same message; the earlier one stays as a sibling."""
-        with _sentences():
+        with sentences():
             message = self.store.message(message_id)
             if message.role == "assistant" and message.parent_id:
                 message = self.store.message(message.parent_id)
@@ -304,8 +289,8 @@ class Chat:
         self, message_id: str, text: str, *, stop: threading.Event | None = None
     ) -> Iterator[Partial]:
         """Says it differently: a new branch beside the old message, with its own reply."""
-        text = _checked(text)
-        with _sentences():
+        text = checked(text)
+        with sentences():
             old = self.store.message(message_id)
             if old.role != "user":
                 raise ChatError("Only your own messages can be edited here.")
@@ -319,16 +304,17 @@ class Chat:
         stop = stop or threading.Event()
         manner = self.manner(asked.conversation_id)
         view = self.model.live if manner.version is None else self.view(manner.version)
-        with _sentences():
+        with sentences():
             prompt_ids, left_out = self._prompt_ids(self.store.path_to(asked.id), manner)
         note = _trimmed(left_out)
         seed = self._rng.getrandbits(31)
         yield Partial(None, "", False, view.version, "", note or "Thinking", 0.0)
         started, response, text = time.monotonic(), Response([], False), ""
-        taste = self.taste.get() if self.taste and self.best_of > 1 else None
+        best_of = self.best_of
+        taste = self.taste.get() if self.taste and best_of > 1 else None
         if taste:
             asked_for = Prompt(tuple(prompt_ids), asked.content)
-            stream = self._best(view, asked_for, manner.sampling, taste, seed)
+            stream = self._best(view, asked_for, manner.sampling, taste, seed, best_of)
         else:
             stream = self.model.stream(view, [prompt_ids], manner.sampling, seed=seed)
         cut = "cancelled"
@@ -349,47 +335,45 @@ class Chat:
             raise ChatError("The model broke off; what it said until then is kept.") from error
         finally:  # also when the tab is closed in the middle
             stream.close()
-            with _sentences():
-                saved = self._save_reply(
-                    asked, prompt_ids, response, text, view, seed, cut, manner.sampling
-                )
+            said = Spoken(view, manner.sampling, seed, prompt_ids, response, text, cut)
+            with sentences():
+                saved = self.keep(asked, said)
         rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
         yield Partial(saved, text, True, view.version, cut, note, rate)
 
     def _best(
-        self, view: View, asked: Prompt, sampling: Sampling, taste: Taste, seed: int
+        self,
+        view: View,
+        asked: Prompt,
+        sampling: Sampling,
+        taste: Taste,
+        seed: int,
+        count: int,
     ) -> Generator[list[Response]]:
         """Several drafts, then the one the taste likes best. Nothing is shown until it is known."""
         drafts: list[Response] = []
-        prompts_ids = [asked.ids] * self.best_of
-        stream = self.model.stream(view, prompts_ids, sampling, seed=seed)
-        for drafts in stream:  # noqa: B007 (kept after)
+        for drafts in self.model.stream(view, [asked.ids] * count, sampling, seed=seed):  # noqa: B007
             yield [Response([], False)]
-        distinct, _, scores = self._judged(taste, asked, drafts)
-        yield [distinct[int(scores.argmax())] if distinct else drafts[0]]
+        said = [r for r in drafts if r.ids]
+        if not said:
+            yield drafts[:1]
+            return
+        replies = [Reply(asked, tuple(r.ids), self.model.decode(r.ids)) for r in said]
+        assert self.taste
+        yield [said[self.taste.best(taste, replies)]]
 
-    def _save_reply(
-        self,
-        asked: Message,
-        prompt_ids: list[int],
-        response: Response,
-        text: str,
-        view: View,
-        seed: int,
-        finish_reason: str,
-        sampling: Sampling,
-        make_head: bool = True,
-    ) -> str:
+    def keep(self, asked: Message, spoken: Spoken, make_head: bool = True) -> str:
+        """Stores a reply to a message; its id."""
         return self.store.add_message(
             asked.conversation_id,
             "assistant",
-            text,
+            spoken.text,
             parent_id=asked.id,
-            prompt_ids=prompt_ids,
-            response_ids=response.ids,
-            adapter_version=view.version,
-            sampling={**sampling.as_dict(), "seed": seed},
-            finish_reason=finish_reason,
+            prompt_ids=spoken.prompt_ids,
+            response_ids=spoken.response.ids,
+            adapter_version=spoken.view.version,
+            sampling={**spoken.sampling.as_dict(), "seed": spoken.seed},
+            finish_reason=spoken.finish_reason,
             make_head=make_head,
         )
 
@@ -429,7 +413,7 @@ class Chat:
             raise ChatError("A thumb is up, down or taken back.")
         if len(comment) > MAX_CHARACTERS:
             raise ChatError(f"A comment can have {MAX_CHARACTERS} characters.")
-        with _sentences():
+        with sentences():
             self.store.add_rating(
                 message_id,
                 value,
@@ -443,7 +427,7 @@ class Chat:
         self, message_id: str, stars: int, *, rater: str = "me", event_id: str | None = None
     ) -> None:
         """1 to 5 stars, or 0 to take them back. Returns after COMMIT."""
-        with _sentences():
+        with sentences():
             self.store.add_score(message_id, stars, rater=rater, event_id=event_id)
 
     def correct(
@@ -451,8 +435,8 @@ class Chat:
     ) -> str:
         """The reply as the person would have had it: stored beside the original, shown instead of
         it, and preferred to it from now on. Returns the new message's id, after COMMIT."""
-        text = _checked(text)
-        with _sentences():
+        text = checked(text)
+        with sentences():
             original = self.store.message(message_id)
             if original.role != "assistant" or original.prompt_ids is None:
                 raise ChatError("Only a reply of the model can be corrected.")
@@ -475,7 +459,7 @@ class Chat:
 
     def feedback(self, containing: str = "", kind: str = "", said: str = "") -> list[Feedback]:
         """Every rating and vote of people that counts now, newest first."""
-        with _sentences():
+        with sentences():
             return self.store.feedback(containing=containing.strip(), kind=kind, said=said)
 
     def change(self, told: Feedback, said: str) -> None:
@@ -483,14 +467,14 @@ class Chat:
         back. The log keeps both."""
         answers = {
             "thumb": ("up", "down"),
-            "vote": OUTCOMES,
+            "vote": tuple(OUTCOMES),
             "stars": tuple("12345"),
         }.get(told.kind, ())
         back = said == "withdrawn"
         if said not in answers and not back:
             raise ChatError(f"The answer is one of {', '.join((*answers, 'withdrawn'))}.")
         rater = told.rater
-        with _sentences():
+        with sentences():
             if told.kind == "thumb":
                 self.store.add_rating(
                     told.message_id,
@@ -516,263 +500,11 @@ class Chat:
         taste = self.taste.get() if self.taste else None
         if self.taste is None or taste is None:
             raise ChatError("The app is still reading what the base says; try again in a moment.")
-        with _sentences():
+        with sentences():
             reply = reply_of(self.store, message_id)
         if reply is None:
             raise ChatError("Only a reply of the model can be explained.")
         return self.taste.explain(taste, reply)
-
-    def suggest_prompt(self) -> str:
-        return self._rng.choice(prompts.practice(self.model.is_demo, 400, 0))
-
-    def recent_prompts(self, limit: int = 50) -> list[str]:
-        """What you asked in chats, newest first, short enough to compare drafts of."""
-        return [p for p in self.store.recent_prompts(limit) if len(p) <= MAX_CHARACTERS]
-
-    def compare(
-        self,
-        prompt: str,
-        *,
-        event_id: str | None = None,
-        stop: threading.Event | None = None,
-        versions: tuple[int, int] | None = None,
-    ) -> Iterator[Pair]:
-        """Streams two drafts of one prompt side by side and stores them when both are whole.
-
-        The same event again is answered with the stored pair.
-        """
-        text = _checked(prompt)
-        stop = stop or threading.Event()
-        known = self.store.message_of_event(event_id) if event_id else None
-        if known and len(self.store.children(known.id)) == 2:
-            yield self.pair(known.conversation_id)
-            return
-        a_version, b_version = versions or pairs.choose(self.model.live.version, self._rng)
-        views = [self.view(a_version), self.view(b_version)]
-        prompt_ids = self.model.encode([{"role": "user", "content": text}])
-        limit = self.model.context_tokens - self.sampling.max_new_tokens
-        if len(prompt_ids) > limit:
-            raise ChatError(f"This prompt is too long: {len(prompt_ids)} tokens of {limit}.")
-        pair_id = event_id if event_id and not known else uuid.uuid4().hex
-        left = pairs.a_is_left(pair_id)
-
-        def shown(pair: str | None, done: bool, note: str) -> Pair:
-            drafts = [self.model.decode(r.ids) for r in responses]
-            one, other = drafts if left else drafts[::-1]
-            return Pair(pair, one, other, done, done and pair is not None, note)
-
-        responses = [Response([], False), Response([], False)]
-        seeds = [self._rng.getrandbits(31) for _ in range(2)]
-        taste = self.taste.get() if self.taste and self.active and versions is None else None
-        chosen = taste and views[0] is views[1] and self._rng.random() >= pairs.RANDOM_SHARE
-        if taste and chosen:
-            asked = Prompt(tuple(prompt_ids), text)
-            stream = self._many(views[0], asked, pairs.DRAFTS, seeds[0], stop)
-            for drafts in stream:  # noqa: B007 (kept after)
-                yield shown(None, False, f"Writing {pairs.DRAFTS} drafts to choose two from")
-            if not stop.is_set():
-                responses = self._two_most_telling(taste, asked, drafts)
-        else:
-            for responses in self._two_streams(views, prompt_ids, seeds):  # noqa: B007
-                if stop.is_set():
-                    break
-                yield shown(None, False, "")
-        tries = 0
-        while not stop.is_set() and responses[0].ids == responses[1].ids and tries < 4:
-            tries += 1  # nothing to choose from
-            seeds[1] = self._rng.getrandbits(31)
-            for (second,) in self.model.stream(
-                views[1], [prompt_ids], self.sampling, seed=seeds[1]
-            ):
-                responses = [responses[0], second]
-                if stop.is_set():
-                    break
-        if stop.is_set():
-            yield shown(None, True, "Stopped: this pair is not kept.")
-            return
-        if responses[0].ids == responses[1].ids:
-            yield shown(None, True, "Both drafts came out the same; try another prompt.")
-            return
-        pair_id = self._save_pair(pair_id, text, prompt_ids, responses, views, seeds)
-        yield shown(pair_id, True, "")
-
-    def _many(
-        self, view: View, asked: Prompt, count: int, seed: int, stop: threading.Event
-    ) -> Iterator[list[Response]]:
-        """Several drafts of one prompt in one batch, until all are whole or somebody stops it."""
-        for drafts in self.model.stream(view, [asked.ids] * count, self.sampling, seed=seed):
-            yield drafts
-            if stop.is_set():
-                return
-
-    def _judged(
-        self, taste: Taste, asked: Prompt, drafts: list[Response]
-    ) -> tuple[list[Response], Floats, Floats]:
-        """Distinct drafts, their features (N, D) relative to each other, and their scores (N,)."""
-        distinct = list({tuple(r.ids): r for r in drafts if r.ids}.values())
-        replies = [Reply(asked, tuple(r.ids), self.model.decode(r.ids)) for r in distinct]
-        assert self.taste
-        x = self.taste.features(taste, replies)
-        return distinct, x, taste.score(x) - taste.charge([r.text for r in replies])
-
-    def _two_most_telling(
-        self, taste: Taste, asked: Prompt, drafts: list[Response]
-    ) -> list[Response]:
-        distinct, x, _ = self._judged(taste, asked, drafts)
-        if len(distinct) < 2:
-            return drafts[:2]
-        chosen = pairs.most_telling(taste.capped(x), taste.head.weights, taste.head.covariance)
-        return [distinct[i] for i in chosen]
-
-    def _two_streams(
-        self, views: list[View], prompt_ids: list[int], seeds: list[int]
-    ) -> Iterator[list[Response]]:
-        """Both drafts at once: one batch where the version is the same, else in turns."""
-        if views[0] is views[1]:
-            yield from self.model.stream(views[0], [prompt_ids] * 2, self.sampling, seed=seeds[0])
-            return
-        latest = [Response([], False), Response([], False)]
-        going = {
-            i: self.model.stream(view, [prompt_ids], self.sampling, seed=seed)
-            for i, (view, seed) in enumerate(zip(views, seeds, strict=True))
-        }
-        try:
-            while going:
-                for i in list(going):
-                    step = next(going[i], None)
-                    if step is None:
-                        del going[i]
-                    else:
-                        latest[i] = step[0]
-                yield list(latest)
-        finally:
-            for stream in going.values():
-                stream.close()
-
-    def _save_pair(
-        self,
-        pair_id: str,
-        text: str,
-        prompt_ids: list[int],
-        responses: list[Response],
-        views: list[View],
-        seeds: list[int],
-    ) -> str:
-        with _sentences():
-            conversation = self.store.add_conversation("compare", title=pair_id)
-            asked = self.store.message(
-                self.store.add_message(conversation, "user", text, event_id=pair_id)
-            )
-            for response, view, seed in zip(responses, views, seeds, strict=True):
-                reason = "stop" if response.finished else "length"
-                draft = self.model.decode(response.ids)
-                self._save_reply(
-                    asked,
-                    prompt_ids,
-                    response,
-                    draft,
-                    view,
-                    seed,
-                    reason,
-                    self.sampling,
-                    make_head=False,
-                )
-        return conversation
-
-    def pair(self, pair_id: str) -> Pair:
-        one, other = self._sides(pair_id)
-        return Pair(pair_id, one.content, other.content, True, True, "")
-
-    def prefer(
-        self,
-        pair_id: str,
-        outcome: str,
-        *,
-        strength: str = "",
-        rater: str = "me",
-        event_id: str | None = None,
-    ) -> Revealed:
-        """A vote; "a" is the left draft, strength "slightly" or "much" if the person says so.
-        Returns after COMMIT, with what was hidden until now."""
-        if outcome not in OUTCOMES:
-            raise ChatError(f"A vote is one of {', '.join(OUTCOMES)}.")
-        one, other = self._sides(pair_id)
-        a, b, a_left = self._drafts(pair_id)
-        with _sentences():
-            self.store.add_preference(
-                a.id,
-                b.id,
-                pairs.from_side(outcome, a_left),
-                shown_first="a" if a_left else "b",
-                strength=strength,
-                rater=rater,
-                event_id=event_id,
-            )
-        said = TOLD[outcome].replace("is better", f"is {strength} better") if strength else ""
-        names = [version_name(m.adapter_version) for m in (one, other)]
-        sentence = f"Saved: {said or TOLD[outcome]}. A was {names[0]}, B was {names[1]}."
-        return Revealed(one.adapter_version or 0, other.adapter_version or 0, sentence)
-
-    def withdraw(self, pair_id: str, *, event_id: str | None = None) -> None:
-        """Takes the vote on this pair back."""
-        a, b, a_left = self._drafts(pair_id)
-        with _sentences():
-            self.store.add_preference(
-                a.id, b.id, "withdrawn", shown_first="a" if a_left else "b", event_id=event_id
-            )
-
-    # ------------------------------------------------------------------ several drafts, ranked
-
-    def draft(
-        self, prompt: str, count: int, *, stop: threading.Event | None = None
-    ) -> Iterator[Drafts]:
-        """Streams drafts of one prompt, to be ranked, and stores them when all are whole."""
-        text = _checked(prompt)
-        if not 2 <= count <= MOST_DRAFTS:
-            raise ChatError(f"2 to {MOST_DRAFTS} drafts can be ranked.")
-        stop, view = stop or threading.Event(), self.model.live
-        prompt_ids = self.model.encode([{"role": "user", "content": text}])
-        if len(prompt_ids) > self.model.context_tokens - self.sampling.max_new_tokens:
-            raise ChatError(f"This prompt is too long: {len(prompt_ids)} tokens.")
-        seed = self._rng.getrandbits(31)
-        responses: list[Response] = []
-        asked = Prompt(tuple(prompt_ids), text)
-        for responses in self._many(view, asked, count, seed, stop):
-            texts = tuple(self.model.decode(r.ids) for r in responses)
-            yield Drafts(None, (), texts, False, "")
-        if stop.is_set():
-            yield Drafts(None, (), texts, True, "Stopped: these drafts are not kept.")
-            return
-        set_id = self._save_pair(
-            uuid.uuid4().hex, text, prompt_ids, responses, [view] * count, [seed] * count
-        )
-        with _sentences():
-            ids = tuple(self.store.children(self.store.roots(set_id)[0]))
-        yield Drafts(set_id, ids, texts, True, "")
-
-    def rank(
-        self,
-        set_id: str,
-        places: Mapping[str, int],
-        *,
-        rater: str = "me",
-        event_id: str | None = None,
-    ) -> None:
-        """Message ids -> places, 0 is best, equal places are tied; {} takes it back."""
-        with _sentences():
-            asked = self.store.roots(set_id)[0]
-            self.store.add_ranking(asked, places, rater=rater, event_id=event_id)
-
-    def _drafts(self, pair_id: str) -> tuple[Message, Message, bool]:
-        with _sentences():
-            conversation = self.store.conversation(pair_id)
-            asked = self.store.roots(pair_id)[0]
-            a, b = (self.store.message(i) for i in self.store.children(asked))
-            return a, b, pairs.a_is_left(conversation.title)
-
-    def _sides(self, pair_id: str) -> tuple[Message, Message]:
-        a, b, a_left = self._drafts(pair_id)
-        return (a, b) if a_left else (b, a)
 
     # ------------------------------------------------------------------ versions
 
@@ -800,10 +532,6 @@ class Chat:
         self._views.pop(version, None)
 
 
-def version_name(version: int | None) -> str:
-    return f"v{version}" if version else "base"
-
-
 def _alternating(path: Sequence[Message]) -> list[dict[str, str]]:
     """Messages with alternating roles, as strict chat templates demand: a message that never got
     its reply becomes one with the next."""
@@ -823,7 +551,7 @@ def _trimmed(left_out: int) -> str:
     return f"The first {told} no longer read: the conversation is longer than the model can hold."
 
 
-class _sentences:
+class sentences:
     """Turns the store's refusals into what the person is told."""
 
     def __enter__(self) -> None:
@@ -834,7 +562,7 @@ class _sentences:
             raise ChatError(str(error)) from error
 
 
-def _checked(text: str) -> str:
+def checked(text: str) -> str:
     if not text.strip():
         raise ChatError("Write something first: the message is empty.")
     if len(text) > MAX_CHARACTERS:

@@ -3,7 +3,7 @@
 Mostly two of several drafts of the live version, those whose comparison teaches most; one pair in
 five is any two drafts, and when a version is live, one in four sets it blind against the base, so
 that ordinary votes also say, without bias, whether learning helped. Which side a draft is on is a
-coin flip, remembered by the pair itself. Left out: showing and storing them (chat.py).
+coin flip, remembered by the pair itself. Left out: showing and storing them (compare.py).
 
 Source of the measure: MacKay 1992, information gained about the weights of a linear model.
 """
@@ -18,7 +18,18 @@ from numpy.typing import NDArray
 
 BASE_SHARE = 0.25
 RANDOM_SHARE = 0.2
-DRAFTS = 6  # to choose a pair from
+REPEAT_SHARE = 0.05  # pairs shown a second time, sides swapped, to see how steady the votes are
+ANCHOR_SHARE = 0.2  # pairs somebody else has voted on, while there are some
+REPEAT_AFTER = 10  # votes before a pair may come back
+DRAFTS = 6  # to choose from
+
+OUTCOMES = {
+    "a": "A is better",
+    "b": "B is better",
+    "tie": "Tie",
+    "both_bad": "Both bad",
+    "both_good": "Both good",
+}
 
 Floats = NDArray[np.float64]
 
@@ -30,9 +41,14 @@ def choose(live_version: int, rng: random.Random) -> tuple[int, int]:
     return live_version, live_version
 
 
-def a_is_left(pair_id: str) -> bool:
-    """The side of draft a: random because pair ids are, and the same whenever it is asked."""
-    return int(pair_id[-1], 16) % 2 == 0
+def order(set_id: str, count: int) -> list[int]:
+    """The draft on each place of the screen: random because ids are, and the same whenever asked.
+    For two it is the last digit of the id that decides which of them is on the left."""
+    if count == 2:
+        return [0, 1] if int(set_id[-1], 16) % 2 == 0 else [1, 0]
+    places = list(range(count))
+    random.Random(set_id).shuffle(places)
+    return places
 
 
 def from_side(outcome: str, a_left: bool) -> str:
@@ -42,18 +58,20 @@ def from_side(outcome: str, a_left: bool) -> str:
     return outcome
 
 
-def most_telling(x: Floats, weights: Floats, covariance: Floats) -> tuple[int, int]:
-    """The two of N drafts (features x (N, D)) whose comparison says most about the weights.
+def most_telling(x: Floats, weights: Floats, covariance: Floats, count: int = 2) -> list[int]:
+    """The `count` of N drafts (features x (N, D)) whose comparison says most about the weights.
 
     Expected information of a Bradley-Terry answer, to second order: p (1 - p) d' C d with d the
-    difference of the two, C the posterior covariance, and p averaged over it.
+    difference of two, C the posterior covariance, and p averaged over it; summed over all pairs.
     """
 
-    def information(pair: tuple[int, int]) -> float:
-        d = x[pair[0]] - x[pair[1]]
+    def information(one: int, other: int) -> float:
+        d = x[one] - x[other]
         variance = float(d @ covariance @ d)
         margin = float(d @ weights) / np.sqrt(1 + np.pi * variance / 8)
         p = 0.5 * (1 + np.tanh(0.5 * margin))
         return float(p * (1 - p) * variance)
 
-    return max(combinations(range(len(x)), 2), key=information)
+    worth = {pair: information(*pair) for pair in combinations(range(len(x)), 2)}
+    sets = combinations(range(len(x)), count)
+    return list(max(sets, key=lambda chosen: sum(worth[p] for p in combinations(chosen, 2))))

@@ -142,6 +142,11 @@ class CurrentTaste:
         x = taste.feature_map(*self.gauge.measure_now(replies))
         return x - x.mean(0)
 
+    def best(self, taste: Taste, replies: Sequence[Reply]) -> int:
+        """Which of several replies to one prompt scores best, flaws charged."""
+        scores = taste.score(self.features(taste, replies))
+        return int((scores - taste.charge([r.text for r in replies])).argmax())
+
     def explain(self, taste: Taste, reply: Reply) -> list[Piece]:
         """Word by word, how the score of a reply came about; the gains add up to the score of the
         whole, relative to its first token, doubt and flaws aside."""

@@ -394,14 +394,6 @@ class Trainer:
         left = sum(not unsaid(one) for one in said)
         return f"A new version is learned from the base and the {left} answers that are left."
 
-    def set_aside(self, rater: str, aside: bool = True) -> str:
-        """Whether a rater's answers count (quarantine). They are kept either way."""
-        names = set(self.store.setting("quarantined", []))
-        names = names | {rater} if aside else names - {rater}
-        self.store.set_setting("quarantined", sorted(names))
-        self.wake()
-        return f"{rater} {'does not count' if aside else 'counts again'} from the next round on."
-
     def pause(self) -> None:
         self._paused = True
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlhf_chat import style
-from rlhf_chat.chat import Chat, Pair
+from rlhf_chat.compare import Compare, Drafts
 from rlhf_chat.store import SIMULATED
 from rlhf_chat.trainer import Trainer
 
@@ -97,8 +97,8 @@ def mixed(sliders: Mapping[str, float]) -> Utility:
 class Watch:
     """One simulated person at a time, in a thread of its own."""
 
-    def __init__(self, chat: Chat, trainer: Trainer, seed: int | None = None) -> None:
-        self.chat, self.trainer = chat, trainer
+    def __init__(self, compare: Compare, trainer: Trainer, seed: int | None = None) -> None:
+        self.compare, self.trainer = compare, trainer
         self.seen = Seen()
         self._rng = random.Random(seed)
         self._pause = 2.0  # seconds between votes
@@ -165,24 +165,20 @@ class Watch:
             self.seen.running = self.seen.resting = False
 
     def _vote(self, utility: Utility) -> None:
-        prompt = self.chat.suggest_prompt()
-        pair: Pair | None = None
-        for pair in self.chat.compare(prompt, stop=self._stop):
+        prompt = self.compare.suggest_prompt()
+        pair: Drafts | None = None
+        for pair in self.compare.write(prompt, stop=self._stop):
             self.seen.prompt, self.seen.outcome = prompt, ""
-            self.seen.left, self.seen.right = pair.left, pair.right
-        if pair is None or not pair.votable or pair.pair_id is None:
+            self.seen.left, self.seen.right = pair.texts
+        if pair is None or not pair.votable or pair.set_id is None:
             return
-        liked = utility(prompt, pair.left), utility(prompt, pair.right)
+        liked = [utility(prompt, text) for text in pair.texts]
         outcome = self._choice(liked[0] - liked[1])
-        told = self.chat.prefer(pair.pair_id, outcome, rater=self.seen.rater)
+        told = self.compare.prefer(pair.set_id, outcome, rater=self.seen.rater)
         self.trainer.wake()
         self.seen.outcome, self.seen.votes = outcome, self.seen.votes + 1
-        live = max(told.left_version, told.right_version)
-        mine = [
-            value
-            for value, version in zip(liked, (told.left_version, told.right_version), strict=True)
-            if version == live
-        ]
+        live = max(told.versions)
+        mine = [value for value, by in zip(liked, told.versions, strict=True) if by == live]
         curve = [*self.seen.liking, (self.seen.votes, sum(mine) / len(mine))]
         self.seen.liking = curve[-KEPT:]
 

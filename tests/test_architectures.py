@@ -22,6 +22,7 @@ from transformers import (
 from rlhf_chat import dialect, gate
 from rlhf_chat.adapters import Shelf
 from rlhf_chat.chat import Chat
+from rlhf_chat.compare import Compare
 from rlhf_chat.decode import Sampling
 from rlhf_chat.gate import PROVED, Verdict
 from rlhf_chat.model import Model, ModelError
@@ -96,11 +97,12 @@ def test_a_whole_life(
         *_, said = chat.reply(conversation, text)
         assert said.done and said.message_id
         chat.rate(said.message_id, 1 if text == "hello" else -1)
-    votes = 0
+    votes, compare = 0, Compare(chat)
     while votes < 4:
-        *_, pair = chat.compare(f"tell me about the sea {votes}")
+        *_, pair = compare.write(f"tell me about the sea {votes}")
         if pair.votable:
-            chat.prefer(pair.pair_id, "a" if len(pair.left) > len(pair.right) else "b")
+            left, right = map(len, pair.texts)
+            compare.prefer(pair.set_id, "a" if left > right else "b")
             votes += 1
     assert trainer.run_round("asked") == "promoted", store.rounds(1)[0].reason
     assert model.live.version == 1

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_chat.web import app
-from tests.toys_web import ToyChat
+from tests.toys_web import ToyChat, parts
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = int(
@@ -89,8 +89,7 @@ def browser():
 def served(tmp_path_factory):
     chat = ToyChat()
     chat.url = app.launch(
-        chat,
-        chat.trainer,
+        *parts(chat),
         port=free_port(),
         open_browser=False,
         prevent_thread_lock=True,
@@ -318,19 +317,19 @@ def test_compare_with_keys(page, served):
     expect(button(page, "A is better")).to_be_disabled()
     page.keyboard.press("Escape")
     expect(page.locator("#verdict")).to_contain_text("Stopped")
-    votes = len(served.votes)
+    votes = len(served.compare.votes)
 
     draft(page, "rivers 1234")
     page.get_by_label("Prompt", exact=True).press("1")  # typing is not voting
-    assert len(served.votes) == votes
+    assert len(served.compare.votes) == votes
     page.locator("#draft-a").click()
     page.keyboard.press("2")
     expect(page.locator("#verdict")).to_contain_text("Saved: B is better. A was v1, B was base.")
-    assert list(served.votes.values())[-1] == "b"
+    assert list(served.compare.votes.values())[-1] == "b"
     expect(page.locator("#count")).to_contain_text(re.compile("more votes start round|enough"))
     button(page, "Undo").click()
     expect(button(page, "Tie")).to_be_enabled()
-    assert len(served.votes) == votes
+    assert len(served.compare.votes) == votes
     button(page, "Tie").click()
     expect(page.locator("#verdict")).to_contain_text("Saved: Tie.")
     expect(page.get_by_label("Prompt", exact=True)).not_to_have_value("rivers 1234")
@@ -577,7 +576,7 @@ def test_a_version_is_named_talked_to_and_dueled(opened, served):
     expect(page.locator("#tab-compare-button")).to_have_attribute("aria-selected", "true")
     expect(page.get_by_label("Duel", exact=True)).to_be_checked()
     draft(page, "rivers")
-    assert served.compared[-2][1] == (live, 0) or served.compared[-1][1] == (live, 0)
+    assert served.compare.asked[-2][1] == (live, 0) or served.compare.asked[-1][1] == (live, 0)
     page.keyboard.press("Escape")
     button(page, "Tie").click()
     expect(page.locator("#duel-standing")).to_contain_text("against base")

@@ -14,8 +14,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rlhf_chat import pairs
 from rlhf_chat.chat import MAX_CHARACTERS, VIEWS_KEPT, Chat, ChatError, Manner
+from rlhf_chat.compare import Compare
 from rlhf_chat.decode import Sampling
 from rlhf_chat.model import Model, View
 from rlhf_chat.step import Rows
@@ -32,11 +32,6 @@ def chat(store: Store, toy: Model) -> Chat:
 def say(chat: Chat, conversation: str, text: str = "hello", **options):
     *_, partial = chat.reply(conversation, text, **options)
     return partial
-
-
-def pair_of(chat: Chat, prompt: str = "tell me about the sea", **options):
-    *_, pair = chat.compare(prompt, **options)
-    return pair
 
 
 def one_sentence(error: pytest.ExceptionInfo) -> bool:
@@ -232,7 +227,7 @@ def test_what_cannot_be_sent_is_said_and_stores_nothing(chat, store, text):
     before = store.counts()["messages"]
     for refused in (
         lambda: list(chat.reply(conversation, text)),
-        lambda: list(chat.compare(text)),
+        lambda: list(Compare(chat).write(text)),
     ):
         with pytest.raises(ChatError) as error:
             refused()
@@ -248,7 +243,7 @@ def test_a_message_too_long_for_the_model_is_said_and_kept(chat, toy):
     assert chat.history(conversation)[-1].content == "z" * 7000  # nothing typed is lost
     assert say(chat, conversation, "hello").done  # and the conversation goes on
     with pytest.raises(ChatError, match="too long"):
-        pair_of(chat, "z" * 7000)
+        list(Compare(chat).write("z" * 7000))
 
 
 @pytest.mark.parametrize(
@@ -300,132 +295,6 @@ def test_a_small_context_still_leaves_room_to_answer(store, toy):
     stream = chat.reply(chat.new_conversation(), "hello")
     next(stream), next(stream)
     stream.close()
-
-
-# ---------------------------------------------------------------------- two drafts
-
-
-def test_a_pair_is_two_stored_drafts_of_one_message(chat, store):
-    parts = list(chat.compare("tell me about the sea"))
-    pair = parts[-1]
-    assert pair.done and pair.votable and pair.left != pair.right
-    assert not any(p.votable or p.pair_id for p in parts[:-1])
-    [asked] = store.roots(pair.pair_id)
-    a, b = (store.message(i) for i in store.children(asked))
-    assert {a.content, b.content} == {pair.left, pair.right}
-    assert a.prompt_ids == b.prompt_ids and a.response_ids != b.response_ids
-    assert a.adapter_version == b.adapter_version == 0
-    shown = chat.pair(pair.pair_id)
-    assert (shown.left, shown.right, shown.votable) == (pair.left, pair.right, True)
-    assert chat.conversations() == []  # not in the sidebar
-
-
-def test_votes_reach_the_draft_that_was_clicked(chat, store):
-    """Whatever side the drafts were shown on; both sides come up."""
-    sides = set()
-    for number in range(12):
-        if number >= 4 and len(sides) == 2:
-            break
-        pair = pair_of(chat, f"tell me about the sea {number}")
-        clicked = "a" if number % 2 else "b"  # a is the left one
-        revealed = chat.prefer(pair.pair_id, clicked)
-        assert "Saved" in revealed.sentence and "base" in revealed.sentence
-        vote = store.preferences()[-1]
-        stored = {"a": vote.message_a, "b": vote.message_b}
-        wanted = pair.left if clicked == "a" else pair.right
-        assert store.message(stored[vote.outcome]).content == wanted
-        assert store.message(stored[vote.shown_first]).content == pair.left
-        sides.add(vote.shown_first)
-    assert sides == {"a", "b"}
-
-
-@pytest.mark.parametrize("outcome", ["tie", "both_bad"])
-def test_ties_and_withdrawing(chat, store, outcome):
-    pair = pair_of(chat)
-    chat.prefer(pair.pair_id, outcome, event_id="v1")
-    chat.prefer(pair.pair_id, outcome, event_id="v1")
-    assert store.feedback_count() == 1
-    assert [p.outcome for p in store.preferences()] == [outcome]
-    chat.withdraw(pair.pair_id)
-    assert store.preferences() == []
-    chat.prefer(pair.pair_id, "a")
-    assert len(store.preferences()) == 1
-    for bad in (lambda: chat.prefer(pair.pair_id, "left"), lambda: chat.prefer("nothing", "a")):
-        with pytest.raises(ChatError) as error:
-            bad()
-        assert one_sentence(error)
-
-
-def test_a_stopped_pair_cannot_be_voted_on(chat, store, toy):
-    chat.sampling, stop = Sampling(max_new_tokens=60), threading.Event()
-    stream = chat.compare("hello", stop=stop)
-    next(stream), next(stream)
-    stop.set()
-    last = list(stream)[-1]
-    assert last.done and not last.votable and last.pair_id is None and last.note
-    assert store.counts()["messages"] == 0 and not toy.lease.chat_is_waiting
-    stream = chat.compare("hello")
-    next(stream)
-    stream.close()
-    assert store.counts()["messages"] == 0 and not toy.lease.chat_is_waiting
-
-
-def test_the_same_event_gives_the_same_pair(chat, store):
-    event = "0" * 31 + "7"
-    first, again = pair_of(chat, event_id=event), pair_of(chat, event_id=event)
-    assert again == first and store.counts()["messages"] == 3
-    half = store.add_conversation("compare", title="a crash came between")
-    store.add_message(half, "user", "tell me about the sea", event_id="e" * 32)
-    assert pair_of(chat, event_id="e" * 32).votable
-
-
-def test_stop_is_heard_while_equal_drafts_are_drawn_again(chat, store):
-    chat.sampling, stop = Sampling(temperature=0.0, max_new_tokens=4), threading.Event()
-    for part in chat.compare("hello", stop=stop):
-        last = part
-        if part.left == part.right and part.left:
-            stop.set()
-    assert last.done and not last.votable and "Stopped" in last.note
-    assert store.counts()["messages"] == 0
-
-
-def test_equal_drafts_cannot_be_voted_on(chat, store):
-    chat.sampling = Sampling(temperature=0.0, max_new_tokens=4)
-    last = pair_of(chat)
-    assert last.done and not last.votable and "same" in last.note
-    assert store.counts()["messages"] == 0
-
-
-def test_a_pair_of_two_versions_says_which_was_which(chat, store, toy):
-    state = {k: v + 0.3 for k, v in toy.base_state().items()}
-    toy.serve(toy.make_view(3, state))
-    pair = pair_of(chat, versions=(3, 0))
-    revealed = chat.prefer(pair.pair_id, "a")
-    [asked] = store.roots(pair.pair_id)
-    by_text = {store.message(i).content: store.message(i) for i in store.children(asked)}
-    left, right = by_text[pair.left], by_text[pair.right]
-    assert (revealed.left_version, revealed.right_version) == (
-        left.adapter_version,
-        right.adapter_version,
-    )
-    assert {left.adapter_version, right.adapter_version} == {0, 3}
-    with pytest.raises(ChatError):
-        pair_of(chat, versions=(3, 7))
-
-
-def test_one_pair_in_four_is_against_the_base_and_sides_are_even():
-    import random
-    import uuid
-
-    rng = random.Random(0)
-    drawn = [pairs.choose(5, rng) for _ in range(2000)]
-    assert 0.2 < sum(p == (5, 0) for p in drawn) / 2000 < 0.3
-    assert {pairs.choose(0, rng) for _ in range(100)} == {(0, 0)}
-    left = sum(pairs.a_is_left(uuid.uuid4().hex) for _ in range(2000))
-    assert 850 < left < 1150
-    for outcome in ("a", "b", "tie", "both_bad"):
-        assert pairs.from_side(outcome, True) == outcome
-    assert [pairs.from_side(o, False) for o in ("a", "b", "tie")] == ["b", "a", "tie"]
 
 
 # ---------------------------------------------------------------------- many at once
@@ -547,37 +416,6 @@ def test_search_finds_titles_and_words_and_takes_signs_as_they_are(chat):
 # ---------------------------------------------------------------------- other ways to answer
 
 
-def drafts_of(chat: Chat, count: int = 4):
-    *_, drafts = chat.draft("tell me about the sea", count)
-    return drafts
-
-
-def test_drafts_can_be_ranked_and_the_ranking_taken_back(chat, store):
-    drafts = drafts_of(chat)
-    assert drafts.done and len(drafts.texts) == len(drafts.message_ids) == 4
-    for message_id, text in zip(drafts.message_ids, drafts.texts, strict=True):
-        assert store.message(message_id).content == text
-    places = {m: i // 2 for i, m in enumerate(drafts.message_ids)}
-    chat.rank(drafts.set_id, places)
-    chat.rank(drafts.set_id, places | {drafts.message_ids[0]: 3})
-    [ranking] = store.rankings()
-    assert ranking.places[drafts.message_ids[0]] == 3
-    chat.rank(drafts.set_id, {})
-    assert store.rankings() == []
-
-
-def test_drafts_that_were_stopped_or_make_no_sense_are_not_kept(chat, store):
-    stop = threading.Event()
-    stop.set()
-    *_, last = chat.draft("hello", 3, stop=stop)
-    assert last.done and last.set_id is None and "Stopped" in last.note
-    for count in (1, 9):
-        with pytest.raises(ChatError) as error:
-            list(chat.draft("hello", count))
-        assert one_sentence(error)
-    assert store.counts()["messages"] == 0
-
-
 def test_stars_are_given_changed_and_taken_back(chat, store):
     reply = say(chat, chat.new_conversation()).message_id
     for stars in (2, 5):
@@ -616,16 +454,6 @@ def test_a_correction_cannot_forge_a_turn(chat, store, toy):
     assert sum(i in set(toy.tokenizer.all_special_ids) for i in ids) == 1
 
 
-@pytest.mark.parametrize("strength", ["", "slightly", "much"])
-def test_how_much_better_is_kept(chat, store, strength):
-    pair = pair_of(chat)
-    told = chat.prefer(pair.pair_id, "a", strength=strength)
-    assert [p.strength for p in store.preferences()] == [strength]
-    assert strength in told.sentence
-    chat.prefer(pair.pair_id, "both_good")
-    assert [p.outcome for p in store.preferences()] == ["both_good"]
-
-
 def test_the_welcome_is_for_those_who_have_not_begun(chat, store, toy):
     assert chat.is_new()
     chat.put_welcome_away()
@@ -641,9 +469,11 @@ def test_everything_said_is_in_the_ledger_and_can_be_taken_back(chat, store):
     chat.rate(reply, 1)
     chat.score(reply, 4)
     chat.correct(reply, "The sea is deep.")
-    chat.prefer(pair_of(chat).pair_id, "a")
-    drafts = drafts_of(chat)
-    chat.rank(drafts.set_id, {m: 3 - i for i, m in enumerate(drafts.message_ids)})
+    compare = Compare(chat)
+    *_, pair = compare.write("tell me about the sea")
+    compare.prefer(pair.set_id, "a")
+    *_, drafts = compare.write("tell me about the sea", 4)
+    compare.rank(drafts.set_id, [3, 2, 1, 0])
     listed = {told.kind: told for told in chat.feedback()}
     assert set(listed) == {"thumb", "stars", "edit", "vote", "ranking"}
     assert listed["stars"].said == "4" and listed["edit"].other == "The sea is deep."
@@ -656,3 +486,12 @@ def test_everything_said_is_in_the_ledger_and_can_be_taken_back(chat, store):
     for told in listed.values():
         chat.change(told, "withdrawn")
     assert chat.feedback() == []
+
+
+def test_the_best_of_several_drafts_is_a_setting_that_lasts(chat, store, toy):
+    assert chat.best_of == 1
+    chat.set_best_of(4)
+    assert Chat(store, toy).best_of == 4
+    with pytest.raises(ChatError) as error:
+        chat.set_best_of(3)
+    assert one_sentence(error)

@@ -47,10 +47,12 @@ ARROWS = {
         "style",
         "taste",
     },
-    "chat": {"decode", "evidence", "model", "pairs", "prompts", "store", "taste"},
+    "chat": {"decode", "evidence", "model", "pairs", "store", "taste"},
+    "compare": {"chat", "decode", "evidence", "model", "pairs", "prompts", "store", "taste"},
     "store": {"store"},
-    "watch": {"chat", "store", "style", "trainer"},
-    "web": {"chat", "trainer", "watch", "web"},
+    "raters": {"agreement", "store"},
+    "watch": {"compare", "store", "style", "trainer"},
+    "web": {"chat", "compare", "raters", "trainer", "watch", "web"},
     "demo": {"demo", "nf4"},
 }
 

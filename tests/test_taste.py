@@ -9,6 +9,7 @@ import pytest
 
 from rlhf_chat import pairs, style
 from rlhf_chat.chat import Chat, ChatError
+from rlhf_chat.compare import Compare
 from rlhf_chat.decode import Sampling
 from rlhf_chat.evidence import Gauge
 from rlhf_chat.model import Model
@@ -33,9 +34,20 @@ def chat(store: Store, toy: Model, current: CurrentTaste) -> Chat:
     return chat
 
 
-def pair_of(chat: Chat, prompt: str = "tell me about the sea"):
-    *_, pair = chat.compare(prompt)
+@pytest.fixture
+def compare(chat: Chat) -> Compare:
+    compare = Compare(chat)
+    compare._rng = chat._rng
+    return compare
+
+
+def pair_of(compare: Compare, prompt: str = "tell me about the sea"):
+    *_, pair = compare.write(prompt)
     return pair
+
+
+def longer(pair) -> str:
+    return "a" if len(pair.texts[0]) > len(pair.texts[1]) else "b"
 
 
 def test_before_the_warm_up_there_is_none_and_before_any_answer_it_only_doubts(current) -> None:
@@ -47,14 +59,14 @@ def test_before_the_warm_up_there_is_none_and_before_any_answer_it_only_doubts(c
     assert (taste.score(x) < 0).all()  # doubt is subtracted
 
 
-def test_it_is_refitted_when_something_was_said_and_only_then(chat, store, current) -> None:
+def test_it_is_refitted_when_something_was_said_and_only_then(compare, current) -> None:
     before = current.get()
     assert current.get() is before
-    pair = pair_of(chat)
-    chat.prefer(pair.pair_id, "a")
+    pair = pair_of(compare)
+    compare.prefer(pair.set_id, "a")
     after = current.get()
     assert after is not before and after.head.weights.any()
-    chat.withdraw(pair.pair_id)
+    compare.withdraw(pair.set_id)
     again = current.get()
     assert np.array_equal(again.head.weights, before.head.weights)
 
@@ -80,22 +92,22 @@ def test_the_most_telling_pair_differs_where_the_taste_is_unknown() -> None:
     assert set(pairs.most_telling(x, known, flat)) == {0, 1}
 
 
-def test_active_pairs_are_two_drafts_of_the_live_version_like_any_other(chat, store) -> None:
+def test_active_pairs_are_two_drafts_of_the_live_version_like_any_other(compare, store) -> None:
     for _ in range(6):
-        pair = pair_of(chat)
-        assert pair.votable and pair.left != pair.right
-        [asked] = store.roots(pair.pair_id)
+        pair = pair_of(compare)
+        assert pair.votable and pair.texts[0] != pair.texts[1]
+        [asked] = store.roots(pair.set_id)
         assert len(store.children(asked)) == 2
-        chat.prefer(pair.pair_id, "a")
+        compare.prefer(pair.set_id, "a")
     assert len(store.preferences()) == 6
 
 
-def test_the_best_of_several_drafts_is_shown_and_stored(chat, store, current, toy) -> None:
+def test_the_best_of_several_drafts_is_shown_and_stored(chat, compare, store, toy) -> None:
     for i in range(8):
-        pair = pair_of(chat, f"tell me about {i}")
+        pair = pair_of(compare, f"tell me about {i}")
         if pair.votable:
-            chat.prefer(pair.pair_id, "a" if len(pair.left) > len(pair.right) else "b")
-    chat.best_of = 6
+            compare.prefer(pair.set_id, longer(pair))
+    chat.set_best_of(4)
     parts = list(chat.reply(chat.new_conversation(), "hello how are you"))
     shown = parts[-1]
     assert shown.done and not any(p.text for p in parts[:-2])
@@ -103,14 +115,14 @@ def test_the_best_of_several_drafts_is_shown_and_stored(chat, store, current, to
     assert stored.content == shown.text and stored.response_ids
     seed = stored.sampling["seed"]
     prompt = stored.prompt_ids
-    drafts = toy.sample(toy.live, [prompt] * 6, Sampling(max_new_tokens=8), seed=seed)
+    drafts = toy.sample(toy.live, [prompt] * 4, Sampling(max_new_tokens=8), seed=seed)
     assert stored.response_ids in [d.ids for d in drafts]
 
 
-def test_the_words_of_a_reply_add_up_to_its_score(chat, store, current, toy) -> None:
+def test_the_words_of_a_reply_add_up_to_its_score(chat, compare, store, current, toy) -> None:
     for i in range(6):
-        pair = pair_of(chat, f"tell me about {i}")
-        chat.prefer(pair.pair_id, "a" if len(pair.left) > len(pair.right) else "b")
+        pair = pair_of(compare, f"tell me about {i}")
+        compare.prefer(pair.set_id, longer(pair))
     *_, reply = chat.reply(chat.new_conversation(), "hello how are you")
     pieces = chat.explain(reply.message_id)
     assert "".join(p.text for p in pieces) == reply.text

@@ -17,10 +17,12 @@ from rlhf_chat import decode, evidence, ppo, reward
 from rlhf_chat import round as round_
 from rlhf_chat.adapters import Shelf
 from rlhf_chat.chat import Chat
+from rlhf_chat.compare import Compare
 from rlhf_chat.decode import Sampling
 from rlhf_chat.evidence import take_snapshot
 from rlhf_chat.gate import PROVED, Verdict
 from rlhf_chat.model import Model
+from rlhf_chat.raters import Raters
 from rlhf_chat.store import Store, StoreError
 from rlhf_chat.trainer import Trainer
 from tests.tiny import tiny_round_config
@@ -72,11 +74,12 @@ def nudged(model: Model, seed: int) -> dict[str, torch.Tensor]:
 
 def rate(chat: Chat, count: int) -> None:
     """Votes by a plain rule: the longer of two drafts is better."""
-    done = 0
+    done, compare = 0, Compare(chat)
     while done < count:
-        *_, pair = chat.compare(f"tell me about the sea {done}")
+        *_, pair = compare.write(f"tell me about the sea {done}")
         if pair.votable:
-            chat.prefer(pair.pair_id, "a" if len(pair.left) > len(pair.right) else "b")
+            left, right = map(len, pair.texts)
+            compare.prefer(pair.set_id, "a" if left > right else "b")
             done += 1
 
 
@@ -728,12 +731,12 @@ def evidence_of(store: Store):
     return take_snapshot(store).said
 
 
-def test_a_rater_set_aside_does_not_count_until_let_back(chat, store, make):
+def test_a_rater_set_aside_does_not_count_until_let_back(chat, store):
     store.add_rating(say(chat).message_id, 1, rater="visitor")
-    trainer = make()
-    trainer.set_aside("visitor")
+    raters = Raters(store)
+    raters.set_aside("visitor")
     assert evidence_of(store) == ()
-    trainer.set_aside("visitor", False)
+    raters.set_aside("visitor", False)
     assert len(evidence_of(store)) == 1
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from rlhf_chat.adapters import Shelf
 from rlhf_chat.chat import Chat
+from rlhf_chat.compare import Compare
 from rlhf_chat.decode import Sampling
 from rlhf_chat.model import Model
 from rlhf_chat.store import Store
@@ -75,7 +76,7 @@ def test_a_slider_moves_the_liking_its_own_way(slider, best):
 
 
 def test_it_agrees_with_itself_about_four_times_in_five(chat, trainer):
-    person, rng = Watch(chat, trainer, seed=1), random.Random(2)
+    person, rng = Watch(Compare(chat), trainer, seed=1), random.Random(2)
     differences = [rng.gauss(0, 3) for _ in range(3000)]
     right = sum((person._choice(d) == "a") == (d > 0) for d in differences)
     assert 0.7 < right / 3000 < 0.85 and person._choice(0) == "tie"
@@ -86,7 +87,7 @@ def test_it_leaves_nothing_behind_and_touches_nothing(chat, trainer, store, toy,
     shelved(trainer, toy, 1)
     trainer.recover()
     before = rows(store)
-    person = Watch(chat, trainer, seed=1)
+    person = Watch(Compare(chat), trainer, seed=1)
     person.start(OWN, {"Shorter": 2}, 600)
     assert toy.live.version == 0  # it begins at the base
     assert "already" in person.start(OWN, {}, 10)
@@ -123,7 +124,7 @@ def test_it_rests_while_a_round_learns(chat, trainer, monkeypatch):
 
     busy = replace(trainer.status(), round_id=3)
     monkeypatch.setattr(trainer, "status", lambda: busy)
-    person = Watch(chat, trainer, seed=1)
+    person = Watch(Compare(chat), trainer, seed=1)
     person.start(OWN, {"Shorter": 1}, 600)
     wait_for(lambda: person.seen.resting)
     person.stop()
@@ -132,7 +133,7 @@ def test_it_rests_while_a_round_learns(chat, trainer, monkeypatch):
 
 def test_a_person_that_breaks_off_says_so(chat, trainer, monkeypatch):
     monkeypatch.setattr(chat, "suggest_prompt", lambda: 1 / 0)
-    person = Watch(chat, trainer, seed=1)
+    person = Watch(Compare(chat), trainer, seed=1)
     person.start(OWN, {}, 600)
     wait_for(lambda: bool(person.seen.problem))
     assert "ZeroDivisionError" in person.seen.problem

@@ -31,8 +31,9 @@ from rlhf_chat.web.chat import ChatScreen
 from rlhf_chat.web.compare import CompareScreen
 from rlhf_chat.web.data import DataScreen
 from rlhf_chat.web.learning import LearningScreen, measure_title
+from rlhf_chat.web.people import People
 from rlhf_chat.web.versions import VersionsScreen
-from tests.toys_web import ToyChat, ToyTrainer
+from tests.toys_web import ToyChat, ToyTrainer, parts
 
 PAYLOADS = (
     "${alert(1)}",
@@ -58,14 +59,13 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def demo() -> gr.Blocks:
-    return app.build(ToyChat(), ToyTrainer())
+    return app.build(*parts(ToyChat()))
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     url = app.launch(
-        (chat := ToyChat()),
-        chat.trainer,
+        *parts(chat := ToyChat()),
         port=free_port(),
         open_browser=False,
         prevent_thread_lock=True,
@@ -187,14 +187,13 @@ def test_a_page_names_no_other_host(url):
 def test_a_port_in_use_is_said_plainly(url, tmp_path):
     port = httpx.URL(url).port
     with pytest.raises(app.PortInUse, match=str(port)):
-        app.launch(ToyChat(), ToyTrainer(), port=port, open_browser=False, data_dir=tmp_path)
+        app.launch(*parts(ToyChat()), port=port, open_browser=False, data_dir=tmp_path)
 
 
 def test_other_machines_are_not_served(tmp_path):
     with pytest.raises(app.NotLocal):
         app.launch(
-            ToyChat(),
-            ToyTrainer(),
+            *parts(ToyChat()),
             host="0.0.0.0",
             port=free_port(),
             open_browser=False,
@@ -258,7 +257,7 @@ def test_twenty_tabs_chat_and_rate_at_once_and_none_hears_another(served):
             time.sleep(pauses.uniform(0.5, 2.5))  # a person reads first
             began = time.monotonic()
             event = {"index": 1, "value": ["x"], "liked": True}
-            tab.call("rate", [view, uuid.uuid4().hex], event)
+            tab.call("rate", [view, "me", uuid.uuid4().hex], event)
             took.append(time.monotonic() - began)
             assert chat.ratings[rated["id"]][0] == 1
             turns = [t.content.strip() for t in chat.history(view["conversation"])]
@@ -281,7 +280,7 @@ class Screen:
         with gr.Blocks() as demo, gr.Tabs() as tabs, gr.Tab("Chat"):
             self.screen.lay_out_sidebar()
             self.screen.lay_out()
-            self.screen.wire(demo, tabs)
+            self.screen.wire(demo, tabs, gr.Textbox("me"))
         self.request = SimpleNamespace(session_hash="tab", query_params={})
         self.view = {"conversation": "", "turns": [], "sent": False}
         self.note = self.message = None
@@ -306,7 +305,9 @@ class Screen:
     def rate(self, index: int, liked, event_id: str = "") -> dict:
         return self._take(
             asyncio.run(
-                self.screen.rate(self.view, event_id, SimpleNamespace(index=index, liked=liked))
+                self.screen.rate(
+                    self.view, "me", event_id, SimpleNamespace(index=index, liked=liked)
+                )
             )
         )
 
@@ -405,13 +406,13 @@ def test_a_reason_and_a_comment_add_to_the_thumb():
     chips = tab.rate(1, False)[tab.screen.chips]
     assert "Too long" in chips["choices"]
     update = asyncio.run(
-        tab.screen.add_reason(chips, "half as much", SimpleNamespace(reason="Too long"))
+        tab.screen.add_reason(chips, "half as much", "me", SimpleNamespace(reason="Too long"))
     )
     tab._take(update)
     assert list(tab.chat.ratings.values()) == [
         (-1, "Too long", "half as much")
     ] and tab.note.startswith("Saved")
-    asyncio.run(tab.screen.add_reason(chips, "", SimpleNamespace(reason="<script>")))
+    asyncio.run(tab.screen.add_reason(chips, "", "me", SimpleNamespace(reason="<script>")))
     assert list(tab.chat.ratings.values()) == [(-1, "Too long", "half as much")]
 
 
@@ -419,20 +420,26 @@ def test_stars_are_given_and_taken_back_beside_the_thumb():
     tab = Screen()
     tab.send("hello")
     chips = tab.rate(1, True)[tab.screen.chips]
-    given = asyncio.run(tab.screen.add_reason(chips, "", SimpleNamespace(stars=4)))
+    given = asyncio.run(tab.screen.add_reason(chips, "", "me", SimpleNamespace(stars=4)))
     assert list(tab.chat.stars.values()) == [4] and "4 of 5" in given[tab.screen.note]["text"]
-    back = asyncio.run(tab.screen.add_reason(given[tab.screen.chips], "", SimpleNamespace(stars=4)))
+    back = asyncio.run(
+        tab.screen.add_reason(given[tab.screen.chips], "", "me", SimpleNamespace(stars=4))
+    )
     assert list(tab.chat.stars.values()) == [0] and "taken back" in back[tab.screen.note]["text"]
 
 
 def test_editing_a_reply_corrects_it_and_counts_as_a_rating():
     tab = Screen()
     tab.send("hello")
-    tab.take(tab.screen.edit(tab.view, tab.request, SimpleNamespace(index=1, value="Good day.")))
+    tab.take(
+        tab.screen.edit(tab.view, "me", tab.request, SimpleNamespace(index=1, value="Good day."))
+    )
     assert list(tab.chat.corrected.values()) == ["Good day."] and tab.note.startswith("Saved")
     turn = tab.view["turns"][1]
     assert (turn["siblings"], turn["stamp"]) == (2, "corrected by you")
-    tab.take(tab.screen.edit(tab.view, tab.request, SimpleNamespace(index=1, value="Good day.")))
+    tab.take(
+        tab.screen.edit(tab.view, "me", tab.request, SimpleNamespace(index=1, value="Good day."))
+    )
     assert tab.note.startswith("Not saved. Nothing was changed")
 
 
@@ -466,7 +473,9 @@ def test_regenerate_and_edit_keep_the_others_as_siblings():
     tab.send("hello")
     tab.take(tab.screen.regenerate(tab.view, tab.request, SimpleNamespace(index=0)))
     assert (tab.view["turns"][1]["sibling"], tab.view["turns"][1]["siblings"]) == (2, 2)
-    tab.take(tab.screen.edit(tab.view, tab.request, SimpleNamespace(index=0, value="good day")))
+    tab.take(
+        tab.screen.edit(tab.view, "me", tab.request, SimpleNamespace(index=0, value="good day"))
+    )
     assert tab.view["turns"][0]["siblings"] == 2
     tab._take(
         asyncio.run(
@@ -481,7 +490,9 @@ def test_regenerate_and_edit_keep_the_others_as_siblings():
 def test_a_refused_edit_waits_in_the_message_box():
     tab = Screen()
     tab.send("hello")
-    tab.take(tab.screen.edit(tab.view, tab.request, SimpleNamespace(index=0, value="x" * 9000)))
+    tab.take(
+        tab.screen.edit(tab.view, "me", tab.request, SimpleNamespace(index=0, value="x" * 9000))
+    )
     assert tab.message == "x" * 9000 and "Shorten" in tab.note
     assert len(tab.view["turns"]) == 2
 
@@ -527,10 +538,10 @@ def test_an_unexpected_error_shows_no_traceback(caplog):
 
 def compare_screen() -> tuple[CompareScreen, ToyChat]:
     chat = ToyChat(word_seconds=0)
-    screen = CompareScreen(chat, chat.trainer)
+    screen = CompareScreen(chat.compare, chat.trainer)
     with gr.Blocks() as demo:
         screen.lay_out()
-        screen.wire(demo)
+        screen.wire(demo, gr.Textbox("me"))
     return screen, chat
 
 
@@ -540,28 +551,98 @@ def test_a_vote_needs_two_ended_drafts_and_can_be_taken_back():
     first = next(running)
     assert all(first[button]["interactive"] is False for button in screen.vote_buttons)
     refused = asyncio.run(screen.vote("a", "", "id"))
-    assert not chat.votes and refused[screen.verdict]["tone"] == "bad"
+    assert not chat.compare.votes and refused[screen.verdict]["tone"] == "bad"
     last = list(running)[-1]
     assert all(last[button]["interactive"] for button in screen.vote_buttons)
-    voted = asyncio.run(screen.vote("a", last[screen.pair_id], "id"))
+    voted = asyncio.run(screen.vote("a", last[screen.set_id], "id"))
     assert voted[screen.verdict]["text"] == "Saved: A is better. A was v1, B was base."
-    assert list(chat.votes.values()) == ["a"]
-    asyncio.run(screen.undo(last[screen.pair_id]))
-    assert not chat.votes
+    assert list(chat.compare.votes.values()) == ["a"]
+    asyncio.run(screen.undo(last[screen.set_id]))
+    assert not chat.compare.votes
 
 
 def test_after_a_choice_one_can_say_how_much_better():
     screen, chat = compare_screen()
     last = list(screen.draft("rivers", "click"))[-1]
-    pair = last[screen.pair_id]
+    pair = last[screen.set_id]
     early = asyncio.run(screen.refine("much", pair, ""))
-    assert early[screen.verdict]["tone"] == "bad" and not chat.votes
+    assert early[screen.verdict]["tone"] == "bad" and not chat.compare.votes
     voted = asyncio.run(screen.vote("b", pair, "id"))
     assert all(voted[b]["visible"] for b in screen.strength_buttons)
     asyncio.run(screen.refine("much", pair, voted[screen.voted]))
-    assert chat.votes == {pair: "b"} and chat.strengths == {pair: "much"}
+    assert chat.compare.votes == {pair: "b"} and chat.compare.strengths == {pair: "much"}
     tie = asyncio.run(screen.vote("both_good", pair, "id2"))
     assert not any(tie[b]["visible"] for b in screen.strength_buttons)
+
+
+def test_several_drafts_are_pressed_in_order_and_the_last_one_places_itself():
+    screen, chat = compare_screen()
+    *_, last = screen.draft("rivers", "click", "My own", count=3)
+    assert [last[c]["visible"] for c in screen.columns[2:]] == [True, False]
+    assert [last[b]["visible"] for b in screen.place_buttons] == [True, True, True, False]
+    assert not any(last[b]["visible"] for b in screen.vote_buttons)
+    drafts, order = last[screen.set_id], ""
+    for letter in "CC":  # a second press of the same changes nothing
+        told = asyncio.run(screen.place(letter, drafts, "id", "", "My own", order, "Ada"))
+        order = told[screen.order]
+        assert order == "C" and told[screen.place_buttons[2]]["value"] == "1: C"
+    assert not chat.compare.rankings
+    whole = asyncio.run(screen.place("A", drafts, "id", "", "My own", order, "Ada"))
+    assert chat.compare.rankings == {drafts: (1, 2, 0)} and chat.compare.by == {drafts: "Ada"}
+    assert whole[screen.verdict]["text"].startswith("Saved: C, then A, then B. A was v1")
+    back = asyncio.run(screen.undo(drafts, "Ada"))
+    assert not chat.compare.rankings and back[screen.place_buttons[0]]["interactive"]
+
+
+@pytest.mark.parametrize(("pressed", "places"), [("", (0, 0, 0, 0)), ("B", (1, 0, 1, 1))])
+def test_the_rest_can_be_called_equal(pressed, places):
+    screen, chat = compare_screen()
+    *_, last = screen.draft("rivers", "click", count=4)
+    asyncio.run(screen.place("", last[screen.set_id], "id", order=pressed))
+    assert list(chat.compare.rankings.values()) == [places]
+
+
+def test_a_ranking_needs_whole_drafts():
+    screen, chat = compare_screen()
+    told = asyncio.run(screen.place("A", "", "id"))
+    assert told[screen.verdict]["tone"] == "bad" and not chat.compare.rankings
+
+
+def test_a_pair_seen_before_may_be_the_next_one():
+    screen, chat = compare_screen()
+    *_, first = screen.draft("rivers", "click", request=tab())
+    chat.compare.again = chat.compare.shown(first[screen.set_id])
+    *_, second = screen.draft("mountains", "click-2", request=tab())
+    *_, shown = screen.draft(second[screen.coming], "click-3", request=tab())
+    assert shown[screen.set_id] == first[screen.set_id]
+    assert shown[screen.asked]["text"] == "rivers"  # with the question it was an answer to
+
+
+def test_who_rates_is_listed_once_there_are_several_and_can_be_set_aside():
+    chat = ToyChat()
+    people = People(chat.raters, chat.trainer)
+    with gr.Blocks() as demo:
+        people.lay_out_name()
+        people.lay_out()
+        people.wire(demo)
+    rows = people.panel()[people.list]["rows"]
+    assert [r["suspect"] for r in rows] == [False, True]
+    assert "same answer to 8 of 9 repeated pairs" in rows[0]["parts"]
+    told = asyncio.run(people.act(SimpleNamespace(do="aside", name="Visitor")))
+    assert told[people.note]["tone"] == "good" and chat.raters.aside == {"Visitor"}
+    assert not told[people.list]["rows"][1]["suspect"]
+    asyncio.run(people.act(SimpleNamespace(do="back", name="Visitor")))
+    assert not chat.raters.aside
+    assert asyncio.run(people.name(" simulated:x ")) == {people.rater: "simulated x"}
+    chat.raters.table = lambda: 1 / 0
+    assert people.panel()[people.note]["tone"] == "bad"
+
+
+def test_the_best_of_several_drafts_is_a_switch():
+    tab = Screen()
+    told = asyncio.run(tab.screen.manner.set_best_of(4))
+    assert tab.chat.best_of == 4 and "best of 4" in told[tab.screen.manner.note]["text"]
+    assert tab.screen.manner.shown("")[tab.screen.manner.best_of] == 4
 
 
 def test_stopped_drafts_cannot_be_voted_on():
@@ -573,7 +654,7 @@ def test_stopped_drafts_cannot_be_voted_on():
     last = list(running)[-1]
     assert (
         not any(last[button]["interactive"] for button in screen.vote_buttons)
-        and last[screen.pair_id] == ""
+        and last[screen.set_id] == ""
     )
 
 
@@ -592,13 +673,13 @@ def test_the_next_pair_is_written_while_this_one_is_read():
     screen, chat = compare_screen()
     *_, last = screen.draft("rivers", "click", request=tab())
     coming = last[screen.coming]
-    wait_for(lambda: len(chat._pairs) == 2)
-    voted = asyncio.run(screen.vote("a", last[screen.pair_id], "id", coming))
+    wait_for(lambda: len(chat.compare.sets) == 2)
+    voted = asyncio.run(screen.vote("a", last[screen.set_id], "id", coming))
     assert voted[screen.prompt] == coming  # what the box shows next is what is ready
     chat.word_seconds = 10  # drafts written now would take minutes
     began = time.monotonic()
     *_, shown = screen.draft(coming, "click-2", request=tab())
-    assert time.monotonic() - began < 1 and shown[screen.pair_id] in chat._pairs
+    assert time.monotonic() - began < 1 and shown[screen.set_id] in chat.compare.sets
     chat.word_seconds = 0
 
 
@@ -606,7 +687,7 @@ def test_the_next_pair_is_written_while_this_one_is_read():
 def test_drafts_made_ahead_are_shown_only_for_what_they_were_made_for(change):
     screen, chat = compare_screen()
     *_, last = screen.draft("rivers", "click", request=tab())
-    wait_for(lambda: len(chat._pairs) == 2)
+    wait_for(lambda: len(chat.compare.sets) == 2)
     prompt, request, duel = last[screen.coming], tab(), ()
     if change == "another prompt":
         prompt = "mountains"
@@ -616,17 +697,17 @@ def test_drafts_made_ahead_are_shown_only_for_what_they_were_made_for(change):
         chat.trainer.live = 0
     else:
         duel = (True, "1", "0")
-    before = len(chat.compared)
+    before = len(chat.compare.asked)
     *_, shown = screen.draft(prompt, "click-2", "Suggested", *duel, request=request)
-    assert (prompt, (1, 0) if duel else None) in chat.compared[before:]
-    assert shown[screen.pair_id]
+    assert (prompt, (1, 0) if duel else None) in chat.compare.asked[before:]
+    assert shown[screen.set_id]
 
 
 def test_a_duel_sets_the_chosen_versions_against_each_other_and_says_how_it_stands():
     screen, chat = compare_screen()
     *_, last = screen.draft("rivers", "c", "My own", True, "1", "0", request=tab())
-    assert chat.compared == [("rivers", (1, 0))] and screen.coming not in last
-    voted = asyncio.run(screen.vote("a", last[screen.pair_id], "id", "", "My own", True, "1", "0"))
+    assert chat.compare.asked == [("rivers", (1, 0))] and screen.coming not in last
+    voted = asyncio.run(screen.vote("a", last[screen.set_id], "id", "", "My own", True, "1", "0"))
     assert voted[screen.standing]["text"].startswith("v1 won 7 of 10 against base")
     assert screen.prompt not in voted  # one's own prompt is not overwritten
 
@@ -657,15 +738,15 @@ def test_the_counter_says_what_the_next_vote_unlocks(waiting, paused, words):
 
 def versions_screen() -> tuple[VersionsScreen, ToyChat]:
     chat = ToyChat(word_seconds=0)
-    chatting, comparing = ChatScreen(chat, chat.trainer), CompareScreen(chat, chat.trainer)
+    chatting, comparing = ChatScreen(chat, chat.trainer), CompareScreen(chat.compare, chat.trainer)
     screen = VersionsScreen(chat, chat.trainer)
     with gr.Blocks() as demo, gr.Tabs() as tabs:
         chatting.lay_out_sidebar()
         chatting.lay_out()
         comparing.lay_out()
         screen.lay_out()
-        chatting.wire(demo, tabs)
-        comparing.wire(demo, tabs)
+        chatting.wire(demo, tabs, gr.Textbox("me"))
+        comparing.wire(demo, gr.Textbox("me"), tabs)
         screen.wire(demo, chatting, comparing)
     return screen, chat
 
@@ -746,7 +827,7 @@ def test_an_empty_prompt_gets_one_sentence():
 
 def test_learning_shows_each_measure_under_a_sensible_title():
     trainer = ToyTrainer()
-    screen = LearningScreen(trainer, Watch(ToyChat(trainer), trainer))
+    screen = LearningScreen(trainer, Watch(ToyChat(trainer).compare, trainer))
     with gr.Blocks() as demo:
         screen.lay_out()
         screen.wire(demo)
@@ -773,8 +854,8 @@ def data_screen() -> tuple[DataScreen, ToyChat]:
     for text in ("echo =1+1", "echo tea"):
         *_, reply = chat.reply(chat.new_conversation(), text, stop=threading.Event())
         chat.rate(reply.message_id, 1, comment="@home")
-    *_, pair = chat.compare("rivers", stop=threading.Event())
-    chat.prefer(pair.pair_id, "a")
+    *_, pair = chat.compare.write("rivers", stop=threading.Event())
+    chat.compare.prefer(pair.set_id, "a")
     return screen, chat
 
 
@@ -827,7 +908,7 @@ def test_reasons_of_rounds_stay_text(payload):
     trainer = ToyTrainer()
     trainer._rounds[-1].reason = payload
     trainer.error = payload
-    screen = LearningScreen(trainer, Watch(ToyChat(trainer), trainer))
+    screen = LearningScreen(trainer, Watch(ToyChat(trainer).compare, trainer))
     with gr.Blocks():
         screen.lay_out()
     panel = screen.panel()

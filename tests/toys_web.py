@@ -17,8 +17,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from rlhf_chat import standings
-from rlhf_chat.chat import ChatError, Manner, Pair, Partial, Revealed, Turn
+from rlhf_chat.agreement import Agreement
+from rlhf_chat.chat import ChatError, Manner, Partial, Turn
+from rlhf_chat.compare import Drafts, Revealed, in_order, reveal
 from rlhf_chat.decode import Sampling
+from rlhf_chat.pairs import OUTCOMES
+from rlhf_chat.raters import Rater
 from rlhf_chat.store import Feedback
 from rlhf_chat.taste import Piece
 from rlhf_chat.trainer import Standing, Status
@@ -81,16 +85,13 @@ class ToyChat:
         self._nodes: dict[str, Node] = {}
         self.ratings: dict[str, tuple[int, str, str]] = {}
         self.rating_events: list[tuple[str, int, str, str]] = []
-        self.votes: dict[str, str] = {}
-        self.strengths: dict[str, str] = {}
         self.stars: dict[str, int] = {}
         self.corrected: dict[str, str] = {}
         self.manners: dict[str, Manner] = {}
-        self.compared: list[tuple[str, tuple[int, int] | None]] = []
-        self._pairs: dict[str, tuple[Pair, int, int]] = {}
         self._seen: set[str] = set()
-        self._prompts = itertools.cycle(PROMPTS)
         self.refuse_ratings = ""
+        self.best_of = 1
+        self.compare, self.raters = ToyCompare(self), ToyRaters()
 
     # conversations
 
@@ -133,8 +134,8 @@ class ToyChat:
         self._found(id).title = title
 
     def delete(self, id: str) -> None:
-        if id in self._pairs:
-            self.votes.pop(id, None)
+        if id in self.compare.sets:
+            self.compare.votes.pop(id, None)
             return
         self._found(id)
         del self._conversations[id]
@@ -246,7 +247,7 @@ class ToyChat:
 
     # ratings
 
-    def rate(self, message_id, value, *, reason="", comment="", event_id=None) -> None:
+    def rate(self, message_id, value, *, reason="", comment="", rater="me", event_id=None) -> None:
         if self.refuse_ratings:
             raise ChatError(self.refuse_ratings)
         if message_id not in self._nodes or self._nodes[message_id].role != "assistant":
@@ -269,8 +270,8 @@ class ToyChat:
             if v
         ]
         votes = [
-            self._told(id, "vote", outcome, None, "", "", self._pairs[id])
-            for id, outcome in self.votes.items()
+            self._told(id, "vote", outcome, None, "", "", self.compare.sets[id])
+            for id, outcome in self.compare.votes.items()
         ]
         return [
             t
@@ -287,13 +288,13 @@ class ToyChat:
             kind=kind,
             said=said,
             prompt=asked,
-            reply=node.text if node else pair[0].left,
-            other="" if node else pair[0].right,
+            reply=node.text if node else pair[0].texts[0],
+            other="" if node else pair[0].texts[1],
             reason=reason,
             comment=comment,
             rater="me",
-            version=node.version if node else pair[1],
-            other_version=None if node else pair[2],
+            version=node.version if node else pair[1][0],
+            other_version=None if node else pair[1][1],
             message_id=id,
             other_id="",
             conversation_id=node.conversation if node else id,
@@ -302,48 +303,12 @@ class ToyChat:
 
     def change(self, told: Feedback, said: str) -> None:
         if told.kind == "vote":
-            self.votes[told.id] = said
+            self.compare.votes[told.id] = said
             if said == "withdrawn":
-                del self.votes[told.id]
+                del self.compare.votes[told.id]
         else:
             value = {"up": 1, "down": -1}.get(said, 0)
             self.ratings[told.id] = (value, told.reason, told.comment)
-
-    # comparisons
-
-    def suggest_prompt(self) -> str:
-        return next(self._prompts)
-
-    def recent_prompts(self, limit: int = 50) -> list[str]:
-        asked = [n.text for n in self._nodes.values() if n.role == "user"]
-        return list(dict.fromkeys(asked[::-1]))[:limit]
-
-    def compare(self, prompt, *, event_id=None, stop, versions=None):
-        self.compared.append((prompt, versions))
-        if not prompt.strip():
-            raise ChatError("Write a prompt first.")
-        words = self._words(prompt)
-        yield Pair(None, "", "", False, False, "Waiting for the model")
-        pace = self.word_seconds * (60 if prompt.startswith("slow") else 1)
-        left = right = ""
-        for i, word in enumerate(words):
-            if stop.is_set():
-                yield Pair(
-                    None,
-                    left,
-                    right,
-                    True,
-                    False,
-                    "Stopped. A pair counts only when both drafts have ended.",
-                )
-                return
-            left += word
-            right += word if prompt.startswith("echo") or i < len(words) / 2 else ""
-            time.sleep(pace)
-            yield Pair(None, left, right, False, False, "")
-        pair = Pair(uuid.uuid4().hex, left, right, True, True, "")
-        self._pairs[pair.pair_id] = (pair, *(versions or (self.trainer.live, 0)))
-        yield pair
 
     def score(self, message_id, stars, *, rater="me", event_id=None) -> None:
         if self.refuse_ratings:
@@ -363,23 +328,101 @@ class ToyChat:
         words = self._nodes[message_id].text.split(" ")
         return [Piece(w + " ", (-1) ** i * 0.1, 0.05) for i, w in enumerate(words)]
 
-    def prefer(self, pair_id, outcome, *, strength="", event_id=None, rater="me") -> Revealed:
-        if rater != "me":
-            self.trainer.simulated.append((rater, outcome))
-            return Revealed(*self._pairs[pair_id][1:], "")
-        if pair_id not in self._pairs:
-            raise ChatError("These drafts are not here any more.")
-        self.trainer.waiting += pair_id not in self.votes
-        self.votes[pair_id], self.strengths[pair_id] = outcome, strength
-        _, left, right = self._pairs[pair_id]
-        return Revealed(left, right, "")
+    def set_best_of(self, drafts: int) -> None:
+        self.best_of = drafts
 
-    def withdraw(self, pair_id) -> None:
-        del self.votes[pair_id]
+
+class ToyCompare:
+    def __init__(self, chat: ToyChat) -> None:
+        self.chat, self.trainer = chat, chat.trainer
+        self.votes: dict[str, str] = {}
+        self.strengths: dict[str, str] = {}
+        self.rankings: dict[str, tuple[int, ...]] = {}
+        self.by: dict[str, str] = {}  # who answered
+        self.asked: list[tuple[str, tuple[int, int] | None]] = []
+        self.sets: dict[str, tuple[Drafts, tuple[int, ...]]] = {}
+        self.again: Drafts | None = None
+        self._prompts = itertools.cycle(PROMPTS)
+
+    def suggest_prompt(self) -> str:
+        return next(self._prompts)
+
+    def recent_prompts(self, limit: int = 50) -> list[str]:
+        asked = [n.text for n in self.chat._nodes.values() if n.role == "user"]
+        return list(dict.fromkeys(asked[::-1]))[:limit]
+
+    def seen_before(self, rater: str = "me") -> Drafts | None:
+        return self.again
+
+    def write(self, prompt, count=2, *, event_id=None, stop, versions=None):
+        self.asked.append((prompt, versions))
+        if not prompt.strip():
+            raise ChatError("Write a prompt first.")
+        words = self.chat._words(prompt)
+        yield Drafts(None, prompt, ("",) * count, False, "Waiting for the model")
+        pace = self.chat.word_seconds * (60 if prompt.startswith("slow") else 1)
+        texts = [""] * count
+        for i, word in enumerate(words):
+            if stop.is_set():
+                yield Drafts(
+                    None, prompt, tuple(texts), True, "Stopped: these drafts are not kept."
+                )
+                return
+            for n in range(count):  # each is shorter than the one before it
+                if prompt.startswith("echo") or i < len(words) / (n + 1):
+                    texts[n] += word
+            time.sleep(pace)
+            yield Drafts(None, prompt, tuple(texts), False)
+        drafts = Drafts(uuid.uuid4().hex, prompt, tuple(texts), True)
+        self.sets[drafts.set_id] = (drafts, versions or (self.trainer.live, *[0] * (count - 1)))
+        yield drafts
+
+    def shown(self, set_id: str) -> Drafts:
+        if set_id not in self.sets:
+            raise ChatError("These drafts are not here any more.")
+        return self.sets[set_id][0]
+
+    def prefer(self, set_id, outcome, *, strength="", event_id=None, rater="me") -> Revealed:
+        self.shown(set_id)
+        versions = self.sets[set_id][1]
+        if rater.startswith("simulated:"):
+            self.trainer.simulated.append((rater, outcome))
+            return Revealed(versions, "")
+        self.trainer.waiting += set_id not in self.votes
+        self.votes[set_id], self.strengths[set_id] = outcome, strength
+        self.by[set_id] = rater
+        said = OUTCOMES[outcome]
+        return reveal(
+            f"Saved: {said.replace('is', f'is {strength}') if strength else said}.", versions
+        )
+
+    def rank(self, set_id, places, *, event_id=None, rater="me") -> Revealed:
+        self.trainer.waiting += set_id not in self.rankings
+        self.rankings[set_id], self.by[set_id] = tuple(places), rater
+        return reveal(f"Saved: {in_order(places)}.", self.sets[set_id][1])
+
+    def withdraw(self, set_id, *, rater="me") -> None:
+        (self.votes if set_id in self.votes else self.rankings).pop(set_id, None)
         self.trainer.waiting -= 1
 
-    def pair(self, pair_id) -> Pair:
-        return self._pairs[pair_id][0]
+
+class ToyRaters:
+    def __init__(self) -> None:
+        self.aside: set[str] = set()
+
+    def table(self) -> list[Rater]:
+        contrary = Agreement("Visitor", 12, 24, 5)
+        return [
+            Rater("me", 14, True, 9, 8, None),
+            Rater("Visitor", 12, "Visitor" not in self.aside, 0, 0, contrary),
+        ]
+
+    def alpha(self) -> float | None:
+        return 0.31
+
+    def set_aside(self, name: str, aside: bool = True) -> str:
+        self.aside = self.aside | {name} if aside else self.aside - {name}
+        return f"{name} {'does not count' if aside else 'counts again'} from the next round on."
 
 
 @dataclass
@@ -657,6 +700,11 @@ class ToyTrainer:
         ]
 
 
+def parts(chat: ToyChat) -> tuple[ToyChat, ToyCompare, ToyRaters, ToyTrainer]:
+    """What the window is made of."""
+    return chat, chat.compare, chat.raters, chat.trainer
+
+
 def main() -> None:
     from pathlib import Path
     from tempfile import mkdtemp
@@ -666,7 +714,7 @@ def main() -> None:
     chat = ToyChat(word_seconds=0.04)
     chat.new = True
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 7860
-    app.launch(chat, chat.trainer, port=port, open_browser=False, data_dir=Path(mkdtemp()))
+    app.launch(*parts(chat), port=port, open_browser=False, data_dir=Path(mkdtemp()))
 
 
 if __name__ == "__main__":

@@ -142,7 +142,9 @@ class FeedbackLogs:
 
     def asked_again(self, rater: str = "") -> list[Preference]:
         """Second answers to pairs that were shown again with their sides swapped, oldest first."""
-        rest = f"FROM preferences WHERE again = 1 AND {WHOSE} ORDER BY number"
+        rest = f"""FROM preferences AS p WHERE outcome <> 'withdrawn' AND again = 1 AND {WHOSE}
+            AND number = (SELECT max(number) FROM preferences
+             WHERE pair_key = p.pair_key AND rater = p.rater AND again = 1) ORDER BY number"""
         return self._list(Preference, rest, [rater])
 
     def add_ranking(

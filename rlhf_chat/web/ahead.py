@@ -1,8 +1,8 @@
-"""Two drafts made ahead, while a person still reads the last two: the next pair is there at once.
+"""Drafts made ahead, while a person still reads the last ones: the next are there at once.
 
-A draft under way is one thread that keeps its newest state; whoever shows it follows along. One
-pair ahead for each tab, and a pair ahead is dropped when another version became live meanwhile.
-Leaves out choosing prompts (compare.py) and making drafts (rlhf_chat.chat).
+What is under way is one thread that keeps its newest state; whoever shows it follows along. One
+set ahead for each tab, dropped when another version became live meanwhile. Leaves out choosing
+prompts (compare.py) and making drafts (rlhf_chat.compare).
 """
 
 from __future__ import annotations
@@ -12,53 +12,53 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rlhf_chat.chat import Pair
+from rlhf_chat.compare import Drafts
 from rlhf_chat.web.quick import close
 
-TABS = 16  # tabs that may have a pair ahead; the oldest gives way
+TABS = 16  # tabs that may have drafts ahead; the oldest gives way
 
-Start = Callable[[threading.Event], Iterator[Pair]]
+Start = Callable[[threading.Event], Iterator[Drafts]]
 
 
-class Drafts:
-    """One pair being written in a thread of its own."""
+class Coming:
+    """One set of drafts being written in a thread of its own."""
 
     def __init__(self, key: Any, start: Start) -> None:
         self.key = key
         self.stop = threading.Event()
         self._changed = threading.Condition()
-        self._pair: Pair | None = None
+        self._drafts: Drafts | None = None
         self._error: Exception | None = None
         self._over = False
         threading.Thread(target=self._write, args=[start], name="drafts", daemon=True).start()
 
     def _write(self, start: Start) -> None:
-        pairs: Iterator[Pair] | None = None
+        sets: Iterator[Drafts] | None = None
         try:
-            pairs = start(self.stop)
-            for pair in pairs:
+            sets = start(self.stop)
+            for drafts in sets:
                 with self._changed:
-                    self._pair = pair
+                    self._drafts = drafts
                     self._changed.notify_all()
         except Exception as error:
             self._error = error
         finally:
-            close(pairs)
+            close(sets)
             with self._changed:
                 self._over = True
                 self._changed.notify_all()
 
-    def follow(self) -> Iterator[Pair]:
+    def follow(self) -> Iterator[Drafts]:
         """The newest state each time it changes, the last one included; raises what went wrong."""
-        shown: Pair | None = None
+        shown: Drafts | None = None
         while True:
             with self._changed:
-                while not self._over and self._pair is shown:
+                while not self._over and self._drafts is shown:
                     self._changed.wait()
-                pair, over = self._pair, self._over
-            if pair is not None and pair is not shown:
-                shown = pair
-                yield pair
+                drafts, over = self._drafts, self._over
+            if drafts is not None and drafts is not shown:
+                shown = drafts
+                yield drafts
             elif over:
                 break
         if self._error is not None:
@@ -66,10 +66,10 @@ class Drafts:
 
 
 class Ahead:
-    """The pair ahead of each tab."""
+    """The drafts ahead of each tab."""
 
     def __init__(self) -> None:
-        self._by_tab: OrderedDict[str, Drafts] = OrderedDict()
+        self._by_tab: OrderedDict[str, Coming] = OrderedDict()
         self._lock = threading.Lock()
 
     def begin(self, tab: str, key: Any, start: Start) -> None:
@@ -79,16 +79,16 @@ class Ahead:
                 return
             if old is not None:
                 old.stop.set()
-            self._by_tab[tab] = Drafts(key, start)
+            self._by_tab[tab] = Coming(key, start)
             self._by_tab.move_to_end(tab)
             while len(self._by_tab) > TABS:
                 self._by_tab.popitem(last=False)[1].stop.set()
 
-    def take(self, tab: str, key: Any) -> Drafts | None:
+    def take(self, tab: str, key: Any) -> Coming | None:
         """The drafts made for exactly this, if they were; others are dropped."""
         with self._lock:
-            drafts = self._by_tab.pop(tab, None)
-        if drafts is None or drafts.key == key:
-            return drafts
-        drafts.stop.set()
+            coming = self._by_tab.pop(tab, None)
+        if coming is None or coming.key == key:
+            return coming
+        coming.stop.set()
         return None

@@ -14,6 +14,8 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.chat import Chat
+from rlhf_chat.compare import Compare
+from rlhf_chat.raters import Raters
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.watch import Watch
 from rlhf_chat.web import keys, languages, security, theme
@@ -23,6 +25,7 @@ from rlhf_chat.web.chat import ChatScreen
 from rlhf_chat.web.compare import CompareScreen
 from rlhf_chat.web.data import DataScreen
 from rlhf_chat.web.learning import LearningScreen
+from rlhf_chat.web.people import People
 from rlhf_chat.web.port import PortInUse, check_port
 from rlhf_chat.web.quick import QUICK, quick
 from rlhf_chat.web.status import StatusStrip
@@ -30,6 +33,7 @@ from rlhf_chat.web.versions import VersionsScreen
 from rlhf_chat.web.welcome import Welcome
 from rlhf_chat.web.words import hidden, script
 
+STARTERS = 3  # prompts offered in an empty conversation
 ICON = Path(__file__).parent / "icon.png"
 
 
@@ -42,12 +46,15 @@ class NotLocal(Exception):
         )
 
 
-def build(chat: Chat, trainer: Trainer, *, title: str = "RLHF Chat") -> gr.Blocks:
-    strip, chatting = StatusStrip(chat, trainer), ChatScreen(chat, trainer)
-    welcome = Welcome(chat, trainer)
+def build(
+    chat: Chat, compare: Compare, raters: Raters, trainer: Trainer, *, title: str = "RLHF Chat"
+) -> gr.Blocks:
+    starters = [compare.suggest_prompt() for _ in range(STARTERS)]
+    strip, chatting = StatusStrip(chat, trainer), ChatScreen(chat, trainer, starters)
+    welcome, people = Welcome(chat, trainer), People(raters, trainer)
     comparing, learning, versions, data = (
-        CompareScreen(chat, trainer),
-        LearningScreen(trainer, Watch(chat, trainer)),
+        CompareScreen(compare, trainer),
+        LearningScreen(trainer, Watch(compare, trainer)),
         VersionsScreen(chat, trainer),
         DataScreen(chat, trainer),
     )
@@ -64,6 +71,7 @@ def build(chat: Chat, trainer: Trainer, *, title: str = "RLHF Chat") -> gr.Block
                 f'<div class="brand">{safe(title)}</div>', elem_id="brand", apply_default_css=False
             )
             chatting.lay_out_sidebar()
+            people.lay_out_name()
             # Light, dark or the system's: the browser's own business, remembered there.
             gr.Button("Theme", size="sm", elem_id="theme-toggle").click(
                 None, js="() => { rlhfTheme(); }", **QUICK
@@ -80,16 +88,18 @@ def build(chat: Chat, trainer: Trainer, *, title: str = "RLHF Chat") -> gr.Block
             with gr.Tab("Versions", id="versions", elem_id="tab-versions"):
                 versions.lay_out()
             with gr.Tab("Data", id="data", elem_id="tab-data"):
+                people.lay_out()
                 data.lay_out()
 
-        chatting.wire(demo, tabs)
-        comparing.wire(demo, tabs)
+        people.wire(demo)
+        chatting.wire(demo, tabs, people.rater)
+        comparing.wire(demo, people.rater, tabs)
         learning.wire(demo)
         versions.wire(demo, chatting, comparing)
         data.wire(demo)
         welcome.wire(demo)
         strip.wire(demo)
-        _wire_clocks(demo, tabs, strip, comparing, learning, versions, data)
+        _wire_clocks(demo, tabs, strip, comparing, learning, versions, data, people)
     return demo
 
 
@@ -101,6 +111,7 @@ def _wire_clocks(
     learning: LearningScreen,
     versions: VersionsScreen,
     data: DataScreen,
+    people: People,
 ) -> None:
     """Two clocks: a slow one for the strip, a fast one while Learning is open. Both rest while the
     page is hidden.
@@ -127,6 +138,7 @@ def _wire_clocks(
             update |= await versions.refresh()
         elif name == "Data":
             update |= await data.refresh(words, kind, answer, shown)
+            update |= await quick(people.panel)
         elif name == "Compare":
             update[comparing.count] = await comparing.recount()
         return update
@@ -143,7 +155,7 @@ def _wire_clocks(
         seen = bool(getattr(event, "seen", True))
         return {slow: gr.update(active=seen), fast: gr.update(active=seen and name == "Learning")}
 
-    pages = [*learning.page, *versions.page, *data.page, comparing.count]
+    pages = [*learning.page, *versions.page, *data.page, *people.page, comparing.count]
     tabs.select(on_tab, data.filters, [open_tab, fast, *pages], **QUICK)
     slow.tick(on_slow, open_tab, [strip.strip, *versions.page, comparing.count], **QUICK)
     fast.tick(learning.refresh, None, learning.page, **QUICK)
@@ -152,6 +164,8 @@ def _wire_clocks(
 
 def launch(
     chat: Chat,
+    compare: Compare,
+    raters: Raters,
     trainer: Trainer,
     *,
     data_dir: Path,
@@ -174,7 +188,7 @@ def launch(
     temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.environ["GRADIO_TEMP_DIR"] = str(temporary)  # else files land in /tmp, open to every user
 
-    demo = build(chat, trainer, title=title)
+    demo = build(chat, compare, raters, trainer, title=title)
     demo.queue(max_size=128, api_open=False, default_concurrency_limit=8, status_update_rate=5)
     try:
         demo.launch(

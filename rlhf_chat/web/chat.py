@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
@@ -37,7 +37,6 @@ from rlhf_chat.web.words import countdown, hidden, said, saying, script, version
 SHOWN_AT_FIRST = (
     60  # messages drawn; the browser redraws all of them with each frame of a streaming reply
 )
-STARTERS = 3  # prompts offered while the conversation is empty
 THUMBS = {1: "Like", -1: "Dislike", 0: None}
 
 EMPTY = """## What shall we talk about?
@@ -59,8 +58,9 @@ class Reply:
 
 
 class ChatScreen:
-    def __init__(self, chat: Chat, trainer: Trainer) -> None:
+    def __init__(self, chat: Chat, trainer: Trainer, starters: Sequence[str] = ()) -> None:
         self.chat, self.trainer = chat, trainer
+        self.starters = starters  # prompts offered while the conversation is empty
         self.manner = MannerPanel(chat, trainer)
         self._under_way: dict[str, Reply] = {}  # by conversation
         self._showing: dict[
@@ -121,12 +121,14 @@ class ChatScreen:
         else:
             yield {self.note: said("There is no reply to make again yet.", "bad")}
 
-    def edit(self, view: dict, request: gr.Request, event: gr.EditData) -> Iterator[Update]:
+    def edit(
+        self, view: dict, rater: str, request: gr.Request, event: gr.EditData
+    ) -> Iterator[Update]:
         """One's own message is said differently; a reply is corrected, and that is a rating."""
         text = str(event.value)
         turn = view["turns"][_index(event)]
         if turn["role"] == "assistant":
-            yield self._correct(view, turn["id"], text)
+            yield self._correct(view, turn["id"], text, rater)
             return
 
         def act(message_id: str, *, stop: threading.Event) -> Iterator[Partial]:
@@ -134,9 +136,9 @@ class ChatScreen:
 
         yield from self._branch(request, view, turn["id"], act, edited=text)
 
-    def _correct(self, view: dict, message_id: str, text: str) -> Update:
+    def _correct(self, view: dict, message_id: str, text: str, rater: str) -> Update:
         try:
-            self.chat.correct(message_id, text)
+            self.chat.correct(message_id, text, rater=rater)
             self.trainer.wake()
             word = said(
                 f"Saved: your wording is preferred to the reply's. {self._countdown()}", "good"
@@ -305,7 +307,7 @@ class ChatScreen:
 
     # ---- acts: ratings -------------------------------------------------------------------------
 
-    async def rate(self, view: dict, event_id: str, event: gr.LikeData) -> Update:
+    async def rate(self, view: dict, rater: str, event_id: str, event: gr.LikeData) -> Update:
         """One thumb. `liked` is True, False, or "" when the thumb is taken back."""
         turns, index = view["turns"], _index(event)
         if index >= len(turns) or not turns[index]["id"]:
@@ -313,7 +315,7 @@ class ChatScreen:
         message_id = turns[index]["id"]
         value = {True: 1, False: -1}.get(event.liked, 0) if isinstance(event.liked, bool) else 0
         try:
-            await quick(self.chat.rate, message_id, value, event_id=event_id or None)
+            await quick(self.chat.rate, message_id, value, rater=rater, event_id=event_id or None)
             self.trainer.wake()
         except Exception as error:
             return {
@@ -334,30 +336,32 @@ class ChatScreen:
             self.chips: _chips(message_id, value),
         }
 
-    async def add_reason(self, chips: dict, comment: str, event: gr.EventData) -> Update:
+    async def add_reason(
+        self, chips: dict, comment: str, rater: str, event: gr.EventData
+    ) -> Update:
         stars = getattr(event, "stars", None)
         if stars is not None:
-            return await self._give_stars(chips, stars)
+            return await self._give_stars(chips, stars, rater)
         chosen = str(getattr(event, "reason", ""))
         return await self._explain(
-            {**chips, "chosen": "" if chosen == chips["chosen"] else chosen}, comment
+            {**chips, "chosen": "" if chosen == chips["chosen"] else chosen}, comment, rater
         )
 
-    async def _give_stars(self, chips: dict, stars: Any) -> Update:
+    async def _give_stars(self, chips: dict, stars: Any, rater: str) -> Update:
         """A score from 1 to 5; the same star again takes it back."""
         given = 0 if stars == chips.get("stars") else stars
         try:
-            await quick(self.chat.score, chips["id"], int(given))
+            await quick(self.chat.score, chips["id"], int(given), rater=rater)
             self.trainer.wake()
         except Exception as error:
             return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
         word = f"Saved: {given} of 5 stars." if given else "Stars taken back."
         return {self.note: said(word, "good"), self.chips: {**chips, "stars": given}}
 
-    async def add_comment(self, chips: dict, comment: str) -> Update:
-        return {**await self._explain(chips, comment), self.why: gr.update(visible=False)}
+    async def add_comment(self, chips: dict, comment: str, rater: str) -> Update:
+        return {**await self._explain(chips, comment, rater), self.why: gr.update(visible=False)}
 
-    async def _explain(self, chips: dict, comment: str) -> Update:
+    async def _explain(self, chips: dict, comment: str, rater: str) -> Update:
         """The same rating again, now with its reason: the newest one of a message counts."""
         if chips["chosen"] not in ("", *REASONS.get(chips["value"], ())) or not chips["id"]:
             return {self.note: said("Choose one of the reasons shown.", "bad")}
@@ -368,6 +372,7 @@ class ChatScreen:
                 chips["value"],
                 reason=chips["chosen"],
                 comment=comment.strip(),
+                rater=rater,
             )
         except Exception as error:
             return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
@@ -571,7 +576,7 @@ class ChatScreen:
             editable="all",
             buttons=["copy"],
             placeholder=EMPTY,
-            examples=[{"text": self.chat.suggest_prompt()} for _ in range(STARTERS)],
+            examples=[{"text": prompt} for prompt in self.starters],
             sanitize_html=True,
             allow_tags=False,
             group_consecutive_messages=False,
@@ -619,7 +624,7 @@ class ChatScreen:
 
     # ---- wiring --------------------------------------------------------------------------------
 
-    def wire(self, demo: gr.Blocks, tabs: gr.Tabs) -> None:
+    def wire(self, demo: gr.Blocks, tabs: gr.Tabs, rater: gr.Textbox) -> None:
         self.tabs = tabs
         self.manner.wire(self.view)
         self.page = page = [
@@ -662,12 +667,14 @@ class ChatScreen:
         )
         sent.then(self.manner.refresh, self.view, self.manner.page, **QUICK)
         self.bot.retry(self.regenerate, self.view, streamed, trigger_mode="multiple", **REPLIES)
-        self.bot.edit(self.edit, self.view, streamed, trigger_mode="multiple", **REPLIES)
+        self.bot.edit(self.edit, [self.view, rater], streamed, trigger_mode="multiple", **REPLIES)
         self.stop_button.click(self.stop, self.view, None, **QUICK)
 
-        self.bot.like(self.rate, [self.view, self.event_id], rated, js=WITH_EVENT_ID, **QUICK)
-        self.chips.select(self.add_reason, [self.chips, self.comment], page, **QUICK)
-        self.comment.submit(self.add_comment, [self.chips, self.comment], page, **QUICK)
+        named = [self.view, rater, self.event_id]
+        self.bot.like(self.rate, named, rated, js=WITH_EVENT_ID, **QUICK)
+        reasons = [self.chips, self.comment, rater]
+        self.chips.select(self.add_reason, reasons, page, **QUICK)
+        self.comment.submit(self.add_comment, reasons, page, **QUICK)
 
         self.view.select(self.on_view, self.view, page, **QUICK)
         opened = self.list.select(self.on_list, self.view, page, **QUICK)

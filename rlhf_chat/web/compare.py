@@ -1,9 +1,10 @@
-"""The Compare screen: one prompt, two replies with hidden versions, one vote, then the names.
+"""The Compare screen: one prompt, two to four drafts with hidden versions, one answer, the names.
 
-The next pair is written while the person still reads this one (ahead.py). Prompts are suggested,
-taken from one's own chats, or typed; a duel sets two chosen versions against each other. Leaves
-out which versions are drawn otherwise: that is the business of rlhf_chat.chat. A vote counts only
-when both drafts have ended, so the buttons wait for `Pair.votable`.
+Two drafts get a vote; three or four are pressed in order, best first. The next drafts are written
+while the person still reads these (ahead.py). Prompts are suggested, taken from one's own chats, or
+typed; a duel sets two chosen versions against each other. Leaves out which drafts and versions are
+drawn otherwise: that is the business of rlhf_chat.compare. An answer counts only when all drafts
+have ended, so the buttons wait for `Drafts.votable`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.chat import Chat, Pair
+from rlhf_chat.compare import Compare, Drafts
 from rlhf_chat.trainer import Status, Trainer
 from rlhf_chat.web.ahead import Ahead
 from rlhf_chat.web.quick import FRAME_SECONDS, QUICK, REPLIES, close, quick, sentence, with_event_id
@@ -31,23 +32,31 @@ VOTES = (
 )
 STRENGTHS = (("slightly", "Slightly", "slightly"), ("much", "Much", "much"))
 SAID = {outcome: label for outcome, label, _ in VOTES}
+LETTERS = "ABCD"
+COUNTS = [("2 drafts", 2), ("3", 3), ("4", 4)]
 KEYS = (
     "<kbd>1</kbd> to <kbd>5</kbd> vote <i></i> <kbd>S</kbd> slightly <kbd>B</kbd> much <i></i> "
+    "<kbd>N</kbd> next drafts <i></i> <kbd>U</kbd> undo"
+)
+RANK_KEYS = (
+    "<kbd>1</kbd> to <kbd>4</kbd> the next best <i></i> <kbd>T</kbd> the rest are equal <i></i> "
     "<kbd>N</kbd> next drafts <i></i> <kbd>U</kbd> undo"
 )
 FIRST = (
     "Two drafts will appear here. Say which one you prefer; "
     "who wrote them is shown after your vote."
 )
-WRITING = "Writing two drafts…"
+WRITING = "Writing drafts…"
+WHICH = "Which draft is better?"
+ORDER = "Press the drafts in order, the best first."
 SUGGESTED, RECENT, OWN = "Suggested", "From my chats", "My own"
 
 Update = dict[Any, Any]
 
 
 class CompareScreen:
-    def __init__(self, chat: Chat, trainer: Trainer) -> None:
-        self.chat, self.trainer = chat, trainer
+    def __init__(self, compare: Compare, trainer: Trainer) -> None:
+        self.compare, self.trainer = compare, trainer
         self._under_way: dict[str, threading.Event] = {}  # event id -> how to stop these drafts
         self._lock = threading.Lock()
         self._ahead = Ahead()
@@ -63,17 +72,20 @@ class CompareScreen:
         dueling: bool = False,
         one: str = "",
         other: str = "",
+        count: int = 2,
+        rater: str = "me",
         request: gr.Request | None = None,
     ) -> Iterator[Update]:
         stop, tab = threading.Event(), (request.session_hash or "") if request else ""
         try:
             versions = _chosen(dueling, one, other)
-            ahead = self._ahead.take(tab, self._key(prompt, versions))
+            count = 2 if versions else int(count)
+            ahead = self._ahead.take(tab, self._key(prompt, versions, count))
             if ahead is not None:
-                stop, pairs = ahead.stop, ahead.follow()
+                stop, sets = ahead.stop, ahead.follow()
             else:
-                pairs = self._compare(prompt, versions, stop, event_id)
-            pair = next(pairs)  # refusals come here; the last pair then stays on the page
+                sets = self._write(prompt, count, versions, stop, event_id)
+            drafts = next(sets)  # refusals come here; the last drafts then stay on the page
         except Exception as error:
             yield {self.verdict: said(sentence(error), "bad")}
             return
@@ -81,81 +93,89 @@ class CompareScreen:
             self._under_way[event_id] = stop
         whole = False
         try:
-            yield self._begun(pair, prompt, event_id)
+            yield self._begun(drafts, event_id)
             drawn = time.monotonic()
-            for pair in pairs:
+            for drafts in sets:
                 if time.monotonic() - drawn >= FRAME_SECONDS:
-                    yield {**self._panes(pair), self.verdict: said(pair.note or WRITING)}
+                    yield {**self._panes(drafts), self.verdict: said(drafts.note or WRITING)}
                     drawn = time.monotonic()
-            word = (
-                said("Which draft is better?")
-                if pair.votable
-                else said(pair.note or "These drafts cannot be compared. Make new ones.", "bad")
-            )
-            whole = pair.done
+            word = said(WHICH if len(drafts.texts) == 2 else ORDER)
+            if not drafts.votable:
+                word = said(drafts.note or "These drafts cannot be compared. Make new ones.", "bad")
+            whole = drafts.done
         except GeneratorExit:
             raise
         except Exception as error:
             word = said(sentence(error), "bad")
         finally:
             stop.set()
-            close(pairs)
+            close(sets)
             with self._lock:
                 self._under_way.pop(event_id, None)
         update = {
-            **self._panes(pair),
-            **self._votes(pair.votable),
-            self.pair_id: pair.pair_id or "",
+            **self._panes(drafts),
+            **self._answers(len(drafts.texts), drafts.votable),
+            self.asked: said(drafts.prompt),
+            self.set_id: drafts.set_id or "",
             self.verdict: word,
             self.next_button: gr.update(value="New drafts", visible=True),
             self.stop_button: gr.update(value="Stop", visible=False),
         }
         if whole and source != OWN:
             coming = self._next_prompt(source)
-            self._write_ahead(tab, coming, versions)
+            self._write_ahead(tab, coming, count, versions, rater)
             update[self.coming] = coming
         yield update
 
-    def _begun(self, pair: Pair, prompt: str, event_id: str) -> Update:
+    def _begun(self, drafts: Drafts, event_id: str) -> Update:
         return {
-            **self._panes(pair),
-            **self._votes(False),
-            self.asked: said(prompt.strip()),
-            self.pair_id: "",
+            **self._panes(drafts),
+            **self._answers(len(drafts.texts), False),
+            self.asked: said(drafts.prompt),
+            self.set_id: drafts.set_id or "",
+            self.order: "",
             self.coming: "",
             self.running: event_id,
-            self.verdict: said(pair.note or WRITING),
+            self.verdict: said(drafts.note or WRITING),
             self.next_button: gr.update(value="New drafts", visible=False),
             self.stop_button: gr.update(value="Stop", visible=True),
             self.undo_button: gr.update(value="Undo", visible=False),
             **self._strengths(False),
         }
 
-    def _compare(
+    def _write(
         self,
         prompt: str,
+        count: int,
         versions: tuple[int, int] | None,
         stop: threading.Event,
         event_id: str = "",
-    ) -> Iterator[Pair]:
-        more: dict[str, Any] = {"versions": versions} if versions else {}
-        return self.chat.compare(prompt, event_id=event_id or None, stop=stop, **more)
-
-    def _key(self, prompt: str, versions: tuple[int, int] | None) -> tuple:
-        """What drafts made ahead must agree in to be shown."""
-        return prompt.strip(), versions, self.trainer.status().live_version
-
-    def _write_ahead(self, tab: str, prompt: str, versions: tuple[int, int] | None) -> None:
-        self._ahead.begin(
-            tab, self._key(prompt, versions), lambda stop: self._compare(prompt, versions, stop)
+    ) -> Iterator[Drafts]:
+        return self.compare.write(
+            prompt, count, event_id=event_id or None, stop=stop, versions=versions
         )
+
+    def _key(self, prompt: str, versions: tuple[int, int] | None, count: int) -> tuple:
+        """What drafts made ahead must agree in to be shown."""
+        return prompt.strip(), versions, count, self.trainer.status().live_version
+
+    def _write_ahead(
+        self, tab: str, prompt: str, count: int, versions: tuple[int, int] | None, rater: str
+    ) -> None:
+        """The next drafts; now and then, instead, a pair this person has seen before."""
+
+        def start(stop: threading.Event) -> Iterator[Drafts]:
+            old = self.compare.seen_before(rater) if count == 2 and versions is None else None
+            return iter([old]) if old else self._write(prompt, count, versions, stop)
+
+        self._ahead.begin(tab, self._key(prompt, versions, count), start)
 
     def _next_prompt(self, source: str) -> str:
         if source == RECENT:
-            asked = self.chat.recent_prompts()
+            asked = self.compare.recent_prompts()
             if asked:
                 return self._rng.choice(asked)
-        return self.chat.suggest_prompt()
+        return self.compare.suggest_prompt()
 
     async def stop(self, running: str) -> None:
         with self._lock:
@@ -168,55 +188,106 @@ class CompareScreen:
     async def vote(
         self,
         outcome: str,
-        pair_id: str,
+        set_id: str,
         event_id: str,
         coming: str = "",
         source: str = SUGGESTED,
         dueling: bool = False,
         one: str = "",
         other: str = "",
+        rater: str = "me",
     ) -> Update:
-        if not pair_id:
+        if not set_id:
             return {self.verdict: said("Wait until both drafts have ended.", "bad")}
         try:
-            revealed = await quick(self.chat.prefer, pair_id, outcome, event_id=event_id or None)
+            revealed = await quick(
+                self.compare.prefer, set_id, outcome, event_id=event_id or None, rater=rater
+            )
             self.trainer.wake()
         except Exception as error:
             return {self.verdict: said(f"Not saved. {sentence(error)}", "bad")}
-        a, b = version_label(revealed.left_version), version_label(revealed.right_version)
-        update = {
-            **self._votes(False),
+        return {
+            **self._answers(2, False),
             **self._strengths(outcome in ("a", "b")),
             self.voted: outcome,
-            self.verdict: said(f"Saved: {SAID[outcome]}. A was {a}, B was {b}.", "good"),
+            **await self._answered(revealed.sentence, coming, source, _chosen(dueling, one, other)),
+        }
+
+    async def place(
+        self,
+        letter: str,
+        set_id: str,
+        event_id: str,
+        coming: str = "",
+        source: str = SUGGESTED,
+        order: str = "",
+        rater: str = "me",
+    ) -> Update:
+        """The next best draft; no letter says that the rest are equal. With one left the ranking is
+        whole, and saved."""
+        if not set_id:
+            return {self.verdict: said("Wait until all drafts have ended.", "bad")}
+        try:
+            count = len((await quick(self.compare.shown, set_id)).texts)
+            order += letter if letter in LETTERS[:count] and letter not in order else ""
+            left = [other for other in LETTERS[:count] if other not in order]
+            if letter and len(left) > 1:
+                return {
+                    **self._ranked(count, order),
+                    self.verdict: said(f"{', then '.join(order)}, then…"),
+                }
+            places = [order.index(x) if x in order else len(order) for x in LETTERS[:count]]
+            revealed = await quick(
+                self.compare.rank, set_id, places, event_id=event_id or None, rater=rater
+            )
+            self.trainer.wake()
+        except Exception as error:
+            return {self.verdict: said(f"Not saved. {sentence(error)}", "bad")}
+        return {
+            **self._answers(count, False),
+            self.order: order,
+            **await self._answered(revealed.sentence, coming, source, None),
+        }
+
+    async def _answered(
+        self, sentence_: str, coming: str, source: str, versions: tuple[int, int] | None
+    ) -> Update:
+        """What follows a saved answer: the names, the way back, the next prompt."""
+        update: Update = {
+            self.verdict: said(sentence_, "good"),
             self.undo_button: gr.update(value="Undo", visible=True),
             self.next_button: gr.update(value="Next drafts"),
         }
         try:
             if coming or source != OWN:
                 update[self.prompt] = coming or await quick(self._next_prompt, source)
-            update |= await quick(self._counted, _chosen(dueling, one, other))
+            update |= await quick(self._counted, versions)
         except Exception as error:  # the vote is stored; what follows must not look like a loss
             update |= {self.count: said(sentence(error), "bad")}
         return update
 
-    async def refine(self, strength: str, pair_id: str, voted: str) -> Update:
+    async def refine(self, strength: str, set_id: str, voted: str, rater: str = "me") -> Update:
         """How much better: the same vote again, with its strength."""
-        if not pair_id or voted not in ("a", "b"):
+        if not set_id or voted not in ("a", "b"):
             return {self.verdict: said("Vote for a draft first.", "bad")}
         try:
-            revealed = await quick(self.chat.prefer, pair_id, voted, strength=strength)
+            revealed = await quick(
+                self.compare.prefer, set_id, voted, strength=strength, rater=rater
+            )
         except Exception as error:
             return {self.verdict: said(f"Not saved. {sentence(error)}", "bad")}
         return {self.verdict: said(revealed.sentence, "good")}
 
-    async def undo(self, pair_id: str) -> Update:
+    async def undo(self, set_id: str, rater: str = "me") -> Update:
+        """Takes a saved answer back, or the places given so far."""
         try:
-            await quick(self.chat.withdraw, pair_id)
+            count = len((await quick(self.compare.shown, set_id)).texts)
+            await quick(self.compare.withdraw, set_id, rater=rater)
             return {
-                **self._votes(True),
+                **self._answers(count, True),
                 **self._strengths(False),
-                self.verdict: said("Taken back. Which draft is better?"),
+                self.order: "",
+                self.verdict: said(f"Taken back. {WHICH if count == 2 else ORDER}"),
                 self.undo_button: gr.update(value="Undo", visible=False),
                 self.count: await quick(self._count),
             }
@@ -229,14 +300,19 @@ class CompareScreen:
         if source == OWN:
             return {self.prompt: "", self.verdict: said("Write a prompt, then press New drafts.")}
         try:
-            if source == RECENT and not await quick(self.chat.recent_prompts):
+            if source == RECENT and not await quick(self.compare.recent_prompts):
                 return {
-                    self.prompt: await quick(self.chat.suggest_prompt),
+                    self.prompt: await quick(self.compare.suggest_prompt),
                     self.verdict: said("You have not asked anything in Chat yet: suggested ones."),
                 }
             return {self.prompt: await quick(self._next_prompt, source), self.verdict: said()}
         except Exception as error:
             return {self.verdict: said(sentence(error), "bad")}
+
+    async def choose_count(self, count: int) -> Update:
+        """Room for so many drafts; the ones on the page stay until new ones are made."""
+        shown = self._answers(int(count), False)
+        return shown | {self.set_id: "", self.verdict: said("Press New drafts.")}
 
     async def set_duel(self, dueling: bool, one: str, other: str) -> Update:
         try:
@@ -280,7 +356,7 @@ class CompareScreen:
 
     async def load(self) -> Update:
         return {
-            self.prompt: await quick(self.chat.suggest_prompt),
+            self.prompt: await quick(self.compare.suggest_prompt),
             self.count: await quick(self._count),
             **await quick(self._duel, False, "", ""),
         }
@@ -306,14 +382,36 @@ class CompareScreen:
         told += f" ({record.ties} ties)" if record.ties else ""
         return f"{told}: {record.win_rate:.0%}, between {low:.0%} and {high:.0%}."
 
-    def _panes(self, pair: Any) -> Update:
-        return {self.left: pair.left or "…", self.right: pair.right or "…"}
+    def _panes(self, drafts: Drafts) -> Update:
+        texts = [*drafts.texts, *[""] * (len(LETTERS) - len(drafts.texts))]
+        return {pane: text or "…" for pane, text in zip(self.panes, texts, strict=True)}
 
-    def _votes(self, open_: bool) -> Update:
-        return {
-            button: gr.update(value=label, interactive=open_)
+    def _answers(self, count: int, open_: bool) -> Update:
+        """The panes and buttons for so many drafts: votes on two, an order of more."""
+        votes = {
+            button: gr.update(value=label, interactive=open_, visible=count == 2)
             for button, (_, label, _) in zip(self.vote_buttons, VOTES, strict=True)
         }
+        columns = {c: gr.update(visible=i < count) for i, c in enumerate(self.columns) if i >= 2}
+        return {
+            **votes,
+            **columns,
+            **self._ranked(count, "", open_),
+            self.keys: RANK_KEYS if count > 2 else KEYS,
+        }
+
+    def _ranked(self, count: int, order: str, open_: bool = True) -> Update:
+        """The buttons of a ranking: each draft once, then it says its place."""
+        buttons: Update = {
+            button: gr.update(
+                value=f"{order.index(x) + 1}: {x}" if x in order else x,
+                interactive=open_ and x not in order,
+                visible=i < count and count > 2,
+            )
+            for i, (x, button) in enumerate(zip(LETTERS, self.place_buttons, strict=True))
+        }
+        rest = gr.update(value="The rest are equal", interactive=open_, visible=count > 2)
+        return {**buttons, self.rest_button: rest, self.order: order}
 
     def _strengths(self, shown: bool) -> Update:
         return {
@@ -324,12 +422,14 @@ class CompareScreen:
     # ---- layout --------------------------------------------------------------------------------
 
     def lay_out(self) -> None:
-        self.pair_id, self.running, self.event_id, self.coming = (
-            hidden("pair-id"),
+        self.set_id, self.running, self.event_id, self.coming, self.order = (
+            hidden("set-id"),
             hidden("running"),
             hidden("compare-event-id"),
             hidden("coming"),
+            hidden("order"),
         )
+        self.letters = [hidden(f"letter-{x}", x) for x in (*LETTERS, "")]
         self.outcomes = [hidden(f"outcome-{outcome}", outcome) for outcome, _, _ in VOTES]
         self.strengths = [hidden(f"strength-{word}", word) for word, _, _ in STRENGTHS]
         self.voted = hidden("voted")
@@ -341,6 +441,15 @@ class CompareScreen:
                 show_label=False,
                 container=False,
                 elem_id="source",
+                scale=0,
+            )
+            self.how_many = gr.Radio(
+                COUNTS,
+                value=2,
+                label="Drafts",
+                show_label=False,
+                container=False,
+                elem_id="how-many",
                 scale=0,
             )
             self.dueling = gr.Checkbox(
@@ -358,7 +467,7 @@ class CompareScreen:
                 max_lines=4,
                 elem_id="prompt",
                 scale=1,
-                placeholder="A prompt for both drafts",
+                placeholder="A prompt for all drafts",
             )
             self.next_button = gr.Button(
                 "New drafts", variant="primary", elem_id="new-drafts", scale=0, min_width=112
@@ -368,13 +477,21 @@ class CompareScreen:
             )
         self.asked = saying("asked")
         with gr.Row(elem_id="panes", equal_height=True):
-            self.left, self.right = self._pane("A"), self._pane("B")
+            made = [self._pane(letter) for letter in LETTERS]
+            self.columns, self.panes = [c for c, _ in made], [pane for _, pane in made]
         self.verdict = saying("verdict")
         with gr.Row(elem_id="votes"):
             self.vote_buttons = [
                 gr.Button(label, elem_id=elem_id, interactive=False, min_width=120)
                 for _, label, elem_id in VOTES
             ]
+            self.place_buttons = [
+                gr.Button(x, elem_id=f"place-{x.lower()}", visible=False, min_width=90)
+                for x in LETTERS
+            ]
+            self.rest_button = gr.Button(
+                "The rest are equal", elem_id="rest-equal", visible=False, min_width=140
+            )
         with gr.Row(elem_id="after"):
             self.count = saying("count")
             self.strength_buttons = [
@@ -384,7 +501,7 @@ class CompareScreen:
             self.undo_button = gr.Button(
                 "Undo", visible=False, size="sm", scale=0, min_width=72, elem_id="undo"
             )
-            gr.HTML(KEYS, elem_id="compare-keys", apply_default_css=False)
+            self.keys = gr.HTML(KEYS, elem_id="compare-keys", apply_default_css=False)
 
     @staticmethod
     def _version_menu(label: str, elem_id: str) -> gr.Dropdown:
@@ -400,38 +517,44 @@ class CompareScreen:
             min_width=130,
         )
 
-    def _pane(self, letter: str) -> gr.Markdown:
-        with gr.Column(elem_classes="pane", min_width=260):
+    def _pane(self, letter: str) -> tuple[gr.Column, gr.Markdown]:
+        column = gr.Column(elem_classes="pane", min_width=200, visible=letter in "AB")
+        with column:
             gr.HTML(f"Draft {letter}", elem_classes="pane-title", apply_default_css=False)
-            return gr.Markdown(
+            pane = gr.Markdown(
                 FIRST if letter == "A" else "",
                 elem_id=f"draft-{letter.lower()}",
                 sanitize_html=True,
                 line_breaks=True,
                 elem_classes="draft",
             )
+        return column, pane
 
     # ---- wiring --------------------------------------------------------------------------------
 
-    def wire(self, demo: gr.Blocks, tabs: gr.Tabs | None = None) -> None:
+    def wire(self, demo: gr.Blocks, rater: gr.Textbox, tabs: gr.Tabs | None = None) -> None:
         self.tabs = tabs
         duel: list[Any] = [self.dueling, self.one, self.other]
         page: list[Any] = [
-            self.left,
-            self.right,
+            *self.columns,
+            *self.panes,
             self.asked,
             self.verdict,
             self.count,
             self.standing,
             self.prompt,
             self.coming,
-            self.pair_id,
+            self.set_id,
+            self.order,
             self.running,
             self.next_button,
             self.stop_button,
             self.undo_button,
+            self.keys,
             *duel,
             *self.vote_buttons,
+            *self.place_buttons,
+            self.rest_button,
             *self.strength_buttons,
             self.voted,
         ]
@@ -441,24 +564,26 @@ class CompareScreen:
         gr.on(
             [self.prompt.submit, self.next_button.click],
             self.draft,
-            [self.prompt, self.event_id, self.source, *duel],
+            [self.prompt, self.event_id, self.source, *duel, self.how_many, rater],
             page,
             js=with_event_id(1),
             **REPLIES,
         )
         self.stop_button.click(self.stop, self.running, None, **QUICK)
+        said_of: list[Any] = [self.set_id, self.event_id, self.coming, self.source]
         for button, outcome in zip(self.vote_buttons, self.outcomes, strict=True):
-            button.click(
-                self.vote,
-                [outcome, self.pair_id, self.event_id, self.coming, self.source, *duel],
-                page,
-                js=with_event_id(2),
-                **QUICK,
-            )
+            fields = [outcome, *said_of, *duel, rater]
+            button.click(self.vote, fields, page, js=with_event_id(2), **QUICK)
+        for button, letter in zip(
+            [*self.place_buttons, self.rest_button], self.letters, strict=True
+        ):
+            fields = [letter, *said_of, self.order, rater]
+            button.click(self.place, fields, page, js=with_event_id(2), **QUICK)
         for button, strength in zip(self.strength_buttons, self.strengths, strict=True):
-            button.click(self.refine, [strength, self.pair_id, self.voted], page, **QUICK)
-        self.undo_button.click(self.undo, self.pair_id, page, **QUICK)
+            button.click(self.refine, [strength, self.set_id, self.voted, rater], page, **QUICK)
+        self.undo_button.click(self.undo, [self.set_id, rater], page, **QUICK)
         self.source.input(self.choose_source, self.source, page, **QUICK)
+        self.how_many.input(self.choose_count, self.how_many, page, **QUICK)
         gr.on([box.input for box in duel], self.set_duel, duel, page, **QUICK)
         demo.load(self.load, None, page, **QUICK)
 

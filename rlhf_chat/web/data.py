@@ -19,6 +19,7 @@ from uuid import uuid4
 import gradio as gr
 
 from rlhf_chat.chat import Chat
+from rlhf_chat.raters import ME
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.quick import QUICK, quick, sentence
 from rlhf_chat.web.words import said, saying, script, version_label, when
@@ -97,6 +98,8 @@ class DataScreen:
                 return said("Deleted: the prompt, both drafts and your vote.", "good")
             self.chat.delete(told.conversation_id)
             return said("Deleted: the conversation and its ratings.", "good")
+        if do == "rebuild":
+            return said(self.trainer.rebuild([told.id]), "good")
         self.chat.change(told, "withdrawn" if do == "withdraw" else choice)
         self.trainer.wake()
         if do == "withdraw":
@@ -241,6 +244,7 @@ def _row(told: Any) -> dict[str, Any]:
         "other_by": "you" if told.kind == "edit" else version_label(told.other_version),
         "reason": " · ".join(part for part in (told.reason, told.comment) if part),
         "at": when(told.created_at),
+        "rater": "" if told.rater == ME else told.rater,
     }
 
 

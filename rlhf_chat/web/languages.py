@@ -105,6 +105,12 @@ CHINESE = {
     "Longest reply, tokens": "最长回复（词元）",
     "Answered by": "由谁回答",
     "Whoever is live": "在线的版本",
+    "Best of several drafts (all chats)": "多份草稿中选最好（所有对话）",
+    "Off": "关",
+    "Replies are shown as they are written.": "回复边写边显示。",
+    "The best of {} drafts is shown, by what your ratings say, once it is whole.": (
+        "按你的评分，从 {} 份草稿中显示最好的一份，写完才显示。"
+    ),
     "Use for new chats": "用于新对话",
     "Saved for this chat.": "已保存到本对话。",
     "Saved for new chats.": "已保存到新对话。",
@@ -137,15 +143,28 @@ CHINESE = {
     "My own": "自己写",
     "Duel": "对决",
     "Prompt": "提示",
-    "A prompt for both drafts": "两份草稿共用的提示",
+    "A prompt for all drafts": "所有草稿共用的提示",
     "New drafts": "新草稿",
     "Next drafts": "下一对草稿",
     "Draft A": "草稿 A",
     "Draft B": "草稿 B",
     "Two drafts will appear here. Say which one you prefer; who wrote them is shown after your "
     "vote.": "两份草稿会出现在这里。说出你更喜欢哪一份；投票后才显示作者。",
-    "Writing two drafts…": "正在写两份草稿…",
-    "Writing {} drafts to choose two from": "正在写 {} 份草稿，从中选两份",
+    "Draft C": "草稿 C",
+    "Draft D": "草稿 D",
+    "2 drafts": "2 份草稿",
+    "Drafts": "草稿数",
+    "Writing drafts…": "正在写草稿…",
+    "Writing {} drafts to choose {} from": "正在写 {} 份草稿，从中选 {} 份",
+    "Press the drafts in order, the best first.": "按顺序点草稿，最好的先点。",
+    "Press New drafts.": "请点“新草稿”。",
+    "The rest are equal": "其余一样好",
+    "the next best": "下一个最好的",
+    "the rest are equal": "其余一样好",
+    "A": "A",
+    "B": "B",
+    "C": "C",
+    "D": "D",
     "Which draft is better?": "哪一份更好？",
     "A is better": "A 更好",
     "B is better": "B 更好",
@@ -156,9 +175,25 @@ CHINESE = {
     "next drafts": "下一对",
     "undo": "撤销",
     "Saved: {}. A was {}, B was {}.": "已保存：{}。A 是 {}，B 是 {}。",
+    "Saved: {}. A was {}, B was {}, C was {}.": "已保存：{}。A 是 {}，B 是 {}，C 是 {}。",
+    "Saved: {}. A was {}, B was {}, C was {}, D was {}.": (
+        "已保存：{}。A 是 {}，B 是 {}，C 是 {}，D 是 {}。"
+    ),
+    "Saved: {}. Both are from {}.": "已保存：{}。两份都来自 {}。",
+    "Saved: {}. All are from {}.": "已保存：{}。全部来自 {}。",
+    "Saved: {}. Both are from {}. You had seen this pair before: as you did the first time.": (
+        "已保存：{}。两份都来自 {}。这一对你见过：与上次的选择相同。"
+    ),
+    "Saved: {}. Both are from {}. You had seen this pair before: the first time you said "
+    "otherwise.": "已保存：{}。两份都来自 {}。这一对你见过：上次你的选择不同。",
     "Taken back. Which draft is better?": "已撤回。哪一份更好？",
+    "Taken back. Press the drafts in order, the best first.": (
+        "已撤回。按顺序点草稿，最好的先点。"
+    ),
+    "Wait until all drafts have ended.": "等所有草稿都写完。",
     "Wait until both drafts have ended.": "等两份草稿都写完。",
-    "Stopped: this pair is not kept.": "已停止：这一对不保留。",
+    "Stopped: these drafts are not kept.": "已停止：这些草稿不保留。",
+    "All drafts came out the same; try another prompt.": "草稿全都一样；换一个提示试试。",
     "{} more votes start round {} ({} of {}).": "再投 {} 票开始第 {} 轮（{}/{}）。",
     "Your next vote starts round {}.": "下一票就开始第 {} 轮。",
     "{} new ratings, enough: round {} begins.": "{} 条新评分，足够了：第 {} 轮开始。",
@@ -340,6 +375,25 @@ CHINESE = {
     ),
     "Taken back. It does not count from the next round on.": "已撤回。从下一轮起不再计入。",
     "{} answers are in the download.": "下载中有 {} 条回答。",
+    "Learn without it": "去掉它重新学习",
+    "What if you had not said this: learns once more from the base, and the result goes through "
+    "the gate": "假如没有这条回答：从原始模型重新学习，结果仍要通过检验",
+    "Who rates": "谁在评分",
+    "Rating as": "评分者",
+    "{} answers": "{} 条回答",
+    "same answer to {} of {} repeated pairs": "{}/{} 对重复草稿回答相同",
+    "agrees with the others {} of the time": "与他人一致 {}",
+    "Set aside": "不计入",
+    "Let count again": "重新计入",
+    "Learn without these": "去掉这些重新学习",
+    "{} does not count from the next round on.": "{} 从下一轮起不计入。",
+    "{} counts again from the next round on.": "{} 从下一轮起重新计入。",
+    "Contradicts the others so often that you may want to set these answers aside.": (
+        "与他人矛盾太多，你也许想不计入这些回答。"
+    ),
+    "A new version is learned from the base and the {} answers that are left.": (
+        "正在从原始模型和剩下的 {} 条回答学习新版本。"
+    ),
     # keys
     "Keys": "按键",
     "Keyboard shortcuts": "键盘快捷键",
@@ -352,7 +406,8 @@ CHINESE = {
     "Copy the last reply": "复制最后一条回复",
     "Compare: A, B, tie, both bad": "比较：A、B、一样好、都不好",
     "Compare: next drafts (Enter after a vote)": "比较：下一对草稿（投票后按回车）",
-    "Compare: take the vote back": "比较：撤回投票",
+    "Compare: take the answer back": "比较：撤回回答",
+    "Several drafts: the next best; T, the rest are equal": "多份草稿：下一个最好的；T 其余一样好",
     "Go to Chat, Compare, Learning, Versions, Data": "前往对话、比较、学习、版本、数据",
     "Show or hide the list of chats": "显示或隐藏对话列表",
     "Settings of this chat": "本对话的设置",

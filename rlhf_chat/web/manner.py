@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.chat import Chat, Manner
+from rlhf_chat.chat import BEST_OF, Chat, Manner
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.quick import QUICK, quick, sentence
 from rlhf_chat.web.words import said, saying, version_choices
@@ -45,6 +45,16 @@ class MannerPanel:
             return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
         return {self.note: said("New chats begin like this from now on.", "good")}
 
+    async def set_best_of(self, drafts: int) -> Update:
+        try:
+            await quick(self.chat.set_best_of, int(drafts))
+        except Exception as error:
+            return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
+        if drafts == 1:
+            return {self.note: said("Replies are shown as they are written.", "good")}
+        told = f"The best of {drafts} drafts is shown, by what your ratings say, once it is whole."
+        return {self.note: said(told, "good")}
+
     async def refresh(self, view: dict) -> Update:
         return await quick(self.shown, view["conversation"])
 
@@ -72,6 +82,7 @@ class MannerPanel:
             self.top_p: drawn.top_p,
             self.top_k: drawn.top_k,
             self.most: drawn.max_new_tokens,
+            self.best_of: self.chat.best_of,
             self.by: gr.update(choices=choices, value=by, interactive=bool(conversation_id)),
             self.note: said(),
         }
@@ -102,6 +113,12 @@ class MannerPanel:
                 8, longest, drawn.max_new_tokens, step=8, label="Longest reply, tokens"
             )
             self.by = gr.Dropdown([("Whoever is live", LIVE)], value=LIVE, label="Answered by")
+            self.best_of = gr.Radio(
+                [("Off", 1), *((str(n), n) for n in BEST_OF if n > 1)],
+                value=self.chat.best_of,
+                label="Best of several drafts (all chats)",
+                elem_id="best-of",
+            )
             self.new_button = gr.Button("Use for new chats", size="sm", elem_id="manner-new")
             self.note = saying("manner-note")
 
@@ -114,7 +131,7 @@ class MannerPanel:
 
     def wire(self, view: gr.HTML) -> None:
         fields: list[Any] = [self.system, self.heat, self.top_p, self.top_k, self.most, self.by]
-        self.page = [self.about, self.note, *fields]
+        self.page = [self.about, self.note, *fields, self.best_of]
         gr.on(
             # Text that was pasted with the mouse is no `input` for Gradio, hence the blur.
             [*(field.input for field in fields), self.system.blur],
@@ -124,6 +141,7 @@ class MannerPanel:
             trigger_mode="always_last",
             **QUICK,
         )
+        self.best_of.input(self.set_best_of, self.best_of, self.page, **QUICK)
         self.new_button.click(self.save_for_new, fields, self.page, **QUICK)
         # Opening is the browser's own business; the fields are read again, because another tab or
         # a new version may have changed them.

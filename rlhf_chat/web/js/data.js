@@ -16,6 +16,7 @@ const ask = (r, foot) => {
 const card = r => {
   const li = el('li', 'row'), head = el('div', 'head'), foot = el('div', 'foot');
   head.append(el('b', 'answer ' + r.said, r.answer), el('span', 'at', r.at));
+  if (r.rater) head.append(el('span', 'rater', r.rater));
   if (r.reason) head.append(el('span', 'reason', r.reason));
   const two = r.kind === 'vote' || r.kind === 'edit', texts = el('div', two ? 'texts pair' : 'texts');
   texts.append(words(r.by, r.reply, r.said === 'a' ? 'best' : ''));
@@ -24,9 +25,10 @@ const card = r => {
   for (const [value, text] of r.choices) { const o = el('option', '', text); o.value = value; o.selected = value === r.said; choose.append(o); }
   if (!r.choices.some(c => c[0] === r.said)) { const o = el('option', '', r.answer); o.selected = true; o.disabled = true; choose.prepend(o); }
   choose.onchange = () => tell(r, 'change', {said: choose.value});
-  const back = el('button', '', 'Take back'), gone = el('button', 'delete', 'Delete\u2026');
-  back.type = gone.type = 'button'; back.onclick = () => tell(r, 'withdraw'); gone.onclick = () => ask(r, foot);
-  foot.append(choose, back, gone);
+  const back = el('button', '', 'Take back'), without = el('button', '', 'Learn without it'), gone = el('button', 'delete', 'Delete\u2026');
+  back.type = without.type = gone.type = 'button'; without.onclick = () => tell(r, 'rebuild');
+  without.title = 'What if you had not said this: learns once more from the base, and the result goes through the gate'; back.onclick = () => tell(r, 'withdraw'); gone.onclick = () => ask(r, foot);
+  foot.append(choose, back, without, gone);
   li.append(head, el('p', 'prompt', r.prompt), texts, foot); return li;
 };
 const draw = () => {

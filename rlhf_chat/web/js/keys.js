@@ -100,7 +100,9 @@
   const next = () => { const b = byId('new-drafts'); return seen(b) ? press('new-drafts') : false; };
 
   const acts = {
-    '1': () => vote('vote-a'), '2': () => vote('vote-b'), '3': () => vote('vote-tie'), '4': () => vote('vote-bad'), '5': () => vote('vote-good'),
+    '1': () => press('place-a') || vote('vote-a'), '2': () => press('place-b') || vote('vote-b'),
+    '3': () => press('place-c') || vote('vote-tie'), '4': () => press('place-d') || vote('vote-bad'), '5': () => vote('vote-good'),
+    't': () => press('rest-equal'),
     's': () => press('slightly'), 'b': () => press('much'),
     'n': next,
     '+': () => under(-1), '=': () => under(-1), '-': () => under(-2),
@@ -135,7 +137,7 @@
     if (typing || e.ctrlKey || e.metaKey || e.altKey) return;
     if (e.key === 'Enter') {
       // After a vote; a focused button keeps its own Enter, except the vote button that was just pressed.
-      const free = tag !== 'BUTTON' || t.disabled || (t.id || '').startsWith('vote-');
+      const free = tag !== 'BUTTON' || t.disabled || /^(vote|place)-/.test(t.id || '');
       if (free && seen(byId('undo')) && next()) e.preventDefault();
       return;
     }

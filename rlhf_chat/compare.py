@@ -1,0 +1,398 @@
+"""Several drafts of one prompt, set side by side without names, and what the person says of them.
+
+Two drafts get a vote, three or four are put in order. Drafts are stored when all of them are whole,
+and only those can be judged. Now and then a pair is shown a second time with its sides swapped:
+whoever says the opposite then has slipped once. Where several people answer, they sometimes get
+the same pair. Left out: which drafts to show (pairs.py), one
+reply at a time (chat.py), drawing (web/).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from rlhf_chat import pairs, prompts
+from rlhf_chat.chat import MAX_CHARACTERS, Chat, ChatError, Spoken, checked, sentences
+from rlhf_chat.decode import Response
+from rlhf_chat.evidence import Prompt, Reply
+from rlhf_chat.model import View
+from rlhf_chat.pairs import OUTCOMES
+from rlhf_chat.store import Message, Preference
+from rlhf_chat.taste import Taste
+
+MOST_DRAFTS = 4
+REDRAWN = 4  # times a draft that came out like another is drawn anew
+AGAIN = "again "  # before the id of a pair that is shown a second time
+
+Streamed = tuple[list[Response], str]  # drafts so far, and a word about them
+
+
+@dataclass(frozen=True)
+class Drafts:
+    """Drafts as they are shown, from left to right. set_id is set once they are stored."""
+
+    set_id: str | None
+    prompt: str
+    texts: tuple[str, ...]
+    done: bool
+    note: str = ""
+
+    @property
+    def votable(self) -> bool:
+        return self.done and self.set_id is not None
+
+
+@dataclass(frozen=True)
+class Revealed:
+    """What is told after an answer: who wrote each draft, as shown, and that it is saved."""
+
+    versions: tuple[int, ...]
+    sentence: str
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is about to be drafted: one prompt for several views, each with its own seed."""
+
+    prompt: Prompt
+    views: list[View]
+    seeds: list[int]
+    stop: threading.Event
+
+    @property
+    def one_version(self) -> bool:
+        return all(view is self.views[0] for view in self.views)
+
+
+class Compare:
+    def __init__(self, chat: Chat) -> None:
+        self.chat, self.store, self.model = chat, chat.store, chat.model
+        self.active = True  # of several drafts, those are shown whose order teaches most
+        self._rng = random.Random()
+
+    # ------------------------------------------------------------------ what to ask
+
+    def suggest_prompt(self) -> str:
+        return self._rng.choice(prompts.practice(self.model.is_demo, 400, 0))
+
+    def recent_prompts(self, limit: int = 50) -> list[str]:
+        """What you asked in chats, newest first, short enough to compare drafts of."""
+        return [p for p in self.store.recent_prompts(limit) if len(p) <= MAX_CHARACTERS]
+
+    def seen_before(self, rater: str = "me", share: float | None = None) -> Drafts | None:
+        """Now and then, a pair that was voted on already. One of this person's own comes back with
+        its sides swapped: it says how steady the votes are and replaces none. One of somebody
+        else's is voted on like any other, and says how far the two agree."""
+        with sentences():
+            votes = [p for p in self.store.preferences() if p.outcome in ("a", "b")]
+            known = {_ids(p) for p in votes if p.rater == rater}
+            if self._rng.random() < (pairs.ANCHOR_SHARE if share is None else share):
+                others = [p for p in votes if p.rater != rater and _ids(p) not in known]
+                if others:
+                    return self._seen(self._rng.choice(others))
+            if self._rng.random() < (pairs.REPEAT_SHARE if share is None else share):
+                known = {_ids(p) for p in self.store.asked_again(rater)}
+                mine = [p for p in votes if p.rater == rater][: -pairs.REPEAT_AFTER]
+                old = [p for p in mine if _ids(p) not in known]
+                if old:
+                    return self._seen(self._rng.choice(old), AGAIN)
+        return None
+
+    def _seen(self, vote: Preference, before: str = "") -> Drafts:
+        return self.shown(before + self.store.message(vote.message_a).conversation_id)
+
+    # ------------------------------------------------------------------ drafts
+
+    def write(
+        self,
+        prompt: str,
+        count: int = 2,
+        *,
+        event_id: str | None = None,
+        stop: threading.Event | None = None,
+        versions: tuple[int, int] | None = None,
+    ) -> Iterator[Drafts]:
+        """Streams drafts of one prompt side by side and stores them when all are whole.
+
+        `versions` sets two against each other; otherwise they are drawn (pairs.py). The same event
+        again is answered with the stored drafts.
+        """
+        text = checked(prompt)
+        if not 2 <= count <= MOST_DRAFTS:
+            raise ChatError(f"2 to {MOST_DRAFTS} drafts can be compared.")
+        known = self.store.message_of_event(event_id) if event_id else None
+        if known and len(self.store.children(known.id)) > 1:
+            yield self.shown(known.conversation_id)
+            return
+        set_id = event_id if event_id and not known else uuid.uuid4().hex
+        asked = self._asked(text, count, versions, stop or threading.Event())
+        latest = [Response([], False)] * count
+        taste = self._judge(asked, versions)
+        stream = self._chosen(asked, taste) if taste else self._streamed(asked)
+        for latest, note in stream:
+            if asked.stop.is_set():
+                break
+            yield self._telling(set_id, text, latest, note)
+        kept = self._redrawn(asked, latest)
+        if asked.stop.is_set():
+            note = "Stopped: these drafts are not kept."
+            yield self._telling(set_id, text, latest, note, done=True)
+        elif len(kept) < 2:
+            note = "All drafts came out the same; try another prompt."
+            yield self._telling(set_id, text, latest, note, done=True)
+        else:
+            yield self.shown(self._save(set_id, asked, latest, kept))
+
+    def _asked(
+        self, text: str, count: int, versions: tuple[int, int] | None, stop: threading.Event
+    ) -> _Asked:
+        drawn = versions or pairs.choose(self.model.live.version, self._rng)
+        if count > 2:
+            drawn = (self.model.live.version,) * count
+        views = [self.chat.view(version) for version in drawn]
+        ids = self.model.encode([{"role": "user", "content": text}])
+        limit = self.model.context_tokens - self.chat.sampling.max_new_tokens
+        if len(ids) > limit:
+            raise ChatError(f"This prompt is too long: {len(ids)} tokens of {limit}.")
+        seeds = [self._rng.getrandbits(31) for _ in drawn]
+        asked = _Asked(Prompt(tuple(ids), text), views, seeds, stop)
+        return replace(asked, seeds=seeds[:1] * len(seeds)) if asked.one_version else asked
+
+    def _judge(self, asked: _Asked, versions: tuple[int, int] | None) -> Taste | None:
+        """The taste to choose drafts by; None when they are to be any drafts."""
+        if not (self.chat.taste and self.active and versions is None and asked.one_version):
+            return None
+        return self.chat.taste.get() if self._rng.random() >= pairs.RANDOM_SHARE else None
+
+    def _chosen(self, asked: _Asked, taste: Taste) -> Iterator[Streamed]:
+        """Some drafts more than are shown, then those whose comparison teaches most."""
+        shown, judge = len(asked.views), self.chat.taste
+        assert judge
+        blank, drafts = [Response([], False)] * shown, []
+        count = max(pairs.DRAFTS, shown + 2)
+        for drafts in self._batch(asked, count):  # noqa: B007 (kept after)
+            yield blank, f"Writing {count} drafts to choose {shown} from"
+        distinct = [drafts[i] for i in _firsts(drafts) if drafts[i].ids]
+        if asked.stop.is_set() or len(distinct) <= shown:
+            yield drafts[:shown], ""
+            return
+        replies = [Reply(asked.prompt, tuple(r.ids), self.model.decode(r.ids)) for r in distinct]
+        x = taste.capped(judge.features(taste, replies))
+        telling = pairs.most_telling(x, taste.head.weights, taste.head.covariance, shown)
+        yield [distinct[i] for i in telling], ""
+
+    def _streamed(self, asked: _Asked) -> Iterator[Streamed]:
+        """All drafts at once: one batch where the version is the same, else in turns."""
+        if asked.one_version:
+            yield from ((drafts, "") for drafts in self._batch(asked, len(asked.views)))
+            return
+        latest = [Response([], False)] * len(asked.views)
+        going = {i: self._one(asked, i) for i in range(len(latest))}
+        try:
+            while going:
+                for i in list(going):
+                    step = next(going[i], None)
+                    if step is None:
+                        del going[i]
+                    else:
+                        latest[i] = step[0]
+                yield list(latest), ""
+        finally:
+            for stream in going.values():
+                stream.close()
+
+    def _batch(self, asked: _Asked, count: int) -> Iterator[list[Response]]:
+        rows, sampling = [asked.prompt.ids] * count, self.chat.sampling
+        for drafts in self.model.stream(asked.views[0], rows, sampling, seed=asked.seeds[0]):
+            yield drafts
+            if asked.stop.is_set():
+                return
+
+    def _one(self, asked: _Asked, i: int):
+        ids, sampling = asked.prompt.ids, self.chat.sampling
+        return self.model.stream(asked.views[i], [ids], sampling, seed=asked.seeds[i])
+
+    def _redrawn(self, asked: _Asked, latest: list[Response]) -> list[int]:
+        """Draws drafts that came out like another anew, in place; the places worth showing."""
+        for _ in range(REDRAWN):
+            equal = [i for i in range(len(latest)) if i not in _firsts(latest)]
+            for i in equal:
+                asked.seeds[i] = self._rng.getrandbits(31)
+                for (draft,) in self._one(asked, i):
+                    if asked.stop.is_set():
+                        return []
+                    latest[i] = draft
+        return _firsts(latest)
+
+    def _telling(
+        self,
+        set_id: str,
+        prompt: str,
+        latest: Sequence[Response],
+        note: str,
+        done: bool = False,
+    ) -> Drafts:
+        order = pairs.order(set_id, len(latest))
+        texts = tuple(self.model.decode(latest[i].ids) for i in order)
+        return Drafts(None, prompt, texts, done, note)
+
+    def _save(self, set_id: str, asked: _Asked, latest: list[Response], kept: Sequence[int]) -> str:
+        with sentences():
+            conversation = self.store.add_conversation("compare", title=set_id)
+            question = self.store.message(
+                self.store.add_message(conversation, "user", asked.prompt.text, event_id=set_id)
+            )
+            for i in kept:
+                spoken = Spoken(
+                    asked.views[i],
+                    self.chat.sampling,
+                    asked.seeds[i],
+                    list(asked.prompt.ids),
+                    latest[i],
+                    self.model.decode(latest[i].ids),
+                    "stop" if latest[i].finished else "length",
+                )
+                self.chat.keep(question, spoken, make_head=False)
+        return conversation
+
+    # ------------------------------------------------------------------ what is said of them
+
+    def shown(self, set_id: str) -> Drafts:
+        """Stored drafts, as they were shown."""
+        question, drafts = self._stored(set_id)
+        return Drafts(set_id, question.content, tuple(d.content for d in drafts), True)
+
+    def prefer(
+        self,
+        set_id: str,
+        outcome: str,
+        *,
+        strength: str = "",
+        rater: str = "me",
+        event_id: str | None = None,
+    ) -> Revealed:
+        """A vote on two drafts; "a" is the left one, strength "slightly" or "much" if the person
+        says so. Returns after COMMIT, with what was hidden until now."""
+        if outcome not in OUTCOMES:
+            raise ChatError(f"A vote is one of {', '.join(OUTCOMES)}.")
+        _, drafts = self._stored(set_id)
+        if len(drafts) != 2:
+            raise ChatError("More than two drafts are put in order, not voted on.")
+        a, b, a_left = self._pair(set_id)
+        vote = pairs.from_side(outcome, a_left)
+        again = set_id.startswith(AGAIN)
+        with sentences():
+            self.store.add_preference(
+                a.id,
+                b.id,
+                vote,
+                shown_first="a" if a_left else "b",
+                strength=strength,
+                again=again,
+                rater=rater,
+                event_id=event_id,
+            )
+        said = OUTCOMES[outcome]
+        said = said.replace("is better", f"is {strength} better") if strength else said
+        told = reveal(f"Saved: {said}.", [d.adapter_version or 0 for d in drafts])
+        return self._steady(told, a, b, vote, rater) if again else told
+
+    def rank(
+        self,
+        set_id: str,
+        places: Sequence[int],
+        *,
+        rater: str = "me",
+        event_id: str | None = None,
+    ) -> Revealed:
+        """The place of each draft as shown: 0 is best, equal places are tied. Returns after
+        COMMIT."""
+        question, drafts = self._stored(set_id)
+        if len(places) != len(drafts):
+            raise ChatError(f"There are {len(drafts)} drafts to put in order.")
+        by_id = {draft.id: place for draft, place in zip(drafts, places, strict=True)}
+        with sentences():
+            self.store.add_ranking(question.id, by_id, rater=rater, event_id=event_id)
+        return reveal(f"Saved: {in_order(places)}.", [d.adapter_version or 0 for d in drafts])
+
+    def withdraw(self, set_id: str, *, rater: str = "me", event_id: str | None = None) -> None:
+        """Takes what this person said of these drafts back."""
+        question, drafts = self._stored(set_id)
+        with sentences():
+            if len(drafts) > 2:
+                self.store.add_ranking(question.id, {}, rater=rater, event_id=event_id)
+                return
+            a, b, a_left = self._pair(set_id)
+            self.store.add_preference(
+                a.id,
+                b.id,
+                "withdrawn",
+                shown_first="a" if a_left else "b",
+                again=set_id.startswith(AGAIN),
+                rater=rater,
+                event_id=event_id,
+            )
+
+    def _steady(self, told: Revealed, a: Message, b: Message, vote: str, rater: str) -> Revealed:
+        """After a pair was shown again: whether the answer was the same."""
+        with sentences():
+            first = {_ids(p): p.outcome for p in self.store.preferences(rater)}.get((a.id, b.id))
+        same = "as you did the first time" if vote == first else "the first time you said otherwise"
+        return Revealed(told.versions, f"{told.sentence} You had seen this pair before: {same}.")
+
+    def _stored(self, set_id: str) -> tuple[Message, list[Message]]:
+        """The question and its drafts, in the order they are shown."""
+        with sentences():
+            conversation = self.store.conversation(set_id.removeprefix(AGAIN))
+            question = self.store.roots(conversation.id)[0]
+            drafts = [self.store.message(i) for i in self.store.children(question)]
+            order = pairs.order(conversation.title, len(drafts))
+            if set_id.startswith(AGAIN):
+                order = order[::-1]
+            return self.store.message(question), [drafts[i] for i in order]
+
+    def _pair(self, set_id: str) -> tuple[Message, Message, bool]:
+        """Two drafts a and b in the order they are stored, and whether a is on the left."""
+        question, (left, right) = self._stored(set_id)
+        a_left = self.store.children(question.id)[0] == left.id
+        return (left, right, True) if a_left else (right, left, False)
+
+
+def reveal(saved: str, versions: Sequence[int]) -> Revealed:
+    """What is told once an answer is stored: who wrote the drafts, as shown."""
+    names = [version_name(version) for version in versions]
+    if len(set(names)) == 1:
+        who = f"{'Both' if len(names) == 2 else 'All'} are from {names[0]}"
+    else:
+        who = ", ".join(f"{letter} was {name}" for letter, name in zip("ABCD", names, strict=False))
+    return Revealed(tuple(versions), f"{saved} {who}.")
+
+
+def in_order(places: Sequence[int]) -> str:
+    """Places of A, B, ... in words: "B, then A and C"."""
+    letters = "ABCD"[: len(places)]
+    groups = [
+        " and ".join(letter for letter, p in zip(letters, places, strict=True) if p == place)
+        for place in sorted(set(places))
+    ]
+    return ", then ".join(groups) if len(groups) > 1 else f"{groups[0]} are equal"
+
+
+def version_name(version: int) -> str:
+    return f"v{version}" if version else "base"
+
+
+def _ids(vote: Preference) -> tuple[str, str]:
+    return vote.message_a, vote.message_b
+
+
+def _firsts(drafts: Sequence[Response]) -> list[int]:
+    """The places of drafts that are like none before them."""
+    seen: dict[tuple[int, ...], int] = {}
+    for i, draft in enumerate(drafts):
+        seen.setdefault(tuple(draft.ids), i)
+    return sorted(seen.values())

@@ -1,0 +1,277 @@
+"""Several drafts of one prompt: stored as shown, judged as clicked, and by whom.
+Left out: which drafts are shown (test_taste.py), the screen (test_web.py).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import uuid
+
+import pytest
+
+from rlhf_chat import pairs
+from rlhf_chat.chat import Chat, ChatError
+from rlhf_chat.compare import Compare, Drafts
+from rlhf_chat.decode import Sampling
+from rlhf_chat.model import Model
+from rlhf_chat.raters import Raters, checked_name
+from rlhf_chat.store import Store
+from tests.test_chat import one_sentence
+
+
+@pytest.fixture
+def compare(store: Store, toy: Model) -> Compare:
+    compare = Compare(Chat(store, toy, Sampling(max_new_tokens=6)))
+    compare._rng = random.Random(0)  # no draft of the toy happens to end at once
+    return compare
+
+
+def drafts_of(compare: Compare, prompt: str = "tell me about the sea", count: int = 2, **options):
+    *_, drafts = compare.write(prompt, count, **options)
+    assert isinstance(drafts, Drafts)
+    return drafts
+
+
+# ---------------------------------------------------------------------- two drafts
+
+
+def test_a_pair_is_two_stored_drafts_of_one_message(compare, store):
+    parts = list(compare.write("tell me about the sea"))
+    pair = parts[-1]
+    assert pair.done and pair.votable and pair.texts[0] != pair.texts[1]
+    assert not any(p.votable or p.set_id for p in parts[:-1])
+    [asked] = store.roots(pair.set_id)
+    a, b = (store.message(i) for i in store.children(asked))
+    assert {a.content, b.content} == set(pair.texts)
+    assert a.prompt_ids == b.prompt_ids and a.response_ids != b.response_ids
+    assert a.adapter_version == b.adapter_version == 0
+    shown = compare.shown(pair.set_id)
+    assert shown == pair
+    assert compare.chat.conversations() == []  # not in the sidebar
+
+
+def test_votes_reach_the_draft_that_was_clicked(compare, store):
+    """Whatever side the drafts were shown on; both sides come up."""
+    sides = set()
+    for number in range(12):
+        if number >= 4 and len(sides) == 2:
+            break
+        pair = drafts_of(compare, f"tell me about the sea {number}")
+        clicked = "a" if number % 2 else "b"  # a is the left one
+        revealed = compare.prefer(pair.set_id, clicked)
+        assert "Saved" in revealed.sentence and "base" in revealed.sentence
+        vote = store.preferences()[-1]
+        stored = {"a": vote.message_a, "b": vote.message_b}
+        wanted = pair.texts[0] if clicked == "a" else pair.texts[1]
+        assert store.message(stored[vote.outcome]).content == wanted
+        assert store.message(stored[vote.shown_first]).content == pair.texts[0]
+        sides.add(vote.shown_first)
+    assert sides == {"a", "b"}
+
+
+@pytest.mark.parametrize("outcome", ["tie", "both_bad"])
+def test_ties_and_withdrawing(compare, store, outcome):
+    pair = drafts_of(compare)
+    compare.prefer(pair.set_id, outcome, event_id="v1")
+    compare.prefer(pair.set_id, outcome, event_id="v1")
+    assert store.feedback_count() == 1
+    assert [p.outcome for p in store.preferences()] == [outcome]
+    compare.withdraw(pair.set_id)
+    assert store.preferences() == []
+    compare.prefer(pair.set_id, "a")
+    assert len(store.preferences()) == 1
+    for bad in (
+        lambda: compare.prefer(pair.set_id, "left"),
+        lambda: compare.prefer("nothing", "a"),
+    ):
+        with pytest.raises(ChatError) as error:
+            bad()
+        assert one_sentence(error)
+
+
+def test_a_stopped_pair_cannot_be_voted_on(compare, store, toy):
+    compare.chat.sampling, stop = Sampling(max_new_tokens=60), threading.Event()
+    stream = compare.write("hello", stop=stop)
+    next(stream), next(stream)
+    stop.set()
+    last = list(stream)[-1]
+    assert last.done and not last.votable and last.set_id is None and last.note
+    assert store.counts()["messages"] == 0 and not toy.lease.chat_is_waiting
+    stream = compare.write("hello")
+    next(stream)
+    stream.close()
+    assert store.counts()["messages"] == 0 and not toy.lease.chat_is_waiting
+
+
+def test_the_same_event_gives_the_same_pair(compare, store):
+    event = "0" * 31 + "7"
+    first, again = drafts_of(compare, event_id=event), drafts_of(compare, event_id=event)
+    assert again == first and store.counts()["messages"] == 3
+    half = store.add_conversation("compare", title="a crash came between")
+    store.add_message(half, "user", "tell me about the sea", event_id="e" * 32)
+    assert drafts_of(compare, event_id="e" * 32).votable
+
+
+def test_stop_is_heard_while_equal_drafts_are_drawn_again(compare, store):
+    compare.chat.sampling, stop = Sampling(temperature=0.0, max_new_tokens=4), threading.Event()
+    for part in compare.write("hello", stop=stop):
+        last = part
+        if part.texts[0] == part.texts[1] and part.texts[0]:
+            stop.set()
+    assert last.done and not last.votable and "Stopped" in last.note
+    assert store.counts()["messages"] == 0
+
+
+def test_equal_drafts_cannot_be_voted_on(compare, store):
+    compare.chat.sampling = Sampling(temperature=0.0, max_new_tokens=4)
+    last = drafts_of(compare)
+    assert last.done and not last.votable and "same" in last.note
+    assert store.counts()["messages"] == 0
+
+
+def test_a_pair_of_two_versions_says_which_was_which(compare, store, toy):
+    state = {k: v + 0.3 for k, v in toy.base_state().items()}
+    toy.serve(toy.make_view(3, state))
+    pair = drafts_of(compare, versions=(3, 0))
+    revealed = compare.prefer(pair.set_id, "a")
+    [asked] = store.roots(pair.set_id)
+    by_text = {store.message(i).content: store.message(i) for i in store.children(asked)}
+    left, right = by_text[pair.texts[0]], by_text[pair.texts[1]]
+    assert revealed.versions == (left.adapter_version, right.adapter_version)
+    assert {left.adapter_version, right.adapter_version} == {0, 3}
+    with pytest.raises(ChatError):
+        drafts_of(compare, versions=(3, 7))
+
+
+def test_one_pair_in_four_is_against_the_base_and_sides_are_even():
+    rng = random.Random(0)
+    drawn = [pairs.choose(5, rng) for _ in range(2000)]
+    assert 0.2 < sum(p == (5, 0) for p in drawn) / 2000 < 0.3
+    assert {pairs.choose(0, rng) for _ in range(100)} == {(0, 0)}
+    left = sum(pairs.order(uuid.uuid4().hex, 2) == [0, 1] for _ in range(2000))
+    assert 850 < left < 1150
+    for outcome in ("a", "b", "tie", "both_bad"):
+        assert pairs.from_side(outcome, True) == outcome
+    assert [pairs.from_side(o, False) for o in ("a", "b", "tie")] == ["b", "a", "tie"]
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_several_drafts_are_put_in_order_as_they_are_shown(compare, store, count):
+    drafts = drafts_of(compare, count=count)
+    assert drafts.votable and len(drafts.texts) == count
+    assert compare.shown(drafts.set_id) == drafts
+    told = compare.rank(drafts.set_id, list(range(count))[::-1])
+    assert told.sentence.startswith("Saved: " + ", then ".join("ABCD"[:count][::-1]))
+    [ranking] = store.rankings()
+    placed = {store.message(m).content: place for m, place in ranking.places.items()}
+    assert placed == {text: count - 1 - i for i, text in enumerate(drafts.texts)}
+    compare.rank(drafts.set_id, [0] * count)
+    assert set(store.rankings()[0].places.values()) == {0}
+    compare.withdraw(drafts.set_id)
+    assert store.rankings() == []
+    for wrong in (
+        lambda: compare.rank(drafts.set_id, [0, 1]),
+        lambda: compare.prefer(drafts.set_id, "a"),
+    ):
+        with pytest.raises(ChatError) as error:
+            wrong()
+        assert one_sentence(error)
+
+
+def test_every_draft_comes_to_every_place():
+    drawn = [tuple(pairs.order(uuid.UUID(int=i).hex, 4)) for i in range(400)]
+    assert {order.index(0) for order in drawn} == {0, 1, 2, 3}
+    assert all(sorted(order) == [0, 1, 2, 3] for order in drawn)
+
+
+def test_drafts_that_were_stopped_or_make_no_sense_are_not_kept(compare, store):
+    stop = threading.Event()
+    stop.set()
+    *_, last = compare.write("hello", 3, stop=stop)
+    assert last.done and last.set_id is None and "Stopped" in last.note
+    for count in (1, 9):
+        with pytest.raises(ChatError) as error:
+            list(compare.write("hello", count))
+        assert one_sentence(error)
+    assert store.counts()["messages"] == 0
+
+
+@pytest.mark.parametrize("strength", ["", "slightly", "much"])
+def test_how_much_better_is_kept(compare, store, strength):
+    pair = drafts_of(compare)
+    told = compare.prefer(pair.set_id, "a", strength=strength)
+    assert [p.strength for p in store.preferences()] == [strength]
+    assert strength in told.sentence
+    compare.prefer(pair.set_id, "both_good")
+    assert [p.outcome for p in store.preferences()] == ["both_good"]
+
+
+# ---------------------------------------------------------------------- pairs seen before
+
+
+def voted(compare, count: int, rater: str = "me") -> list:
+    made = [drafts_of(compare, f"tell me about the sea {i}") for i in range(count)]
+    for drafts in made:
+        compare.prefer(drafts.set_id, "a", rater=rater)
+    return made
+
+
+def test_a_pair_comes_back_with_its_sides_swapped_and_replaces_no_vote(compare, store):
+    assert compare.seen_before("me", share=1) is None
+    made = voted(compare, pairs.REPEAT_AFTER + 2)
+    votes = store.preferences()
+    for _ in range(2):
+        again = compare.seen_before("me", share=1)
+        [first] = [d for d in made if d.prompt == again.prompt]
+        assert again.texts == first.texts[::-1] and again.votable
+        told = compare.prefer(again.set_id, "b")
+        assert "as you did the first time" in told.sentence
+    assert compare.seen_before("me", share=1) is None  # each comes back once
+    assert store.preferences() == votes and len(store.asked_again()) == 2
+    [me] = Raters(store).table()
+    assert (me.asked_again, me.said_same) == (2, 2)
+    assert compare.seen_before("me", share=0) is None
+
+
+def test_changing_one_s_mind_about_a_repeated_pair_is_a_slip_and_can_be_undone(compare, store):
+    voted(compare, pairs.REPEAT_AFTER + 1)
+    again = compare.seen_before("me", share=1)
+    assert "otherwise" in compare.prefer(again.set_id, "a").sentence
+    assert Raters(store).table()[0].said_same == 0
+    compare.withdraw(again.set_id)
+    assert Raters(store).table()[0].asked_again == 0
+
+
+def test_several_people_get_the_same_pair_and_their_agreement_is_counted(compare, store):
+    made = voted(compare, 10)
+    for _ in range(10):
+        shared = compare.seen_before("visitor", share=1)
+        assert shared in made  # as it was shown, and never the same twice
+        compare.prefer(shared.set_id, "b", rater="visitor")
+    assert compare.seen_before("visitor", share=1) is None
+    table = {r.name: r for r in Raters(store).table()}
+    assert table["visitor"].suspect and table["visitor"].with_others.share == 0
+    assert Raters(store).alpha() < 0
+
+
+# ---------------------------------------------------------------------- who answers
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [("  Ada  Lovelace ", "Ada Lovelace"), ("", "me"), ("simulated:lists", "simulated lists"),
+     ("x" * 99, "x" * 40), ("\n", "me")],
+)  # fmt: skip
+def test_names_are_short_and_never_those_of_simulated_people(typed, kept):
+    assert checked_name(typed) == kept
+
+
+def test_whoever_is_set_aside_is_still_listed(compare, store):
+    voted(compare, 2, "visitor")
+    raters = Raters(store)
+    assert "does not count" in raters.set_aside("visitor")
+    [visitor] = raters.table()
+    assert not visitor.counts and visitor.answers == 2 and raters.alpha() is None
+    raters.set_aside("visitor", False)
+    assert raters.table()[0].counts
