@@ -91,9 +91,11 @@ def serve(args: argparse.Namespace) -> int:
         else:
             trainer.start()
         chat = Chat(store, model, load_view=trainer.view, taste=trainer.taste)
+        compare = Compare(chat)
+        compare.forget_unanswered()
         launch(
             chat,
-            Compare(chat),
+            compare,
             Raters(store),
             trainer,
             port=args.port,

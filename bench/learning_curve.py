@@ -70,8 +70,8 @@ class Person:
     scale: float
     middle: float  # utility of an average reply: what a thumb compares with
     rng: random.Random
-
     flip: float = 0.0  # share of answers turned round on top of the noise
+    name: str = "me"
 
     def vote(self, prompt: str, left: str, right: str) -> str:
         difference = self.scale * (self.utility(prompt, left) - self.utility(prompt, right))
@@ -276,6 +276,20 @@ class Settings:
     choose: str = "active"
     flip: float = 0.0
     best_of: int = 1
+    raters: int = 1  # people of one taste who answer in turns
+    contrary: int = 0  # how many of them, the last ones, turn every answer round
+
+
+def people(settings: Settings, utility: Utility, values, differences, seed: int) -> list[Person]:
+    """Whoever answers: one taste, each with noise of their own."""
+    scale, middle = noise_scale(differences), float(np.mean(values))
+    found = []
+    for number in range(settings.raters):
+        turned = number >= settings.raters - settings.contrary
+        rng = random.Random(seed if number == 0 else f"{seed} {number}")
+        name = "me" if number == 0 else f"rater {number + 1}"
+        found.append(Person(utility, scale, middle, rng, 1.0 if turned else settings.flip, name))
+    return found
 
 
 def run_seed(settings: Settings, seed: int) -> list[dict]:
@@ -290,6 +304,7 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
     from rlhf_chat.chat import Chat
     from rlhf_chat.compare import Compare
     from rlhf_chat.model import Model
+    from rlhf_chat.raters import Raters
     from rlhf_chat.store import Store
     from rlhf_chat.trainer import Trainer
 
@@ -305,14 +320,7 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
     differences = [
         v - utility(p, t) for v, p, t in zip(values, evaluation, other.texts, strict=True)
     ]
-    person = Person(
-        utility,
-        noise_scale(differences),
-        float(np.mean(values)),
-        random.Random(seed),
-        settings.flip,
-    )
-
+    persons = people(settings, utility, values, differences, seed)
     records = []
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "feedback.db")
@@ -329,8 +337,10 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
             tiers = {"proved": 0, "provisional": 0, "discarded": 0}
             for target in settings.labels:
                 while told < target:
+                    person = persons[told % len(persons)]
                     seconds = rate_one(compare, person, kind_of(settings.kind, told))
                     told, spent = told + (seconds > 0), spent + seconds
+                aside = set_aside_suspects(Raters(store))
                 status = trainer.run_round("ratings")
                 newest = trainer.rounds(1)[0]
                 tier = (newest.verdict or {}).get("tier", status)
@@ -341,12 +351,21 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
                     | {"labels": target, "seed": seed, "seconds": round(seconds, 1), **tiers}
                     | {"kind": settings.kind, "choose": settings.choose, "flip": settings.flip}
                     | {"best_of": settings.best_of, "human_seconds": round(spent)}
+                    | {"raters": settings.raters, "set_aside": aside}
                 )
                 told_by = f"{settings.utility} seed {seed} labels {target}"
                 print(f"{told_by}: {newest.reason}", file=sys.stderr)
         finally:
             store.close()
     return records
+
+
+def set_aside_suspects(raters) -> list[str]:
+    """Everybody the app would propose to set aside, set aside; their names."""
+    names = [rater.name for rater in raters.table() if rater.suspect]
+    for name in names:
+        raters.set_aside(name)
+    return names
 
 
 def kind_of(kind: str, number: int) -> str:
@@ -357,27 +376,30 @@ def kind_of(kind: str, number: int) -> str:
 def rate_one(compare, person: Person, kind: str) -> float:
     """One answer through the app's own calls; how many seconds a person would have needed for it, 0
     if there was nothing to answer."""
-    chat, prompt = compare.chat, compare.suggest_prompt()
+    chat, prompt, rater = compare.chat, compare.suggest_prompt(), person.name
     if kind in ("pairs", "rankings"):
-        *_, drafts = compare.write(prompt, 2 if kind == "pairs" else RANKED)
+        drafts = compare.seen_before(rater) if kind == "pairs" else None
+        if drafts is None:
+            *_, drafts = compare.write(prompt, 2 if kind == "pairs" else RANKED)
         if not drafts.votable:
             return 0
         if kind == "pairs":
-            compare.prefer(drafts.set_id, person.vote(prompt, *drafts.texts))
+            vote = person.vote(drafts.prompt, *drafts.texts)
+            compare.prefer(drafts.set_id, vote, rater=rater)
         else:
-            compare.rank(drafts.set_id, person.places(prompt, drafts.texts))
+            compare.rank(drafts.set_id, person.places(prompt, drafts.texts), rater=rater)
         return SECONDS[kind]
     *_, reply = chat.reply(chat.new_conversation(), prompt)
     if kind == "thumbs":
-        chat.rate(reply.message_id, person.thumb(prompt, reply.text))
+        chat.rate(reply.message_id, person.thumb(prompt, reply.text), rater=rater)
     elif kind == "scores":
-        chat.score(reply.message_id, person.stars(prompt, reply.text))
+        chat.score(reply.message_id, person.stars(prompt, reply.text), rater=rater)
     else:
         *_, drafts = compare.write(prompt, 2)
         text = person.edited(prompt, reply.text, drafts.texts)
         if text.strip() == reply.text.strip():
             return 0  # liked as it is
-        chat.correct(reply.message_id, text)
+        chat.correct(reply.message_id, text, rater=rater)
     return SECONDS[kind]
 
 
@@ -422,6 +444,8 @@ def main() -> None:
     parser.add_argument("--choose", choices=("active", "random"), default="active", help="of pairs")
     parser.add_argument("--flip", type=float, default=0.0, help="share of answers turned round")
     parser.add_argument("--best-of", type=int, default=1, help="drafts of each measured reply")
+    parser.add_argument("--raters", type=int, default=1, help="people who answer in turns")
+    parser.add_argument("--contrary", type=int, default=0, help="of them, who turn answers round")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     labels = sorted(int(n) for n in args.labels.split(","))
@@ -436,6 +460,8 @@ def main() -> None:
         args.choose,
         args.flip,
         args.best_of,
+        args.raters,
+        args.contrary,
     )
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
         runs = [pool.submit(run_seed, settings, s) for s in seeds]

@@ -14,6 +14,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from rlhf_chat import pairs, prompts
 from rlhf_chat.chat import MAX_CHARACTERS, Chat, ChatError, Spoken, checked, sentences
@@ -104,6 +105,15 @@ class Compare:
 
     def _seen(self, vote: Preference, before: str = "") -> Drafts:
         return self.shown(before + self.store.message(vote.message_a).conversation_id)
+
+    def forget_unanswered(self) -> int:
+        """Drafts nobody answered for a day, such as those written ahead and never looked at, are of
+        no use to anybody. For the start of the app; returns how many sets there were."""
+        if self.store.read_only:
+            return 0
+        yesterday = datetime.now(UTC) - timedelta(days=1)
+        with sentences():
+            return self.store.drop_unanswered(yesterday.isoformat(timespec="milliseconds"))
 
     # ------------------------------------------------------------------ drafts
 

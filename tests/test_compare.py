@@ -5,6 +5,7 @@ Left out: which drafts are shown (test_taste.py), the screen (test_web.py).
 from __future__ import annotations
 
 import random
+import sqlite3
 import threading
 import uuid
 
@@ -205,6 +206,24 @@ def test_how_much_better_is_kept(compare, store, strength):
     assert strength in told.sentence
     compare.prefer(pair.set_id, "both_good")
     assert [p.outcome for p in store.preferences()] == ["both_good"]
+
+
+def test_drafts_nobody_answered_go_after_a_day_and_answered_ones_stay(compare, store):
+    kept = [drafts_of(compare, "voted"), drafts_of(compare, "ranked", 3), drafts_of(compare, "new")]
+    compare.prefer(kept[0].set_id, "a")
+    compare.rank(kept[1].set_id, [0, 1, 2])
+    left = drafts_of(compare, "left")
+    assert compare.forget_unanswered() == 0  # all of today
+    with sqlite3.connect(store.path) as db:
+        db.execute("UPDATE conversations SET created_at = '2020-01-01' WHERE title <> ?", ["x"])
+        db.execute(
+            "UPDATE conversations SET created_at = '2999-01-01' WHERE id = ?", [kept[2].set_id]
+        )
+    db.close()
+    assert compare.forget_unanswered() == 1
+    assert [compare.shown(drafts.set_id) for drafts in kept] == kept
+    with pytest.raises(ChatError):
+        compare.shown(left.set_id)
 
 
 # ---------------------------------------------------------------------- pairs seen before

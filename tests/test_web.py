@@ -22,7 +22,7 @@ import gradio as gr
 import httpx
 import pytest
 
-from rlhf_chat import style
+from rlhf_chat import gate, style
 from rlhf_chat.decode import Sampling
 from rlhf_chat.watch import Watch
 from rlhf_chat.web import app, charts, data, keys, languages, security, theme, words
@@ -961,6 +961,38 @@ def test_each_language_says_the_same_things(demo):
         named = {what for _, what in keys.SHORTCUTS} | {n for n in style.NAMES}
         missing = (buttons | tabs | named) - set(table)
         assert not missing
+
+
+def translated(text: str, table: dict[str, str]) -> str | None:
+    """As js/language.js does it: the whole sentence, or the first pattern that fits."""
+    if text in table:
+        return table[text]
+    for english, other in table.items():
+        parts = [re.escape(part) for part in english.split("{}")]
+        if len(parts) > 1 and re.fullmatch("([^:;]{1,80}?)".join(parts), text):
+            return other
+    head, _, tail = text.partition(": ")
+    both = tail and (translated(head, table), translated(tail, table))
+    return "：".join(both) if both and all(both) else None
+
+
+@pytest.mark.parametrize("language", languages.LANGUAGES)
+def test_whatever_the_gate_says_is_said_in_every_language(language):
+    config, table = gate.GateConfig(), languages.LANGUAGES[language]
+    good = gate.Speech(tokens=20, unfinished=0.0, empty=0.0, distinct=0.5, surprise=0.0, flaws=0.0)
+    bad = gate.Speech(tokens=90, unfinished=0.5, empty=0.5, distinct=0.1, surprise=0.5, flaws=0.5)
+    said = [gate.nothing_to_learn(n, 0.4, config).reason for n in (3, 30)]
+    for p_value, speech in ((0.001, good), (0.1, good), (0.1, bad)):
+        measured = gate.Measured(
+            labels=30, p_value=p_value, log_loss=0.5, judged_gain=0.5, judged_gain_low=0.2,
+            win_rate=0.7,
+            kl=1.0, kl_target=1.0, finite=True, base=good, candidate=speech,
+        )  # fmt: skip
+        verdict = gate.judge(measured, config)
+        said += [verdict.reason]
+        said += [part for name, _, words in verdict.checks for part in (name, words)]
+    missing = {text for text in said if translated(text, table) is None}
+    assert not missing
 
 
 def test_the_script_is_raw():

@@ -402,6 +402,22 @@ class Store(FeedbackLogs):
             raise StoreError("Only a simulated person can be removed as a whole.")
         self._write(lambda db: erase_rater(db, rater))
 
+    def drop_unanswered(self, before: str) -> int:
+        """Compared drafts from before that time which nobody answered; how many sets there were."""
+
+        def change(db: Database) -> int:
+            sql = """SELECT c.id FROM conversations c WHERE kind = 'compare' AND created_at < ?
+                AND NOT EXISTS (SELECT 1 FROM messages m JOIN preferences
+                    ON m.id IN (message_a, message_b) WHERE m.conversation_id = c.id)
+                AND NOT EXISTS (SELECT 1 FROM messages m JOIN rankings ON m.id = asked_id
+                    WHERE m.conversation_id = c.id)"""
+            found = [row[0] for row in fetch(db, sql, [before])]
+            for id in found:
+                erase(db, id)
+            return len(found)
+
+        return self._write(change)
+
     # ---- features and reference responses: a cache by content
 
     def put_features(self, feature_key: str, rows: Sequence[tuple[str, np.ndarray]]) -> None:

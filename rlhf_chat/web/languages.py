@@ -375,6 +375,44 @@ CHINESE = {
     ),
     "Taken back. It does not count from the next round on.": "已撤回。从下一轮起不再计入。",
     "{} answers are in the download.": "下载中有 {} 条回答。",
+    # the gate
+    "Only {} ratings say which reply is better; {} are needed.": (
+        "只有 {} 条评分能说明哪条回复更好；需要 {} 条。"
+    ),
+    "Your {} ratings do not yet show a preference that chance could not: p = {}, needed {}. "
+    "Keep rating.": "你的 {} 条评分还看不出偶然之外的偏好：p = {}，需要 {}。请继续评分。",
+    "Served: judges fitted on halves of your ratings prefer it to the base {} of the time at {} "
+    "nats; your ratings are clear (p = {}).": (
+        "已上线：用你一半评分训练的评判者有 {} 的时候更喜欢它，距离 {} nats；"
+        "你的评分很明确（p = {}）。"
+    ),
+    "Served: judges fitted on halves of your ratings prefer it to the base {} of the time at {} "
+    "nats; your ratings only hint at it (p = {}), so it is on trial.": (
+        "已上线：用你一半评分训练的评判者有 {} 的时候更喜欢它，距离 {} nats；"
+        "你的评分只是有所提示（p = {}），因此先试用。"
+    ),
+    "Not served": "未上线",
+    "a weight is not a finite number.": "有权重不是有限的数。",
+    "the ratings could be chance (p = {}).": "评分可能只是偶然（p = {}）。",
+    "judges fitted on random halves of your ratings put it at {} against the base (at least {}).": (
+        "用你一半评分训练的评判者给它 {}（与原始模型相比，至少 {}）。"
+    ),
+    "it is {} nats from the base (limit {}).": "它离原始模型 {} nats（上限 {}）。",
+    "words the base would never say: {}, base {}.": "原始模型不会说的词：{}，原始模型 {}。",
+    "replies that repeat themselves: {}, base {}.": "自我重复的回复：{}，原始模型 {}。",
+    "replies without an end: {}, base {}.": "没有结尾的回复：{}，原始模型 {}。",
+    "empty replies: {}, base {}.": "空回复：{}，原始模型 {}。",
+    "its variety is {}, the base's {}.": "它的多样性是 {}，原始模型 {}。",
+    "its replies are {} x as long as the base's.": "它的回复长度是原始模型的 {} 倍。",
+    "finite": "有限",
+    "ratings": "评分",
+    "judges": "评判者",
+    "kl": "KL",
+    "surprise": "意外的词",
+    "flaws": "瑕疵",
+    "unfinished": "没有结尾",
+    "empty": "空",
+    "variety": "多样性",
     "Learn without it": "去掉它重新学习",
     "What if you had not said this: learns once more from the base, and the result goes through "
     "the gate": "假如没有这条回答：从原始模型重新学习，结果仍要通过检验",

@@ -273,7 +273,8 @@ def _last_verdict(rounds: list) -> str:
     ended = next((r for r in rounds if r.ended_at), None)
     if ended is None:
         return ""
-    return f'<p class="last">{_ending(ended.status)} Round {ended.id}: {safe(ended.reason)}</p>'
+    told = f"<span>Round {ended.id}</span>: <span>{safe(ended.reason)}</span>"
+    return f'<p class="last">{_ending(ended.status)} {told}</p>'
 
 
 def _ending(status: str) -> str:
@@ -387,7 +388,7 @@ def _why(verdict: dict | None) -> str:
         f"<li>{safe(words)} <b>{number(owed)}</b></li>" for words, owed in card.get("moved", [])
     )
     changed = "".join(
-        f"<li>{'more' if change > 0 else 'less'} {safe(name)}</li>"
+        f"<li><span>{'more' if change > 0 else 'less'}</span> <span>{safe(name)}</span></li>"
         for name, change, _ in card.get("changed", [])
         if abs(change) >= 0.05
     )
@@ -420,7 +421,8 @@ def _checks(verdict: dict | None) -> str:
         return ""
     passed = sum(bool(check[1]) for check in checks)
     lines = "".join(
-        f'<li class="{"passed" if ok else "missed"}">{safe(name)}: {safe(words)}</li>'
+        f'<li class="{"passed" if ok else "missed"}">'
+        f"<span>{safe(name)}</span>: <span>{safe(words)}</span></li>"
         for name, ok, words in checks
     )
     summary = f"{passed} of {len(checks)} checks passed"

@@ -31,6 +31,9 @@ MAC = (
 WINDOWS = (r"Google\Chrome\Application\chrome.exe", r"Microsoft\Edge\Application\msedge.exe")
 
 
+FIRST_SIZE = "1180,860"
+
+
 def find_browser() -> str | None:
     for name in NAMES:
         if found := shutil.which(name):
@@ -50,12 +53,14 @@ def open_window(url: str, profile: Path) -> bool:
     browser = find_browser()
     if browser is None:
         return False
+    first = [] if profile.exists() else [f"--window-size={FIRST_SIZE}"]  # later it remembers
     profile.mkdir(parents=True, exist_ok=True, mode=0o700)
     subprocess.Popen(
         [
             browser,
             f"--app={url}",
             f"--user-data-dir={profile}",
+            *first,
             "--no-first-run",
             "--no-default-browser-check",
         ],

@@ -23,6 +23,10 @@
       const m = from.exec(core);
       if (m) { let i = 1; out = to.replace(/\{\}/g, () => { const part = m[i++]; return table[part] || part; }); break; }
     }
+    if (out === null) {  // "Not served: why" is two sentences, each with its own entry
+      const [head, ...tail] = core.split(': '), one = tail.length && say(head), other = one && say(tail.join(': '));
+      if (other) out = one + '：' + other;
+    }
     if (known.size > 2000) known.clear();
     known.set(core, out); return out;
   };
