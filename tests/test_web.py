@@ -305,7 +305,7 @@ class Screen:
     def rate(self, index: int, liked, event_id: str = "") -> dict:
         return self._take(
             asyncio.run(
-                self.screen.rate(
+                self.screen.ratings.rate(
                     self.view, "me", event_id, SimpleNamespace(index=index, liked=liked)
                 )
             )
@@ -403,27 +403,31 @@ def test_a_thumb_has_three_values(liked, value):
 def test_a_reason_and_a_comment_add_to_the_thumb():
     tab = Screen()
     tab.send("hello")
-    chips = tab.rate(1, False)[tab.screen.chips]
+    chips = tab.rate(1, False)[tab.screen.ratings.chips]
     assert "Too long" in chips["choices"]
     update = asyncio.run(
-        tab.screen.add_reason(chips, "half as much", "me", SimpleNamespace(reason="Too long"))
+        tab.screen.ratings.add_reason(
+            chips, "half as much", "me", SimpleNamespace(reason="Too long")
+        )
     )
     tab._take(update)
     assert list(tab.chat.ratings.values()) == [
         (-1, "Too long", "half as much")
     ] and tab.note.startswith("Saved")
-    asyncio.run(tab.screen.add_reason(chips, "", "me", SimpleNamespace(reason="<script>")))
+    asyncio.run(tab.screen.ratings.add_reason(chips, "", "me", SimpleNamespace(reason="<script>")))
     assert list(tab.chat.ratings.values()) == [(-1, "Too long", "half as much")]
 
 
 def test_stars_are_given_and_taken_back_beside_the_thumb():
     tab = Screen()
     tab.send("hello")
-    chips = tab.rate(1, True)[tab.screen.chips]
-    given = asyncio.run(tab.screen.add_reason(chips, "", "me", SimpleNamespace(stars=4)))
+    chips = tab.rate(1, True)[tab.screen.ratings.chips]
+    given = asyncio.run(tab.screen.ratings.add_reason(chips, "", "me", SimpleNamespace(stars=4)))
     assert list(tab.chat.stars.values()) == [4] and "4 of 5" in given[tab.screen.note]["text"]
     back = asyncio.run(
-        tab.screen.add_reason(given[tab.screen.chips], "", "me", SimpleNamespace(stars=4))
+        tab.screen.ratings.add_reason(
+            given[tab.screen.ratings.chips], "", "me", SimpleNamespace(stars=4)
+        )
     )
     assert list(tab.chat.stars.values()) == [0] and "taken back" in back[tab.screen.note]["text"]
 
@@ -1007,5 +1011,5 @@ def test_a_rounds_card_says_why_and_shows_before_and_after_escaped():
     }
     drawn = learning_screen._why({"card": card})
     assert "&lt;b&gt;a" in drawn and "<b>a" not in drawn and "before &lt;i&gt;" in drawn
-    assert "less length" in drawn and "lists" not in drawn
+    assert "less</span> <span>length" in drawn and "lists" not in drawn
     assert learning_screen._why(None) == learning_screen._why({"checks": []}) == ""

@@ -18,7 +18,7 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.chat import REASONS, Chat, Partial, Turn
+from rlhf_chat.chat import Chat, Partial, Turn
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.charts import heat
 from rlhf_chat.web.manner import MannerPanel
@@ -26,13 +26,13 @@ from rlhf_chat.web.quick import (
     FRAME_SECONDS,
     QUICK,
     REPLIES,
-    WITH_EVENT_ID,
     WITH_SEND_ID,
     close,
     quick,
     sentence,
 )
-from rlhf_chat.web.words import countdown, hidden, said, saying, script, version_label
+from rlhf_chat.web.ratings import RatingPart, event_index
+from rlhf_chat.web.words import hidden, said, saying, script, version_label
 
 SHOWN_AT_FIRST = (
     60  # messages drawn; the browser redraws all of them with each frame of a streaming reply
@@ -62,6 +62,7 @@ class ChatScreen:
         self.chat, self.trainer = chat, trainer
         self.starters = starters  # prompts offered while the conversation is empty
         self.manner = MannerPanel(chat, trainer)
+        self.ratings = RatingPart(chat, trainer, self._redraw)
         self._under_way: dict[str, Reply] = {}  # by conversation
         self._showing: dict[
             str, str
@@ -115,7 +116,9 @@ class ChatScreen:
         yield from self.send(str(event.value["text"]), view, event_id, request)
 
     def regenerate(self, view: dict, request: gr.Request, event: gr.RetryData) -> Iterator[Update]:
-        replies = [turn for turn in view["turns"][_index(event) :] if turn["role"] == "assistant"]
+        replies = [
+            turn for turn in view["turns"][event_index(event) :] if turn["role"] == "assistant"
+        ]
         if replies:
             yield from self._branch(request, view, replies[0]["id"], self.chat.regenerate)
         else:
@@ -126,7 +129,7 @@ class ChatScreen:
     ) -> Iterator[Update]:
         """One's own message is said differently; a reply is corrected, and that is a rating."""
         text = str(event.value)
-        turn = view["turns"][_index(event)]
+        turn = view["turns"][event_index(event)]
         if turn["role"] == "assistant":
             yield self._correct(view, turn["id"], text, rater)
             return
@@ -140,9 +143,8 @@ class ChatScreen:
         try:
             self.chat.correct(message_id, text, rater=rater)
             self.trainer.wake()
-            word = said(
-                f"Saved: your wording is preferred to the reply's. {self._countdown()}", "good"
-            )
+            counted = self.ratings.countdown()
+            word = said(f"Saved: your wording is preferred to the reply's. {counted}", "good")
         except Exception as error:
             word = said(f"Not saved. {sentence(error)}", "bad")
         return {**self._shown(view["conversation"], _limit(view)), self.note: word}
@@ -217,7 +219,7 @@ class ChatScreen:
                 ),
                 self.view: self._view(conversation_id, before[-limit:], sent=sent),
                 self.note: said(partial.note),
-                self.why: gr.update(visible=False),
+                **self.ratings.hidden(),
                 self.heat: "",
                 **self._buttons(replying=True),
                 **(self._after_sending(conversation_id) if sent else {}),
@@ -305,83 +307,6 @@ class ChatScreen:
     def _is_shown(self, session: str, conversation_id: str) -> bool:
         return self._showing.get(session, conversation_id) == conversation_id
 
-    # ---- acts: ratings -------------------------------------------------------------------------
-
-    async def rate(self, view: dict, rater: str, event_id: str, event: gr.LikeData) -> Update:
-        """One thumb. `liked` is True, False, or "" when the thumb is taken back."""
-        turns, index = view["turns"], _index(event)
-        if index >= len(turns) or not turns[index]["id"]:
-            return {self.note: said("Rate this reply when it is complete.", "bad")}
-        message_id = turns[index]["id"]
-        value = {True: 1, False: -1}.get(event.liked, 0) if isinstance(event.liked, bool) else 0
-        try:
-            await quick(self.chat.rate, message_id, value, rater=rater, event_id=event_id or None)
-            self.trainer.wake()
-        except Exception as error:
-            return {
-                self.note: said(f"Not saved. {sentence(error)}", "bad"),
-                **await quick(self._shown, view["conversation"], _limit(view)),
-            }
-        counted = await quick(self._countdown)
-        if not value:
-            return {
-                self.note: said(f"Rating taken back. {counted}"),
-                self.why: gr.update(visible=False),
-                self.chips: _chips(),
-            }
-        return {
-            self.note: said(f"Saved. {counted}", "good"),
-            self.why: gr.update(visible=True),
-            self.comment: "",
-            self.chips: _chips(message_id, value),
-        }
-
-    async def add_reason(
-        self, chips: dict, comment: str, rater: str, event: gr.EventData
-    ) -> Update:
-        stars = getattr(event, "stars", None)
-        if stars is not None:
-            return await self._give_stars(chips, stars, rater)
-        chosen = str(getattr(event, "reason", ""))
-        return await self._explain(
-            {**chips, "chosen": "" if chosen == chips["chosen"] else chosen}, comment, rater
-        )
-
-    async def _give_stars(self, chips: dict, stars: Any, rater: str) -> Update:
-        """A score from 1 to 5; the same star again takes it back."""
-        given = 0 if stars == chips.get("stars") else stars
-        try:
-            await quick(self.chat.score, chips["id"], int(given), rater=rater)
-            self.trainer.wake()
-        except Exception as error:
-            return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
-        word = f"Saved: {given} of 5 stars." if given else "Stars taken back."
-        return {self.note: said(word, "good"), self.chips: {**chips, "stars": given}}
-
-    async def add_comment(self, chips: dict, comment: str, rater: str) -> Update:
-        return {**await self._explain(chips, comment, rater), self.why: gr.update(visible=False)}
-
-    async def _explain(self, chips: dict, comment: str, rater: str) -> Update:
-        """The same rating again, now with its reason: the newest one of a message counts."""
-        if chips["chosen"] not in ("", *REASONS.get(chips["value"], ())) or not chips["id"]:
-            return {self.note: said("Choose one of the reasons shown.", "bad")}
-        try:
-            await quick(
-                self.chat.rate,
-                chips["id"],
-                chips["value"],
-                reason=chips["chosen"],
-                comment=comment.strip(),
-                rater=rater,
-            )
-        except Exception as error:
-            return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
-        return {self.note: said("Saved with your reason.", "good"), self.chips: chips}
-
-    def _countdown(self) -> str:
-        status = self.trainer.status()
-        return countdown(status.waiting, status.needed) + "."
-
     # ---- acts: conversations -------------------------------------------------------------------
 
     async def on_view(self, view: dict, event: gr.EventData) -> Update:
@@ -394,7 +319,7 @@ class ChatScreen:
             await quick(self.chat.select, str(getattr(event, "message_id", "")))
             return {
                 **await quick(self._shown, view["conversation"], _limit(view)),
-                self.why: gr.update(visible=False),
+                **self.ratings.hidden(),
             }
         except Exception as error:
             return {self.note: said(sentence(error), "bad")}
@@ -467,7 +392,7 @@ class ChatScreen:
             **shown,
             **self.manner.shown(conversation_id),
             self.list: self._list(conversation_id),
-            self.why: gr.update(visible=False),
+            **self.ratings.hidden(),
             self.note: said(),
             **self._buttons(replying=replying),
         }
@@ -476,7 +401,7 @@ class ChatScreen:
         return {
             self.bot: gr.update(value=[], feedback_value=None),
             self.view: self._view("", []),
-            self.why: gr.update(visible=False),
+            **self.ratings.hidden(),
             self.earlier: gr.update(value=EARLIER, visible=False),
             **self.manner.shown(""),
             **self._buttons(replying=False),
@@ -491,6 +416,9 @@ class ChatScreen:
             self.view: self._view(conversation_id, turns[-limit:], speed=speed),
             self.earlier: gr.update(value=EARLIER, visible=len(turns) > limit),
         }
+
+    def _redraw(self, view: dict) -> Update:
+        return self._shown(view["conversation"], _limit(view))
 
     def _buttons(self, *, replying: bool) -> Update:
         # An update of a button without its text empties it.
@@ -582,25 +510,10 @@ class ChatScreen:
             group_consecutive_messages=False,
             height="100%",
         )
-        with gr.Column(visible=False, elem_id="why") as self.why:
-            self.chips = gr.HTML(
-                _chips(),
-                apply_default_css=False,
-                html_template="<div></div>",
-                js_on_load=script("chips"),
-                elem_id="chips",
-            )
-            self.comment = gr.Textbox(
-                label="Comment",
-                show_label=False,
-                container=False,
-                max_lines=3,
-                elem_id="comment",
-                placeholder="Tell the model more (optional, Enter saves)",
-            )
+        self.ratings.lay_out()
         self.heat = gr.HTML(elem_id="heat", apply_default_css=False)
         with gr.Row(elem_id="chat-line"):
-            self.note = saying("chat-note")
+            self.note = self.ratings.note = saying("chat-note")
             self.manner.lay_out_toggle()
         with gr.Row(elem_id="composer"):
             self.message = gr.Textbox(
@@ -636,18 +549,13 @@ class ChatScreen:
             self.send_button,
             self.stop_button,
             self.list,
-            self.why,
+            self.ratings.why,
             self.heat,
-            self.chips,
-            self.comment,
             self.earlier,
             tabs,
         ]
-        # Gradio looks at each output of an event, changed or not, so what is quick or comes often
-        # names few: a rating with all of them took 30 ms of CPU time, now it takes 14.
-        rated = [self.note, self.why, self.comment, self.chips, self.bot, self.view, self.earlier]
-        streamed = [self.bot, self.view, self.note, self.message, self.list, self.why, self.earlier]
-        streamed += [self.heat, self.send_button, self.stop_button]
+        streamed = [self.bot, self.view, self.note, self.message, self.list, self.earlier]
+        streamed += [self.ratings.why, self.heat, self.send_button, self.stop_button]
         sent = gr.on(
             [self.message.submit, self.send_button.click],
             self.send,
@@ -670,12 +578,8 @@ class ChatScreen:
         self.bot.edit(self.edit, [self.view, rater], streamed, trigger_mode="multiple", **REPLIES)
         self.stop_button.click(self.stop, self.view, None, **QUICK)
 
-        named = [self.view, rater, self.event_id]
-        self.bot.like(self.rate, named, rated, js=WITH_EVENT_ID, **QUICK)
-        reasons = [self.chips, self.comment, rater]
-        self.chips.select(self.add_reason, reasons, page, **QUICK)
-        self.comment.submit(self.add_comment, reasons, page, **QUICK)
-
+        redrawn = [self.bot, self.view, self.earlier]
+        self.ratings.wire(self.bot, self.view, rater, self.event_id, redrawn)
         self.view.select(self.on_view, self.view, page, **QUICK)
         opened = self.list.select(self.on_list, self.view, page, **QUICK)
         self.new_button.click(self.start_new, None, page, **QUICK)
@@ -697,10 +601,6 @@ class ChatScreen:
 
 def _session(request: gr.Request) -> str:
     return request.session_hash or ""
-
-
-def _index(event: Any) -> int:
-    return event.index if isinstance(event.index, int) else event.index[0]
 
 
 def _limit(view: dict) -> int:
@@ -738,11 +638,6 @@ def _row(turn: Turn) -> dict:
         "siblings": turn.siblings,
         "sibling_ids": list(turn.sibling_ids),
     }
-
-
-def _chips(message_id: str = "", value: int = 0) -> dict:
-    choices = list(REASONS.get(value, ()))
-    return {"id": message_id, "value": value, "choices": choices, "chosen": "", "stars": 0}
 
 
 def _ending(partial: Partial) -> str:

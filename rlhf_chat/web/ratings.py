@@ -1,0 +1,159 @@
+"""What a person says of one reply: a thumb, then, if they like, a reason, stars or a comment.
+
+A part of the Chat screen. Leaves out correcting a reply, which makes a new message (chat.py), and
+what a rating is worth (rlhf_chat.likelihood).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from rlhf_chat.chat import REASONS, Chat
+from rlhf_chat.trainer import Trainer
+from rlhf_chat.web.quick import QUICK, WITH_EVENT_ID, quick, sentence
+from rlhf_chat.web.words import countdown, said, script
+
+Update = dict[Any, Any]
+
+
+class RatingPart:
+    """`note` is the line under the chat, `redraw` puts the thumbs back as they are stored."""
+
+    note: gr.HTML
+
+    def __init__(self, chat: Chat, trainer: Trainer, redraw: Callable[[dict], Update]) -> None:
+        self.chat, self.trainer, self._redraw = chat, trainer, redraw
+
+    # ---- acts ----------------------------------------------------------------------------------
+
+    async def rate(self, view: dict, rater: str, event_id: str, event: gr.LikeData) -> Update:
+        """One thumb. `liked` is True, False, or "" when the thumb is taken back."""
+        turns, index = view["turns"], event_index(event)
+        if index >= len(turns) or not turns[index]["id"]:
+            return {self.note: said("Rate this reply when it is complete.", "bad")}
+        message_id = turns[index]["id"]
+        value = {True: 1, False: -1}.get(event.liked, 0) if isinstance(event.liked, bool) else 0
+        try:
+            await quick(self.chat.rate, message_id, value, rater=rater, event_id=event_id or None)
+            self.trainer.wake()
+        except Exception as error:
+            return {
+                self.note: said(f"Not saved. {sentence(error)}", "bad"),
+                **await quick(self._redraw, view),
+            }
+        counted = await quick(self.countdown)
+        if not value:
+            return {
+                self.note: said(f"Rating taken back. {counted}"),
+                self.why: gr.update(visible=False),
+                self.chips: chips_for(),
+            }
+        return {
+            self.note: said(f"Saved. {counted}", "good"),
+            self.why: gr.update(visible=True),
+            self.comment: "",
+            self.chips: chips_for(message_id, value),
+        }
+
+    async def add_reason(
+        self, chips: dict, comment: str, rater: str, event: gr.EventData
+    ) -> Update:
+        stars = getattr(event, "stars", None)
+        if stars is not None:
+            return await self._give_stars(chips, stars, rater)
+        chosen = str(getattr(event, "reason", ""))
+        return await self._explain(
+            {**chips, "chosen": "" if chosen == chips["chosen"] else chosen}, comment, rater
+        )
+
+    async def _give_stars(self, chips: dict, stars: Any, rater: str) -> Update:
+        """A score from 1 to 5; the same star again takes it back."""
+        given = 0 if stars == chips.get("stars") else stars
+        try:
+            await quick(self.chat.score, chips["id"], int(given), rater=rater)
+            self.trainer.wake()
+        except Exception as error:
+            return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
+        word = f"Saved: {given} of 5 stars." if given else "Stars taken back."
+        return {self.note: said(word, "good"), self.chips: {**chips, "stars": given}}
+
+    async def add_comment(self, chips: dict, comment: str, rater: str) -> Update:
+        return {**await self._explain(chips, comment, rater), self.why: gr.update(visible=False)}
+
+    async def _explain(self, chips: dict, comment: str, rater: str) -> Update:
+        """The same rating again, now with its reason: the newest one of a message counts."""
+        if chips["chosen"] not in ("", *REASONS.get(chips["value"], ())) or not chips["id"]:
+            return {self.note: said("Choose one of the reasons shown.", "bad")}
+        try:
+            await quick(
+                self.chat.rate,
+                chips["id"],
+                chips["value"],
+                reason=chips["chosen"],
+                comment=comment.strip(),
+                rater=rater,
+            )
+        except Exception as error:
+            return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
+        return {self.note: said("Saved with your reason.", "good"), self.chips: chips}
+
+    def countdown(self) -> str:
+        status = self.trainer.status()
+        return countdown(status.waiting, status.needed) + "."
+
+    def hidden(self) -> Update:
+        """Put away: no reply is being rated."""
+        return {self.why: gr.update(visible=False)}
+
+    # ---- layout and wiring ---------------------------------------------------------------------
+
+    def lay_out(self) -> None:
+        with gr.Column(visible=False, elem_id="why") as self.why:
+            self.chips = gr.HTML(
+                chips_for(),
+                apply_default_css=False,
+                html_template="<div></div>",
+                js_on_load=script("chips"),
+                elem_id="chips",
+            )
+            self.comment = gr.Textbox(
+                label="Comment",
+                show_label=False,
+                container=False,
+                max_lines=3,
+                elem_id="comment",
+                placeholder="Tell the model more (optional, Enter saves)",
+            )
+
+    def wire(
+        self,
+        bot: gr.Chatbot,
+        view: gr.HTML,
+        rater: gr.Textbox,
+        event_id: gr.Textbox,
+        redrawn: list[Any],
+    ) -> None:
+        # Gradio looks at each output of an event, changed or not, so what is quick or comes often
+        # names few: a rating with all of them took 30 ms of CPU time, now it takes 14.
+        page = [self.note, self.why, self.comment, self.chips]
+        named = [view, rater, event_id]
+        bot.like(self.rate, named, [*page, *redrawn], js=WITH_EVENT_ID, **QUICK)
+        reasons = [self.chips, self.comment, rater]
+        self.chips.select(self.add_reason, reasons, page, **QUICK)
+        self.comment.submit(self.add_comment, reasons, page, **QUICK)
+
+
+# ---- small parts -------------------------------------------------------------------------------
+
+
+def event_index(event: Any) -> int:
+    """Which message of the chat an event is about."""
+    return event.index if isinstance(event.index, int) else event.index[0]
+
+
+def chips_for(message_id: str = "", value: int = 0) -> dict:
+    choices = list(REASONS.get(value, ()))
+    return {"id": message_id, "value": value, "choices": choices, "chosen": "", "stars": 0}
