@@ -583,6 +583,60 @@ def test_a_version_is_named_talked_to_and_dueled(opened, served):
     assert page.evaluate("window.leak") is None
 
 
+@pytest.mark.parametrize("size", ("laptop", "phone"))
+def test_drafts_are_ranked_by_keys_and_by_buttons(opened, served, size):
+    from playwright.sync_api import expect
+
+    page = opened(size)
+    go_to(page, "compare")
+    page.locator("#how-many label", has_text="4").click()
+    expect(page.locator("#draft-d")).to_be_visible()
+    page.get_by_label("Prompt", exact=True).fill("rivers")
+    page.locator("#new-drafts").click()
+    page.wait_for_selector("#place-d:enabled")
+    expect(page.locator("#vote-a")).to_have_count(0)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.locator("#draft-a").click()
+    page.keyboard.press("4")
+    expect(page.locator("#place-d")).to_have_text("1: D")
+    button(page, "B").click()
+    page.locator("#draft-a").click()
+    page.keyboard.press("t")
+    expect(page.locator("#verdict")).to_contain_text("Saved: D, then B, then A and C.")
+    assert list(served.compare.rankings.values())[-1] == (2, 1, 2, 0)
+    page.keyboard.press("u")
+    expect(page.locator("#verdict")).to_contain_text("Taken back")
+    expect(page.locator("#place-d")).to_be_enabled()
+    page.locator("#how-many label", has_text="2 drafts").click()
+    expect(page.locator("#draft-d")).to_have_count(0)
+    expect(page.locator("#vote-a")).to_be_visible()
+
+
+def test_a_browser_remembers_who_rates_and_others_can_be_set_aside(opened, served):
+    from playwright.sync_api import expect
+
+    page = opened()
+    rater = page.locator("#rater input")
+    expect(rater).to_have_value("me")
+    rater.fill("  Ada   L ")
+    rater.press("Enter")
+    expect(rater).to_have_value("Ada L")
+    page.reload()
+    expect(rater).to_have_value("Ada L")
+    go_to(page, "compare")
+    draft(page, "rivers")
+    button(page, "Tie").click()
+    page.locator("#verdict", has_text="Saved").wait_for()
+    assert list(served.compare.by.values())[-1] == "Ada L"
+    go_to(page, "data")
+    row = page.locator("#people li", has_text="Visitor")
+    expect(row).to_contain_text("Contradicts the others")
+    row.get_by_role("button", name="Set aside").click()
+    expect(page.locator("#people-note")).to_contain_text("does not count")
+    row.get_by_role("button", name="Let count again").click()
+    expect(row).to_contain_text("Contradicts the others")
+
+
 def test_sixty_votes_in_five_minutes_are_comfortable(opened, served):
     """Twelve votes by keys alone; the next pair is there when it is asked for."""
     page = opened()
