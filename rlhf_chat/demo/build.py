@@ -89,13 +89,6 @@ def train_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
     )
 
 
-def start_from(folder: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """The model and tokenizer of an earlier build (unsharpened), to be trained further."""
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    model.set_attn_implementation("eager")
-    return model, PreTrainedTokenizerFast.from_pretrained(folder)
-
-
 def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """An untrained model, the same for the same seed."""
     torch.manual_seed(recipe.seed)
@@ -321,23 +314,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=Recipe.steps, help="training steps")
     parser.add_argument("--minutes", type=float, help="as many steps as fit in this time instead")
     parser.add_argument("--seed", type=int, default=Recipe.seed)
-    parser.add_argument("--start", type=Path, help="train the model in this folder further")
-    parser.add_argument("--rate", type=float, default=1.0, help="factor on both learning rates")
     parser.add_argument("--no-compile", action="store_true", help="for want of a C++ compiler")
     args = parser.parse_args()
-    recipe = Recipe(
-        seed=args.seed,
-        steps=args.steps,
-        matrix_rate=Recipe.matrix_rate * args.rate,
-        other_rate=Recipe.other_rate * args.rate,
-        compiled=not args.no_compile,
-    )
+    recipe = Recipe(seed=args.seed, steps=args.steps, compiled=not args.no_compile)
     torch.set_num_threads(recipe.threads)
-    if args.start:
-        model, tokenizer = start_from(args.start)
-    else:
-        tokenizer = train_tokenizer(recipe)
-        model = new_model(recipe, tokenizer)
+    tokenizer = train_tokenizer(recipe)
+    model = new_model(recipe, tokenizer)
     if args.minutes:
         steps = steps_for(args.minutes, recipe, tokenizer)
         recipe = replace(recipe, steps=steps)
@@ -350,8 +332,6 @@ def main() -> None:
         "training_seconds": round(time.perf_counter() - began),
         "last_loss": round(loss, 4),
     }
-    if args.start:
-        made["after"] = json.loads((args.start / "recipe.json").read_text())
     save(model, tokenizer, args.out, made)
     print(f"{made}\nsaved to {args.out}; now measure it: python -m rlhf_chat.demo.check --card "
           f"--model {args.out}")  # fmt: skip

@@ -45,24 +45,14 @@ The prompts are held out: this wording of this question was not in the training 
 How often each style occurs (4-bit, single turn): {styles}.
 
 ## Made with
-`python -m rlhf_chat.demo.build --out DIR`: {history}
-on {threads} CPU threads of a two-core virtual machine that other work shared. The last
+`python -m rlhf_chat.demo.build --out DIR`: {steps} steps of {tokens} tokens, seed {seed}, in
+{seconds} s on {threads} CPU threads of a two-core virtual machine that other work shared. The last
 {rounded:.0%} of the steps saw the weights rounded to NF4 and the rounded weights are stored, so
 4-bit loading changes almost nothing. At the end the last norm is scaled so that the finished model
 at temperature 1 speaks as the trained one at {sharpness}. No text written by anyone else was used:
 the data is `rlhf_chat/demo/topics.txt`, `wording.py` and `noise.py`. Measure again with
 `python -m rlhf_chat.demo.check`.
 """
-
-
-def _history(recipe: Mapping[str, object]) -> str:
-    """The builds that led here, earliest first; a finishing build starts from the one before."""
-    before = recipe.get("after")
-    earlier = f"{_history(before)}, then with `--start` " if isinstance(before, dict) else ""
-    return (
-        f"{earlier}{recipe['steps']} steps of {recipe['tokens_per_step']} tokens (seed "
-        f"{recipe['seed']}, {recipe['training_seconds']} s)"
-    )
 
 
 def write_card(folder: Path, reports: Mapping[tuple[str, str], Mapping[str, object]]) -> None:
@@ -82,7 +72,8 @@ def write_card(folder: Path, reports: Mapping[tuple[str, str], Mapping[str, obje
         context=config["max_position_embeddings"], topics=len(TOPICS), talk=len(w.TALK),
         facts=sum(len(topic.facts) + 1 for topic in TOPICS.values()), rows="\n".join(rows),
         styles=", ".join(f"{name} {share:.0%}" for name, share in styles.items()),
-        history=_history(recipe), threads=recipe["threads"],
+        steps=recipe["steps"], tokens=recipe["tokens_per_step"], seed=recipe["seed"],
+        seconds=recipe["training_seconds"], threads=recipe["threads"],
         rounded=recipe["rounded_share"], sharpness=recipe["sharpness"],
     )  # fmt: skip
     (folder / "README.md").write_text(text)
