@@ -24,7 +24,7 @@ bench: .venv/dev.stamp
 	$(BIN)/python -m bench.learning_curve --utility bench/people/lists.py:utility
 
 screenshots: .venv/dev.stamp
-	$(BIN)/python docs/screenshots.py $(ARGS)
+	$(BIN)/python -m docs.screenshots $(ARGS)
 
 .venv/run.stamp: requirements.txt
 	$(PYTHON) -m venv .venv

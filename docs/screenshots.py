@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import io
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -23,20 +22,12 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests import chromium
+
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "docs" / "screenshots"
 LAPTOP, PHONE = {"width": 1366, "height": 768}, {"width": 390, "height": 844}
 FRAME_WIDTH, FRAME_MS = 820, 700
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @contextmanager
@@ -185,8 +176,7 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     camera = Camera()
     with running_app() as url, sync_playwright() as playwright:
-        program = shutil.which("chromium") or shutil.which("google-chrome")
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        browser = chromium.started(playwright)
         page = open_window(browser, url, LAPTOP)
         talk(page, camera)
         vote(page, camera, 4)

@@ -23,22 +23,13 @@ from pathlib import Path
 import pytest
 
 from rlhf_chat.web import app
+from tests import chromium
 from tests.toys_web import ToyChat, parts
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = int(
     os.environ.get("PATIENCE_MS", "60000")
 )  # milliseconds; other work may hold the processor
-QUIET = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 HOW = "no browser: pip install playwright, then playwright install chromium"
 # A refused image, the missing "x" of a payload, and polls that a reload broke off.
 EXPECTED = "Content Security|404|AbortError|aborted|errored out|Failed to fetch|ERR_ABORTED"
@@ -73,14 +64,9 @@ def browser():
         without_browser()
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
-        names = ("chromium", "chromium-browser", "google-chrome")
-        program = (
-            next(filter(None, map(shutil.which, names)), None)
-            or playwright.chromium.executable_path
-        )
-        if not Path(program).exists():
+        if not Path(chromium.program(playwright)).exists():
             without_browser()
-        browser = playwright.chromium.launch(executable_path=program, args=list(QUIET))
+        browser = chromium.started(playwright)
         yield browser
         browser.close()
 
