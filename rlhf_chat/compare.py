@@ -386,10 +386,15 @@ def in_order(places: Sequence[int]) -> str:
     """Places of A, B, ... in words: "B, then A and C"."""
     letters = "ABCD"[: len(places)]
     groups = [
-        " and ".join(letter for letter, p in zip(letters, places, strict=True) if p == place)
+        _listed([letter for letter, p in zip(letters, places, strict=True) if p == place])
         for place in sorted(set(places))
     ]
     return ", then ".join(groups) if len(groups) > 1 else f"{groups[0]} are equal"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """One, two or more words: "A", "A and B", "A, B and C"."""
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 
 def version_name(version: int) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from rlhf_chat import pairs
 from rlhf_chat.chat import Chat, ChatError
-from rlhf_chat.compare import Compare, Drafts
+from rlhf_chat.compare import Compare, Drafts, in_order
 from rlhf_chat.decode import Sampling
 from rlhf_chat.model import Model
 from rlhf_chat.raters import Raters, checked_name
@@ -178,6 +178,18 @@ def test_several_drafts_are_put_in_order_as_they_are_shown(compare, store, count
         with pytest.raises(ChatError) as error:
             wrong()
         assert one_sentence(error)
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        ((0, 1), "A, then B"),
+        ((1, 1, 0, 1), "C, then A, B and D"),
+        ((0, 0, 0), "A, B and C are equal"),
+    ],
+)
+def test_an_order_is_said_in_words(places, words):
+    assert in_order(places) == words
 
 
 def test_every_draft_comes_to_every_place():

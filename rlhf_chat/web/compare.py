@@ -245,7 +245,7 @@ class CompareScreen:
             return {self.verdict: said(f"Not saved. {sentence(error)}", "bad")}
         return {
             **self._answers(count, False),
-            self.order: order,
+            **self._ranked(count, order, False),
             **await self._answered(revealed.sentence, coming, source, None),
         }
 
