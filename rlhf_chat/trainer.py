@@ -4,7 +4,8 @@ It starts by itself after enough new ratings or when asked, never twice at once;
 close are honoured between any two slices of compute. Whatever goes wrong inside a round, the round
 is closed with a sentence, the policy goes back to what is live, and chat has not noticed.
 A candidate that passes the gate becomes a version: file, then row, then switch. Left out: the
-recipe of a round (round.py), the screens (web/ reads `status()` and rows).
+recipe of a round (round.py), what votes say of versions (leaderboard.py), the screens (web/ reads
+`status()` and rows).
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from typing import Any
 import torch
 
 from rlhf_chat import round as round_
-from rlhf_chat import standings, style
+from rlhf_chat import style
 from rlhf_chat.adapters import AdapterError, Shelf
 from rlhf_chat.evidence import Gauge, Said, Snapshot, take_snapshot
+from rlhf_chat.leaderboard import Leaderboard, version_name
 from rlhf_chat.model import Model, ModelError, View
 from rlhf_chat.reward import RewardHead
 from rlhf_chat.round import RoundConfig
-from rlhf_chat.standings import Record, Vote
 from rlhf_chat.store import SIMULATED, AdapterVersion, NotFound, Round, Store, StoreError
 from rlhf_chat.taste import CurrentTaste
 
@@ -68,22 +69,6 @@ class Status:
     error: str
 
 
-@dataclass(frozen=True)
-class Standing:
-    """A version and what blind votes say of it."""
-
-    version: AdapterVersion
-    live: bool
-    made_for: str  # the simulated person whose ratings made it; "" for a person's own
-    record: Record  # against the base
-    overall: Record  # against any other version
-    low: float  # the win rate over the base is in low..high, whenever one looks
-    high: float
-    proved: bool  # by votes
-    worse: bool  # the votes speak against it
-    expected: float  # win rate over the base that all votes together suggest; for ranking
-
-
 class Trainer:
     def __init__(
         self,
@@ -103,6 +88,7 @@ class Trainer:
         self.taste = CurrentTaste(
             self.gauge, self.config.taste, self.config.reward, self.config.ppo.max_new_tokens
         )
+        self.leaderboard = Leaderboard(store)
         self._needed = needed
         self._seeds = random.Random(seed)
         self._wake = threading.Event()
@@ -118,7 +104,6 @@ class Trainer:
         self._started = 0.0
         self._head: RewardHead | None = None
         self._rater = ""  # the simulated person it listens to; "" for people
-        self._votes_seen = -1
         self._gave_up_at = -1  # watermark of a failed or stopped round: wait for new ratings
 
     # ------------------------------------------------------------------ life
@@ -145,7 +130,7 @@ class Trainer:
                 return
             except (AdapterError, ModelError) as error:
                 parent = self._version(version).parent or 0
-                self._error = f"{error} Serving {_name(parent)} instead."
+                self._error = f"{error} Serving {version_name(parent)} instead."
                 log.warning("version %d is unusable, falling back to %d", version, parent)
                 if not self.store.read_only:
                     self.store.set_live(parent, str(error))
@@ -177,7 +162,7 @@ class Trainer:
         """Runs a round if there is a reason to; returns its status, or "" when there is none."""
         if self.store.read_only:
             return ""
-        self._hear_votes()
+        self.leaderboard.hear_votes()
         without = self._without
         if self._requested.is_set():
             trigger = "rebuild" if without else "asked"
@@ -239,7 +224,7 @@ class Trainer:
         except Stopped:
             status, self._gave_up_at = "stopped", snapshot.watermark
             self.store.close_round(
-                round_id, status=status, reason=f"Stopped; {_name(parent)} stays live."
+                round_id, status=status, reason=f"Stopped; {version_name(parent)} stays live."
             )
         except BaseException as error:
             status = "failed"
@@ -319,7 +304,7 @@ class Trainer:
             sentence = f"The round could not finish: {str(error).rstrip('.')}"
         else:
             sentence = f"The round failed ({type(error).__name__})"
-        self._error = f"{sentence}; {_name(parent)} stays live and chat goes on."
+        self._error = f"{sentence}; {version_name(parent)} stays live and chat goes on."
         self._gave_up_at = snapshot.watermark
         try:
             self.store.close_round(round_id, status="failed", reason=self._error)
@@ -527,73 +512,6 @@ class Trainer:
         told = self.store.setting("likes", [])
         return [(str(name), float(weight), float(sigma)) for name, weight, sigma in told]
 
-    # ------------------------------------------------------------------ what votes say
-
-    def standings(self) -> list[Standing]:
-        """Every version, the one that all votes together rank highest first."""
-        versions = self.store.adapter_versions()
-        numbers = [v.version for v in versions]
-        made_for = self._made_for()
-        votes = {r: self.store.votes_between_versions(r) for r in {"", *made_for.values()}}
-        ranks = {r: standings.strengths(heard, numbers) for r, heard in votes.items()}
-        live = self.store.live_version()
-        found = []
-        for v in versions:
-            rater = made_for.get(v.round_id or 0, "")
-            heard = votes[rater]
-            record = standings.between(heard, v.version, 0)
-            low, high = standings.interval(record)
-            found.append(
-                Standing(
-                    version=v,
-                    live=v.version == live,
-                    made_for=rater,
-                    record=record,
-                    overall=standings.overall(heard, v.version),
-                    low=low,
-                    high=high,
-                    proved=bool(v.version) and standings.is_proved(record),
-                    worse=bool(v.version) and self._speaks_against(heard, v),
-                    expected=ranks[rater][v.version],
-                )
-            )
-        return sorted(found, key=lambda s: (-s.expected, -s.version.version))
-
-    def duel(self, one: int, other: int) -> tuple[Record, float, float]:
-        """Blind votes of `one` against `other`, with the interval of its win rate."""
-        record = standings.between(self.store.votes_between_versions(self._rater), one, other)
-        return record, *standings.interval(record)
-
-    def advice(self) -> str:
-        """A proposal to go back, where blind votes speak against what is live; else ""."""
-        live = next((s for s in self.standings() if s.live), None)
-        if live is None or not live.worse:
-            return ""
-        return (
-            f"Your blind votes speak against {_name(live.version.version)}: "
-            f"it won {live.record.wins} and lost {live.record.losses} against the base. "
-            f"Rolling back to {_name(live.version.parent or 0)} is proposed."
-        )
-
-    def _speaks_against(self, votes: list[Vote], version: AdapterVersion) -> bool:
-        others = {0, version.parent or 0}
-        return any(standings.is_worse(standings.between(votes, version.version, o)) for o in others)
-
-    def _made_for(self) -> dict[int, str]:
-        """round -> the simulated person it learned from."""
-        return dict(self.store.rounds_begun_by(SIMULATED))
-
-    def _hear_votes(self) -> None:
-        """A provisional version that blind votes prove is called proved from then on."""
-        count = self.store.feedback_count()
-        if count == self._votes_seen:
-            return
-        self._votes_seen = count
-        for s in self.standings():
-            if s.proved and s.version.tier == "provisional":
-                won = f"{s.record.wins} of {s.record.votes} blind votes against the base"
-                self.store.set_tier(s.version.version, "proved", f"It won {won}.")
-
     # ------------------------------------------------------------------ versions
 
     def describe(self, version: int, name: str, remark: str) -> str:
@@ -602,21 +520,21 @@ class Trainer:
             self.store.describe_version(version, " ".join(name.split())[:60], remark.strip()[:2000])
         except StoreError as error:
             return str(error)
-        return f"Saved for {_name(version)}."
+        return f"Saved for {version_name(version)}."
 
     def delete(self, version: int) -> str:
         """Removes a version that is not live, row first: a crash in between leaves a folder that
         the next start sweeps away. Returns a sentence."""
         if self._round_id is not None and self._parent == version:
-            return f"A round is learning from {_name(version)}; wait for it or stop it."
+            return f"A round is learning from {version_name(version)}; wait for it or stop it."
         if (left := self.store.setting("watching")) and left["before"] == version:
-            return f"{_name(version)} comes back when the simulated person leaves."
+            return f"{version_name(version)} comes back when the simulated person leaves."
         try:
             self.store.delete_version(version)
         except StoreError as error:
             return str(error)
         self.shelf.remove(version)
-        return f"{_name(version)} is deleted. Its votes and replies are kept."
+        return f"{version_name(version)} is deleted. Its votes and replies are kept."
 
     def versions(self) -> list[AdapterVersion]:
         return self.store.adapter_versions()
@@ -629,7 +547,7 @@ class Trainer:
         except (AdapterError, ModelError, StoreError) as error:
             return str(error)
         self.model.serve(view)
-        return f"{_name(version)} answers from now on."
+        return f"{version_name(version)} answers from now on."
 
     def roll_back(self) -> str:
         """Back to the parent of what is live."""
@@ -660,10 +578,3 @@ class Trainer:
             if known.version == version:
                 return known
         raise NotFound(f"There is no version {version}.")
-
-
-def _name(version: int) -> str:
-    return f"v{version}" if version else "the base"
-
-
-__all__ = ["NEEDED", "Standing", "Status", "Stopped", "Trainer"]

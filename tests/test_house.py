@@ -39,10 +39,10 @@ ARROWS = {
     "trainer": {
         "adapters",
         "evidence",
+        "leaderboard",
         "model",
         "reward",
         "round",
-        "standings",
         "store",
         "style",
         "taste",
@@ -50,9 +50,10 @@ ARROWS = {
     "chat": {"decode", "evidence", "model", "pairs", "store", "taste"},
     "compare": {"chat", "decode", "evidence", "model", "pairs", "prompts", "store", "taste"},
     "store": {"store"},
+    "leaderboard": {"standings", "store"},
     "raters": {"agreement", "store"},
     "watch": {"compare", "store", "style", "trainer"},
-    "web": {"chat", "compare", "raters", "trainer", "watch", "web"},
+    "web": {"chat", "compare", "leaderboard", "raters", "trainer", "watch", "web"},
     "demo": {"demo", "nf4"},
 }
 

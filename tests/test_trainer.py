@@ -632,9 +632,9 @@ def test_votes_turn_a_provisional_version_into_a_proved_one(make, store, toy):
     for _ in range(9):
         stored_vote(store, 1, 0, "a")
     trainer.step()
-    best, base = trainer.standings()
+    best, base = trainer.leaderboard.standings()
     assert best.version.version == 1 and best.proved and best.low > 0.5 and base.expected == 0.5
-    assert best.version.tier == "proved" and not trainer.advice()
+    assert best.version.tier == "proved" and not trainer.leaderboard.advice()
 
 
 def test_votes_against_what_is_live_propose_the_way_back(make, store, toy):
@@ -642,9 +642,9 @@ def test_votes_against_what_is_live_propose_the_way_back(make, store, toy):
     shelved(trainer, toy, 1)
     for _ in range(8):
         stored_vote(store, 0, 1, "a")
-    assert "Rolling back to the base" in trainer.advice()
+    assert "Rolling back to the base" in trainer.leaderboard.advice()
     trainer.roll_back()
-    assert trainer.advice() == ""
+    assert trainer.leaderboard.advice() == ""
 
 
 def test_a_deleted_version_leaves_no_folder_and_what_is_live_stays(make, store, toy):
@@ -681,7 +681,7 @@ def test_a_round_for_a_simulated_person_hears_only_that_person_and_says_so(
     trainer.run_round("ratings")
     assert heard == [3] and trainer.waiting() == 0
     assert store.rounds()[0].trigger == "simulated:lists"
-    assert [s.made_for for s in trainer.standings() if s.live] == ["simulated:lists"]
+    assert [s.made_for for s in trainer.leaderboard.standings() if s.live] == ["simulated:lists"]
     assert trainer.shelf.manifest(1)["rated_by"] == "simulated:lists"
     trainer.listen_to("")
     assert trainer.waiting() == 2

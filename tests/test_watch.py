@@ -97,7 +97,9 @@ def test_it_leaves_nothing_behind_and_touches_nothing(chat, trainer, store, toy,
     assert rows(store)["preferences"] == before["preferences"] and trainer.waiting() >= 3
     recipe.go.set()
     assert trainer.run_round("ratings") == "promoted"
-    assert {s.version.version: s.made_for for s in trainer.standings()}[2] == "simulated:mix"
+    assert {s.version.version: s.made_for for s in trainer.leaderboard.standings()}[
+        2
+    ] == "simulated:mix"
     assert "comes back" in trainer.delete(1)
     person.remove()
     assert rows(store) == before and toy.live.version == 1
@@ -132,8 +134,9 @@ def test_it_rests_while_a_round_learns(chat, trainer, monkeypatch):
 
 
 def test_a_person_that_breaks_off_says_so(chat, trainer, monkeypatch):
-    monkeypatch.setattr(chat, "suggest_prompt", lambda: 1 / 0)
-    person = Watch(Compare(chat), trainer, seed=1)
+    compare = Compare(chat)
+    monkeypatch.setattr(compare, "suggest_prompt", lambda: 1 / 0)
+    person = Watch(compare, trainer, seed=1)
     person.start(OWN, {}, 600)
     wait_for(lambda: bool(person.seen.problem))
     assert "ZeroDivisionError" in person.seen.problem

@@ -21,11 +21,12 @@ from rlhf_chat.agreement import Agreement
 from rlhf_chat.chat import ChatError, Manner, Partial, Turn
 from rlhf_chat.compare import Drafts, Revealed, in_order, reveal
 from rlhf_chat.decode import Sampling
+from rlhf_chat.leaderboard import Standing
 from rlhf_chat.pairs import OUTCOMES
 from rlhf_chat.raters import Rater
 from rlhf_chat.store import Feedback
 from rlhf_chat.taste import Piece
-from rlhf_chat.trainer import Standing, Status
+from rlhf_chat.trainer import Status
 
 PROMPTS = (
     "Tell me something about rivers.",
@@ -462,6 +463,7 @@ class ToyTrainer:
     """
 
     def __init__(self, *, round_seconds: float = 6.0) -> None:
+        self.leaderboard = self  # the toy counts its own votes
         self.round_seconds, self.waiting, self.needed, self.paused, self.live = (
             round_seconds,
             3,

@@ -374,7 +374,7 @@ class CompareScreen:
     def _standing(self, versions: tuple[int, int] | None) -> str:
         if versions is None:
             return ""
-        record, low, high = self.trainer.duel(*versions)
+        record, low, high = self.trainer.leaderboard.duel(*versions)
         one, other = (version_label(v) for v in versions)
         if not record.votes:
             return f"No blind votes between {one} and {other} yet."

@@ -11,7 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.trainer import Standing, Status, Trainer
+from rlhf_chat.leaderboard import Standing
+from rlhf_chat.trainer import Status, Trainer
 from rlhf_chat.watch import Watch
 from rlhf_chat.web.charts import bars, intervals, line_chart, number, safe
 from rlhf_chat.web.quick import QUICK, quick, sentence
@@ -127,7 +128,7 @@ class LearningScreen:
         """All of the screen that changes by itself."""
         try:
             status, rounds = self.trainer.status(), self.trainer.rounds(ROUNDS_SHOWN)
-            busy = status.round_id is not None
+            busy, board = status.round_id is not None, self.trainer.leaderboard
             measured = (
                 self.trainer.metrics(status.round_id or rounds[0].id)
                 if status.round_id or rounds
@@ -138,7 +139,7 @@ class LearningScreen:
             return {
                 self.now: _now(status, rounds),
                 self.better: '<div class="answers">'
-                + _better(self.trainer.standings(), self.trainer.advice())
+                + _better(board.standings(), board.advice())
                 + _likes(self.trainer.likes())
                 + "</div>",
                 self.live_charts: _charts(first, "This round" if busy else "Last round", "step"),

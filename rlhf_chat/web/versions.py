@@ -13,7 +13,8 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.chat import Chat
-from rlhf_chat.trainer import Standing, Trainer
+from rlhf_chat.leaderboard import Standing
+from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.charts import number
 from rlhf_chat.web.chat import ChatScreen
 from rlhf_chat.web.compare import CompareScreen
@@ -96,12 +97,12 @@ class VersionsScreen:
 
     def panel(self) -> Update:
         try:
-            ranked = self.trainer.standings()
+            ranked = self.trainer.leaderboard.standings()
             live = self.trainer.status().live_version
             newest_first = sorted(ranked, key=lambda s: -s.version.version)
             return {
                 self.timeline: {
-                    "advice": self.trainer.advice(),
+                    "advice": self.trainer.leaderboard.advice(),
                     "versions": [_card(s) for s in newest_first],
                     "ranking": [_rank(s) for s in ranked]
                     if any(s.overall.votes for s in ranked)
