@@ -160,9 +160,10 @@ class Compare:
     def _asked(
         self, text: str, count: int, versions: tuple[int, int] | None, stop: threading.Event
     ) -> _Asked:
-        drawn = versions or pairs.choose(self.model.live.version, self._rng)
+        live = self.model.live.version
+        drawn: tuple[int, ...] = versions or pairs.choose(live, self._rng)
         if count > 2:
-            drawn = (self.model.live.version,) * count
+            drawn = (live,) * count
         views = [self.chat.view(version) for version in drawn]
         ids = self.model.encode([{"role": "user", "content": text}])
         limit = self.model.context_tokens - self.chat.sampling.max_new_tokens
