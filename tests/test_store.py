@@ -34,7 +34,9 @@ from rlhf_chat.store import (
     StoreError,
     archive,
     content_key,
+    history,
     schema,
+    talk,
     writer,
 )
 from rlhf_chat.store import file as store_file
@@ -102,7 +104,7 @@ def one_sentence(error: pytest.ExceptionInfo, *names: str) -> bool:
 
 def test_conversations_come_newest_first_even_when_the_clock_runs_backwards(store, monkeypatch):
     ticks = iter(f"20{99 - i}-01-01T00:00:00+00:00" for i in range(99))
-    monkeypatch.setattr(archive, "timestamp", lambda: next(ticks))
+    monkeypatch.setattr(talk, "timestamp", lambda: next(ticks))
     first, second, third = (store.add_conversation(title=title) for title in "abc")
     assert [c.id for c in store.conversations()] == [third, second, first]
     store.add_message(first, "user", "hello")
@@ -435,14 +437,14 @@ def test_promotion_moves_the_pointer_closes_the_round_and_says_so(store):
         promote(store, 1)
 
 
-@pytest.mark.parametrize("step", ["_close_round", "_used_version", "_add_event"])
+@pytest.mark.parametrize("step", ["_close_round", "_used_version", "add_event"])
 def test_a_promotion_that_fails_half_way_leaves_everything_as_it_was(store, monkeypatch, step):
     round_id = open_round(store)
 
     def fail(*_):
         raise RuntimeError("power")
 
-    monkeypatch.setattr(archive, step, fail)
+    monkeypatch.setattr(history, step, fail)
     with pytest.raises(RuntimeError):
         promote(store, 1, round_id=round_id)
     monkeypatch.undo()
@@ -516,7 +518,7 @@ def test_a_failing_write_of_the_trainer_takes_no_acknowledged_click_with_it(stor
 
     def train():
         def change(db):
-            archive._add_event(db, "half a round", "", {})
+            archive.add_event(db, "half a round", "", {})
             raise RuntimeError("training failed")
 
         for _ in range(40):
@@ -544,7 +546,7 @@ def test_readers_do_not_wait_for_a_writer(store):
     release, started = threading.Event(), threading.Event()
 
     def long_transaction(db):
-        archive._add_event(db, "long", "", {})
+        archive.add_event(db, "long", "", {})
         started.set()
         release.wait(5)
 
@@ -632,7 +634,7 @@ def test_a_closed_store_says_so_and_closing_twice_is_fine(path):
 
 def _sleep_and_add(db) -> None:
     time.sleep(0.02)
-    archive._add_event(db, "late", "", {})
+    archive.add_event(db, "late", "", {})
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -724,11 +726,11 @@ def check_after_kill(path: Path, acked: set[str], live: int) -> None:
 def test_a_rating_and_a_promotion_interrupted_by_a_kill_leave_the_old_pointer(path):
     code = """
 import os, sys, signal
-from rlhf_chat.store import archive
-store = archive.Store(sys.argv[1])
+from rlhf_chat.store import Store, history
+store = Store(sys.argv[1])
 round_id = store.open_round(trigger="t", parent_version=0, seed=1, watermark=0, config={},
     snapshot_hash="")
-archive._add_event = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+history.add_event = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 store.promote(version=1, parent=0, round_id=round_id, tier="t", folder="f", manifest_hash="m",
     kl=0.0, reason="r", verdict={})
 """
@@ -1033,13 +1035,13 @@ def test_an_upgrade_killed_half_way_is_done_again(path):
     Store(path).close()
     code = """
 import os, sys, signal
-from rlhf_chat.store import archive, schema
+from rlhf_chat.store import Store, schema
 @schema.migration
 def m_next(db):
     db.execute("CREATE TABLE later (a INTEGER) STRICT")
     if len(sys.argv) > 2:
         os.kill(os.getpid(), signal.SIGKILL)
-archive.Store(sys.argv[1]).close()
+Store(sys.argv[1]).close()
 """
     killed, done = start_child(code, path, "kill"), None
     killed.communicate()

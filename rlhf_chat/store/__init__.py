@@ -1,10 +1,9 @@
 """The room that speaks SQL: `feedback.db` through sqlite-utils, one writer thread, many readers.
 
-archive.py has the verbs; the other files are what they stand on. Left out: any opinion about what
-the rows mean.
+store.py puts the parts together: talk, feedback, history and cache stand on archive.py, the open
+file. Left out: any opinion about what the rows mean.
 """
 
-from rlhf_chat.store.archive import Store
 from rlhf_chat.store.errors import (
     Busy,
     DatabaseDamaged,
@@ -29,6 +28,7 @@ from rlhf_chat.store.schema import (
     Round,
     Score,
 )
+from rlhf_chat.store.store import Store
 
 __all__ = [
     "SIMULATED",

@@ -2,43 +2,42 @@
 
 Every log is append-only and they share one counter, so one watermark covers them all. The newest
 row of one person about one thing counts; taking something back is a row too. Left out: what an
-answer is worth (likelihood.py), and how rows are written and read (archive.py, which this is a
-part of).
+answer is worth (likelihood.py), and how rows are written and read (archive.py).
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from sqlite_utils import Database
 
-from rlhf_chat.store.errors import NotFound, StoreError
-from rlhf_chat.store.ledger import WHOSE
-from rlhf_chat.store.rows import fetch, fresh_id, insert, next_number, one_value, timestamp
-from rlhf_chat.store.schema import Edit, Preference, Ranking, Rating, Score
-
-T = TypeVar("T")
+from rlhf_chat.store.archive import Archive
+from rlhf_chat.store.errors import StoreError
+from rlhf_chat.store.ledger import (
+    SIMULATED,
+    WHOSE,
+    erase_rater,
+    feedback,
+    votes_between_versions,
+)
+from rlhf_chat.store.rows import (
+    fetch,
+    fresh_id,
+    insert,
+    message_row,
+    next_number,
+    one_value,
+    timestamp,
+)
+from rlhf_chat.store.schema import Edit, Feedback, Preference, Ranking, Rating, Score
 
 LOGS = ("ratings", "scores", "preferences", "rankings", "edits")
 OUTCOMES = ("a", "b", "tie", "both_bad", "both_good", "withdrawn")
 MOST_RANKED = 8
 
 
-class FeedbackLogs:
+class FeedbackLogs(Archive):
     """The part of the store that records and reads answers."""
-
-    def _write(self, change: Callable[[Database], T]) -> T:
-        raise NotImplementedError
-
-    def _read(self) -> AbstractContextManager[Database]:
-        raise NotImplementedError
-
-    def _list(self, record: type[T], rest: str, values: Sequence[Any] = ()) -> list[T]:
-        raise NotImplementedError
-
-    def _value(self, sql: str, values: Sequence[Any] = ()) -> Any:
-        raise NotImplementedError
 
     # ---- thumbs and stars
 
@@ -206,6 +205,25 @@ class FeedbackLogs:
 
     # ---- all of them
 
+    def votes_between_versions(self, rater: str = "") -> list[tuple[int, int, str]]:
+        """(version of a, version of b, outcome) of each vote that counts, oldest first, where two
+        different versions wrote the drafts."""
+        with self._read() as db:
+            return votes_between_versions(db, rater)
+
+    def feedback(
+        self, rater: str = "", *, containing: str = "", kind: str = "", said: str = ""
+    ) -> list[Feedback]:
+        """Every rating and vote that counts now, newest first, with the words it is about."""
+        with self._read() as db:
+            return feedback(db, rater, containing, kind, said)
+
+    def erase_rater(self, rater: str) -> None:
+        """A simulated person with all it left: votes, drafts, rounds and their versions' rows."""
+        if not rater.startswith(SIMULATED):
+            raise StoreError("Only a simulated person can be removed as a whole.")
+        self._write(lambda db: erase_rater(db, rater))
+
     def raters(self) -> list[str]:
         """Everybody who said something and is not simulated, in the order of their names."""
         sql = " UNION ".join(f"SELECT rater FROM {log} WHERE {WHOSE}" for log in LOGS)
@@ -250,15 +268,6 @@ class FeedbackLogs:
 
 _CURRENT_RATING = """value <> 0 AND number = (SELECT max(number) FROM ratings
     WHERE message_id = r.message_id AND rater = r.rater)"""
-
-
-def message_row(db: Database, message_id: str, conversation_id: str | None = None) -> tuple:
-    """(role, parent_id, conversation_id) of a message, which must be in the named conversation."""
-    sql = "SELECT role, parent_id, conversation_id FROM messages WHERE id = ?"
-    rows = fetch(db, sql, [message_id])
-    if not rows or conversation_id not in (None, rows[0][2]):
-        raise NotFound("That message is not here any more.")
-    return rows[0]
 
 
 def _check_pair(db: Database, message_a: str, message_b: str) -> None:

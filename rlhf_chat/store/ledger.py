@@ -2,7 +2,7 @@
 person is taken out again.
 
 A rater whose name starts with "simulated:" is a program that shows how learning works. What it said
-is never mixed with what people said. Left out: adding ratings and votes (archive.py).
+is never mixed with what people said. Left out: adding ratings and votes (feedback.py).
 """
 
 from sqlite_utils import Database

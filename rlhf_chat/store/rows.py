@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 from sqlite_utils import Database
 
+from rlhf_chat.store.errors import NotFound
+
 T = TypeVar("T")
 
 
@@ -129,3 +131,12 @@ def next_number(db: Database, counter: str) -> int:
 def split(flat: list[int], lengths: list[int]) -> list[list[int]]:
     ends = np.cumsum(lengths).tolist()
     return [flat[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+
+
+def message_row(db: Database, message_id: str, conversation_id: str | None = None) -> tuple:
+    """(role, parent_id, conversation_id) of a message, which must be in the named conversation."""
+    sql = "SELECT role, parent_id, conversation_id FROM messages WHERE id = ?"
+    rows = fetch(db, sql, [message_id])
+    if not rows or conversation_id not in (None, rows[0][2]):
+        raise NotFound("That message is not here any more.")
+    return rows[0]

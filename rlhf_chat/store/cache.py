@@ -1,0 +1,62 @@
+"""What was measured on replies, by their content: losing it costs a moment, not data.
+
+Left out: measuring (rlhf_chat.evidence), and dropping what deleted words left (erase.py).
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from rlhf_chat.store.archive import Archive
+from rlhf_chat.store.errors import StoreError
+from rlhf_chat.store.rows import (
+    fetch,
+    ids_blob,
+    ids_list,
+    split,
+)
+
+
+class Cache(Archive):
+    """The part of the store that keeps features and reference responses."""
+
+    def put_features(self, feature_key: str, rows: Sequence[tuple[str, np.ndarray]]) -> None:
+        """Cache one vector per content key (see content_key); an existing one is replaced."""
+        values = []
+        for key, vector in rows:
+            vector = np.asarray(vector, dtype="<f4")
+            if vector.ndim != 1:
+                raise StoreError(f"A feature is one vector, not an array of shape {vector.shape}.")
+            values.append((feature_key, key, vector.tobytes()))
+        sql = "INSERT OR REPLACE INTO features VALUES (?, ?, ?)"
+        self._run_sql(sql, values)
+
+    def features(self, feature_key: str, content_keys: Iterable[str]) -> dict[str, np.ndarray]:
+        """The cached vectors among those asked for."""
+        sql = """SELECT content_key, vector FROM features WHERE feature_key = ?
+            AND content_key IN (SELECT value FROM json_each(?))"""
+        with self._read() as db:
+            found = fetch(db, sql, [feature_key, json.dumps(list(content_keys))])
+        return {key: np.frombuffer(vector, dtype="<f4").copy() for key, vector in found}
+
+    def put_reference_responses(
+        self,
+        feature_key: str,
+        prompt_key: str,
+        prompt_ids: Sequence[int],
+        responses: list[list[int]],
+    ) -> None:
+        lengths = ids_blob([len(response) for response in responses])
+        flat = ids_blob([token for response in responses for token in response])
+        values = (feature_key, prompt_key, ids_blob(prompt_ids), lengths, flat)
+        self._run_sql("INSERT OR REPLACE INTO reference_responses VALUES (?, ?, ?, ?, ?)", [values])
+
+    def reference_responses(
+        self, feature_key: str, prompt_keys: Iterable[str]
+    ) -> dict[str, list[list[int]]]:
+        sql = """SELECT prompt_key, lengths, response_ids FROM reference_responses
+            WHERE feature_key = ? AND prompt_key IN (SELECT value FROM json_each(?))"""
+        with self._read() as db:
+            found = fetch(db, sql, [feature_key, json.dumps(list(prompt_keys))])
+        return {key: split(ids_list(flat), ids_list(lengths)) for key, lengths, flat in found}
