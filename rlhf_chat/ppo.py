@@ -49,7 +49,7 @@ class PPOConfig:
     missing_end_penalty: float = 1.0  # log-odds, for a response cut off by the limit
     fluency_coef: float = 1.0  # reward per nat that a token is less likely than the floor
     whiten_floor: float = 0.1  # smallest std that advantages are divided by
-    sft_coef: float = 0.1  # of the loss on what people wrote themselves
+    sft_coef: float = 0.03  # of the loss on what people wrote themselves
     sft_rows: int = 4  # demonstrations in one optimiser step
     target_approxkl: float = 0.015  # per token; more than this ends the epochs of an update
     max_clipfrac: float = 0.3
@@ -202,6 +202,26 @@ def explained_variance(values: torch.Tensor, returns: torch.Tensor, mask: torch.
     mean = masked_mean(returns, mask)
     total = masked_mean((returns - mean) ** 2, mask)
     return float(1 - masked_mean((returns - values) ** 2, mask) / total.clamp(min=1e-8))
+
+
+def plausible(
+    model: Model,
+    given: Sequence[Demonstration],
+    floor: float,
+    check: Callable[[], None] = lambda: None,
+) -> list[Demonstration]:
+    """Demonstrations without the tokens that the base would never say (log-prob under `floor`): one
+    cannot lead there from tens of words, and trying to breaks the language on the way."""
+    found = []
+    for one in given:
+        with model.lease.slice(), torch.no_grad():
+            out = model.forward(model.reference, [one.prompt], [one.response])
+        said = out.logprobs[0][out.mask[0].bool()].tolist()
+        weights = [w if p >= floor else 0.0 for w, p in zip(one.weights, said, strict=True)]
+        if any(weights):
+            found.append(one._replace(weights=weights))
+        check()
+    return found
 
 
 def _some(

@@ -178,7 +178,7 @@ def practise(plan: Plan, practice: Sequence[Prompt]) -> None:
         target=plan.target,
         score_std=float(spread.std()),
         floor=plan.floor,
-        demonstrations=plan.demonstrations,
+        demonstrations=ppo.plausible(model, plan.demonstrations, plan.floor, check),
     )
 
     def score(

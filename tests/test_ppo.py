@@ -23,6 +23,7 @@ from rlhf_chat.ppo import (
     kl_target,
     masked_mean,
     microbatches_by_length,
+    plausible,
     policy_loss,
     value_loss,
 )
@@ -409,6 +410,17 @@ def test_a_correction_is_imitated_while_the_kl_budget_lasts(
         assert ("sft_loss" in stats) is (moves and bool(demonstrations))
         after.append(logprob_of(toy, one))
     assert (after[0] > after[1] + 1e-4) is moves
+
+
+def test_what_the_base_would_never_say_is_not_imitated(toy: Model) -> None:
+    one = shown(toy)
+    with toy.lease.slice(), torch.no_grad():
+        said = toy.forward(toy.reference, [one.prompt], [one.response]).logprobs[0]
+    floor = float(said.median())
+    [kept] = plausible(toy, [one], floor)
+    assert kept.weights == [1.0 if p >= floor else 0.0 for p in said.tolist()]
+    assert 0.0 in kept.weights and 1.0 in kept.weights and kept.response == one.response
+    assert plausible(toy, [one], 0.0) == []  # nothing of it is left to imitate
 
 
 def test_imitation_weighs_each_token_by_whose_it_is() -> None:
