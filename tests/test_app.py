@@ -66,7 +66,7 @@ def running(data: Path, model: str) -> Iterator[tuple[int, list[str]]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment() | {"PYTHONUNBUFFERED": "1"},
+        env=environment() | {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"},
     )
     assert process.stdout
     said: list[str] = []
@@ -81,10 +81,12 @@ def running(data: Path, model: str) -> Iterator[tuple[int, list[str]]]:
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(60)
+            process.wait(120)
         except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+            process.send_signal(signal.SIGABRT)  # says where every thread is, and ends
+            process.wait(10)
+            reader.join(10)
+            raise AssertionError(f"Ctrl+C was not heard: {''.join(said)}") from None
         reader.join(10)
     assert process.returncode == 0, "".join(said)
     assert "Traceback" not in "".join(said), "".join(said)

@@ -7,6 +7,8 @@ screen's own business.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -232,8 +234,24 @@ def launch(
     if open_browser:
         webbrowser.open(url)
     if not prevent_thread_lock:
-        demo.block_thread()
+        _wait_for_the_end()
+        close()
     return url
+
+
+def _wait_for_the_end() -> None:
+    """Until Ctrl+C or a polite kill; a second one ends everything at once.
+
+    A handler that sets a flag: a KeyboardInterrupt is lost when it is raised inside a destructor,
+    and the app would then run on.
+    """
+    over = threading.Event()
+    ends = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(end, lambda *_: over.set()) for end in ends]
+    while not over.wait(0.2):
+        pass
+    for end, handler in zip(ends, before, strict=True):
+        signal.signal(end, handler)
 
 
 _running: gr.Blocks | None = None
