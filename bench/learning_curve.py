@@ -198,9 +198,7 @@ def best_of(model, current, prompt: str, ids: list[int], drafts: list):
 
     asked = Prompt(tuple(ids), prompt)
     replies = [Reply(asked, tuple(r.ids), model.decode(r.ids)) for r in drafts]
-    taste = current.get()
-    scores = taste.score(current.features(taste, replies)) - taste.charge([r.text for r in replies])
-    return drafts[int(scores.argmax())]
+    return drafts[current.best(current.get(), replies)]
 
 
 def kl_of(model, view, prompts: Sequence[str], spoken: Spoken) -> float:

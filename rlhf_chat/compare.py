@@ -3,8 +3,8 @@
 Two drafts get a vote, three or four are put in order. Drafts are stored when all of them are whole,
 and only those can be judged. Now and then a pair is shown a second time with its sides swapped:
 whoever says the opposite then has slipped once. Where several people answer, they sometimes get
-the same pair. Left out: which drafts to show (pairs.py), one
-reply at a time (chat.py), drawing (web/).
+the same pair. Left out: which drafts to show (pairs.py), one reply at a time (chat.py), drawing
+(web/).
 """
 
 from __future__ import annotations
@@ -290,27 +290,20 @@ class Compare:
         says so. Returns after COMMIT, with what was hidden until now."""
         if outcome not in OUTCOMES:
             raise ChatError(f"A vote is one of {', '.join(OUTCOMES)}.")
-        _, drafts = self._stored(set_id)
+        question, drafts = self._stored(set_id)
         if len(drafts) != 2:
             raise ChatError("More than two drafts are put in order, not voted on.")
-        a, b, a_left = self._pair(set_id)
-        vote = pairs.from_side(outcome, a_left)
-        again = set_id.startswith(AGAIN)
-        with sentences():
-            self.store.add_preference(
-                a.id,
-                b.id,
-                vote,
-                shown_first="a" if a_left else "b",
-                strength=strength,
-                again=again,
-                rater=rater,
-                event_id=event_id,
-            )
+        vote = self._add_vote(set_id, question, drafts, outcome, strength, rater, event_id)
         said = OUTCOMES[outcome]
         said = said.replace("is better", f"is {strength} better") if strength else said
         told = reveal(f"Saved: {said}.", [d.adapter_version or 0 for d in drafts])
-        return self._steady(told, a, b, vote, rater) if again else told
+        if not set_id.startswith(AGAIN):
+            return told
+        with sentences():
+            first = {frozenset(_ids(p)): p.outcome for p in self.store.preferences(rater)}
+        same = vote == first.get(frozenset(d.id for d in drafts))
+        word = "as you did the first time" if same else "the first time you said otherwise"
+        return Revealed(told.versions, f"{told.sentence} You had seen this pair before: {word}.")
 
     def rank(
         self,
@@ -333,27 +326,39 @@ class Compare:
     def withdraw(self, set_id: str, *, rater: str = "me", event_id: str | None = None) -> None:
         """Takes what this person said of these drafts back."""
         question, drafts = self._stored(set_id)
+        if len(drafts) == 2:
+            self._add_vote(set_id, question, drafts, "withdrawn", "", rater, event_id)
+            return
         with sentences():
-            if len(drafts) > 2:
-                self.store.add_ranking(question.id, {}, rater=rater, event_id=event_id)
-                return
-            a, b, a_left = self._pair(set_id)
+            self.store.add_ranking(question.id, {}, rater=rater, event_id=event_id)
+
+    def _add_vote(
+        self,
+        set_id: str,
+        question: Message,
+        drafts: Sequence[Message],
+        outcome: str,
+        strength: str,
+        rater: str,
+        event_id: str | None,
+    ) -> str:
+        """Stores what was said of the left and the right draft in terms of a and b, which is the
+        order they are stored in; returns it."""
+        with sentences():
+            a, b = self.store.children(question.id)
+            a_left = a == drafts[0].id
+            vote = pairs.from_side(outcome, a_left)
             self.store.add_preference(
-                a.id,
-                b.id,
-                "withdrawn",
+                a,
+                b,
+                vote,
                 shown_first="a" if a_left else "b",
+                strength=strength,
                 again=set_id.startswith(AGAIN),
                 rater=rater,
                 event_id=event_id,
             )
-
-    def _steady(self, told: Revealed, a: Message, b: Message, vote: str, rater: str) -> Revealed:
-        """After a pair was shown again: whether the answer was the same."""
-        with sentences():
-            first = {_ids(p): p.outcome for p in self.store.preferences(rater)}.get((a.id, b.id))
-        same = "as you did the first time" if vote == first else "the first time you said otherwise"
-        return Revealed(told.versions, f"{told.sentence} You had seen this pair before: {same}.")
+        return vote
 
     def _stored(self, set_id: str) -> tuple[Message, list[Message]]:
         """The question and its drafts, in the order they are shown."""
@@ -365,12 +370,6 @@ class Compare:
             if set_id.startswith(AGAIN):
                 order = order[::-1]
             return self.store.message(question), [drafts[i] for i in order]
-
-    def _pair(self, set_id: str) -> tuple[Message, Message, bool]:
-        """Two drafts a and b in the order they are stored, and whether a is on the left."""
-        question, (left, right) = self._stored(set_id)
-        a_left = self.store.children(question.id)[0] == left.id
-        return (left, right, True) if a_left else (right, left, False)
 
 
 def reveal(saved: str, versions: Sequence[int]) -> Revealed:

@@ -561,7 +561,7 @@ def test_a_vote_needs_two_ended_drafts_and_can_be_taken_back():
     voted = asyncio.run(screen.vote("a", last[screen.set_id], "id"))
     assert voted[screen.verdict]["text"] == "Saved: A is better. A was v1, B was base."
     assert list(chat.compare.votes.values()) == ["a"]
-    asyncio.run(screen.undo(last[screen.set_id]))
+    asyncio.run(screen.undo(last[screen.set_id], voted[screen.voted]))
     assert not chat.compare.votes
 
 
@@ -590,11 +590,14 @@ def test_several_drafts_are_pressed_in_order_and_the_last_one_places_itself():
         told = asyncio.run(screen.place(letter, drafts, "id", "", "My own", order, "Ada"))
         order = told[screen.order]
         assert order == "C" and told[screen.place_buttons[2]]["value"] == "1: C"
-    assert not chat.compare.rankings
+    assert not chat.compare.rankings and told[screen.undo_button]["visible"]
+    waiting = chat.trainer.waiting
+    over = asyncio.run(screen.undo(drafts, "", "Ada"))  # only the places given so far
+    assert over[screen.order] == "" and chat.trainer.waiting == waiting
     whole = asyncio.run(screen.place("A", drafts, "id", "", "My own", order, "Ada"))
     assert chat.compare.rankings == {drafts: (1, 2, 0)} and chat.compare.by == {drafts: "Ada"}
     assert whole[screen.verdict]["text"].startswith("Saved: C, then A, then B. A was v1")
-    back = asyncio.run(screen.undo(drafts, "Ada"))
+    back = asyncio.run(screen.undo(drafts, whole[screen.voted], "Ada"))
     assert not chat.compare.rankings and back[screen.place_buttons[0]]["interactive"]
 
 

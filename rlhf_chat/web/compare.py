@@ -134,6 +134,7 @@ class CompareScreen:
             self.asked: said(drafts.prompt),
             self.set_id: drafts.set_id or "",
             self.order: "",
+            self.voted: "",
             self.coming: "",
             self.running: event_id,
             self.verdict: said(drafts.note or WRITING),
@@ -235,6 +236,7 @@ class CompareScreen:
                 return {
                     **self._ranked(count, order),
                     self.verdict: said(f"{', then '.join(order)}, then…"),
+                    self.undo_button: gr.update(value="Undo", visible=True),
                 }
             places = [order.index(x) if x in order else len(order) for x in LETTERS[:count]]
             revealed = await quick(
@@ -246,6 +248,7 @@ class CompareScreen:
         return {
             **self._answers(count, False),
             **self._ranked(count, order, False),
+            self.voted: "ranking",
             **await self._answered(revealed.sentence, coming, source, None),
         }
 
@@ -278,15 +281,16 @@ class CompareScreen:
             return {self.verdict: said(f"Not saved. {sentence(error)}", "bad")}
         return {self.verdict: said(revealed.sentence, "good")}
 
-    async def undo(self, set_id: str, rater: str = "me") -> Update:
-        """Takes a saved answer back, or the places given so far."""
+    async def undo(self, set_id: str, voted: str, rater: str = "me") -> Update:
+        """Takes a saved answer back; with none, the places given so far."""
         try:
             count = len((await quick(self.compare.shown, set_id)).texts)
-            await quick(self.compare.withdraw, set_id, rater=rater)
+            if voted:
+                await quick(self.compare.withdraw, set_id, rater=rater)
             return {
                 **self._answers(count, True),
                 **self._strengths(False),
-                self.order: "",
+                self.voted: "",
                 self.verdict: said(f"Taken back. {WHICH if count == 2 else ORDER}"),
                 self.undo_button: gr.update(value="Undo", visible=False),
                 self.count: await quick(self._count),
@@ -581,7 +585,7 @@ class CompareScreen:
             button.click(self.place, fields, page, js=with_event_id(2), **QUICK)
         for button, strength in zip(self.strength_buttons, self.strengths, strict=True):
             button.click(self.refine, [strength, self.set_id, self.voted, rater], page, **QUICK)
-        self.undo_button.click(self.undo, [self.set_id, rater], page, **QUICK)
+        self.undo_button.click(self.undo, [self.set_id, self.voted, rater], page, **QUICK)
         self.source.input(self.choose_source, self.source, page, **QUICK)
         self.how_many.input(self.choose_count, self.how_many, page, **QUICK)
         gr.on([box.input for box in duel], self.set_duel, duel, page, **QUICK)

@@ -14,6 +14,8 @@ from typing import Any
 
 import gradio as gr
 
+from rlhf_chat.compare import version_name
+
 # Draws {"text", "tone"}; an empty one keeps its line, so that the page does not jump when it fills.
 
 
@@ -47,9 +49,7 @@ def hidden(elem_id: str, value: str = "") -> gr.Textbox:
 
 
 def version_label(version: int | None) -> str:
-    if version is None:
-        return ""
-    return "base" if version == 0 else f"v{version}"
+    return "" if version is None else version_name(version)
 
 
 def version_choices(versions: Sequence[Any]) -> list[tuple[str, str]]:
