@@ -585,6 +585,8 @@ def test_drafts_are_ranked_by_keys_and_by_buttons(opened, served, size):
     page.locator("#draft-a").click()
     page.keyboard.press("4")
     expect(page.locator("#place-d")).to_have_text("1: D")
+    page.keyboard.press("Enter")  # in the middle of an order it does not go on
+    expect(page.locator("#place-d")).to_have_text("1: D")
     button(page, "B").click()
     page.locator("#draft-a").click()
     page.keyboard.press("t")

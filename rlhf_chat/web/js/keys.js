@@ -138,7 +138,7 @@
     if (e.key === 'Enter') {
       // After a vote; a focused button keeps its own Enter, except the vote button that was just pressed.
       const free = tag !== 'BUTTON' || t.disabled || /^(vote|place)-/.test(t.id || '');
-      if (free && seen(byId('undo')) && next()) e.preventDefault();
+      if (free && seen(byId('undo')) && !seen(byId('rest-equal')) && next()) e.preventDefault();
       return;
     }
     if (Date.now() - going < 1500 && GO[e.key.toLowerCase()]) { going = 0; if (go(GO[e.key.toLowerCase()])) e.preventDefault(); return; }
