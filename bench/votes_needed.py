@@ -95,6 +95,7 @@ def one(model, person_name, choose, seed, base, replies, known) -> dict:
         if "measured" not in known:
             taste = current.get()
             known["measured"] = [current.features(taste, part) for part in replies]
+        quick = reward.RewardConfig(permutations=499, folds=2)
         votes, wins, p_values = 0, [], []
         for target in AT:
             while votes < target:
@@ -107,7 +108,7 @@ def one(model, person_name, choose, seed, base, replies, known) -> dict:
             said = evidence.build(
                 evidence.take_snapshot(store), gauge, taste.feature_map, 96, 0.5, lambda: None
             )
-            p_values.append(reward.permutation_p(said, 499, np.random.default_rng(0)))
+            p_values.append(reward.fit(said, taste.feature_map.named, quick, 0).p_value)
         store.close()
     return {"votes": AT, "win_rate": wins, "p_value": p_values}
 

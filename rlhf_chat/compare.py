@@ -78,7 +78,7 @@ class Compare:
     # ------------------------------------------------------------------ what to ask
 
     def suggest_prompt(self) -> str:
-        return self._rng.choice(prompts.practice(self.model.is_demo, 400, 0))
+        return self._rng.choice(prompts.suggestions(self.model.is_demo))
 
     def recent_prompts(self, limit: int = 50) -> list[str]:
         """What you asked in chats, newest first, short enough to compare drafts of."""
@@ -193,7 +193,7 @@ class Compare:
             return
         replies = [Reply(asked.prompt, tuple(r.ids), self.model.decode(r.ids)) for r in distinct]
         x = taste.capped(judge.features(taste, replies))
-        telling = pairs.most_telling(x, taste.head.weights, taste.head.covariance, shown)
+        telling = pairs.most_telling(x, taste.head.covariance, shown)
         yield [distinct[i] for i in telling], ""
 
     def _streamed(self, asked: _Asked) -> Iterator[Streamed]:

@@ -82,6 +82,17 @@ def practice(is_demo: bool, count: int, seed: int = 0) -> list[str]:
     return _draw(is_demo, seed, count, probe=False)
 
 
+def suggestions(is_demo: bool) -> list[str]:
+    """Prompts a person may like to ask: practice prompts, without the bundled model's exercises in
+    admitting that it does not know."""
+    known = _draw(is_demo, 0, 400, probe=False)
+    if not is_demo:
+        return known
+    from rlhf_chat.demo import grammar
+
+    return [prompt for prompt in known if grammar.key_of_text(prompt) != "unknown"]
+
+
 def probe(is_demo: bool, count: int) -> list[str]:
     """Prompts for the gate: always the same ones, never practised on."""
     return _draw(is_demo, 0, count, probe=True)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from rlhf_chat import prompts
 from rlhf_chat.demo import WEIGHTS, build, check, corpus, grammar
 from rlhf_chat.demo.topics import TOPICS
 from rlhf_chat.demo.wording import TALK
@@ -230,3 +231,11 @@ def test_shipped_model_writes_well_formed_replies():
     report = check.judge(talks, check.replies(model, tokenizer, talks, seed=7))
     assert report.well_formed >= 0.9, report.broken
     assert report.on_topic >= 0.85, report.off_topic
+
+
+def test_suggested_prompts_make_sense_and_are_practised_on() -> None:
+    suggested = prompts.suggestions(is_demo=True)
+    assert len(suggested) > 200 and len(set(suggested)) == len(suggested)
+    assert all(grammar.key_of_text(p) != "unknown" for p in suggested)
+    assert not set(suggested) & set(prompts.probe(True, 1000))
+    assert set(prompts.suggestions(is_demo=False)) <= set(prompts.GENERAL)
