@@ -96,7 +96,7 @@ def serve(args: argparse.Namespace) -> int:
         launch(
             chat,
             compare,
-            Raters(store),
+            Raters(store, trainer.taste),
             trainer,
             port=args.port,
             open_browser=not args.no_browser,

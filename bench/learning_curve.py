@@ -338,7 +338,7 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
                     person = persons[told % len(persons)]
                     seconds = rate_one(compare, person, kind_of(settings.kind, told))
                     told, spent = told + (seconds > 0), spent + seconds
-                aside = set_aside_suspects(Raters(store))
+                aside = set_aside_suspects(Raters(store, trainer.taste))
                 status = trainer.run_round("ratings")
                 newest = trainer.rounds(1)[0]
                 tier = (newest.verdict or {}).get("tier", status)
@@ -359,10 +359,11 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
 
 
 def set_aside_suspects(raters) -> list[str]:
-    """Everybody the app would propose to set aside, set aside; their names."""
-    names = [rater.name for rater in raters.table() if rater.suspect]
-    for name in names:
-        raters.set_aside(name)
+    """Everybody the app would propose to set aside, one after the other, set aside; their names."""
+    names = []
+    while found := [rater.name for rater in raters.table() if rater.suspect and rater.counts]:
+        names += found
+        raters.set_aside(found[0])
     return names
 
 

@@ -1,9 +1,8 @@
 """Do several people mean the same? Agreement on what more than one of them answered.
 
-Rows of (item, rater, answer) in, numbers out. One number for everybody, and a list of those who
-disagree with the others so often that somebody should have a look: a person may be right against
-all others, so nobody is set aside by this file. Left out: who is asked what
-(compare.py), setting somebody aside (raters.py).
+Rows of (item, rater, answer) in, numbers out: one for everybody, and one for each person against
+the others. Left out: who is asked what (compare.py), and suspecting anybody (dissent.py): the few
+shared answers there are do not tell an agreement of a third from one of a half.
 
 Source: Krippendorff 2011, "Computing Krippendorff's alpha-reliability" (nominal data).
 """
@@ -13,9 +12,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-ENOUGH = 8  # shared items before anybody is suspected
-SUSPECT_BELOW = 0.35  # agreement with the others, each of them on each shared item
 
 Answer = tuple[str, str, str]  # item, rater, answer
 
@@ -33,10 +29,6 @@ class Agreement:
     @property
     def share(self) -> float:
         return self.agreed / self.compared
-
-    @property
-    def suspect(self) -> bool:
-        return self.items >= ENOUGH and self.share < SUSPECT_BELOW
 
 
 def krippendorff_alpha(answers: Iterable[Answer]) -> float | None:

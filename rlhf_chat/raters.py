@@ -2,8 +2,8 @@
 
 One person may use several names and several people one app; each browser says under which name it
 answers. Somebody who contradicts the others, or themselves, is shown as such and can be set aside:
-their answers are kept and do not count. Left out: what an answer weighs (likelihood.py), and
-judging who is right.
+their answers are kept and do not count. Left out: what an answer weighs (likelihood.py), who means
+the opposite of the others (dissent.py), and judging who is right.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from rlhf_chat import agreement
 from rlhf_chat.agreement import Agreement, Answer
 from rlhf_chat.store import Store
+from rlhf_chat.taste import CurrentTaste
 
 ME = "me"  # the name until somebody gives one
 LONGEST_NAME = 40
@@ -27,15 +28,13 @@ class Rater:
     asked_again: int  # pairs seen a second time, sides swapped
     said_same: int
     with_others: Agreement | None  # None: nobody else answered the same questions
-
-    @property
-    def suspect(self) -> bool:
-        return self.with_others is not None and self.with_others.suspect
+    suspect: bool = False  # clearly means the opposite of all others
 
 
 class Raters:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, taste: CurrentTaste | None = None) -> None:
         self.store = store
+        self.taste = taste  # without one nobody is suspected
 
     def table(self) -> list[Rater]:
         """Everybody who answered, whoever answered most first; nobody simulated."""
@@ -43,8 +42,17 @@ class Raters:
         shared = {a.rater: a for a in agreement.agreements(self._answers())}
         aside = self._aside()
         asked, same = self._steadiness()
+        doubted = self.taste.dissenter() if self.taste else None
         found = [
-            Rater(name, count, name not in aside, asked[name], same[name], shared.get(name))
+            Rater(
+                name,
+                count,
+                name not in aside,
+                asked[name],
+                same[name],
+                shared.get(name),
+                suspect=name == doubted,
+            )
             for name, count in answered.items()
         ]
         return sorted(found, key=lambda r: (-r.answers, r.name))

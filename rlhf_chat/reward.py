@@ -194,7 +194,7 @@ def _sensitivities(evidence: Evidence, head: RewardHead) -> Floats:
     loss = np.zeros((evidence.raters, len(grid)))
     for i, log_size in enumerate(grid):
         sized = evidence.scaled(np.full(evidence.raters, math.exp(log_size)))
-        rows, rankings = _Problem(sized).losses(head)
+        rows, rankings = losses(sized, head)
         np.add.at(loss[:, i], evidence.rater, rows)
         np.add.at(loss[:, i], evidence.ranking_rater, rankings)
     return np.exp(grid[(loss + 0.5 * (grid / SENSITIVITY_STD) ** 2).argmin(1)])
@@ -310,6 +310,11 @@ def _log_loss(margins: Floats) -> float:
     if not len(margins):
         return math.log(2)
     return float(-np.log((1 - LAPSE) * sigmoid(margins) + LAPSE / 2).mean())
+
+
+def losses(evidence: Evidence, head: RewardHead) -> tuple[Floats, Floats]:
+    """Weighted -log P of every row (N,) and every ranking (R,) under a head."""
+    return _Problem(evidence).losses(head)
 
 
 def influence(evidence: Evidence, head: RewardHead, direction: Floats) -> tuple[Floats, Floats]:

@@ -15,8 +15,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlhf_chat import evidence, prompts, reward, style
-from rlhf_chat.evidence import Floats, Gauge, Prompt, Reference, Reply, take_snapshot
+from rlhf_chat import dissent, evidence, prompts, reward, style
+from rlhf_chat.evidence import (
+    Floats,
+    Gauge,
+    Prompt,
+    Reference,
+    Reply,
+    Snapshot,
+    take_snapshot,
+)
+from rlhf_chat.likelihood import Evidence
 from rlhf_chat.reward import FeatureMap, RewardConfig, RewardHead
 
 
@@ -105,6 +114,7 @@ class CurrentTaste:
         self._lock = threading.Lock()
         self._ground: Ground | None = None
         self._known: tuple[str, Taste] | None = None
+        self._dissent: tuple[str, str | None] | None = None
 
     @property
     def ready(self) -> bool:
@@ -124,17 +134,31 @@ class CurrentTaste:
         with self._lock:
             snapshot = take_snapshot(self.gauge.store)
             if self._known is None or self._known[0] != snapshot.hash:
-                said = evidence.build(
-                    snapshot,
-                    self.gauge,
-                    ground.feature_map,
-                    self._tokens,
-                    self._reward_config.both_weight,
-                    lambda: None,
-                )
+                said = self._evidence(snapshot, ground)
                 head = reward.fit_head(said, ground.feature_map.named, self._reward_config)
                 self._known = snapshot.hash, Taste(head, ground.feature_map, self.config)
             return self._known[1]
+
+    def _evidence(self, snapshot: Snapshot, ground: Ground) -> Evidence:
+        both = self._reward_config.both_weight
+        return evidence.build(
+            snapshot, self.gauge, ground.feature_map, self._tokens, both, lambda: None
+        )
+
+    def dissenter(self) -> str | None:
+        """The one person, if any, whose answers clearly say the opposite of all others'."""
+        ground = self._ground
+        if ground is None:
+            return None
+        with self._lock:
+            snapshot = take_snapshot(self.gauge.store)
+            if len(snapshot.raters) < dissent.FEWEST:
+                return None
+            if self._dissent is None or self._dissent[0] != snapshot.hash:
+                said, named = self._evidence(snapshot, ground), ground.feature_map.named
+                who = dissent.suspect(said, named, self._reward_config)
+                self._dissent = snapshot.hash, None if who is None else snapshot.raters[who]
+            return self._dissent[1]
 
     def features(self, taste: Taste, replies: Sequence[Reply]) -> Floats:
         """(N, D) head features of fresh replies to one prompt, centred on their own mean: enough

@@ -22,7 +22,8 @@ ARROWS = {
     "prompts": {"demo"},
     "reward": {"likelihood"},
     "evidence": {"decode", "likelihood", "model", "reward", "store", "style"},
-    "taste": {"evidence", "prompts", "reward", "style"},
+    "dissent": {"likelihood", "reward"},
+    "taste": {"dissent", "evidence", "likelihood", "prompts", "reward", "style"},
     "ppo": {"decode", "memory", "model"},
     "round": {
         "decode",
@@ -51,7 +52,7 @@ ARROWS = {
     "compare": {"chat", "decode", "evidence", "model", "pairs", "prompts", "store", "taste"},
     "store": {"store"},
     "leaderboard": {"standings", "store"},
-    "raters": {"agreement", "store"},
+    "raters": {"agreement", "store", "taste"},
     "watch": {"compare", "store", "style", "trainer"},
     "web": {"chat", "compare", "leaderboard", "raters", "trainer", "watch", "web"},
     "demo": {"demo", "nf4"},

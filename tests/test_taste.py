@@ -13,6 +13,7 @@ from rlhf_chat.compare import Compare
 from rlhf_chat.decode import Sampling
 from rlhf_chat.evidence import Gauge
 from rlhf_chat.model import Model
+from rlhf_chat.raters import Raters
 from rlhf_chat.reward import RewardConfig
 from rlhf_chat.store import Store
 from rlhf_chat.taste import CurrentTaste, TasteConfig
@@ -69,6 +70,21 @@ def test_it_is_refitted_when_something_was_said_and_only_then(compare, current) 
     compare.withdraw(pair.set_id)
     again = current.get()
     assert np.array_equal(again.head.weights, before.head.weights)
+
+
+def test_who_clearly_wants_the_opposite_of_the_others_is_named_until_set_aside(
+    compare, current, store
+) -> None:
+    raters = Raters(store, current)
+    for i in range(54):
+        pair, name = pair_of(compare, f"tell me about {i}"), ("me", "ada", "turned")[i % 3]
+        if pair.votable:
+            vote = longer(pair)
+            turned = "b" if vote == "a" else "a"
+            compare.prefer(pair.set_id, turned if name == "turned" else vote, rater=name)
+    assert [r.name for r in raters.table() if r.suspect] == ["turned"]
+    raters.set_aside("turned")
+    assert not any(r.suspect for r in raters.table())
 
 
 def test_length_and_flaws_are_not_what_better_means(current) -> None:

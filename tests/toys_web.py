@@ -415,7 +415,7 @@ class ToyRaters:
         contrary = Agreement("Visitor", 12, 24, 5)
         return [
             Rater("me", 14, True, 9, 8, None),
-            Rater("Visitor", 12, "Visitor" not in self.aside, 0, 0, contrary),
+            Rater("Visitor", 12, "Visitor" not in self.aside, 0, 0, contrary, True),
         ]
 
     def alpha(self) -> float | None:

@@ -426,8 +426,8 @@ CHINESE = {
     "Learn without these": "去掉这些重新学习",
     "{} does not count from the next round on.": "{} 从下一轮起不计入。",
     "{} counts again from the next round on.": "{} 从下一轮起重新计入。",
-    "Contradicts the others so often that you may want to set these answers aside.": (
-        "与他人矛盾太多，你也许想不计入这些回答。"
+    "Clearly wants the opposite of all others: you may want to set these answers aside.": (
+        "明显与其他所有人相反，你也许想不计入这些回答。"
     ),
     "A new version is learned from the base and the {} answers that are left.": (
         "正在从原始模型和剩下的 {} 条回答学习新版本。"

@@ -6,7 +6,7 @@ const line = r => {
   const li = el('li', r.counts ? '' : 'aside'), who = el('b', 'name', r.name), facts = el('span', 'facts');
   for (const part of r.parts) facts.append(el('span', '', part));
   li.append(who, facts);
-  if (r.suspect) li.append(el('span', 'suspect', 'Contradicts the others so often that you may want to set these answers aside.'));
+  if (r.suspect) li.append(el('span', 'suspect', 'Clearly wants the opposite of all others: you may want to set these answers aside.'));
   const foot = el('span', 'foot');
   foot.append(r.counts ? button(r, 'Set aside', 'aside') : button(r, 'Let count again', 'back'));
   foot.append(button(r, 'Learn without these', 'rebuild'));
