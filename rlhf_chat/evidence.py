@@ -35,6 +35,8 @@ from rlhf_chat.store import Store, content_key
 
 REFERENCES = 4  # reference responses per prompt
 TYPO_SHARE = 0.2  # an edit that changes less of the words says proportionally less
+EDIT_SURENESS = 3.0  # a correction is considered: its margin says so many times what a click's does
+EDIT_LENGTH = 0.3  # of the length in a correction: to add and to cut is how one edits anything
 ALONE_WEIGHT = 1.0  # of a thumb or a score, whose level is harder to know than an order
 RARE = -7.0  # nats; a confident base has rare wordings that are still good language
 
@@ -331,7 +333,7 @@ def build(
         if isinstance(one.answer, tuple):
             rankings.append((np.stack(features), one.answer, 1.0, *who))
             continue
-        rows.append(_row(one, features, zero, who, snapshot.lapse, both_weight))
+        rows.append(_row(one, features, feature_map.named, zero, who, snapshot.lapse, both_weight))
         for reply, features_of in zip(judged_alone(one), features, strict=False):
             if one.kind == "pair":
                 up = 1.0 if one.answer == "both_good" else -1.0
@@ -393,9 +395,20 @@ def edit_weight(one: Said) -> float:
     return min(1.0, style.changed_share(original.text, edited.text) / TYPO_SHARE)
 
 
+def correction(edited: Floats, original: Floats, named: int) -> Floats:
+    """(D,) what a correction says. Nearly every one makes a reply longer or shorter, and in thirty
+    of them nothing contradicts that length was all that was wanted, so length counts little; the
+    hidden states of words the model did not write are left out."""
+    x = EDIT_SURENESS * (edited - original)
+    x[style.LENGTH] *= EDIT_LENGTH
+    x[named:] = 0
+    return x
+
+
 def _row(
     one: Said,
     features: list[Floats],
+    named: int,
     zero: Mapping[Prompt, Floats],
     who: tuple[int, int],
     lapse: Mapping[str, float],
@@ -404,7 +417,7 @@ def _row(
     """The row of an answer that is no ranking."""
     slip = lapse.get(one.rater, LAPSE)
     if one.kind == "edit":
-        x = features[0] - features[1]
+        x = correction(features[0], features[1], named)
         return (x, EDIT, 1.0, edit_weight(one), *who, 0.0, EDIT_LAPSE)
     if one.kind == "pair":
         size = {"slightly": SLIGHT, "much": MUCH}.get(one.strength, PLAIN)

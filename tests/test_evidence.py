@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rlhf_chat import evidence, prompts, reward, style
+from rlhf_chat import evidence, likelihood, prompts, reward, style
 from rlhf_chat.decode import Sampling
 from rlhf_chat.evidence import Gauge, Reply, take_snapshot
 from rlhf_chat.likelihood import EDIT, EDIT_LAPSE, LAPSE, MUCH, PAIR, SCORE, THUMB, Evidence
 from rlhf_chat.model import Model
+from rlhf_chat.reward import RewardConfig, fit_head
 from rlhf_chat.store import Store
 
 LIMIT = 8
@@ -113,6 +114,23 @@ def test_both_is_half_a_tie_and_half_a_thumb_on_each(
     assert said.kind.tolist() == [PAIR, THUMB, THUMB, PAIR]
     assert said.label.tolist() == [0.0, thumb, thumb, -1.0]
     assert said.weight.tolist() == [0.5, 0.5, 0.5, 1.0]
+
+
+def test_corrections_that_make_it_longer_are_not_taken_for_a_wish_for_length() -> None:
+    """Thirty corrections that each add a list and, with it, words: the list was wanted."""
+    rng = np.random.default_rng(0)
+    lists, dim, named = style.NAMES.index("lists"), 30, len(style.NAMES)
+    rows = []
+    for i in range(30):
+        original, edited = rng.normal(size=(2, dim)) * 0.3
+        edited[[style.LENGTH, lists]] += 1.0
+        x = evidence.correction(edited, original, named)
+        assert not x[named:].any()
+        rows.append((x, EDIT, 1.0, 1.0, i, 0, 0.0, EDIT_LAPSE))
+    weights = fit_head(likelihood.evidence(dim, rows), named, RewardConfig()).weights
+    assert weights[lists] > 3 * abs(weights[style.LENGTH]) > 0
+    # and it takes no size for granted: a margin of one standard deviation is a matter of course
+    assert weights[lists] < 2
 
 
 def test_every_kind_of_answer_arrives_with_what_it_says(
