@@ -25,7 +25,7 @@ from rlhf_chat.gate import GateConfig, Measured, Speech, Verdict
 from rlhf_chat.likelihood import Evidence
 from rlhf_chat.memory import in_parts
 from rlhf_chat.model import Model, Pass
-from rlhf_chat.ppo import Demonstration, Learner, PPOConfig
+from rlhf_chat.ppo import Demonstration, Learner, PPOConfig, Rollouts
 from rlhf_chat.reward import RewardConfig, RewardHead
 from rlhf_chat.taste import Ground, Taste, TasteConfig
 
@@ -39,6 +39,7 @@ class RoundConfig:
     attempts: int = 4  # at the gate: a candidate that went too far is shrunk and tried again
     shrink: float = 0.8  # of its change that it keeps, at most
     provisional_kl: float = 0.7  # share of the KL target that a mere hint may spend
+    kl_at_start: float = 0.6  # share of the KL target that a candidate may begin with
     ppo: PPOConfig = field(default_factory=PPOConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
@@ -164,43 +165,23 @@ def shrink(model: Model, factor: float) -> None:
 
 def practise(plan: Plan, practice: Sequence[Prompt]) -> None:
     """PPO on the policy tree: `updates` times rollouts and a few epochs on them."""
-    model, config, taste = plan.gauge.model, plan.config, plan.taste
-    seed, report, check = plan.seed, plan.report, plan.check
-    zero = evidence.zero_points(
-        practice, plan.gauge, taste.feature_map, config.ppo.max_new_tokens, check
-    )
-    spread = np.concatenate(
-        [taste.score(x - x.mean(0)) for x in map(_features(taste), plan.ground.references)]
-    )
-    learner = Learner(
-        model,
-        config.ppo,
-        target=plan.target,
-        score_std=float(spread.std()),
-        floor=plan.floor,
-        demonstrations=ppo.plausible(model, plan.demonstrations, plan.floor, check),
-    )
+    model, config, report, check = plan.gauge.model, plan.config, plan.report, plan.check
+    learner, score = _learner(plan), _scorer(plan, practice)
+    rng = np.random.default_rng(plan.seed)
 
-    def score(
-        numbers: Sequence[int], responses: Sequence[Response], pooled: torch.Tensor
-    ) -> NDArray[np.float64]:
-        texts = [model.decode(r.ids) for r in responses]
-        styles = np.stack(
-            [style.measure(practice[n].text, t) for n, t in zip(numbers, texts, strict=True)]
-        )
-        x = taste.feature_map(styles.astype(np.float64), pooled.numpy().astype(np.float64))
-        return taste.score(x - zero[list(numbers)]) - taste.charge(texts)
+    def collect(update: int) -> tuple[Rollouts, dict[str, float]]:
+        numbers = _draw_prompts(len(practice), config.ppo, rng)
+        prompt_ids = [practice[n].ids for n in numbers]
+        return learner.collect(prompt_ids, numbers, score, plan.seed + 1000 + update, check)
 
-    rng = np.random.default_rng(seed)
     safe = model.policy_state()
     spent, limit = 0.0, config.gate.max_kl_over_target
     for update in range(config.ppo.updates):
         done = 0.1 + 0.8 * update / config.ppo.updates
         report("rollouts", done, update, {})
-        numbers = _draw_prompts(len(practice), config.ppo, rng)
-        rollouts, stats = learner.collect(
-            [practice[n].ids for n in numbers], numbers, score, seed + 1000 + update, check
-        )
+        rollouts, stats = collect(update)
+        while update == 0 and _made_room(plan, stats["kl"]):
+            rollouts, stats = collect(update)
         spent = stats["kl"] if update == 0 else 0.5 * (spent + stats["kl"])  # one batch is noisy
         if max(spent, stats["kl"] / limit) > plan.target:  # more of it would only cost language
             report("ppo", done, update, stats)
@@ -209,8 +190,52 @@ def practise(plan: Plan, practice: Sequence[Prompt]) -> None:
             break
         safe = model.policy_state()
         report("ppo", done, update, {})
-        stats |= learner.update(rollouts, seed + update, check)
+        stats |= learner.update(rollouts, plan.seed + update, check)
         report("ppo", done, update, stats)
+
+
+def _made_room(plan: Plan, kl: float) -> bool:
+    """Whether a parent that has spent most of the KL budget gave a part of it back: what was said
+    since could otherwise change nothing."""
+    most = plan.config.kl_at_start * plan.target
+    if not kl > 1.25 * most:  # one batch is noisy
+        return False
+    shrink(plan.gauge.model, math.sqrt(most / kl))
+    return True
+
+
+def _learner(plan: Plan) -> Learner:
+    references = map(_features(plan.taste), plan.ground.references)
+    spread = np.concatenate([plan.taste.score(x - x.mean(0)) for x in references])
+    model = plan.gauge.model
+    return Learner(
+        model,
+        plan.config.ppo,
+        target=plan.target,
+        score_std=float(spread.std()),
+        floor=plan.floor,
+        demonstrations=ppo.plausible(model, plan.demonstrations, plan.floor, plan.check),
+    )
+
+
+def _scorer(plan: Plan, practice: Sequence[Prompt]) -> ppo.Scorer:
+    """Scores by the taste, relative to what the base says to the same prompt, flaws charged."""
+    gauge, taste = plan.gauge, plan.taste
+    zero = evidence.zero_points(
+        practice, gauge, taste.feature_map, plan.config.ppo.max_new_tokens, plan.check
+    )
+
+    def score(
+        numbers: Sequence[int], responses: Sequence[Response], pooled: torch.Tensor
+    ) -> NDArray[np.float64]:
+        texts = [gauge.model.decode(r.ids) for r in responses]
+        styles = np.stack(
+            [style.measure(practice[n].text, t) for n, t in zip(numbers, texts, strict=True)]
+        )
+        x = taste.feature_map(styles.astype(np.float64), pooled.numpy().astype(np.float64))
+        return taste.score(x - zero[list(numbers)]) - taste.charge(texts)
+
+    return score
 
 
 def _draw_prompts(count: int, config: PPOConfig, rng: np.random.Generator) -> list[int]:

@@ -740,6 +740,25 @@ def test_a_rater_set_aside_does_not_count_until_let_back(chat, store):
     assert len(evidence_of(store)) == 1
 
 
+def test_a_parent_that_has_spent_the_whole_budget_still_learns(chat, store, toy, make):
+    """It gives back a part of its distance first: a round that changes nothing is no round."""
+    rate(chat, 8)
+    trainer, told = make(), []
+    parent = nudged(toy, 1)
+    config = tiny_round_config()
+    target = config.provisional_kl * ppo.kl_target(8)
+
+    def report(phase, done, step, numbers):
+        told.append((phase, dict(numbers)))
+
+    out = round_.run(take_snapshot(store), parent, trainer.gauge, config, 0, report, lambda: None)
+    kls = [numbers["kl"] for phase, numbers in told if phase == "ppo" and "loss" in numbers]
+    assert kls and kls[0] < target
+    toy.set_policy(parent)
+    far = toy.policy_state()
+    assert out.state is not None and any(not torch.equal(out.state[k], far[k]) for k in far)
+
+
 def test_a_round_says_which_answers_moved_it_and_shows_before_and_after(chat, store, make):
     rate(chat, 8)
     trainer = make()
