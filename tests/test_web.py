@@ -715,7 +715,7 @@ def test_a_duel_sets_the_chosen_versions_against_each_other_and_says_how_it_stan
     *_, last = screen.draft("rivers", "c", "My own", True, "1", "0", request=tab())
     assert chat.compare.asked == [("rivers", (1, 0))] and screen.coming not in last
     voted = asyncio.run(screen.vote("a", last[screen.set_id], "id", "", "My own", True, "1", "0"))
-    assert voted[screen.standing]["text"].startswith("v1 won 7 of 10 against base")
+    assert voted[screen.duel.standing]["text"].startswith("v1 won 7 of 10 against base")
     assert screen.prompt not in voted  # one's own prompt is not overwritten
 
 
@@ -780,8 +780,13 @@ def test_a_duel_begins_from_a_version():
     screen, _ = versions_screen()
     update = press(screen, "duel", 1)
     comparing = screen.comparing
-    assert update[comparing.dueling] is True and update[comparing.tabs]["selected"] == "compare"
-    assert {update[comparing.one]["value"], update[comparing.other]["value"]} == {"0", "1"}
+    assert (
+        update[comparing.duel.dueling] is True and update[comparing.tabs]["selected"] == "compare"
+    )
+    assert {update[comparing.duel.one]["value"], update[comparing.duel.other]["value"]} == {
+        "0",
+        "1",
+    }
 
 
 @pytest.mark.parametrize("version", ["", "x", None, "1; drop"])

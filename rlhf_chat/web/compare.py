@@ -2,9 +2,9 @@
 
 Two drafts get a vote; three or four are pressed in order, best first. The next drafts are written
 while the person still reads these (ahead.py). Prompts are suggested, taken from one's own chats, or
-typed; a duel sets two chosen versions against each other. Leaves out which drafts and versions are
-drawn otherwise: that is the business of rlhf_chat.compare. An answer counts only when all drafts
-have ended, so the buttons wait for `Drafts.votable`.
+typed; a duel (duel.py) sets two chosen versions against each other. An answer counts only when all
+drafts have ended, so the buttons wait for `Drafts.votable`. Leaves out which drafts and versions
+are drawn otherwise: that is the business of rlhf_chat.compare.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import gradio as gr
 from rlhf_chat.compare import Compare, Drafts
 from rlhf_chat.trainer import Status, Trainer
 from rlhf_chat.web.ahead import Ahead
+from rlhf_chat.web.duel import Duel, between
 from rlhf_chat.web.quick import FRAME_SECONDS, QUICK, REPLIES, close, quick, sentence, with_event_id
-from rlhf_chat.web.words import hidden, said, saying, version_choices, version_label
+from rlhf_chat.web.words import hidden, said, saying
 
 VOTES = (
     ("a", "A is better", "vote-a"),
@@ -56,7 +57,7 @@ Update = dict[Any, Any]
 
 class CompareScreen:
     def __init__(self, compare: Compare, trainer: Trainer) -> None:
-        self.compare, self.trainer = compare, trainer
+        self.compare, self.trainer, self.duel = compare, trainer, Duel(trainer)
         self._under_way: dict[str, threading.Event] = {}  # event id -> how to stop these drafts
         self._lock = threading.Lock()
         self._ahead = Ahead()
@@ -76,15 +77,11 @@ class CompareScreen:
         rater: str = "me",
         request: gr.Request | None = None,
     ) -> Iterator[Update]:
-        stop, tab = threading.Event(), (request.session_hash or "") if request else ""
+        tab = (request.session_hash or "") if request else ""
         try:
-            versions = _chosen(dueling, one, other)
+            versions = between(dueling, one, other)
             count = 2 if versions else int(count)
-            ahead = self._ahead.take(tab, self._key(prompt, versions, count))
-            if ahead is not None:
-                stop, sets = ahead.stop, ahead.follow()
-            else:
-                sets = self._write(prompt, count, versions, stop, event_id)
+            stop, sets = self._sets(tab, prompt, count, versions, event_id)
             drafts = next(sets)  # refusals come here; the last drafts then stay on the page
         except Exception as error:
             yield {self.verdict: said(sentence(error), "bad")}
@@ -112,20 +109,37 @@ class CompareScreen:
             close(sets)
             with self._lock:
                 self._under_way.pop(event_id, None)
-        update = {
+        update = self._ended(drafts) | {self.verdict: word}
+        if whole and source != OWN:
+            update[self.coming] = coming = self._next_prompt(source)
+            self._write_ahead(tab, coming, count, versions, rater)
+        yield update
+
+    def _sets(
+        self,
+        tab: str,
+        prompt: str,
+        count: int,
+        versions: tuple[int, int] | None,
+        event_id: str,
+    ) -> tuple[threading.Event, Iterator[Drafts]]:
+        """The drafts made ahead for this tab if they are the ones wanted, else new ones; and how to
+        stop them."""
+        ahead = self._ahead.take(tab, self._key(prompt, versions, count))
+        if ahead is not None:
+            return ahead.stop, ahead.follow()
+        stop = threading.Event()
+        return stop, self._write(prompt, count, versions, stop, event_id)
+
+    def _ended(self, drafts: Drafts) -> Update:
+        return {
             **self._panes(drafts),
             **self._answers(len(drafts.texts), drafts.votable),
             self.asked: said(drafts.prompt),
             self.set_id: drafts.set_id or "",
-            self.verdict: word,
             self.next_button: gr.update(value="New drafts", visible=True),
             self.stop_button: gr.update(value="Stop", visible=False),
         }
-        if whole and source != OWN:
-            coming = self._next_prompt(source)
-            self._write_ahead(tab, coming, count, versions, rater)
-            update[self.coming] = coming
-        yield update
 
     def _begun(self, drafts: Drafts, event_id: str) -> Update:
         return {
@@ -211,7 +225,7 @@ class CompareScreen:
             **self._answers(2, False),
             **self._strengths(outcome in ("a", "b")),
             self.voted: outcome,
-            **await self._answered(revealed.sentence, coming, source, _chosen(dueling, one, other)),
+            **await self._answered(revealed.sentence, coming, source, between(dueling, one, other)),
         }
 
     async def place(
@@ -320,41 +334,17 @@ class CompareScreen:
 
     async def set_duel(self, dueling: bool, one: str, other: str) -> Update:
         try:
-            return await quick(self._duel, dueling, one, other)
+            return await quick(self.duel.menus, dueling, one, other)
         except Exception as error:
             return {self.verdict: said(sentence(error), "bad")}
 
-    async def begin_duel(self, version: int, request: gr.Request) -> Update:
-        """From the Versions screen: this version against what is live, or against its parent."""
-
-        def pair() -> tuple[str, str]:
-            live = self.trainer.status().live_version
-            known = {v.version: v for v in self.trainer.versions()}
-            other = live if live != version else (known[version].parent or 0 if version else 0)
-            if other == version:
-                other = max(known)
-            return str(version), str(other)
-
+    async def begin_duel(self, version: int) -> Update:
+        """From the Versions screen."""
         try:
-            update = await quick(self._duel, True, *await quick(pair))
+            update = await quick(self.duel.begun, version)
         except Exception as error:
             return {self.verdict: said(sentence(error), "bad")}
-        return {**update, self.dueling: True, self.tabs: gr.update(selected="compare")}
-
-    def _duel(self, dueling: bool, one: str, other: str) -> Update:
-        choices = version_choices(self.trainer.versions())
-        values = [value for _, value in choices]
-        one = one if one in values else values[0]
-        other = (
-            other
-            if other in values and other != one
-            else next((v for v in reversed(values) if v != one), one)
-        )
-        return {
-            self.one: gr.update(choices=choices, value=one, visible=dueling),
-            self.other: gr.update(choices=choices, value=other, visible=dueling),
-            **self._counted(_chosen(dueling, one, other) if one != other else None),
-        }
+        return {**update, self.tabs: gr.update(selected="compare")}
 
     # ---- what is shown -------------------------------------------------------------------------
 
@@ -362,7 +352,7 @@ class CompareScreen:
         return {
             self.prompt: await quick(self.compare.suggest_prompt),
             self.count: await quick(self._count),
-            **await quick(self._duel, False, "", ""),
+            **await quick(self.duel.menus, False, "", ""),
         }
 
     async def recount(self) -> dict:
@@ -373,18 +363,7 @@ class CompareScreen:
 
     def _counted(self, versions: tuple[int, int] | None) -> Update:
         """What the next vote unlocks, and in a duel how it stands."""
-        return {self.count: self._count(), self.standing: said(self._standing(versions))}
-
-    def _standing(self, versions: tuple[int, int] | None) -> str:
-        if versions is None:
-            return ""
-        record, low, high = self.trainer.leaderboard.duel(*versions)
-        one, other = (version_label(v) for v in versions)
-        if not record.votes:
-            return f"No blind votes between {one} and {other} yet."
-        told = f"{one} won {record.wins} of {record.votes} against {other}"
-        told += f" ({record.ties} ties)" if record.ties else ""
-        return f"{told}: {record.win_rate:.0%}, between {low:.0%} and {high:.0%}."
+        return {self.count: self._count(), **self.duel.stand(versions)}
 
     def _panes(self, drafts: Drafts) -> Update:
         texts = [*drafts.texts, *[""] * (len(LETTERS) - len(drafts.texts))]
@@ -456,12 +435,7 @@ class CompareScreen:
                 elem_id="how-many",
                 scale=0,
             )
-            self.dueling = gr.Checkbox(
-                False, label="Duel", container=False, elem_id="dueling", scale=0, min_width=70
-            )
-            self.one = self._version_menu("One version", "duel-one")
-            self.other = self._version_menu("Other version", "duel-other")
-            self.standing = saying("duel-standing")
+            self.duel.lay_out()
         with gr.Row(elem_id="ask"):
             self.prompt = gr.Textbox(
                 label="Prompt",
@@ -507,20 +481,6 @@ class CompareScreen:
             )
             self.keys = gr.HTML(KEYS, elem_id="compare-keys", apply_default_css=False)
 
-    @staticmethod
-    def _version_menu(label: str, elem_id: str) -> gr.Dropdown:
-        return gr.Dropdown(
-            [("base", "0")],
-            value="0",
-            label=label,
-            show_label=False,
-            container=False,
-            visible=False,
-            elem_id=elem_id,
-            scale=0,
-            min_width=130,
-        )
-
     def _pane(self, letter: str) -> tuple[gr.Column, gr.Markdown]:
         column = gr.Column(elem_classes="pane", min_width=200, visible=letter in "AB")
         with column:
@@ -538,14 +498,13 @@ class CompareScreen:
 
     def wire(self, demo: gr.Blocks, rater: gr.Textbox, tabs: gr.Tabs | None = None) -> None:
         self.tabs = tabs
-        duel: list[Any] = [self.dueling, self.one, self.other]
+        duel = self.duel.boxes
         page: list[Any] = [
             *self.columns,
             *self.panes,
             self.asked,
             self.verdict,
             self.count,
-            self.standing,
             self.prompt,
             self.coming,
             self.set_id,
@@ -555,7 +514,7 @@ class CompareScreen:
             self.stop_button,
             self.undo_button,
             self.keys,
-            *duel,
+            *self.duel.page,
             *self.vote_buttons,
             *self.place_buttons,
             self.rest_button,
@@ -593,10 +552,6 @@ class CompareScreen:
 
 
 # ---- small parts -------------------------------------------------------------------------------
-
-
-def _chosen(dueling: bool, one: str, other: str) -> tuple[int, int] | None:
-    return (int(one), int(other)) if dueling and one and other and one != other else None
 
 
 def unlocks(status: Status, rounds: list) -> str:

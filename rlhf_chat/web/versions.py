@@ -51,7 +51,7 @@ class VersionsScreen:
         if do == "chat":
             return await self._chat_with(version, request)
         if do == "duel":
-            return await self.comparing.begin_duel(version, request)
+            return await self.comparing.begin_duel(version)
         acts: dict[str, Callable[[], str]] = {
             "live": lambda: self.trainer.make_live(version),
             "delete": lambda: self._delete(version),
