@@ -618,11 +618,11 @@ def test_a_browser_remembers_who_rates_and_others_can_be_set_aside(opened, serve
     assert list(served.compare.by.values())[-1] == "Ada L"
     go_to(page, "data")
     row = page.locator("#people li", has_text="Visitor")
-    expect(row).to_contain_text("Contradicts the others")
+    expect(row).to_contain_text("wants the opposite of all others")
     row.get_by_role("button", name="Set aside").click()
     expect(page.locator("#people-note")).to_contain_text("does not count")
     row.get_by_role("button", name="Let count again").click()
-    expect(row).to_contain_text("Contradicts the others")
+    expect(row).to_contain_text("wants the opposite of all others")
 
 
 def test_sixty_votes_in_five_minutes_are_comfortable(opened, served):

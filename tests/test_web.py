@@ -371,7 +371,7 @@ def test_a_closed_tab_ends_the_reply_and_keeps_it():
     next(running)
     running.close()
     assert tab.chat.history(tab.view["conversation"])[-1].finish_reason == "cancelled"
-    assert not tab.screen._under_way
+    assert not tab.screen.presence._under_way
 
 
 def test_a_reply_does_not_draw_into_another_conversation():

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
@@ -22,6 +20,7 @@ from rlhf_chat.chat import Chat, Partial, Turn
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.charts import heat
 from rlhf_chat.web.manner import MannerPanel
+from rlhf_chat.web.presence import Presence, Reply
 from rlhf_chat.web.quick import (
     FRAME_SECONDS,
     QUICK,
@@ -34,9 +33,7 @@ from rlhf_chat.web.quick import (
 from rlhf_chat.web.ratings import RatingPart, event_index
 from rlhf_chat.web.words import hidden, said, saying, script, version_label
 
-SHOWN_AT_FIRST = (
-    60  # messages drawn; the browser redraws all of them with each frame of a streaming reply
-)
+SHOWN_AT_FIRST = 60  # messages drawn; each frame of a streaming reply draws all of them again
 THUMBS = {1: "Like", -1: "Dislike", 0: None}
 
 EMPTY = """## What shall we talk about?
@@ -47,41 +44,19 @@ EARLIER = "Show earlier messages"
 Update = dict[Any, Any]
 
 
-@dataclass
-class Reply:
-    """A reply under way: how to stop it, which tab asked for it, and what it says so far."""
-
-    session: str
-    stop: threading.Event = field(default_factory=threading.Event)
-    text: str = ""
-    note: str = ""
-
-
 class ChatScreen:
     def __init__(self, chat: Chat, trainer: Trainer, starters: Sequence[str] = ()) -> None:
         self.chat, self.trainer = chat, trainer
         self.starters = starters  # prompts offered while the conversation is empty
         self.manner = MannerPanel(chat, trainer)
         self.ratings = RatingPart(chat, trainer, self._redraw)
-        self._under_way: dict[str, Reply] = {}  # by conversation
-        self._showing: dict[
-            str, str
-        ] = {}  # tab -> its conversation; a reply draws only where it is being looked at
-        self._sent: deque[str] = deque(
-            maxlen=256
-        )  # ids of the newest clicks on Send; the same click twice is one
-        self._lock = threading.Lock()
+        self.presence = Presence()
 
     # ---- acts: replies -------------------------------------------------------------------------
 
     def send(self, text: str, view: dict, event_id: str, request: gr.Request) -> Iterator[Update]:
-        with self._lock:
-            repeated = bool(event_id) and event_id in self._sent
-            self._sent.append(event_id)
-        if repeated:
-            yield {
-                self.note: gr.skip()
-            }  # a handler that yields nothing would empty all its outputs
+        if self.presence.heard(event_id):
+            yield {self.note: gr.skip()}  # yielding nothing would empty all outputs
             return
         conversation_id, made_here = view["conversation"], ""
         try:
@@ -92,7 +67,7 @@ class ChatScreen:
             yield {self.note: said(sentence(error), "bad")}
             return
         if made_here:
-            self._show(request, made_here)
+            self.presence.show(_session(request), made_here)
         accepted = yield from self._stream(
             _session(request),
             conversation_id,
@@ -105,10 +80,8 @@ class ChatScreen:
             limit=_limit(view),
         )
         if made_here and not accepted:
-            self._show(request, "")
-            self.chat.delete(
-                made_here
-            )  # a refused first message leaves no empty conversation behind
+            self.presence.show(_session(request), "")
+            self.chat.delete(made_here)  # a refused first message leaves nothing behind
 
     def send_example(
         self, view: dict, event_id: str, request: gr.Request, event: gr.SelectData
@@ -192,10 +165,8 @@ class ChatScreen:
         limit: int = SHOWN_AT_FIRST,
     ) -> Generator[Update, None, bool]:
         """Show a reply as it is written. Returns whether the message was accepted."""
-        reply = Reply(session)
-        with self._lock:
-            taken = self._under_way.setdefault(conversation_id, reply) is not reply
-        if taken:
+        reply = self.presence.begin(conversation_id, session)
+        if reply is None:
             yield {
                 self.note: said(
                     "A reply is still being written here. Wait for it, or press Stop. "
@@ -227,9 +198,8 @@ class ChatScreen:
             drawn = time.monotonic()
             for partial in partials:
                 reply.text, reply.note = partial.text, partial.note
-                if time.monotonic() - drawn >= FRAME_SECONDS and self._is_shown(
-                    session, conversation_id
-                ):
+                waited = time.monotonic() - drawn >= FRAME_SECONDS
+                if waited and self.presence.shows(session, conversation_id):
                     yield self._frame(said_now, reply)
                     drawn = time.monotonic()
             note = said(_ending(partial))
@@ -244,9 +214,8 @@ class ChatScreen:
             # Closing it stores the partial text, so this comes before the page is told the end.
             reply.stop.set()
             close(partials)
-            with self._lock:
-                del self._under_way[conversation_id]
-        if self._is_shown(session, conversation_id):
+            self.presence.end(conversation_id)
+        if self.presence.shows(session, conversation_id):
             yield self._ended(conversation_id, limit, note, partial.tokens_per_second)
         return True
 
@@ -260,18 +229,18 @@ class ChatScreen:
         """A conversation opened in a second tab while its reply is being written elsewhere: draw
         along.
         """
-        conversation_id = view["conversation"]
-        reply = self._under_way.get(conversation_id)
+        conversation_id, session = view["conversation"], _session(request)
+        reply = self.presence.reply(conversation_id)
         yield {self.note: gr.skip()}
-        if reply is None or reply.session == _session(request):
+        if reply is None or reply.session == session:
             return
         said_now = _messages(self.chat.history(conversation_id))[-_limit(view) :]
-        while self._under_way.get(conversation_id) is reply and self._is_shown(
-            _session(request), conversation_id
-        ):
+        while self.presence.reply(conversation_id) is reply:
+            if not self.presence.shows(session, conversation_id):
+                return
             yield self._frame(said_now, reply)
             time.sleep(2 * FRAME_SECONDS)
-        if self._is_shown(_session(request), conversation_id):
+        if self.presence.shows(session, conversation_id):
             yield self._ended(conversation_id, _limit(view), said())
 
     def _frame(self, said_now: list[dict], reply: Reply) -> Update:
@@ -292,20 +261,9 @@ class ChatScreen:
 
     async def stop(self, view: dict) -> None:
         """Ask the reply to end. Its own handler then shows what was kept and puts Send back."""
-        reply = self._under_way.get(view["conversation"])
+        reply = self.presence.reply(view["conversation"])
         if reply:
             reply.stop.set()
-
-    def _show(self, request: gr.Request, conversation_id: str) -> None:
-        """Note which conversation a tab shows, forgetting the oldest tabs."""
-        with self._lock:
-            self._showing.pop(_session(request), None)
-            self._showing[_session(request)] = conversation_id
-            while len(self._showing) > 1000:
-                del self._showing[next(iter(self._showing))]
-
-    def _is_shown(self, session: str, conversation_id: str) -> bool:
-        return self._showing.get(session, conversation_id) == conversation_id
 
     # ---- acts: conversations -------------------------------------------------------------------
 
@@ -339,7 +297,7 @@ class ChatScreen:
                         self.list: await quick(self._list, current),
                         self.note: said("Conversation deleted."),
                     }
-                self._show(request, "")
+                self.presence.show(_session(request), "")
                 return {
                     **self._blank(),
                     self.list: await quick(self._list, ""),
@@ -354,11 +312,11 @@ class ChatScreen:
 
     async def open(self, conversation_id: str, request: gr.Request) -> Update:
         """Show a conversation and come to the front."""
-        self._show(request, conversation_id)
+        self.presence.show(_session(request), conversation_id)
         return {**await quick(self._opened, conversation_id), self.tabs: gr.update(selected="chat")}
 
     async def start_new(self, request: gr.Request) -> Update:
-        self._show(request, "")
+        self.presence.show(_session(request), "")
         return {
             **self._blank(),
             self.list: await quick(self._list, ""),
@@ -374,11 +332,11 @@ class ChatScreen:
     async def load(self, request: gr.Request) -> Update:
         """The conversation named in the address, so that a reload or a restart brings it back."""
         asked = request.query_params.get("c", "")
-        self._show(request, asked)
+        self.presence.show(_session(request), asked)
         try:
             return await quick(self._opened, asked)
         except Exception as error:
-            self._show(request, "")
+            self.presence.show(_session(request), "")
             return {
                 **self._blank(),
                 self.list: await quick(self._list, ""),
@@ -386,7 +344,7 @@ class ChatScreen:
             }
 
     def _opened(self, conversation_id: str) -> Update:
-        replying = conversation_id in self._under_way
+        replying = self.presence.reply(conversation_id) is not None
         shown = self._shown(conversation_id) if conversation_id else self._blank()
         return {
             **shown,
