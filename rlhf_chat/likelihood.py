@@ -30,6 +30,7 @@ STARS = 5
 
 LAPSE = 0.10  # share of clicks that say nothing about the reply (slips, moods)
 EDIT_LAPSE = 0.02  # nobody rewrites a reply by accident
+EDIT_WORTH = 2.0  # choices a correction is worth as a label: it takes three times as long as one
 TIE_WIDTH = math.log1p(math.exp(-0.5))  # Rao-Kupper t: softplus of its prior mean
 MUCH_WIDTH = TIE_WIDTH + 1.5  # where "better" becomes "much better", log-odds
 SLIGHT, PLAIN, MUCH = 0.5, 1.0, 2.0  # labels of a pair: how far the first is ahead; 0 is a tie
@@ -86,7 +87,9 @@ class Evidence:
     def effective(self) -> float:
         """Effective number of labels: a tie says less than a choice, a ranking more."""
         worth = np.select(
-            [self.kind == THUMB, self.kind == SCORE, self.label == 0], [0.5, 0.7, 0.0], 1.0
+            [self.kind == THUMB, self.kind == SCORE, self.kind == EDIT, self.label == 0],
+            [0.5, 0.7, EDIT_WORTH, 0.0],
+            1.0,
         )
         choices = np.array([len(set(p[p >= 0].tolist())) - 1 for p in self.place], dtype=float)
         return float(self.weight @ worth + 0.8 * (self.ranking_weight @ choices))
