@@ -67,6 +67,7 @@ def serve(args: argparse.Namespace) -> int:
     from rlhf_chat.compare import Compare
     from rlhf_chat.model import Model
     from rlhf_chat.raters import Raters
+    from rlhf_chat.selftest import self_test
     from rlhf_chat.store import Store
     from rlhf_chat.trainer import Trainer
     from rlhf_chat.web import check_port, launch
@@ -82,7 +83,7 @@ def serve(args: argparse.Namespace) -> int:
         model = Model.load(name, quantization=args.quantization)
         if plan:
             model.keep_within(plan.load.rollouts, plan.load.context)
-        model.self_test()
+        self_test(model)
         model.calibrate()
         trainer = Trainer(store, model, Shelf(data / "adapters"), needed=args.ratings_per_round)
         if args.no_train:

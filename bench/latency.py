@@ -27,6 +27,7 @@ from rlhf_chat.adapters import Shelf
 from rlhf_chat.chat import Chat
 from rlhf_chat.compare import Compare
 from rlhf_chat.model import Model
+from rlhf_chat.selftest import self_test
 from rlhf_chat.store import Store
 from rlhf_chat.trainer import Trainer
 
@@ -133,7 +134,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     model = Model.load(args.model, quantization=args.quantization)
-    model.self_test()
+    self_test(model)
     model.calibrate()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(model, Path(folder), args.replies) | {"model": args.model}

@@ -303,12 +303,13 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
     from rlhf_chat.compare import Compare
     from rlhf_chat.model import Model
     from rlhf_chat.raters import Raters
+    from rlhf_chat.selftest import self_test
     from rlhf_chat.store import Store
     from rlhf_chat.trainer import Trainer
 
     utility = load_utility(settings.utility)
     model = Model.load(settings.model, quantization=settings.quantization)
-    model.self_test()
+    self_test(model)
     model.calibrate()
     limit = 96 if model.is_demo else 256
     evaluation = held_out_prompts(model, EVALUATION_PROMPTS)

@@ -41,7 +41,8 @@ import numpy as np
 import torch
 
 from rlhf_chat.demo import corpus
-from rlhf_chat.model import DEMO, Model
+from rlhf_chat.loading import DEMO
+from rlhf_chat.model import Model
 from rlhf_chat.ppo import Learner, PPOConfig
 
 SEED, KL_COEF = 11, 0.05

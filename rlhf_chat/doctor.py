@@ -31,7 +31,9 @@ from transformers import AutoConfig
 
 from rlhf_chat import memory, nf4, presets
 from rlhf_chat.footprint import COMFORT, GIB, LEAST, Footprint, Load, predict
-from rlhf_chat.model import DEMO, Model, ModelError
+from rlhf_chat.loading import DEMO
+from rlhf_chat.model import Model, ModelError
+from rlhf_chat.selftest import self_test
 from rlhf_chat.store import Store, StoreError
 from rlhf_chat.store import file as store_file
 
@@ -293,7 +295,7 @@ def database(data: Path) -> Line:
 def whole_model(name: str, quantization: str) -> Line:
     try:
         model = Model.load(presets.hub_id(name), quantization=quantization)
-        model.self_test()
+        self_test(model)
         model.calibrate()
     except ModelError as error:
         return Line("self-test", str(error), FAIL, "It cannot chat and learn here.")

@@ -4,8 +4,9 @@
 adapter in training; trees.py makes them over one set of frozen tensors, and nothing is ever
 switched on or off. Serving another version makes a new live tree; a reply in progress keeps the one
 it began with, so every reply is the work of exactly one version.
-All compute goes through the lease (lease.py). Left out: what a good response is (reward.py), how
-the policy is changed (ppo.py), where adapters are kept (adapters.py).
+All compute goes through the lease (lease.py). Left out: where the base comes from (loading.py),
+what a good response is (reward.py), how the policy is changed (ppo.py), where adapters are kept
+(adapters.py).
 """
 
 from __future__ import annotations
@@ -15,39 +16,24 @@ import hashlib
 import json
 import logging
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as hf_logging
 
-from rlhf_chat import dialect, memory, nf4, trees
+from rlhf_chat import loading, memory, trees
 from rlhf_chat.decode import Response, Sampling, decode
 from rlhf_chat.head import head_of, selected_logprobs
 from rlhf_chat.lease import SLICE_SECONDS, Lease, RoomWanted
+from rlhf_chat.loading import ModelError, learned, special_ids
 from rlhf_chat.memory import in_parts
 from rlhf_chat.step import Read, Recorder, left_pad
 
 log = logging.getLogger(__name__)
-
-DEMO = Path(__file__).parent / "demo" / "weights"
-SPEAKERS = ("CausalLM", "LMHeadModel", "ForConditionalGeneration")
-TEXT_PART = {  # where models that also see or hear keep their words
-    r"^(model\.)?language_model\.lm_head": "lm_head",
-    r"^(model\.)?language_model\.(?!lm_head)(model\.)?": "model.",
-}
-RECURRENT = ("mamba", "rwkv", "recurrent", "xlstm", "zamba", "jamba", "falcon_h1", "nemotron_h")
-
-
-class ModelError(Exception):
-    """The model cannot be used; the message is one sentence for the person."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +102,8 @@ class Model:
         self._fold = trees.can_fold(self.policy.tree)
         self.live = self.reference
         self._policy_params = trees.adapter_params(self.policy.tree)
-        self.dialect = _learned(tokenizer, name)
-        self.pad_id, self.end_ids = _special_ids(tokenizer, base, self.dialect.turn_ends)
+        self.dialect = learned(tokenizer, name)
+        self.pad_id, self.end_ids = special_ids(tokenizer, base, self.dialect.turn_ends)
         self.context_tokens = min(int(getattr(self.config, "max_position_embeddings", 1024)), 4096)
         self.feature_key = hashlib.sha256(
             json.dumps([base_hash, quantization, tokenizer.chat_template, "features-1"]).encode()
@@ -135,42 +121,12 @@ class Model:
         device: str | None = None,
     ) -> Model:
         """Loads `demo`, a folder or a hub id. Raises ModelError with one sentence."""
-        if quantization not in ("nf4", "none"):
-            raise ModelError(f"Unknown quantization {quantization!r}: choose nf4 or none.")
-        path = _resolve(name)
-        if Path(path).is_dir():
-            hf_logging.disable_progress_bar()  # a bar is for downloads
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-        try:
-            config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-            _refuse_unsuitable(name, config)
-            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                path,
-                config=_text_part(config),
-                dtype=dtype,
-                device_map={"": device},
-                use_safetensors=True,
-                trust_remote_code=False,
-                quantization_config=nf4.config(dtype) if quantization == "nf4" else None,
-                key_mapping=None if config.get_text_config() is config else TEXT_PART,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-            log.info("loading %s failed", name, exc_info=True)
-            raise ModelError(_loading_failed(name, error)) from error
-        base, told = loaded
-        if missing := sorted(told["missing_keys"]):
-            raise ModelError(f"The model {name} is not whole: {missing[0]} is not in its files.")
-        nf4.prepare_for_cpu(base)
-        if not tokenizer.chat_template:
-            tokenizer.chat_template = dialect.PLAIN_TEMPLATE
+        base, tokenizer, base_hash = loading.load(name, quantization, device)
         return cls(
             base,
             tokenizer,
             name=name,
-            base_hash=_weights_hash(path, base),
+            base_hash=base_hash,
             quantization=quantization,
             adapter=adapter or AdapterConfig(),
         )
@@ -179,22 +135,15 @@ class Model:
     def is_demo(self) -> bool:
         return self.name == "demo"
 
-    def self_test(self) -> None:
-        """Raises ModelError if a fact that learning rests on does not hold on this machine."""
-        _check_control_tokens(self)
-        _check_head(self)
-        _check_adapter_off_is_base(self)
-        _check_gradient_survives_inference(self)
-
     def calibrate(self, tokens: int = 96) -> None:
         """Measures how many training rows fit one slice, and memory beside chat: a power of two,
         so that it is stable. `tokens` is how long prompt and response are taken to be."""
-        prompts, responses = _probe(self)
+        prompts, responses = probe_rows(self)
         half = tokens // 2
         prompt, response = (prompts[0] * half)[:half], (responses[0] * half)[:half]
 
         def step(rows: int) -> None:
-            _gradient(self, [prompt] * rows, [response] * rows)
+            gradient(self, [prompt] * rows, [response] * rows)
 
         def taken(rows: int, checkpointing: bool) -> int:
             self.checkpointing = checkpointing
@@ -531,165 +480,15 @@ def _copy_into(params: Mapping[str, torch.nn.Parameter], state: trees.State) -> 
             param.copy_(state[name])
 
 
-# ---------------------------------------------------------------------- loading, in parts
-
-
-def _resolve(name: str) -> str:
-    if name == "demo":
-        if not (DEMO / "model.safetensors").is_file():
-            raise ModelError("The bundled model is missing: run `python -m rlhf_chat.demo.build`.")
-        return str(DEMO)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not any(path.glob("*.safetensors")):
-            raise ModelError(f"The folder {name} holds no .safetensors model.")
-        return str(path.resolve())
-    looks_like_a_path = path.is_absolute() or name.startswith(".") or name.count("/") != 1
-    if looks_like_a_path:
-        raise ModelError(
-            f"There is no model at {name}: give a folder, a hub id like Qwen/Qwen3-1.7B, or demo."
-        )
-    return name
-
-
-def _refuse_unsuitable(name: str, config: Any) -> None:
-    """Raises ModelError for kinds of model that cannot chat and learn here."""
-    kind = config.model_type
-    made_for = getattr(config, "architectures", None) or []
-    method = (getattr(config, "quantization_config", None) or {}).get("quant_method")
-    if config.is_encoder_decoder:
-        reason = f"it is an encoder-decoder ({kind}), not a model that continues a conversation"
-    elif made_for and not any(a.endswith(SPEAKERS) for a in made_for):
-        reason = f"it was made to be {made_for[0]}, not to continue a conversation"
-    elif any(word in kind for word in RECURRENT):
-        reason = f"it is recurrent ({kind}): its state cannot be kept apart for several replies"
-    elif method:
-        reason = f"its weights are already quantised ({method}); take the original, 16-bit model"
-    else:
-        return
-    raise ModelError(f"The model {name} cannot be used: {reason}.")
-
-
-def _text_part(config: Any) -> Any:
-    """The configuration of the part that speaks, for models that also see or hear."""
-    text = config.get_text_config()
-    if text is not config and hasattr(config, "tie_word_embeddings"):
-        text.tie_word_embeddings = config.tie_word_embeddings
-    return text
-
-
-def _loading_failed(name: str, error: BaseException) -> str:
-    if os.environ.get("HF_HUB_OFFLINE") == "1" or "connect" in str(error).lower():
-        return f"The model {name} is not on this machine and the hub cannot be reached."
-    first_line = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
-    return f"The model {name} could not be loaded: {first_line}"
-
-
-def _learned(tokenizer: Any, name: str) -> dialect.Dialect:
-    try:
-        return dialect.learn(tokenizer)
-    except dialect.DialectError as error:
-        raise ModelError(f"The model {name} cannot be used: {error}") from error
-
-
-def _special_ids(
-    tokenizer: Any, base: Any, turn_ends: frozenset[int]
-) -> tuple[int, frozenset[int]]:
-    ends: set[int] = set(turn_ends)
-    for value in (base.generation_config.eos_token_id, tokenizer.eos_token_id):
-        if isinstance(value, int):
-            ends.add(value)
-        elif value:
-            ends.update(value)
-    if not ends:
-        raise ModelError("This model has no end-of-reply token, so it could never stop speaking.")
-    pad = tokenizer.pad_token_id
-    return (pad if pad is not None else min(ends)), frozenset(ends)
-
-
-def _weights_hash(path: str, base: Any) -> str:
-    """Names the exact base an adapter belongs to: config and weight files, or the hub commit."""
-    digest = hashlib.sha256()
-    folder = Path(path)
-    if folder.is_dir():
-        for file in sorted([*folder.glob("*.safetensors"), folder / "config.json"]):
-            digest.update(file.name.encode())
-            digest.update(str(file.stat().st_size).encode())
-            with file.open("rb") as stream:  # the header and the first tensors are telling enough
-                digest.update(stream.read(16 << 20))
-    else:
-        digest.update(f"{path}@{getattr(base.config, '_commit_hash', None)}".encode())
-    return digest.hexdigest()[:16]
-
-
-# ---------------------------------------------------------------------- self-test
-
-
-def _check_control_tokens(model: Model) -> None:
-    tokenizer = model.tokenizer
-    special = set(tokenizer.all_special_ids)
-    names = [tokenizer.convert_ids_to_tokens(i) for i in special]
-
-    def count(content: str) -> int:
-        ids = model.encode([{"role": "user", "content": content}])
-        return sum(i in special for i in ids)
-
-    if count("x" + "".join(names) + "x") != count("x"):
-        raise ModelError("This model's tokenizer lets typed text forge control tokens.")
-
-
-def _probe(model: Model) -> tuple[list[list[int]], list[list[int]]]:
+def probe_rows(model: Model) -> tuple[list[list[int]], list[list[int]]]:
+    """Two short prompts and responses to try things on."""
     prompt = model.encode([{"role": "user", "content": "Hello, how are you?"}])
     response = model.tokenizer.encode("I am well, thank you.", add_special_tokens=False)
     return [prompt, prompt], [response, response[:3]]
 
 
-def _check_head(model: Model) -> None:
-    """What head.py makes of the last hidden states is what the model itself says."""
-    prompts, _ = _probe(model)
-    ids = torch.tensor(prompts[:1], device=model.device)
-    tree = model.reference.tree
-    with model.lease.slice(), torch.no_grad():
-        whole = tree(input_ids=ids).logits[0].float()
-        ours = head_of(tree, model.config)(trees.decoder_of(tree)(ids).last_hidden_state[0]).float()
-    if not torch.allclose(whole, ours, atol=1e-4 if model.device.type == "cpu" else 0.1):
-        raise ModelError("Self-test failed: this model changes its scores in a way unknown here.")
-
-
-def _check_adapter_off_is_base(model: Model) -> None:
-    prompts, responses = _probe(model)
-    model.set_policy(model.base_state())
-    with model.lease.slice(), torch.no_grad():
-        bare = model.forward(model.reference, prompts, responses).logprobs
-        with_adapter = model.forward(model.policy, prompts, responses).logprobs
-    if not torch.allclose(bare, with_adapter, atol=1e-4 if model.device.type == "cpu" else 5e-2):
-        raise ModelError("Self-test failed: a fresh adapter changes what the base model says.")
-
-
-def _check_gradient_survives_inference(model: Model) -> None:
-    """LoRA gradients after inference equal those of weights that were never evaluated."""
-    prompts, responses = _probe(model)
-    state = model.base_state()
-    generator = torch.Generator().manual_seed(1)
-    for name in state:
-        if "lora_B" in name:
-            state[name] = torch.randn(state[name].shape, generator=generator) * 0.02
-    model.set_policy(state)
-    before = _gradient(model, prompts, responses)
-    with model.lease.slice(), torch.inference_mode():
-        model.forward(model.policy, prompts, responses)
-        model.forward(model.reference, prompts, responses)
-    after = _gradient(model, prompts, responses)
-    model.set_policy(model.base_state())
-    cosine = torch.nn.functional.cosine_similarity(before, after, dim=0).item()
-    if not cosine > 0.999:
-        raise ModelError(
-            "Self-test failed: 4-bit gradients are wrong after inference on this machine "
-            f"(cosine {cosine:.3f}); start with --quantization none."
-        )
-
-
-def _gradient(model: Model, prompts: list[list[int]], responses: list[list[int]]) -> torch.Tensor:
+def gradient(model: Model, prompts: list[list[int]], responses: list[list[int]]) -> torch.Tensor:
+    """Of the summed log-probs, for all policy parameters in one row; none is left behind."""
     with model.lease.slice(), torch.enable_grad():
         model.forward(model.policy, prompts, responses).logprobs.sum().backward()
         parts = [

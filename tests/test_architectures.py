@@ -26,6 +26,7 @@ from rlhf_chat.compare import Compare
 from rlhf_chat.decode import Sampling
 from rlhf_chat.gate import PROVED, Verdict
 from rlhf_chat.model import Model, ModelError
+from rlhf_chat.selftest import self_test
 from rlhf_chat.store import Store
 from rlhf_chat.trainer import Trainer
 from tests.families import FAMILIES, THINKING, make_family, make_seeing
@@ -67,7 +68,7 @@ def test_rows_of_a_batch_do_not_disturb_each_other(
     """Padded on the left, and with rows that leave at different times: each row says what it says
     alone. Windows of 16 tokens are shorter than the prompts; running states have no window."""
     model = Model.load(str(folders[family]), quantization=quantization)
-    model.self_test()
+    self_test(model)
     model.serve(model.make_view(1, state(model, 0.3)))
     prompts = [ask(model, "tell me " + "the sea " * i) for i in range(5)]
     whole = [greedy(model, [p])[0] for p in prompts]
@@ -87,7 +88,7 @@ def test_a_whole_life(
     """The gate is left open: gibberish passes it by luck only."""
     monkeypatch.setattr(gate, "judge", lambda *_: Verdict(PROVED, "Served: a test says so.", ()))
     model = Model.load(str(folders[family]))
-    model.self_test()
+    self_test(model)
     store = Store(tmp_path / "feedback.db")
     shelf = Shelf(tmp_path / "adapters")
     trainer = Trainer(store, model, shelf, tiny_round_config(), needed=10**6, seed=1)
@@ -119,7 +120,7 @@ def test_a_whole_life(
 def test_of_a_model_that_also_sees_only_the_words_are_loaded(tmp_path: Path) -> None:
     seeing = make_seeing(tmp_path)
     model = Model.load(str(tmp_path), quantization="none")
-    model.self_test()
+    self_test(model)
     ids = torch.tensor([ask(model, "tell me about the sea")])
     with torch.no_grad():
         ours, theirs = model.reference.tree(input_ids=ids).logits, seeing(input_ids=ids).logits

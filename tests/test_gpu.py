@@ -13,6 +13,7 @@ from bitsandbytes.nn import Linear4bit
 from bench import decode as decode_bench
 from bench import gpu
 from rlhf_chat.model import Model
+from rlhf_chat.selftest import self_test
 from tests.test_model import random_state
 
 
@@ -22,7 +23,7 @@ def made() -> Model:
 
 
 def test_a_model_made_of_nothing_is_a_real_one(made: Model) -> None:
-    made.self_test()
+    self_test(made)
     linears = [m for m in made.reference.tree.modules() if isinstance(m, Linear4bit)]
     assert len(linears) == 2 * 7 and all(p.device.type == "cpu" for p in linears[0].parameters())
     tree = made.reference.tree

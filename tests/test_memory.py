@@ -16,6 +16,7 @@ from rlhf_chat.lease import Lease, RoomWanted
 from rlhf_chat.model import Model, ModelError
 from rlhf_chat.ppo import Learner, PPOConfig
 from rlhf_chat.round import policy_logprobs
+from rlhf_chat.selftest import self_test
 from rlhf_chat.step import Rows
 from rlhf_chat.store import Store
 from tests.test_model import ask, batch, gradient, logprobs, random_state
@@ -66,7 +67,7 @@ def test_a_model_in_chunks_learns_the_same(toy: Model, monkeypatch: pytest.Monke
 def test_a_head_we_do_not_know_is_found_out(toy: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toy.config, "logits_scaling", 3.0, raising=False)
     with pytest.raises(ModelError, match="unknown here"):
-        toy.self_test()
+        self_test(toy)
 
 
 # ---------------------------------------------------------------------- checkpointing

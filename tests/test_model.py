@@ -14,6 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from rlhf_chat import nf4
 from rlhf_chat.decode import Sampling, next_token
 from rlhf_chat.model import Model, ModelError, pool_states
+from rlhf_chat.selftest import self_test
 from rlhf_chat.step import left_pad
 from tests.tiny import make_tokenizer
 
@@ -221,7 +222,7 @@ def test_learned_positions_survive_left_padding(tmp_path: Path) -> None:
         )
     ).save_pretrained(tmp_path)
     model = Model.load(str(tmp_path), quantization="none")
-    model.self_test()
+    self_test(model)
     prompts, responses = batch(model)
     together = logprobs(model, model.reference, prompts, responses)
     alone = logprobs(model, model.reference, prompts[:1], responses[:1])[0]

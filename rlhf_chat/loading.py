@@ -1,0 +1,162 @@
+"""How a model comes into memory: a name becomes files, files become a 4-bit base and a tokenizer.
+
+What cannot chat and learn here is refused with the reason, before anything large is read. Only
+safetensors, and no code from elsewhere. Left out: what is done with it (model.py), whether it fits
+(footprint.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as hf_logging
+
+from rlhf_chat import dialect, nf4
+
+log = logging.getLogger(__name__)
+
+DEMO = Path(__file__).parent / "demo" / "weights"
+SPEAKERS = ("CausalLM", "LMHeadModel", "ForConditionalGeneration")
+TEXT_PART = {  # where models that also see or hear keep their words
+    r"^(model\.)?language_model\.lm_head": "lm_head",
+    r"^(model\.)?language_model\.(?!lm_head)(model\.)?": "model.",
+}
+RECURRENT = ("mamba", "rwkv", "recurrent", "xlstm", "zamba", "jamba", "falcon_h1", "nemotron_h")
+
+
+class ModelError(Exception):
+    """The model cannot be used; the message is one sentence for the person."""
+
+
+class Loaded(NamedTuple):
+    base: Any  # the model of transformers, frozen and in 4 bits if so asked
+    tokenizer: Any
+    base_hash: str  # names this exact base
+
+
+def load(name: str, quantization: str = "nf4", device: str | None = None) -> Loaded:
+    """Loads `demo`, a folder or a hub id. Raises ModelError with one sentence."""
+    if quantization not in ("nf4", "none"):
+        raise ModelError(f"Unknown quantization {quantization!r}: choose nf4 or none.")
+    path = resolve(name)
+    if Path(path).is_dir():
+        hf_logging.disable_progress_bar()  # a bar is for downloads
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        refuse_unsuitable(name, config)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            config=_text_part(config),
+            dtype=dtype,
+            device_map={"": device},
+            use_safetensors=True,
+            trust_remote_code=False,
+            quantization_config=nf4.config(dtype) if quantization == "nf4" else None,
+            key_mapping=None if config.get_text_config() is config else TEXT_PART,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        log.info("loading %s failed", name, exc_info=True)
+        raise ModelError(_loading_failed(name, error)) from error
+    base, told = loaded
+    if missing := sorted(told["missing_keys"]):
+        raise ModelError(f"The model {name} is not whole: {missing[0]} is not in its files.")
+    nf4.prepare_for_cpu(base)
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = dialect.PLAIN_TEMPLATE
+    return Loaded(base, tokenizer, _weights_hash(path, base))
+
+
+def resolve(name: str) -> str:
+    if name == "demo":
+        if not (DEMO / "model.safetensors").is_file():
+            raise ModelError("The bundled model is missing: run `python -m rlhf_chat.demo.build`.")
+        return str(DEMO)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not any(path.glob("*.safetensors")):
+            raise ModelError(f"The folder {name} holds no .safetensors model.")
+        return str(path.resolve())
+    looks_like_a_path = path.is_absolute() or name.startswith(".") or name.count("/") != 1
+    if looks_like_a_path:
+        raise ModelError(
+            f"There is no model at {name}: give a folder, a hub id like Qwen/Qwen3-1.7B, or demo."
+        )
+    return name
+
+
+def refuse_unsuitable(name: str, config: Any) -> None:
+    """Raises ModelError for kinds of model that cannot chat and learn here."""
+    kind = config.model_type
+    made_for = getattr(config, "architectures", None) or []
+    method = (getattr(config, "quantization_config", None) or {}).get("quant_method")
+    if config.is_encoder_decoder:
+        reason = f"it is an encoder-decoder ({kind}), not a model that continues a conversation"
+    elif made_for and not any(a.endswith(SPEAKERS) for a in made_for):
+        reason = f"it was made to be {made_for[0]}, not to continue a conversation"
+    elif any(word in kind for word in RECURRENT):
+        reason = f"it is recurrent ({kind}): its state cannot be kept apart for several replies"
+    elif method:
+        reason = f"its weights are already quantised ({method}); take the original, 16-bit model"
+    else:
+        return
+    raise ModelError(f"The model {name} cannot be used: {reason}.")
+
+
+def _text_part(config: Any) -> Any:
+    """The configuration of the part that speaks, for models that also see or hear."""
+    text = config.get_text_config()
+    if text is not config and hasattr(config, "tie_word_embeddings"):
+        text.tie_word_embeddings = config.tie_word_embeddings
+    return text
+
+
+def _loading_failed(name: str, error: BaseException) -> str:
+    if os.environ.get("HF_HUB_OFFLINE") == "1" or "connect" in str(error).lower():
+        return f"The model {name} is not on this machine and the hub cannot be reached."
+    first_line = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
+    return f"The model {name} could not be loaded: {first_line}"
+
+
+def learned(tokenizer: Any, name: str) -> dialect.Dialect:
+    try:
+        return dialect.learn(tokenizer)
+    except dialect.DialectError as error:
+        raise ModelError(f"The model {name} cannot be used: {error}") from error
+
+
+def special_ids(tokenizer: Any, base: Any, turn_ends: frozenset[int]) -> tuple[int, frozenset[int]]:
+    ends: set[int] = set(turn_ends)
+    for value in (base.generation_config.eos_token_id, tokenizer.eos_token_id):
+        if isinstance(value, int):
+            ends.add(value)
+        elif value:
+            ends.update(value)
+    if not ends:
+        raise ModelError("This model has no end-of-reply token, so it could never stop speaking.")
+    pad = tokenizer.pad_token_id
+    return (pad if pad is not None else min(ends)), frozenset(ends)
+
+
+def _weights_hash(path: str, base: Any) -> str:
+    """Names the exact base an adapter belongs to: config and weight files, or the hub commit."""
+    digest = hashlib.sha256()
+    folder = Path(path)
+    if folder.is_dir():
+        for file in sorted([*folder.glob("*.safetensors"), folder / "config.json"]):
+            digest.update(file.name.encode())
+            digest.update(str(file.stat().st_size).encode())
+            with file.open("rb") as stream:  # the header and the first tensors are telling enough
+                digest.update(stream.read(16 << 20))
+    else:
+        digest.update(f"{path}@{getattr(base.config, '_commit_hash', None)}".encode())
+    return digest.hexdigest()[:16]
