@@ -1,10 +1,11 @@
-"""How long does a person wait for the first word, and does learning make it worse?
+"""How long does a person wait for the first word and the next, and does learning make it worse?
 
-Measures the time from sending a message to the first text of the reply: first with nothing else
-going on, then while rounds run in the trainer's thread. Training gives way between two slices of
-compute, so a reply may wait for one slice and not more; the last line says whether that held.
+Measures the time from sending a message to the first text of the reply, and the longest pause
+within it: first with nothing else going on, then while rounds run in the trainer's thread. Training
+gives way between two slices of compute, so a reply may wait for one slice and not more; the last
+line says whether that held.
 
-    python -m bench.latency --json out.json
+    python -m bench.latency --rounds 50 --json out.json
 
 The settings are the product's own. Left out: the browser, and how good the replies are.
 """
@@ -22,6 +23,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from rlhf_chat.adapters import Shelf
 from rlhf_chat.chat import Chat
@@ -32,8 +34,15 @@ from rlhf_chat.store import Store
 from rlhf_chat.trainer import Trainer
 
 VOTES = 60  # enough, by a clear rule, that a round has something to learn and takes its full time
-Timed = tuple[float, float]  # a whole reply: seconds to its first text, tokens per second
 PAUSE_SECONDS = (0.1, 0.8)  # between two messages, so that training gets a turn in between
+
+
+class Timed(NamedTuple):
+    """A whole reply."""
+
+    first: float  # seconds to its first text
+    pause: float  # the longest between two states of it, in seconds
+    tokens_per_second: float
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -44,9 +53,10 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def summary(replies: Sequence[Timed]) -> dict[str, float]:
-    waits, rates = zip(*replies, strict=True)
+    waits, pauses, rates = zip(*replies, strict=True)
     shares = {"p50": 0.50, "p95": 0.95, "max": 1.00}
     told = {name: round(percentile(waits, share), 4) for name, share in shares.items()}
+    told |= {f"pause_{n}": round(percentile(pauses, share), 4) for n, share in shares.items()}
     return told | {"replies": len(replies), "tokens_per_second": round(percentile(rates, 0.5), 1)}
 
 
@@ -60,21 +70,33 @@ def verdict(idle: dict[str, float], busy: dict[str, float], longest_slice: float
 
 
 def ask(chat: Chat, prompt: str) -> Timed:
-    started, first = time.monotonic(), math.nan
+    before = started = time.monotonic()
+    first, pause = math.nan, 0.0
     for partial in chat.reply(chat.new_conversation(), prompt):
+        now = time.monotonic()
         if partial.text and math.isnan(first):
-            first = time.monotonic() - started
-    return first, partial.tokens_per_second
+            first = now - started
+        elif partial.text:
+            pause = max(pause, now - before)
+        before = now
+    return Timed(first, pause, partial.tokens_per_second)
 
 
-def ask_many(chat: Chat, count: int, rng: random.Random, ready: Callable[[], bool]) -> list[Timed]:
-    """Asks `count` prompts at random moments; a reply that came when not `ready` does not count."""
+def ask_many(
+    chat: Chat,
+    count: int,
+    rng: random.Random,
+    ready: Callable[[], bool],
+    enough: Callable[[], bool] = lambda: True,
+) -> list[Timed]:
+    """Asks prompts at random moments, `count` of them and on until `enough`; a reply that came when
+    not `ready` does not count."""
     replies: list[Timed] = []
-    while len(replies) < count:
+    while len(replies) < count or not enough():
         time.sleep(rng.uniform(*PAUSE_SECONDS))
         before = ready()
         reply = ask(chat, Compare(chat).suggest_prompt())
-        if before and ready() and not math.isnan(reply[0]):
+        if before and ready() and not math.isnan(reply.first):
             replies.append(reply)
     return replies
 
@@ -98,8 +120,10 @@ def keep_learning(trainer: Trainer) -> bool:
     return running
 
 
-def measure(model: Model, folder: Path, replies: int, votes: int = VOTES, **options) -> dict:
-    """Idle, then with rounds running. `options` go to the trainer."""
+def measure(
+    model: Model, folder: Path, replies: int, votes: int = VOTES, rounds: int = 1, **options
+) -> dict:
+    """Idle, then until so many rounds have ended. `options` go to the trainer."""
     rng = random.Random(0)
     store = Store(folder / "feedback.db")
     chat = Chat(store, model)
@@ -110,7 +134,15 @@ def measure(model: Model, folder: Path, replies: int, votes: int = VOTES, **opti
         vote(chat, votes)
         trainer.start()
         model.lease.longest_slice = 0.0
-        busy = summary(ask_many(chat, replies, rng, lambda: keep_learning(trainer)))
+        busy = summary(
+            ask_many(
+                chat,
+                replies,
+                rng,
+                lambda: keep_learning(trainer),
+                lambda: sum(r.ended_at is not None for r in store.rounds(rounds + 9)) >= rounds,
+            )
+        )
         longest, reasons = model.lease.longest_slice, [r.reason for r in store.rounds()]
     finally:
         trainer.close()
@@ -129,6 +161,7 @@ def main() -> None:
     parser.add_argument("--model", default="demo")
     parser.add_argument("--quantization", choices=("nf4", "none"), default="nf4")
     parser.add_argument("--replies", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=1, help="at least so many of them")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -137,13 +170,17 @@ def main() -> None:
     self_test(model)
     model.calibrate()
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(model, Path(folder), args.replies) | {"model": args.model}
+        result = measure(model, Path(folder), args.replies, rounds=args.rounds)
+    result |= {"model": args.model}
     if args.json:
         args.json.write_text(json.dumps(result, indent=1))
     for name in ("idle", "round"):
         told = result[name]
         waits = ", ".join(f"{key} {1000 * told[key]:.0f} ms" for key in ("p50", "p95", "max"))
-        print(f"{name:5} first token {waits}; {told['tokens_per_second']:.0f} tokens/s", flush=True)
+        pauses = ", ".join(f"{k} {1000 * told[f'pause_{k}']:.0f} ms" for k in ("p50", "p95", "max"))
+        speed = f"{told['replies']} replies, {told['tokens_per_second']:.0f} tokens/s"
+        print(f"{name:5} first token {waits}; longest pause in a reply {pauses}; {speed}")
+    print(f"{len(result['rounds'])} rounds")
     print(result["verdict"])
     sys.exit(": no (" in result["verdict"])
 

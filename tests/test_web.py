@@ -101,6 +101,13 @@ def test_short_handlers_are_async_so_that_streams_cannot_starve_them(demo):
     assert [fn.name for fn in short if not asyncio.iscoroutinefunction(fn.fn)] == []
 
 
+def test_an_app_nobody_uses_rests(url):
+    time.sleep(1)  # whatever began with it is over
+    used, began = time.process_time(), time.monotonic()
+    time.sleep(2)
+    assert time.process_time() - used < 0.03 * (time.monotonic() - began)
+
+
 @pytest.mark.parametrize(
     "host",
     [
