@@ -323,6 +323,32 @@ class Compare:
             self.store.add_ranking(question.id, by_id, rater=rater, event_id=event_id)
         return reveal(f"Saved: {in_order(places)}.", [d.adapter_version or 0 for d in drafts])
 
+    def comment(self, set_id: str, words: str, *, rater: str = "me") -> str:
+        """Keeps words beside the answer this person gave. Returns after COMMIT, with a sentence."""
+        words = words.strip()
+        if len(words) > MAX_CHARACTERS:
+            raise ChatError(f"A comment can have {MAX_CHARACTERS} characters.")
+        question, drafts = self._stored(set_id)
+        with sentences():
+            if len(drafts) == 2 and (vote := self._vote(set_id, drafts, rater)):
+                self.store.add_preference(
+                    vote.message_a,
+                    vote.message_b,
+                    vote.outcome,
+                    shown_first=vote.shown_first,
+                    strength=vote.strength,
+                    comment=words,
+                    again=set_id.startswith(AGAIN),
+                    rater=rater,
+                )
+                return "Saved with your words."
+            for ranking in self.store.rankings(rater) if len(drafts) > 2 else []:
+                if ranking.asked_id == question.id:
+                    places = ranking.places
+                    self.store.add_ranking(question.id, places, comment=words, rater=rater)
+                    return "Saved with your words."
+        raise ChatError("Answer first, then say why.")
+
     def withdraw(self, set_id: str, *, rater: str = "me", event_id: str | None = None) -> None:
         """Takes what this person said of these drafts back."""
         question, drafts = self._stored(set_id)
@@ -348,17 +374,26 @@ class Compare:
             a, b = self.store.children(question.id)
             a_left = a == drafts[0].id
             vote = pairs.from_side(outcome, a_left)
+            before = self._vote(set_id, drafts, rater)
             self.store.add_preference(
                 a,
                 b,
                 vote,
                 shown_first="a" if a_left else "b",
                 strength=strength,
+                comment=before.comment if before and before.outcome == vote else "",
                 again=set_id.startswith(AGAIN),
                 rater=rater,
                 event_id=event_id,
             )
         return vote
+
+    def _vote(self, set_id: str, drafts: Sequence[Message], rater: str) -> Preference | None:
+        """What this person says of these two now, or said when they came back."""
+        again = set_id.startswith(AGAIN)
+        votes = self.store.asked_again(rater) if again else self.store.preferences(rater)
+        pair = {draft.id for draft in drafts}
+        return next((v for v in reversed(votes) if set(_ids(v)) == pair), None)
 
     def _stored(self, set_id: str) -> tuple[Message, list[Message]]:
         """The question and its drafts, in the order they are shown."""

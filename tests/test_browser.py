@@ -625,6 +625,26 @@ def test_a_browser_remembers_who_rates_and_others_can_be_set_aside(opened, serve
     expect(row).to_contain_text("wants the opposite of all others")
 
 
+@pytest.mark.parametrize("size", ("laptop", "phone"))
+def test_why_is_said_after_an_answer_without_the_mouse(opened, served, size):
+    from playwright.sync_api import expect
+
+    page = opened(size)
+    go_to(page, "compare")
+    draft(page, "rivers")
+    page.locator("#draft-a").click()
+    page.keyboard.press("1")
+    box = page.locator("#because textarea")
+    expect(box).to_be_visible()
+    page.keyboard.press("c")
+    expect(box).to_be_focused()
+    page.keyboard.type("Shorter. <b>1</b>")
+    page.keyboard.press("Enter")
+    expect(page.locator("#verdict")).to_contain_text("Saved with your words")
+    expect(box).to_be_hidden()
+    assert list(served.compare.comments.values())[-1] == "Shorter. <b>1</b>"
+
+
 def test_sixty_votes_in_five_minutes_are_comfortable(opened, served):
     """Twelve votes by keys alone; the next pair is there when it is asked for."""
     page = opened()

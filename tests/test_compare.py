@@ -15,6 +15,7 @@ from rlhf_chat import pairs
 from rlhf_chat.chat import Chat, ChatError
 from rlhf_chat.compare import Compare, Drafts, in_order
 from rlhf_chat.decode import Sampling
+from rlhf_chat.evidence import take_snapshot
 from rlhf_chat.model import Model
 from rlhf_chat.raters import Raters, checked_name
 from rlhf_chat.store import Store
@@ -218,6 +219,29 @@ def test_how_much_better_is_kept(compare, store, strength):
     assert strength in told.sentence
     compare.prefer(pair.set_id, "both_good")
     assert [p.outcome for p in store.preferences()] == ["both_good"]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_why_is_kept_beside_an_answer_and_changes_nothing_else(compare, store, count):
+    shown = drafts_of(compare, "why", count)
+    with pytest.raises(ChatError, match="Answer first"):
+        compare.comment(shown.set_id, "too early")
+    if count == 2:
+        compare.prefer(shown.set_id, "a")
+    else:
+        compare.rank(shown.set_id, (1, 0, 2))
+    before = take_snapshot(store)
+    assert "Saved" in compare.comment(shown.set_id, "  shorter ")
+    with pytest.raises(ChatError, match="characters"):
+        compare.comment(shown.set_id, "x" * 100_000)
+    [told] = store.feedback(containing="shorter")
+    assert told.comment == "shorter"
+    assert [s.answer for s in take_snapshot(store).said] == [s.answer for s in before.said]
+    if count == 2:
+        compare.prefer(shown.set_id, "a", strength="much")  # the same again keeps the words
+        assert [(p.strength, p.comment) for p in store.preferences()] == [("much", "shorter")]
+        compare.prefer(shown.set_id, "b")  # another answer does not
+        assert [p.comment for p in store.preferences()] == [""]
 
 
 def test_drafts_nobody_answered_go_after_a_day_and_answered_ones_stay(compare, store):

@@ -586,6 +586,18 @@ def test_after_a_choice_one_can_say_how_much_better():
     assert not any(tie[b]["visible"] for b in screen.strength_buttons)
 
 
+def test_after_an_answer_one_can_say_why():
+    screen, chat = compare_screen()
+    last = list(screen.draft("rivers", "click"))[-1]
+    pair = last[screen.set_id]
+    early = asyncio.run(screen.explain("it is short", pair))
+    assert early[screen.verdict]["tone"] == "bad"
+    voted = asyncio.run(screen.vote("b", pair, "id"))
+    assert voted[screen.because]["visible"]
+    told = asyncio.run(screen.explain("it is short", pair))
+    assert chat.compare.comments == {pair: "it is short"} and not told[screen.because]["visible"]
+
+
 def test_several_drafts_are_pressed_in_order_and_the_last_one_places_itself():
     screen, chat = compare_screen()
     *_, last = screen.draft("rivers", "click", "My own", count=3)

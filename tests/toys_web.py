@@ -339,6 +339,7 @@ class ToyCompare:
         self.votes: dict[str, str] = {}
         self.strengths: dict[str, str] = {}
         self.rankings: dict[str, tuple[int, ...]] = {}
+        self.comments: dict[str, str] = {}
         self.by: dict[str, str] = {}  # who answered
         self.asked: list[tuple[str, tuple[int, int] | None]] = []
         self.sets: dict[str, tuple[Drafts, tuple[int, ...]]] = {}
@@ -401,6 +402,12 @@ class ToyCompare:
         self.trainer.waiting += set_id not in self.rankings
         self.rankings[set_id], self.by[set_id] = tuple(places), rater
         return reveal(f"Saved: {in_order(places)}.", self.sets[set_id][1])
+
+    def comment(self, set_id, words, *, rater="me") -> str:
+        if set_id not in self.votes and set_id not in self.rankings:
+            raise ChatError("Answer first, then say why.")
+        self.comments[set_id] = words.strip()
+        return "Saved with your words."
 
     def withdraw(self, set_id, *, rater="me") -> None:
         (self.votes if set_id in self.votes else self.rankings).pop(set_id, None)

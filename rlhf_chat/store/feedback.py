@@ -108,6 +108,7 @@ class FeedbackLogs(Archive):
         *,
         shown_first: str,
         strength: str = "",
+        comment: str = "",
         again: bool = False,
         rater: str = "me",
         event_id: str | None = None,
@@ -124,7 +125,8 @@ class FeedbackLogs(Archive):
         if strength not in ("", "slightly", "much") or (strength and outcome not in ("a", "b")):
             raise StoreError(f"Only a choice can be slight or strong, not {outcome!r}.")
         row = {"message_a": message_a, "message_b": message_b, "outcome": outcome}
-        row |= {"shown_first": shown_first, "strength": strength, "rater": rater}
+        row |= {"shown_first": shown_first, "strength": strength, "comment": comment}
+        row |= {"rater": rater}
         return self._append(
             "preferences",
             event_id,
@@ -151,6 +153,7 @@ class FeedbackLogs(Archive):
         asked_id: str,
         places: Mapping[str, int],
         *,
+        comment: str = "",
         rater: str = "me",
         event_id: str | None = None,
     ) -> str:
@@ -168,7 +171,8 @@ class FeedbackLogs(Archive):
                 if role != "assistant" or parent != asked_id:
                     raise StoreError("Only replies to the same message can be ranked.")
 
-        row = {"asked_id": asked_id, "places": json.dumps(dict(places)), "rater": rater}
+        row = {"asked_id": asked_id, "places": json.dumps(dict(places)), "comment": comment}
+        row |= {"rater": rater}
         return self._append("rankings", event_id, check, row)
 
     def rankings(self, rater: str = "") -> list[Ranking]:

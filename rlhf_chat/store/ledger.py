@@ -25,8 +25,8 @@ _THUMBS = """SELECT r.number, r.id, 'thumb' AS kind, iif(value > 0, 'up', 'down'
     WHERE value <> 0 AND r.number = (SELECT max(number) FROM ratings
         WHERE message_id = r.message_id AND rater = r.rater)"""
 _VOTES = """SELECT p.number, p.id, 'vote' AS kind, outcome AS said,
-    asked.content AS prompt, a.content AS reply, b.content AS other, '' AS reason, '' AS comment,
-    rater, a.adapter_version AS version, b.adapter_version AS other_version,
+    asked.content AS prompt, a.content AS reply, b.content AS other, '' AS reason,
+    p.comment AS comment, rater, a.adapter_version AS version, b.adapter_version AS other_version,
     a.id AS message_id, b.id AS other_id, a.conversation_id AS conversation_id,
     p.created_at AS created_at
     FROM preferences p JOIN messages a ON a.id = message_a JOIN messages b ON b.id = message_b
@@ -52,13 +52,14 @@ _EDITS = f"""SELECT e.number, e.id, 'edit' AS kind, 'corrected' AS said,
     WHERE withdrawn = 0 AND e.number = (SELECT max(number) FROM edits WHERE
         message_id = e.message_id AND edited_id = e.edited_id AND rater = e.rater)"""
 # The reply shown is the one put first; the others stand in the conversation.
-_RANKINGS = f"""SELECT r.number, r.id, 'ranking' AS kind, 'ranked' AS said,
-    asked.content AS prompt, m.content AS reply, '' AS other, {_ALONE}, NULL AS other_version,
+_RANKINGS = """SELECT r.number, r.id, 'ranking' AS kind, 'ranked' AS said,
+    asked.content AS prompt, m.content AS reply, '' AS other, '' AS reason,
+    r.comment AS comment, rater, m.adapter_version AS version, NULL AS other_version,
     m.id AS message_id, '' AS other_id, asked.conversation_id AS conversation_id,
     r.created_at AS created_at
     FROM rankings r JOIN messages asked ON asked.id = asked_id JOIN messages m ON m.id =
         (SELECT key FROM json_each(r.places) ORDER BY value, key LIMIT 1)
-    WHERE places <> '{{}}' AND r.number = (SELECT max(number) FROM rankings
+    WHERE places <> '{}' AND r.number = (SELECT max(number) FROM rankings
         WHERE asked_id = r.asked_id AND rater = r.rater)"""
 _EVERYTHING = " UNION ALL ".join((_THUMBS, _VOTES, _STARS, _EDITS, _RANKINGS))
 

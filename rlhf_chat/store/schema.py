@@ -64,6 +64,7 @@ class Preference:
     rater: str
     created_at: str
     strength: str = ""  # slightly, much, or not said
+    comment: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Ranking:
     places: dict[str, int]  # message id -> place, 0 is best; equal places are tied
     rater: str
     created_at: str
+    comment: str = ""
 
 
 @dataclass(frozen=True)
@@ -414,4 +416,17 @@ _M003 = (
 def m003_more_answers(db: Database) -> None:
     """Stars, rankings, edits; "both good", and how much better; pairs asked again as a check."""
     for statement in _M003:
+        db.execute(statement)
+
+
+_M004 = (
+    "ALTER TABLE preferences ADD COLUMN comment TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE rankings ADD COLUMN comment TEXT NOT NULL DEFAULT ''",
+)
+
+
+@migration
+def m004_words_beside_comparisons(db: Database) -> None:
+    """Why one draft is better than another, in the person's own words."""
+    for statement in _M004:
         db.execute(statement)

@@ -155,6 +155,7 @@ class CompareScreen:
             self.next_button: gr.update(value="New drafts", visible=False),
             self.stop_button: gr.update(value="Stop", visible=True),
             self.undo_button: gr.update(value="Undo", visible=False),
+            self.because: gr.update(value="", visible=False),
             **self._strengths(False),
         }
 
@@ -273,6 +274,7 @@ class CompareScreen:
         update: Update = {
             self.verdict: said(sentence_, "good"),
             self.undo_button: gr.update(value="Undo", visible=True),
+            self.because: gr.update(value="", visible=True),
             self.next_button: gr.update(value="Next drafts"),
         }
         try:
@@ -295,6 +297,14 @@ class CompareScreen:
             return {self.verdict: said(f"Not saved. {sentence(error)}", "bad")}
         return {self.verdict: said(revealed.sentence, "good")}
 
+    async def explain(self, words: str, set_id: str, rater: str = "me") -> Update:
+        """Why, in the person's own words, beside an answer that was given."""
+        try:
+            told = await quick(self.compare.comment, set_id, words, rater=rater)
+        except Exception as error:
+            return {self.verdict: said(f"Not saved. {sentence(error)}", "bad")}
+        return {self.verdict: said(told, "good"), self.because: gr.update(visible=False)}
+
     async def undo(self, set_id: str, voted: str, rater: str = "me") -> Update:
         """Takes a saved answer back; with none, the places given so far."""
         try:
@@ -304,6 +314,7 @@ class CompareScreen:
             return {
                 **self._answers(count, True),
                 **self._strengths(False),
+                self.because: gr.update(value="", visible=False),
                 self.voted: "",
                 self.verdict: said(f"Taken back. {WHICH if count == 2 else ORDER}"),
                 self.undo_button: gr.update(value="Undo", visible=False),
@@ -480,6 +491,15 @@ class CompareScreen:
                 "Undo", visible=False, size="sm", scale=0, min_width=72, elem_id="undo"
             )
             self.keys = gr.HTML(KEYS, elem_id="compare-keys", apply_default_css=False)
+        self.because = gr.Textbox(
+            label="Why",
+            show_label=False,
+            container=False,
+            max_lines=2,
+            visible=False,
+            elem_id="because",
+            placeholder="Say why (optional, Enter saves)",
+        )
 
     def _pane(self, letter: str) -> tuple[gr.Column, gr.Markdown]:
         column = gr.Column(elem_classes="pane", min_width=200, visible=letter in "AB")
@@ -513,6 +533,7 @@ class CompareScreen:
             self.next_button,
             self.stop_button,
             self.undo_button,
+            self.because,
             self.keys,
             *self.duel.page,
             *self.vote_buttons,
@@ -544,6 +565,7 @@ class CompareScreen:
             button.click(self.place, fields, page, js=with_event_id(2), **QUICK)
         for button, strength in zip(self.strength_buttons, self.strengths, strict=True):
             button.click(self.refine, [strength, self.set_id, self.voted, rater], page, **QUICK)
+        self.because.submit(self.explain, [self.because, self.set_id, rater], page, **QUICK)
         self.undo_button.click(self.undo, [self.set_id, self.voted, rater], page, **QUICK)
         self.source.input(self.choose_source, self.source, page, **QUICK)
         self.how_many.input(self.choose_count, self.how_many, page, **QUICK)

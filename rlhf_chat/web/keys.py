@@ -22,6 +22,7 @@ SHORTCUTS = (
     ("S  B", "Compare, after a vote: slightly, or much (B for big)"),
     ("N", "Compare: next drafts (Enter after a vote)"),
     ("U", "Compare: take the answer back"),
+    ("C", "Compare, after an answer: say why"),
     ("G then C M L V D", "Go to Chat, Compare, Learning, Versions, Data"),
     ("Ctrl+K", "Search chats"),
     ("Ctrl+Shift+O", "New chat"),

@@ -97,6 +97,7 @@
     if (!press(id)) return false;
     votedAt = Date.now(); return true;
   };
+  const say = () => { const b = document.querySelector('#because textarea'); if (!seen(b)) return false; b.focus(); return true; };
   const next = () => { const b = byId('new-drafts'); return seen(b) ? press('new-drafts') : false; };
 
   const acts = {
@@ -106,7 +107,7 @@
     's': () => press('slightly'), 'b': () => press('much'),
     'n': next,
     '+': () => under(-1), '=': () => under(-1), '-': () => under(-2),
-    'u': () => press('undo'), 'r': () => under('retry'), 'c': () => under(0),
+    'u': () => press('undo'), 'r': () => under('retry'), 'c': () => say() || under(0),
     '[': () => sibling('.foot button:first-child:enabled'), ']': () => sibling('.foot .nth + button:enabled'),
     '?': () => { help(); return true; },
     'g': () => { going = Date.now(); return true; },
