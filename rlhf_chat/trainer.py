@@ -17,7 +17,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -209,18 +209,20 @@ class Trainer:
         if without:
             snapshot = snapshot.without(without)
         seed = self._seeds.getrandbits(31) if seed is None else seed
+        look = 1 if without else 1 + self.store.looks(snapshot.hash, rater)
+        config = replace(self.config, gate=self.config.gate.at_look(look))
         round_id = self.store.open_round(
             trigger=rater or trigger,  # so that what a simulated person caused is known as such
             parent_version=parent,
             seed=seed,
             watermark=snapshot.watermark,
-            config=self.config.as_dict(),
+            config=config.as_dict(),
             snapshot_hash=snapshot.hash,
         )
         self._stop_round.clear()
         self._round_id, self._started, self._error = round_id, time.monotonic(), ""
         try:
-            status = self._run(round_id, snapshot, parent, seed)
+            status = self._run(round_id, config, snapshot, parent, seed)
         except Stopped:
             status, self._gave_up_at = "stopped", snapshot.watermark
             self.store.close_round(
@@ -237,12 +239,14 @@ class Trainer:
             self._free_memory()
         return status
 
-    def _run(self, round_id: int, snapshot: Snapshot, parent: int, seed: int) -> str:
+    def _run(
+        self, round_id: int, config: RoundConfig, snapshot: Snapshot, parent: int, seed: int
+    ) -> str:
         outcome = round_.run(
             snapshot,
             self._state(parent),
             self.gauge,
-            self.config,
+            config,
             seed,
             lambda *told: self._report(round_id, *told),
             self._check,

@@ -41,6 +41,18 @@ def speaking(**changes: float) -> Measured:
     return dataclasses.replace(GOOD, candidate=dataclasses.replace(BASE, **changes))
 
 
+def test_each_look_at_growing_ratings_asks_for_more() -> None:
+    first, fourth = CONFIG.at_look(1), CONFIG.at_look(4)
+    assert first == CONFIG == CONFIG.at_look(0)
+    assert (fourth.provisional_p, fourth.proved_p) == (
+        CONFIG.provisional_p / 2,
+        CONFIG.proved_p / 2,
+    )
+    assert reward_tier(36, 0.9 * CONFIG.provisional_p, first) == PROVISIONAL
+    assert reward_tier(36, 0.9 * CONFIG.provisional_p, fourth) == DISCARDED
+    assert reward_tier(36, 0.4 * CONFIG.proved_p, fourth) == PROVED
+
+
 def test_a_good_candidate_is_served_with_the_numbers_in_words() -> None:
     verdict = judge(GOOD, CONFIG)
     assert verdict.tier == PROVED and verdict.promoted

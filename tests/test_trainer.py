@@ -740,6 +740,25 @@ def test_a_rater_set_aside_does_not_count_until_let_back(chat, store):
     assert len(evidence_of(store)) == 1
 
 
+def test_more_ratings_are_one_more_look_and_the_same_ratings_are_none(chat, store, make):
+    trainer = make()
+
+    def asked_for() -> float:
+        return trainer.rounds()[0].config["gate"]["proved_p"]
+
+    rate(chat, 4)
+    trainer.run_round("asked")
+    first = asked_for()
+    trainer.run_round("asked")
+    assert asked_for() == first
+    rate(chat, 4)
+    trainer.run_round("ratings")
+    assert asked_for() == pytest.approx(first / 2**0.5)
+    one = evidence_of(store)[0].id
+    trainer.run_round("rebuild", without=lambda said: said.id == one)
+    assert asked_for() == first
+
+
 def test_a_parent_that_has_spent_the_whole_budget_still_learns(chat, store, toy, make):
     """It gives back a part of its distance first: a round that changes nothing is no round."""
     rate(chat, 8)

@@ -120,6 +120,14 @@ class History(Archive):
             AND {WHOSE.replace("rater", '"trigger"')} ORDER BY id DESC LIMIT 1"""
         return self._value(sql, [rater]) or 0
 
+    def looks(self, snapshot_hash: str, rater: str = "") -> int:
+        """How many other states of what this person (people, if none is named) said were tested by
+        rounds that were decided; rebuilding leaves answers out and is no look at more of them."""
+        sql = f"""SELECT count(DISTINCT snapshot_hash) FROM rounds
+            WHERE status IN ('promoted', 'discarded') AND "trigger" <> 'rebuild'
+            AND snapshot_hash <> ?2 AND {WHOSE.replace("rater", '"trigger"')}"""
+        return self._value(sql, [rater, snapshot_hash])
+
     # ---- adapter versions
 
     def next_version(self) -> int:
