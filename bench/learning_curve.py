@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -320,7 +320,6 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
         v - utility(p, t) for v, p, t in zip(values, evaluation, other.texts, strict=True)
     ]
     persons = people(settings, utility, values, differences, seed)
-    records = []
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "feedback.db")
         try:
@@ -331,32 +330,50 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
             compare = Compare(chat)
             compare.active = settings.choose == "active"
             chat._rng = compare._rng = random.Random(seed)
-            told, spent = 0, 0.0
-            started = time.monotonic()
-            tiers = {"proved": 0, "provisional": 0, "discarded": 0}
-            for target in settings.labels:
-                while told < target:
-                    person = persons[told % len(persons)]
-                    seconds = rate_one(compare, person, kind_of(settings.kind, told))
-                    told, spent = told + (seconds > 0), spent + seconds
-                aside = set_aside_suspects(Raters(store, trainer.taste))
-                status = trainer.run_round("ratings")
-                newest = trainer.rounds(1)[0]
-                tier = (newest.verdict or {}).get("tier", status)
-                tiers[tier] = tiers.get(tier, 0) + 1
-                seconds = time.monotonic() - started
-                records.append(
-                    measured(model, utility, evaluation, base, seed, limit, trainer.taste, settings)
-                    | {"labels": target, "seed": seed, "seconds": round(seconds, 1), **tiers}
-                    | {"kind": settings.kind, "choose": settings.choose, "flip": settings.flip}
-                    | {"best_of": settings.best_of, "human_seconds": round(spent)}
-                    | {"raters": settings.raters, "set_aside": aside}
+
+            def measure() -> dict:
+                return measured(
+                    model, utility, evaluation, base, seed, limit, trainer.taste, settings
                 )
-                told_by = f"{settings.utility} seed {seed} labels {target}"
-                print(f"{told_by}: {newest.reason}", file=sys.stderr)
+
+            raters = Raters(store, trainer.taste)
+            return list(_rounds(settings, seed, compare, persons, raters, trainer, measure))
         finally:
             store.close()
-    return records
+
+
+def _rounds(
+    settings: Settings,
+    seed: int,
+    compare,
+    persons: Sequence[Person],
+    raters,
+    trainer,
+    measure: Callable[[], dict],
+) -> Iterator[dict]:
+    """Answers up to each label count, then a round and a record of what is served after it."""
+    told, spent, started = 0, 0.0, time.monotonic()
+    tiers = {"proved": 0, "provisional": 0, "discarded": 0}
+    for target in settings.labels:
+        while told < target:
+            person = persons[told % len(persons)]
+            seconds = rate_one(compare, person, kind_of(settings.kind, told))
+            told, spent = told + (seconds > 0), spent + seconds
+        aside = set_aside_suspects(raters)
+        status = trainer.run_round("ratings")
+        newest = trainer.rounds(1)[0]
+        tier = (newest.verdict or {}).get("tier", status)
+        tiers[tier] = tiers.get(tier, 0) + 1
+        seconds = time.monotonic() - started
+        told_by = f"{settings.utility} seed {seed} labels {target}"
+        print(f"{told_by}: {newest.reason}", file=sys.stderr)
+        yield (
+            measure()
+            | {"labels": target, "seed": seed, "seconds": round(seconds, 1), **tiers}
+            | {"kind": settings.kind, "choose": settings.choose, "flip": settings.flip}
+            | {"best_of": settings.best_of, "human_seconds": round(spent)}
+            | {"raters": settings.raters, "set_aside": aside}
+        )
 
 
 def set_aside_suspects(raters) -> list[str]:

@@ -427,6 +427,15 @@ class CompareScreen:
         self.outcomes = [hidden(f"outcome-{outcome}", outcome) for outcome, _, _ in VOTES]
         self.strengths = [hidden(f"strength-{word}", word) for word, _, _ in STRENGTHS]
         self.voted = hidden("voted")
+        self._lay_out_question()
+        self.asked = saying("asked")
+        with gr.Row(elem_id="panes", equal_height=True):
+            made = [self._pane(letter) for letter in LETTERS]
+            self.columns, self.panes = [c for c, _ in made], [pane for _, pane in made]
+        self.verdict = saying("verdict")
+        self._lay_out_answers()
+
+    def _lay_out_question(self) -> None:
         with gr.Row(elem_id="from"):
             self.source = gr.Radio(
                 [SUGGESTED, RECENT, OWN],
@@ -464,11 +473,8 @@ class CompareScreen:
             self.stop_button = gr.Button(
                 "Stop", elem_id="stop-drafts", visible=False, scale=0, min_width=112
             )
-        self.asked = saying("asked")
-        with gr.Row(elem_id="panes", equal_height=True):
-            made = [self._pane(letter) for letter in LETTERS]
-            self.columns, self.panes = [c for c, _ in made], [pane for _, pane in made]
-        self.verdict = saying("verdict")
+
+    def _lay_out_answers(self) -> None:
         with gr.Row(elem_id="votes"):
             self.vote_buttons = [
                 gr.Button(label, elem_id=elem_id, interactive=False, min_width=120)
