@@ -111,7 +111,7 @@ class CurrentTaste:
         self.config = config or TasteConfig()
         self._reward_config = reward_config or RewardConfig()
         self._tokens = max_new_tokens
-        self._lock = threading.Lock()
+        self._lock, self._dissent_lock = threading.Lock(), threading.Lock()
         self._ground: Ground | None = None
         self._known: tuple[str, Taste] | None = None
         self._dissent: tuple[str, str | None] | None = None
@@ -150,7 +150,7 @@ class CurrentTaste:
         ground = self._ground
         if ground is None:
             return None
-        with self._lock:
+        with self._dissent_lock:
             snapshot = take_snapshot(self.gauge.store)
             if len(snapshot.raters) < dissent.FEWEST:
                 return None

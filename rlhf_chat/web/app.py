@@ -140,10 +140,15 @@ def _wire_clocks(
             update |= await versions.refresh()
         elif name == "Data":
             update |= await data.refresh(words, kind, answer, shown)
-            update |= await quick(people.panel)
         elif name == "Compare":
             update[comparing.count] = await comparing.recount()
         return update
+
+    async def on_tab_of_people(event: gr.SelectData) -> dict[Any, Any]:
+        """By itself: to see who agrees with whom may take a fit for each of them."""
+        if str(event.value) == "Data":
+            return await quick(people.panel)
+        return {people.note: gr.skip()}
 
     async def on_slow(name: str) -> dict[Any, Any]:
         update: dict[Any, Any] = {strip.strip: await quick(strip.read)}
@@ -157,8 +162,9 @@ def _wire_clocks(
         seen = bool(getattr(event, "seen", True))
         return {slow: gr.update(active=seen), fast: gr.update(active=seen and name == "Learning")}
 
-    pages = [*learning.page, *versions.page, *data.page, *people.page, comparing.count]
+    pages = [*learning.page, *versions.page, *data.page, comparing.count]
     tabs.select(on_tab, data.filters, [open_tab, fast, *pages], **QUICK)
+    tabs.select(on_tab_of_people, None, people.page, **QUICK)
     slow.tick(on_slow, open_tab, [strip.strip, *versions.page, comparing.count], **QUICK)
     fast.tick(learning.refresh, None, learning.page, **QUICK)
     page_seen.select(on_page_seen, open_tab, [slow, fast], **QUICK)
