@@ -510,7 +510,9 @@ class CompareScreen:
     def _pane(self, letter: str) -> tuple[gr.Column, gr.Markdown]:
         column = gr.Column(elem_classes="pane", min_width=200, visible=letter in "AB")
         with column:
-            gr.HTML(f"Draft {letter}", elem_classes="pane-title", apply_default_css=False)
+            # To be reached by Tab: a long draft is then scrolled by keys.
+            title = f'<span tabindex="0">Draft {letter}</span>'
+            gr.HTML(title, elem_classes="pane-title", apply_default_css=False)
             pane = gr.Markdown(
                 FIRST if letter == "A" else "",
                 elem_id=f"draft-{letter.lower()}",
