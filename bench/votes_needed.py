@@ -1,11 +1,11 @@
 """How many votes until the taste is known? Active against random choice of pairs, no training.
 
-A simulated person votes as on the Compare screen. After every few votes the reward head picks the
-best of eight drafts of the base for prompts nobody voted on, and the hidden preference says how
-often that beats a plain reply of the base. Drafts are made once a run and shared, so only what the
-votes taught differs.
+The base writes its drafts once. Then simulated people vote on pairs of them, chosen as on the
+Compare screen, and after every few votes the reward head picks the best of eight drafts for prompts
+nobody voted on; the hidden preference says how often that beats one more draft. All runs share the
+drafts, so only what the votes taught differs, and many seeds are cheap.
 
-    python -m bench.votes_needed --seeds 5 --json out.json
+    python -m bench.votes_needed --seeds 24 --json out.json
 
 Left out: PPO (learning_curve.py), so this says what a vote teaches, not what a version becomes.
 """
@@ -20,97 +20,134 @@ import random
 import tempfile
 import warnings
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
-from bench.learning_curve import (
-    Person,
-    held_out_prompts,
-    load_utility,
-    noise_scale,
-    rate_one,
-    speak,
-)
+from bench.learning_curve import Person, held_out_prompts, load_utility, noise_scale
 
 PEOPLE = ("short_and_plain", "warm_with_emoji", "lists", "asks_back", "never_sure")
 AT = (4, 7, 10, 14, 20, 28, 36, 50)  # votes after which the head is tried
-PROMPTS, DRAFTS = 120, 8
+PROMPTS, BEST_OF, WRITTEN = 120, 8, 10  # held-out prompts, drafts to pick from, drafts of each
+TOGETHER = 8  # prompts in one batch
 GOAL = 0.80
 
 
-def run(seed: int) -> list[dict]:
-    """Every person, both ways of choosing: the best-of-eight win rate over the base, and the
-    p-value of the signal, at each number of votes in AT."""
-    warnings.filterwarnings("ignore")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    import torch
+@dataclass(frozen=True)
+class Drafts:
+    """What the base wrote to one prompt, with head features (WRITTEN, D), centred."""
 
-    from rlhf_chat.evidence import Prompt, Reply
-    from rlhf_chat.model import Model
-
-    torch.set_num_threads(1)
-    model = Model.load("demo")
-    asked = [str(p) for p in held_out_prompts(model, PROMPTS)]
-    base = speak(model, model.reference, asked, 5000, 96).texts
-    drafts = speak(model, model.reference, [p for p in asked for _ in range(DRAFTS)], 6000, 96)
-    prompts = [Prompt(tuple(model.encode([{"role": "user", "content": p}])), p) for p in asked]
-    replies = [
-        [Reply(p, tuple(drafts.ids[n]), drafts.texts[n]) for n in range(i, i + DRAFTS)]
-        for i, p in zip(range(0, PROMPTS * DRAFTS, DRAFTS), prompts, strict=True)
-    ]
-    known: dict = {}  # what the base says is the same for everybody
-    return [
-        {"person": person, "choose": choose, "seed": seed}
-        | one(model, person, choose, seed, base, replies, known)
-        for person in PEOPLE
-        for choose in ("active", "random")
-    ]
+    prompt: str
+    texts: list[str]
+    x: np.ndarray
 
 
-def one(model, person_name, choose, seed, base, replies, known) -> dict:
-    from rlhf_chat import evidence, reward
-    from rlhf_chat.chat import Chat
-    from rlhf_chat.compare import Compare
-    from rlhf_chat.evidence import Gauge
+@dataclass(frozen=True)
+class Material:
+    """Everything that is the same for all runs."""
+
+    asked: list[Drafts]  # to vote on
+    held_out: list[Drafts]  # to be measured on
+    feature_map: object
+
+
+def written(model, count: int = 400) -> Material:
+    """Drafts of suggested and of held-out prompts, measured as the app measures them."""
+    from rlhf_chat import prompts
+    from rlhf_chat.decode import Sampling
+    from rlhf_chat.evidence import Gauge, Prompt, Reply
     from rlhf_chat.store import Store
     from rlhf_chat.taste import CurrentTaste
 
-    utility = load_utility(f"bench/people/{person_name}.py:utility")
-    worth = np.array([[utility(r.prompt.text, r.text) for r in part] for part in replies])
-    plain = np.array([utility(p[0].prompt.text, t) for p, t in zip(replies, base, strict=True)])
-    scale = noise_scale((worth[:, 0] - plain).tolist())
-    person = Person(utility, scale, float(plain.mean()), random.Random(seed))
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "feedback.db")
         gauge = Gauge(store, model)
-        gauge._references = known
         current = CurrentTaste(gauge)
         current.warm_up()
-        compare = Compare(Chat(store, model, taste=current))
-        compare.active, compare._rng = choose == "active", random.Random(seed)
-        if "measured" not in known:
-            taste = current.get()
-            known["measured"] = [current.features(taste, part) for part in replies]
-        quick = reward.RewardConfig(permutations=499, folds=2)
-        votes, wins, p_values = 0, [], []
-        for target in AT:
-            while votes < target:
-                votes += rate_one(compare, person, "pairs") > 0
-            taste = current.get()
-            scores = np.stack([taste.score(x) for x in known["measured"]])
-            scores -= np.stack([taste.charge([r.text for r in part]) for part in replies])
-            chosen = worth[np.arange(PROMPTS), scores.argmax(1)]
-            wins.append(float(np.mean((chosen > plain) + 0.5 * (chosen == plain))))
-            said = evidence.build(
-                evidence.take_snapshot(store), gauge, taste.feature_map, 96, 0.5, lambda: None
-            )
-            p_values.append(reward.fit(said, taste.feature_map.named, quick, 0).p_value)
+        taste = current.get()
+
+        def draft(texts: list[str], seed: int) -> list[Drafts]:
+            found = []
+            for start in range(0, len(texts), TOGETHER):
+                asked: list[Prompt] = [gauge.prompt(t) for t in texts[start : start + TOGETHER]]
+                rows = model.sample(
+                    model.reference,
+                    [p.ids for p in asked for _ in range(WRITTEN)],
+                    Sampling(max_new_tokens=96),
+                    seed=seed + start,
+                )
+                for i, prompt in enumerate(asked):
+                    part = rows[i * WRITTEN : (i + 1) * WRITTEN]
+                    replies = [Reply(prompt, tuple(r.ids), model.decode(r.ids)) for r in part]
+                    x = current.features(taste, replies)
+                    found.append(Drafts(prompt.text, [r.text for r in replies], x))
+            return found
+
+        asked = prompts.suggestions(model.is_demo)[:count]
+        held_out = held_out_prompts(model, min(PROMPTS, count))
+        material = Material(draft(asked, 100), draft(held_out, 90_000), taste.feature_map)
         store.close()
-    return {"votes": AT, "win_rate": wins, "p_value": p_values}
+    return material
+
+
+def one(material: Material, name: str, choose: str, seed: int) -> dict:
+    """One person, one way of choosing: the best-of-eight win rate and the p-value of the signal at
+    each number of votes in AT."""
+    from rlhf_chat import likelihood, reward
+    from rlhf_chat.taste import Taste, TasteConfig
+
+    utility = load_utility(f"bench/people/{name}.py:utility")
+    worth = [np.array([utility(d.prompt, t) for t in d.texts]) for d in material.held_out]
+    scale = noise_scale([float(w[0] - w[1]) for w in worth])
+    middle = float(np.mean([w.mean() for w in worth]))
+    rng = random.Random(f"{seed} {choose}")
+    person = Person(utility, scale, middle, rng)
+    config, feature_map = reward.RewardConfig(), material.feature_map
+    named, dim = feature_map.named, material.asked[0].x.shape[1]  # type: ignore[attr-defined]
+    rows: list[tuple] = []
+    head, wins, p_values = reward.fit_head(likelihood.evidence(dim), named, config), [], []
+    while len(rows) < AT[-1]:
+        group = rng.randrange(len(material.asked))
+        rows += vote(material.asked[group], group, person, head, choose == "active", rng)
+        said = likelihood.evidence(dim, rows)
+        head = reward.fit_head(said, named, config)
+        if len(rows) in AT and len(rows) > (AT[len(wins) - 1] if wins else 0):
+            taste = Taste(head, feature_map, TasteConfig())  # type: ignore[arg-type]
+            wins.append(won(taste, material.held_out, worth))
+            variances = reward.CARRIES * reward.prior_variances(config, named, dim)
+            p = reward.permutation_p(said, 499, np.random.default_rng(0), variances)
+            p_values.append(p)
+    told = {"votes": AT, "win_rate": wins, "p_value": p_values}
+    return {"person": name, "choose": choose, "seed": seed} | told
+
+
+def vote(drafts: Drafts, group: int, person: Person, head, active: bool, rng) -> list[tuple]:
+    """The row of one vote, as evidence has it; none where all drafts came out the same."""
+    from rlhf_chat import pairs
+    from rlhf_chat.likelihood import LAPSE, PAIR
+
+    some = rng.sample(range(WRITTEN), pairs.DRAFTS)
+    some = list({drafts.texts[i]: i for i in reversed(some)}.values())[::-1]
+    if len(some) < 2:
+        return []
+    chosen = [0, 1]
+    if active and rng.random() >= pairs.RANDOM_SHARE:
+        chosen = pairs.most_telling(drafts.x[some], head.covariance)
+    a, b = (some[i] for i in rng.sample(chosen, 2))
+    label = {"a": 1.0, "b": -1.0}.get(person.vote(drafts.prompt, drafts.texts[a], drafts.texts[b]))
+    return [(drafts.x[a] - drafts.x[b], PAIR, label or 0.0, 1.0, group, 0, 1.0, LAPSE)]
+
+
+def won(taste, held_out: list[Drafts], worth: list[np.ndarray]) -> float:
+    """How often the draft the taste likes best of eight is better than one more; ties half."""
+    wins = []
+    for drafts, w in zip(held_out, worth, strict=True):
+        scores = taste.score(drafts.x[:BEST_OF]) - taste.charge(drafts.texts[:BEST_OF])
+        best, other = w[int(scores.argmax())], w[BEST_OF]
+        wins.append(float(best > other) + 0.5 * float(best == other))
+    return float(np.mean(wins))
 
 
 def votes_to(goal: float, wins: list[float]) -> float:
@@ -123,14 +160,42 @@ def votes_to(goal: float, wins: list[float]) -> float:
     return float("inf")
 
 
+_material: Material | None = None
+
+
+def _keep(material: Material) -> None:
+    global _material
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _material = material
+
+
+def _run(job: tuple[str, str, int]) -> dict:
+    assert _material
+    return one(_material, *job)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=24)
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
-        records = [record for part in pool.map(run, range(args.seeds)) for record in part]
+    warnings.filterwarnings("ignore")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # for the workers; each has one core
+    import torch
+
+    from rlhf_chat.model import Model
+
+    torch.set_num_threads(1)
+    material = written(Model.load("demo"))
+    jobs = [(p, c, s) for s in range(args.seeds) for p in PEOPLE for c in ("active", "random")]
+    context = get_context("spawn")
+    with ProcessPoolExecutor(
+        args.jobs, mp_context=context, initializer=_keep, initargs=(material,)
+    ) as pool:
+        records = list(pool.map(_run, jobs, chunksize=4))
     if args.json:
         args.json.write_text(json.dumps(records, indent=1))
     needed = {}

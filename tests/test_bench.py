@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import latency, learning_curve
+from bench import latency, learning_curve, votes_needed
 from bench.learning_curve import AGREEMENT, Person, Spoken, noise_scale, win_rate
+from rlhf_chat import reward, style
 from rlhf_chat import trainer as trainer_
 from rlhf_chat.chat import Chat
 from rlhf_chat.decode import Sampling
@@ -184,3 +185,32 @@ def test_latency_is_measured_idle_and_during_a_round(tmp_path, toy, monkeypatch)
         assert result[part]["tokens_per_second"] > 0
     assert result["longest_slice"] > 0 and len(result["rounds"]) >= 2
     assert json.loads(json.dumps(result))
+
+
+# ---------------------------------------------------------------------- votes needed
+
+
+@pytest.mark.parametrize("choose", ["active", "random"])
+def test_votes_teach_the_head_to_pick_what_the_person_likes(choose, monkeypatch):
+    """Drafts that differ in length alone, and a person who wants them short."""
+    monkeypatch.setattr(votes_needed, "AT", (6, 24))
+    rng = np.random.default_rng(0)
+    named = len(style.NAMES)
+
+    def drafts(i: int) -> votes_needed.Drafts:
+        words = rng.permutation(np.arange(4, 4 + votes_needed.WRITTEN))
+        x = np.zeros((votes_needed.WRITTEN, named))
+        x[:, style.LENGTH] = (words - words.mean()) / 3
+        texts = [" ".join([f"w{i}"] * int(n)) for n in words]
+        return votes_needed.Drafts(f"prompt {i}", texts, x)
+
+    ones = np.ones(named)
+    feature_map = reward.FeatureMap(ones, ones, np.zeros(1), np.zeros((1, 0)))
+    material = votes_needed.Material(
+        [drafts(i) for i in range(30)], [drafts(i) for i in range(30)], feature_map
+    )
+    told = votes_needed.one(material, "short_and_plain", choose, seed=0)
+    assert told["votes"] == (6, 24) and len(told["win_rate"]) == len(told["p_value"]) == 2
+    assert told["win_rate"][-1] > 0.8 and told["p_value"][-1] < 0.15
+    assert votes_needed.votes_to(0.6, [0.55, 0.65]) == pytest.approx(15)
+    assert votes_needed.votes_to(0.9, [0.55, 0.65]) == float("inf")
