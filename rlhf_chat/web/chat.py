@@ -232,7 +232,7 @@ class ChatScreen:
         conversation_id, session = view["conversation"], _session(request)
         reply = self.presence.reply(conversation_id)
         yield {self.note: gr.skip()}
-        if reply is None or reply.session == session:
+        if reply is None or reply.tab == session:
             return
         said_now = _messages(self.chat.history(conversation_id))[-_limit(view) :]
         while self.presence.reply(conversation_id) is reply:

@@ -18,7 +18,7 @@ TABS = 1000
 class Reply:
     """A reply under way: how to stop it, which tab asked for it, and what it says so far."""
 
-    session: str
+    tab: str
     stop: threading.Event = field(default_factory=threading.Event)
     text: str = ""
     note: str = ""
@@ -38,9 +38,9 @@ class Presence:
             self._clicks.append(event_id)
             return before
 
-    def begin(self, conversation_id: str, session: str) -> Reply | None:
+    def begin(self, conversation_id: str, tab: str) -> Reply | None:
         """A reply that may now be written; None while another one is."""
-        reply = Reply(session)
+        reply = Reply(tab)
         with self._lock:
             return reply if self._under_way.setdefault(conversation_id, reply) is reply else None
 
@@ -51,14 +51,14 @@ class Presence:
     def reply(self, conversation_id: str) -> Reply | None:
         return self._under_way.get(conversation_id)
 
-    def show(self, session: str, conversation_id: str) -> None:
+    def show(self, tab: str, conversation_id: str) -> None:
         """Notes which conversation a tab shows, forgetting the oldest tabs."""
         with self._lock:
-            self._shown.pop(session, None)
-            self._shown[session] = conversation_id
+            self._shown.pop(tab, None)
+            self._shown[tab] = conversation_id
             while len(self._shown) > TABS:
                 del self._shown[next(iter(self._shown))]
 
-    def shows(self, session: str, conversation_id: str) -> bool:
+    def shows(self, tab: str, conversation_id: str) -> bool:
         """Whether this tab shows it. A tab nobody knows is one that asked before a restart."""
-        return self._shown.get(session, conversation_id) == conversation_id
+        return self._shown.get(tab, conversation_id) == conversation_id
