@@ -134,7 +134,7 @@ def vote(drafts: Drafts, group: int, person: Person, head, active: bool, rng) ->
         return []
     chosen = [0, 1]
     if active and rng.random() >= pairs.RANDOM_SHARE:
-        chosen = pairs.most_telling(drafts.x[some], head.covariance)
+        chosen = pairs.least_sure(drafts.x[some], head.covariance)
     a, b = (some[i] for i in rng.sample(chosen, 2))
     label = {"a": 1.0, "b": -1.0}.get(person.vote(drafts.prompt, drafts.texts[a], drafts.texts[b]))
     return [(drafts.x[a] - drafts.x[b], PAIR, label or 0.0, 1.0, group, 0, 1.0, LAPSE)]

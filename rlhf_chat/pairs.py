@@ -1,6 +1,6 @@
 """Which replies to show side by side.
 
-Mostly two of several drafts of the live version, those whose comparison teaches most; one pair in
+Mostly two of several drafts of the live version, between which the taste is least sure; one pair in
 five is any two drafts, and when a version is live, one in four sets it blind against the base, so
 that ordinary votes also say, without bias, whether learning helped. Which side a draft is on is a
 coin flip, remembered by the pair itself. Left out: showing and storing them (compare.py).
@@ -58,7 +58,7 @@ def from_side(outcome: str, a_left: bool) -> str:
     return outcome
 
 
-def most_telling(x: Floats, covariance: Floats, count: int = 2) -> list[int]:
+def least_sure(x: Floats, covariance: Floats, count: int = 2) -> list[int]:
     """The `count` of N drafts (features x (N, D)) in whose margins the taste is least sure.
 
     The variance of a margin, d' C d with d the difference of two and C the posterior covariance,

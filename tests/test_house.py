@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "rlhf_chat"
@@ -100,6 +103,18 @@ def test_every_file_opens_by_saying_what_it_is() -> None:
     for file in [*PACKAGE.rglob("*.py"), *(ROOT / "bench").glob("*.py"), ROOT / "app.py"]:
         tree = ast.parse(file.read_text())
         assert not tree.body or ast.get_docstring(tree), f"{file.name} has no docstring"
+
+
+def test_nothing_large_or_pickled_is_kept() -> None:
+    """What an experiment leaves behind stays out; the bundled model is the one large file."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is no git checkout")
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        file = ROOT / name
+        assert file.suffix not in (".pkl", ".pickle", ".npy", ".pt", ".pth", ".db"), name
+        large = file.exists() and file.stat().st_size > 1_000_000
+        assert not large or name == "rlhf_chat/demo/weights/model.safetensors", name
 
 
 def test_the_readme_map_is_the_directory() -> None:

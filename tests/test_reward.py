@@ -10,7 +10,7 @@ import pytest
 
 from rlhf_chat import likelihood, reward
 from rlhf_chat.likelihood import EDIT, LAPSE, PAIR, SCORE, THUMB, Evidence, evidence, sigmoid
-from rlhf_chat.pairs import most_telling
+from rlhf_chat.pairs import least_sure
 from rlhf_chat.reward import RewardConfig, fit, fit_head, influence
 from tests.test_likelihood import mixed, probability, reference_ranking, row
 
@@ -244,7 +244,8 @@ def test_a_coin_flipper_is_found_out() -> None:
 
 def test_a_coin_flipper_is_found_out_although_the_pairs_were_chosen() -> None:
     """The choice of what to ask next must not make answers look like a taste: at 60 votes on the
-    pairs that teach most, p <= .02 in at most 5 % of 60 coin flippers, p <= .15 in at most 25 %."""
+    pairs it is least sure of, p <= .02 in at most 5 % of 60 coin flippers, p <= .15 in at most 25 %.
+    """
     p = []
     for seed in range(60):
         rng = np.random.default_rng(seed)
@@ -253,7 +254,7 @@ def test_a_coin_flipper_is_found_out_although_the_pairs_were_chosen() -> None:
             covariance = fit_head(pairs(asked, answers), 12, QUICK).covariance
             for _ in range(3):
                 drafts = rng.normal(size=(6, 12))
-                one, other = most_telling(drafts, covariance)
+                one, other = least_sure(drafts, covariance)
                 asked = np.vstack([asked, drafts[one] - drafts[other]])
                 answers = np.append(answers, rng.choice([-1.0, 1.0]))
         p.append(permutation_p(pairs(asked, answers), 199, rng))
