@@ -330,23 +330,15 @@ class Compare:
             raise ChatError(f"A comment can have {MAX_CHARACTERS} characters.")
         question, drafts = self._stored(set_id)
         with sentences():
-            if len(drafts) == 2 and (vote := self._vote(set_id, drafts, rater)):
-                self.store.add_preference(
-                    vote.message_a,
-                    vote.message_b,
-                    vote.outcome,
-                    shown_first=vote.shown_first,
-                    strength=vote.strength,
-                    comment=words,
-                    again=set_id.startswith(AGAIN),
-                    rater=rater,
-                )
+            if len(drafts) == 2:
+                vote = self._vote(set_id, drafts, rater)
+                found = [vote.id] if vote else []
+            else:
+                rankings = self.store.rankings(rater)
+                found = [r.id for r in rankings if r.asked_id == question.id]
+            for answer_id in found:
+                self.store.explain(answer_id, words)
                 return "Saved with your words."
-            for ranking in self.store.rankings(rater) if len(drafts) > 2 else []:
-                if ranking.asked_id == question.id:
-                    places = ranking.places
-                    self.store.add_ranking(question.id, places, comment=words, rater=rater)
-                    return "Saved with your words."
         raise ChatError("Answer first, then say why.")
 
     def withdraw(self, set_id: str, *, rater: str = "me", event_id: str | None = None) -> None:

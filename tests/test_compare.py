@@ -230,12 +230,12 @@ def test_why_is_kept_beside_an_answer_and_changes_nothing_else(compare, store, c
         compare.prefer(shown.set_id, "a")
     else:
         compare.rank(shown.set_id, (1, 0, 2))
-    before = take_snapshot(store)
+    before, count_before = take_snapshot(store), store.feedback_count()
     assert "Saved" in compare.comment(shown.set_id, "  shorter ")
     with pytest.raises(ChatError, match="characters"):
         compare.comment(shown.set_id, "x" * 100_000)
     [told] = store.feedback(containing="shorter")
-    assert told.comment == "shorter"
+    assert told.comment == "shorter" and store.feedback_count() == count_before
     assert [s.answer for s in take_snapshot(store).said] == [s.answer for s in before.said]
     if count == 2:
         compare.prefer(shown.set_id, "a", strength="much")  # the same again keeps the words

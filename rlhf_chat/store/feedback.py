@@ -153,7 +153,6 @@ class FeedbackLogs(Archive):
         asked_id: str,
         places: Mapping[str, int],
         *,
-        comment: str = "",
         rater: str = "me",
         event_id: str | None = None,
     ) -> str:
@@ -171,8 +170,7 @@ class FeedbackLogs(Archive):
                 if role != "assistant" or parent != asked_id:
                     raise StoreError("Only replies to the same message can be ranked.")
 
-        row = {"asked_id": asked_id, "places": json.dumps(dict(places)), "comment": comment}
-        row |= {"rater": rater}
+        row = {"asked_id": asked_id, "places": json.dumps(dict(places)), "rater": rater}
         return self._append("rankings", event_id, check, row)
 
     def rankings(self, rater: str = "") -> list[Ranking]:
@@ -181,6 +179,16 @@ class FeedbackLogs(Archive):
             (SELECT max(number) FROM rankings
              WHERE asked_id = r.asked_id AND rater = r.rater) ORDER BY number"""
         return self._list(Ranking, rest, [rater])
+
+    def explain(self, answer_id: str, comment: str) -> None:
+        """Words beside a vote or a ranking. Written into its row: words are no new answer, so they
+        bring no round nearer."""
+
+        def change(db: Database) -> None:
+            for table in ("preferences", "rankings"):
+                db.execute(f"UPDATE {table} SET comment = ? WHERE id = ?", [comment, answer_id])
+
+        self._write(change)
 
     def add_edit(
         self,
