@@ -91,7 +91,7 @@ def serve(args: argparse.Namespace) -> int:
             trainer.pause()
         else:
             trainer.start()
-        chat = Chat(store, model, load_view=trainer.view, taste=trainer.taste)
+        chat = Chat(store, model, load_view=trainer.versions.view, taste=trainer.taste)
         compare = Compare(chat)
         compare.forget_unanswered()
         launch(

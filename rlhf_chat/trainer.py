@@ -3,9 +3,9 @@
 It starts by itself after enough new ratings or when asked, never twice at once; pause, stop and
 close are honoured between any two slices of compute. Whatever goes wrong inside a round, the round
 is closed with a sentence, the policy goes back to what is live, and chat has not noticed.
-A candidate that passes the gate becomes a version: file, then row, then switch. Left out: the
-recipe of a round (round.py), what votes say of versions (leaderboard.py), the screens (web/ reads
-`status()` and rows).
+A candidate that passes the gate becomes the live version (versions.py). Left out: the recipe of a
+round (round.py), what votes say of versions (leaderboard.py), the screens (web/ reads `status()`
+and rows).
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from rlhf_chat import style
 from rlhf_chat.adapters import AdapterError, Shelf
 from rlhf_chat.evidence import Gauge, Said, Snapshot, take_snapshot
 from rlhf_chat.leaderboard import Leaderboard, version_name
-from rlhf_chat.model import Model, ModelError, View
+from rlhf_chat.model import Model, ModelError
 from rlhf_chat.reward import RewardHead
 from rlhf_chat.round import RoundConfig
-from rlhf_chat.store import SIMULATED, AdapterVersion, NotFound, Round, Store, StoreError
+from rlhf_chat.store import SIMULATED, Round, Store, StoreError
 from rlhf_chat.taste import CurrentTaste
+from rlhf_chat.versions import Versions
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class Trainer:
     ) -> None:
         self.store = store
         self.model = model
-        self.shelf = shelf
+        self.versions = Versions(store, model, shelf)
         self.config = config or RoundConfig()
         self.gauge = Gauge(store, model)
         self.taste = CurrentTaste(
@@ -119,23 +120,9 @@ class Trainer:
         """Brings database, shelf and model in line: what is served is whole and verified."""
         if not self.store.read_only:
             self.store.abort_open_rounds("The app ended during this round.")
-        known = {v.version for v in self.store.adapter_versions()}
-        self.shelf.sweep(known)
         if (left := self.store.setting("watching")) and not self.store.read_only:
             self._come_back(left)  # after a restart a person's own version answers again
-        version = self.store.live_version()
-        while version:
-            try:
-                self.model.serve(self.view(version))
-                return
-            except (AdapterError, ModelError) as error:
-                parent = self._version(version).parent or 0
-                self._error = f"{error} Serving {version_name(parent)} instead."
-                log.warning("version %d is unusable, falling back to %d", version, parent)
-                if not self.store.read_only:
-                    self.store.set_live(parent, str(error))
-                version = parent
-        self.model.serve(self.model.reference)
+        self._error = self.versions.serve_live() or self._error
 
     def close(self) -> None:
         """Ends the thread within about one slice; a running round is closed as stopped."""
@@ -244,7 +231,7 @@ class Trainer:
     ) -> str:
         outcome = round_.run(
             snapshot,
-            self._state(parent),
+            self.versions.state(parent),
             self.gauge,
             config,
             seed,
@@ -267,36 +254,24 @@ class Trainer:
     def _promote(
         self, round_id: int, parent: int, seed: int, snapshot: Snapshot, outcome: round_.Outcome
     ) -> None:
-        """File, then row, then switch: a crash anywhere leaves the old version serving, whole."""
         self._set_phase("publishing", 0.99)
         assert outcome.state is not None
-        version = self.store.next_version()
-        manifest = {
-            "parent": parent,
-            "base_hash": self.model.base_hash,
-            "quantization": self.model.quantization,
-            "round": round_id,
-            "seed": seed,
-            "snapshot": snapshot.hash,
-            "rated_by": self._rater or "people",
-            "kl": outcome.kl,
-            "verdict": outcome.verdict.as_dict(),
-        }
-        config = self.model.adapter_config()
-        folder, manifest_hash = self.shelf.publish(version, outcome.state, config, manifest)
-        view = self.model.make_view(version, self.shelf.load(version, manifest_hash))
-        self.store.promote(
-            version=version,
-            parent=parent,
+        verdict = outcome.verdict.as_dict()
+        self.versions.publish(
+            outcome.state,
             round_id=round_id,
+            parent=parent,
             tier=outcome.verdict.tier,
-            folder=folder.name,
-            manifest_hash=manifest_hash,
             kl=outcome.kl,
             reason=outcome.verdict.reason,
-            verdict=outcome.verdict.as_dict() | {"card": outcome.card},
+            verdict=verdict | {"card": outcome.card},
+            about={
+                "seed": seed,
+                "snapshot": snapshot.hash,
+                "rated_by": self._rater or "people",
+                "verdict": verdict,
+            },
         )
-        self.model.serve(view)
 
     def _fail(self, round_id: int, parent: int, snapshot: Snapshot, error: BaseException) -> None:
         log.exception("round %d failed", round_id)
@@ -313,7 +288,7 @@ class Trainer:
         try:
             self.store.close_round(round_id, status="failed", reason=self._error)
             # A version that reached the shelf but not the database would block its own number.
-            self.shelf.sweep({v.version for v in self.store.adapter_versions()})
+            self.versions.sweep()
         except StoreError:
             log.exception("round %d could not be closed", round_id)
 
@@ -424,7 +399,7 @@ class Trainer:
             self.end_watching()
         self.store.set_setting("watching", {"rater": rater, "before": self.store.live_version()})
         self.listen_to(rater)
-        self.make_live(0)
+        self.versions.make_live(0)
 
     def end_watching(self) -> None:
         """Back to what was live, and every trace of the simulated person is gone."""
@@ -435,18 +410,16 @@ class Trainer:
         try:
             self._end_round()
             self._come_back(left)
-            self.model.serve(self.view(self.store.live_version()))
+            self.versions.serve_live()
             self.listen_to("")
-            before = {v.version for v in self.store.adapter_versions()}
             self.store.erase_rater(left["rater"])
-            for gone in before - {v.version for v in self.store.adapter_versions()}:
-                self.shelf.remove(gone)
+            self.versions.sweep()
             self.store.set_setting("watching", None)
         finally:
             self._paused = paused
 
     def _come_back(self, left: Mapping[str, Any]) -> None:
-        known = {v.version for v in self.store.adapter_versions()}
+        known = {v.version for v in self.versions.all()}
         before = left["before"] if left["before"] in known else 0
         if self.store.live_version() != before:
             self.store.set_live(before, "the simulated person has left")
@@ -480,7 +453,7 @@ class Trainer:
             needed=self._needed,
             paused=self._paused,
             live_version=live,
-            live_tier=self._version(live).tier,
+            live_tier=self.versions.get(live).tier,
             error=self._error,
         )
 
@@ -516,69 +489,10 @@ class Trainer:
         told = self.store.setting("likes", [])
         return [(str(name), float(weight), float(sigma)) for name, weight, sigma in told]
 
-    # ------------------------------------------------------------------ versions
-
-    def describe(self, version: int, name: str, remark: str) -> str:
-        """A name and a note of the person's own; returns a sentence."""
-        try:
-            self.store.describe_version(version, " ".join(name.split())[:60], remark.strip()[:2000])
-        except StoreError as error:
-            return str(error)
-        return f"Saved for {version_name(version)}."
-
     def delete(self, version: int) -> str:
-        """Removes a version that is not live, row first: a crash in between leaves a folder that
-        the next start sweeps away. Returns a sentence."""
+        """Removes a version nobody needs any more (versions.py); returns a sentence."""
         if self._round_id is not None and self._parent == version:
             return f"A round is learning from {version_name(version)}; wait for it or stop it."
         if (left := self.store.setting("watching")) and left["before"] == version:
             return f"{version_name(version)} comes back when the simulated person leaves."
-        try:
-            self.store.delete_version(version)
-        except StoreError as error:
-            return str(error)
-        self.shelf.remove(version)
-        return f"{version_name(version)} is deleted. Its votes and replies are kept."
-
-    def versions(self) -> list[AdapterVersion]:
-        return self.store.adapter_versions()
-
-    def make_live(self, version: int) -> str:
-        """Serves any version from the next reply on; returns a sentence."""
-        try:
-            view = self.view(version)
-            self.store.set_live(version, "chosen by hand")
-        except (AdapterError, ModelError, StoreError) as error:
-            return str(error)
-        self.model.serve(view)
-        return f"{version_name(version)} answers from now on."
-
-    def roll_back(self) -> str:
-        """Back to the parent of what is live."""
-        live = self.store.live_version()
-        if not live:
-            return "The base is live; there is nothing to roll back."
-        return self.make_live(self._version(live).parent or 0)
-
-    def view(self, version: int) -> View:
-        """A version ready to speak, verified from disk; 0 is the base."""
-        live = self.model.live
-        if version == live.version:
-            return live
-        if not version:
-            return self.model.reference
-        return self.model.make_view(version, self._state(version))
-
-    def _state(self, version: int) -> dict[str, torch.Tensor]:
-        if not version:
-            return self.model.base_state()
-        state = self.shelf.load(version, self._version(version).manifest_hash)
-        if self.shelf.manifest(version).get("base_hash") != self.model.base_hash:
-            raise AdapterError(f"Version {version} was made for another base model.")
-        return state
-
-    def _version(self, version: int) -> AdapterVersion:
-        for known in self.store.adapter_versions():
-            if known.version == version:
-                return known
-        raise NotFound(f"There is no version {version}.")
+        return self.versions.delete(version)

@@ -208,12 +208,12 @@ def test_what_does_not_fit_the_model_is_never_served(what, shelf, toy, store: St
         verdict={},
     )
     trainer = Trainer(store, toy, shelf)
-    refused(lambda: trainer.view(1))
-    assert trainer.make_live(1).endswith(".")
+    refused(lambda: trainer.versions.view(1))
+    refused(lambda: trainer.versions.make_live(1))
     trainer.recover()
     assert toy.live.version == 0 and store.live_version() == 0
     policy = toy.policy_state()
-    refused(lambda: toy.set_policy(state) if what != "base" else trainer.view(1))
+    refused(lambda: toy.set_policy(state) if what != "base" else trainer.versions.view(1))
     assert all(torch.equal(policy[k], v) for k, v in toy.policy_state().items())
 
 

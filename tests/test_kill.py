@@ -126,7 +126,7 @@ def check_versions(store, trainer, seed: int) -> None:
     live = store.live_version()
     rounds = {r.id: r for r in store.rounds(10_000)}
     for version in store.adapter_versions()[1:]:
-        assert trainer.shelf.load(version.version, version.manifest_hash), f"seed {seed}"
+        assert trainer.versions.shelf.load(version.version, version.manifest_hash), f"seed {seed}"
         assert rounds[version.round_id].status == "promoted"
         assert rounds[version.round_id].version == version.version
     assert sum(r.ended_at is None for r in rounds.values()) <= 1
@@ -134,9 +134,9 @@ def check_versions(store, trainer, seed: int) -> None:
     assert trainer.model.live.version == store.live_version() == live, f"seed {seed}"
     assert all(r.ended_at is not None for r in store.rounds(10_000))
     known = {f"v{v.version:04d}" for v in store.adapter_versions()[1:]}
-    on_disk = {f.name for f in trainer.shelf.folder.iterdir()} - {"staging"}
+    on_disk = {f.name for f in trainer.versions.shelf.folder.iterdir()} - {"staging"}
     assert on_disk == known
-    assert not any((trainer.shelf.folder / "staging").iterdir())
+    assert not any((trainer.versions.shelf.folder / "staging").iterdir())
     assert not trainer.status().error
 
 

@@ -15,7 +15,7 @@ import torch
 
 from rlhf_chat import decode, evidence, ppo, reward
 from rlhf_chat import round as round_
-from rlhf_chat.adapters import Shelf
+from rlhf_chat.adapters import AdapterError, Shelf
 from rlhf_chat.chat import Chat
 from rlhf_chat.compare import Compare
 from rlhf_chat.decode import Sampling
@@ -23,7 +23,7 @@ from rlhf_chat.evidence import take_snapshot
 from rlhf_chat.gate import PROVED, Verdict
 from rlhf_chat.model import Model
 from rlhf_chat.raters import Raters
-from rlhf_chat.store import Store, StoreError
+from rlhf_chat.store import NotFound, Store, StoreError
 from rlhf_chat.trainer import Trainer
 from tests.tiny import tiny_round_config
 
@@ -412,7 +412,7 @@ def test_a_promoted_round_stamps_the_next_reply(store, chat, toy, make, recipe):
     newest = store.rounds()[0]
     assert (newest.version, newest.parent_version) == (1, 0)
     assert newest.reason == "Served: a test says so."
-    live = trainer.versions()[-1]
+    live = trainer.versions.all()[-1]
     assert (live.version, live.parent, live.tier, live.round_id) == (1, 0, PROVED, newest.id)
     assert (trainer.status().live_version, trainer.status().live_tier) == (1, PROVED)
 
@@ -426,14 +426,15 @@ def test_rolling_back_restores_every_bit(store, chat, toy, make, recipe):
         assert trainer.run_round("asked") == "promoted"
         heard.append(spoken(toy))
     assert not same(heard[1], heard[2])
-    assert "v1 answers" in trainer.roll_back()
+    assert "v1 answers" in trainer.versions.roll_back()
     assert same(spoken(toy), heard[1]) and store.live_version() == 1
-    assert "the base answers" in trainer.roll_back()
+    assert "the base answers" in trainer.versions.roll_back()
     assert same(spoken(toy), heard[0]) and say(chat).adapter_version == 0
-    assert "nothing to roll back" in trainer.roll_back()
-    assert "v2 answers" in trainer.make_live(2)
+    assert "nothing to roll back" in trainer.versions.roll_back()
+    assert "v2 answers" in trainer.versions.make_live(2)
     assert same(spoken(toy), heard[2])
-    assert "no version 9" in trainer.make_live(9)
+    with pytest.raises(NotFound, match="no version 9"):
+        trainer.versions.make_live(9)
     assert same(spoken(toy), heard[2]) and store.live_version() == 2
 
 
@@ -446,10 +447,10 @@ def test_a_reply_is_wholly_of_the_version_it_began_with(store, chat, toy, make, 
     assert trainer.run_round("asked") == "promoted"
     after = say(chat)
     assert after.text != alone.text
-    trainer.make_live(0)
+    trainer.versions.make_live(0)
     stream = chat.reply(chat.new_conversation(), "hello")
     seen = [next(stream) for _ in range(4)]
-    trainer.make_live(1)
+    trainer.versions.make_live(1)
     seen += list(stream)
     assert {p.adapter_version for p in seen} == {0}
     assert seen[-1].text == alone.text
@@ -507,13 +508,13 @@ def test_a_crash_between_file_and_row_leaves_the_old_version(
         crash.setattr(Store, "promote", lambda *_args, **_kwargs: 1 / 0)
         rate(chat, 1)
         trainer.run_round("asked")
-    left = trainer.shelf.path(2)
+    left = trainer.versions.shelf.path(2)
     assert left.is_dir() and store.rounds()[0].status == "running"
-    (trainer.shelf.folder / "staging" / "half").mkdir()
+    (trainer.versions.shelf.folder / "staging" / "half").mkdir()
     toy.serve(toy.reference)
     make().recover()
     assert same(before, spoken(toy)) and store.live_version() == 1
-    assert not left.exists() and not any((trainer.shelf.folder / "staging").iterdir())
+    assert not left.exists() and not any((trainer.versions.shelf.folder / "staging").iterdir())
     assert store.rounds()[0].status == "aborted" and "ended" in store.rounds()[0].reason
 
 
@@ -529,13 +530,14 @@ def test_a_damaged_live_version_falls_back_to_its_last_good_ancestor(
         trainer.run_round("asked")
         heard.append(spoken(toy))
     for version in (2, 3):
-        break_version(trainer.shelf.path(version), damage)
+        break_version(trainer.versions.shelf.path(version), damage)
     toy.serve(toy.reference)
     fresh = make()
     fresh.recover()
     assert same(spoken(toy), heard[0]) and store.live_version() == 1
     assert "v1" in fresh.status().error and "Version 2" in fresh.status().error
-    assert "Version 3" in fresh.make_live(3)  # refused, in a sentence
+    with pytest.raises(AdapterError, match="Version 3"):
+        fresh.versions.make_live(3)
     assert store.live_version() == 1 and say(chat).adapter_version == 1
 
 
@@ -603,7 +605,7 @@ def stored_vote(store: Store, one: int, other: int, outcome: str, rater: str = "
 
 
 def shelved(trainer: Trainer, model: Model, version: int, tier: str = "provisional") -> None:
-    folder, manifest_hash = trainer.shelf.publish(
+    folder, manifest_hash = trainer.versions.shelf.publish(
         version,
         nudged(model, version),
         model.adapter_config(),
@@ -643,7 +645,7 @@ def test_votes_against_what_is_live_propose_the_way_back(make, store, toy):
     for _ in range(8):
         stored_vote(store, 0, 1, "a")
     assert "Rolling back to the base" in trainer.leaderboard.advice()
-    trainer.roll_back()
+    trainer.versions.roll_back()
     assert trainer.leaderboard.advice() == ""
 
 
@@ -651,12 +653,15 @@ def test_a_deleted_version_leaves_no_folder_and_what_is_live_stays(make, store, 
     trainer = make()
     for version in (1, 2):
         shelved(trainer, toy, version)
-    assert "live" in trainer.delete(2) and "base" in trainer.delete(0).lower()
-    assert trainer.shelf.path(2).exists()
-    assert "deleted" in trainer.delete(1) and not trainer.shelf.path(1).exists()
+    for kept, why in ((2, "live"), (0, "base")):
+        with pytest.raises(StoreError, match=f"(?i){why}"):
+            trainer.delete(kept)
+    assert trainer.versions.shelf.path(2).exists()
+    assert "deleted" in trainer.delete(1) and not trainer.versions.shelf.path(1).exists()
     trainer.recover()
-    assert toy.live.version == 2 and trainer.roll_back() and toy.live.version == 0
-    assert "no version 1" in trainer.make_live(1).lower()
+    assert toy.live.version == 2 and trainer.versions.roll_back() and toy.live.version == 0
+    with pytest.raises(NotFound, match="no version 1"):
+        trainer.versions.make_live(1)
 
 
 def test_a_round_for_a_simulated_person_hears_only_that_person_and_says_so(
@@ -682,7 +687,7 @@ def test_a_round_for_a_simulated_person_hears_only_that_person_and_says_so(
     assert heard == [3] and trainer.waiting() == 0
     assert store.rounds()[0].trigger == "simulated:lists"
     assert [s.made_for for s in trainer.leaderboard.standings() if s.live] == ["simulated:lists"]
-    assert trainer.shelf.manifest(1)["rated_by"] == "simulated:lists"
+    assert trainer.versions.shelf.manifest(1)["rated_by"] == "simulated:lists"
     trainer.listen_to("")
     assert trainer.waiting() == 2
     trainer.run_round("ratings")

@@ -103,7 +103,7 @@ def test_it_leaves_nothing_behind_and_touches_nothing(chat, trainer, store, toy,
     assert "comes back" in trainer.delete(1)
     person.remove()
     assert rows(store) == before and toy.live.version == 1
-    assert not trainer.shelf.path(2).exists() and trainer.waiting() == 2
+    assert not trainer.versions.shelf.path(2).exists() and trainer.waiting() == 2
     assert trainer.watching() == "" and "nothing to remove" in person.remove()
 
 
@@ -114,7 +114,7 @@ def test_after_a_restart_the_persons_own_version_answers(chat, trainer, store, t
     recipe.go.set()
     trainer.run_round("ratings")
     assert toy.live.version == 2
-    again = Trainer(store, toy, trainer.shelf, needed=NEVER)
+    again = Trainer(store, toy, trainer.versions.shelf, needed=NEVER)
     again.recover()
     assert toy.live.version == 1 and again.watching() == "simulated:lists"
     again.end_watching()

@@ -470,7 +470,7 @@ class ToyTrainer:
     """
 
     def __init__(self, *, round_seconds: float = 6.0) -> None:
-        self.leaderboard = self  # the toy counts its own votes
+        self.leaderboard = self.versions = self  # the toy counts its own votes and versions
         self.round_seconds, self.waiting, self.needed, self.paused, self.live = (
             round_seconds,
             3,
@@ -631,7 +631,7 @@ class ToyTrainer:
             ],
         }
 
-    def versions(self) -> list[Version]:
+    def all(self) -> list[Version]:
         self._advance()
         return list(self._versions)
 
@@ -682,7 +682,7 @@ class ToyTrainer:
 
     def delete(self, version: int) -> str:
         if version in (0, self.live):
-            return f"v{version} is live; make another version live first."
+            raise ChatError(f"v{version} is live; make another version live first.")
         self._versions = [v for v in self._versions if v.version != version]
         return f"v{version} is deleted. Its votes and replies are kept."
 

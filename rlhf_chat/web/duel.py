@@ -23,7 +23,7 @@ class Duel:
 
     def menus(self, dueling: bool, one: str, other: str) -> Update:
         """The two menus with every version there is; what was chosen stays if it can."""
-        choices = version_choices(self.trainer.versions())
+        choices = version_choices(self.trainer.versions.all())
         values = [value for _, value in choices]
         one = one if one in values else values[0]
         if other not in values or other == one:
@@ -37,7 +37,7 @@ class Duel:
     def begun(self, version: int) -> Update:
         """This version against what is live, or, if it is live, against its parent."""
         live = self.trainer.status().live_version
-        known = {v.version: v for v in self.trainer.versions()}
+        known = {v.version: v for v in self.trainer.versions.all()}
         other = live if live != version else (known[version].parent or 0 if version else 0)
         if other == version:
             other = max(known)

@@ -70,7 +70,7 @@ class MannerPanel:
         """Every field as it is stored; also when that cannot be read."""
         try:
             manner = self.chat.manner(conversation_id)
-            choices = [("Whoever is live", LIVE), *version_choices(self.trainer.versions())]
+            choices = [("Whoever is live", LIVE), *version_choices(self.trainer.versions.all())]
         except Exception as error:
             return {self.note: said(sentence(error), "bad")}
         by = LIVE if manner.version is None else str(manner.version)

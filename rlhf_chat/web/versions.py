@@ -53,9 +53,9 @@ class VersionsScreen:
         if do == "duel":
             return await self.comparing.begin_duel(version)
         acts: dict[str, Callable[[], str]] = {
-            "live": lambda: self.trainer.make_live(version),
+            "live": lambda: self.trainer.versions.make_live(version),
             "delete": lambda: self._delete(version),
-            "describe": lambda: self.trainer.describe(
+            "describe": lambda: self.trainer.versions.describe(
                 version, str(getattr(event, "given", "")), str(getattr(event, "remark", ""))
             ),
         }
@@ -64,14 +64,14 @@ class VersionsScreen:
         return await self._do(acts[do])
 
     async def roll_back(self) -> Update:
-        return await self._do(self.trainer.roll_back)
+        return await self._do(self.trainer.versions.roll_back)
 
     async def refresh(self) -> Update:
         return await quick(self.panel)
 
     def _delete(self, version: int) -> str:
         told = self.trainer.delete(version)
-        if version not in [v.version for v in self.trainer.versions()]:
+        if version not in [v.version for v in self.trainer.versions.all()]:
             self.chat.forget_view(version)
         return told
 

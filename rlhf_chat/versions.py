@@ -1,0 +1,147 @@
+"""The versions there are: which one is live, and how each is brought to speak, verified.
+
+A new one becomes live in three steps, file, then row, then switch, so that a crash anywhere leaves
+the old one serving, whole. Refusals are exceptions of one sentence. Left out: how a version comes
+about (trainer.py), what votes say of it (leaderboard.py), the files themselves (adapters.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from rlhf_chat.adapters import AdapterError, Shelf
+from rlhf_chat.leaderboard import version_name
+from rlhf_chat.model import Model, ModelError, View
+from rlhf_chat.store import AdapterVersion, NotFound, Store
+
+log = logging.getLogger(__name__)
+
+
+class Versions:
+    def __init__(self, store: Store, model: Model, shelf: Shelf) -> None:
+        self.store, self.model, self.shelf = store, model, shelf
+
+    # ------------------------------------------------------------------ what there is
+
+    def all(self) -> list[AdapterVersion]:
+        return self.store.adapter_versions()
+
+    def get(self, version: int) -> AdapterVersion:
+        """Raises NotFound."""
+        for known in self.all():
+            if known.version == version:
+                return known
+        raise NotFound(f"There is no version {version}.")
+
+    def state(self, version: int) -> dict[str, torch.Tensor]:
+        """Its weights from disk, verified; 0 is the base. Raises AdapterError, NotFound."""
+        if not version:
+            return self.model.base_state()
+        state = self.shelf.load(version, self.get(version).manifest_hash)
+        if self.shelf.manifest(version).get("base_hash") != self.model.base_hash:
+            raise AdapterError(f"Version {version} was made for another base model.")
+        return state
+
+    def view(self, version: int) -> View:
+        """A version ready to speak. Raises AdapterError, ModelError, NotFound."""
+        live = self.model.live
+        if version == live.version:
+            return live
+        if not version:
+            return self.model.reference
+        return self.model.make_view(version, self.state(version))
+
+    # ------------------------------------------------------------------ which one is live
+
+    def serve_live(self) -> str:
+        """Serves what the database calls live or, if that is unusable, its nearest ancestor that is
+        not; "" or a sentence about it. Folders of no known version are swept away."""
+        self.sweep()
+        version, problem = self.store.live_version(), ""
+        while version:
+            try:
+                self.model.serve(self.view(version))
+                return problem
+            except (AdapterError, ModelError) as error:
+                parent = self.get(version).parent or 0
+                problem = f"{error} Serving {version_name(parent)} instead."
+                log.warning("version %d is unusable, falling back to %d", version, parent)
+                if not self.store.read_only:
+                    self.store.set_live(parent, str(error))
+                version = parent
+        self.model.serve(self.model.reference)
+        return problem
+
+    def make_live(self, version: int, reason: str = "chosen by hand") -> str:
+        """Serves any version from the next reply on; returns a sentence."""
+        view = self.view(version)
+        self.store.set_live(version, reason)
+        self.model.serve(view)
+        return f"{version_name(version)} answers from now on."
+
+    def roll_back(self) -> str:
+        """Back to the parent of what is live; returns a sentence."""
+        live = self.store.live_version()
+        if not live:
+            return "The base is live; there is nothing to roll back."
+        return self.make_live(self.get(live).parent or 0)
+
+    def publish(
+        self,
+        state: Mapping[str, torch.Tensor],
+        *,
+        round_id: int,
+        parent: int,
+        tier: str,
+        kl: float,
+        reason: str,
+        verdict: dict[str, Any],
+        about: Mapping[str, Any],
+    ) -> None:
+        """Makes a candidate the next version, live from the next reply on. `verdict` is kept with
+        its row, `about` only in its manifest, beside what says whether it fits this model."""
+        version, model = self.store.next_version(), self.model
+        manifest = {
+            "parent": parent,
+            "base_hash": model.base_hash,
+            "quantization": model.quantization,
+            "round": round_id,
+            "kl": kl,
+            **about,
+        }
+        folder, digest = self.shelf.publish(version, state, model.adapter_config(), manifest)
+        view = model.make_view(version, self.shelf.load(version, digest))
+        self.store.promote(
+            version=version,
+            parent=parent,
+            round_id=round_id,
+            tier=tier,
+            folder=folder.name,
+            manifest_hash=digest,
+            kl=kl,
+            reason=reason,
+            verdict=verdict,
+        )
+        model.serve(view)
+
+    # ------------------------------------------------------------------ names, and an end
+
+    def describe(self, version: int, name: str, remark: str) -> str:
+        """A name and a note of the person's own; returns a sentence."""
+        self.store.describe_version(version, " ".join(name.split())[:60], remark.strip()[:2000])
+        return f"Saved for {version_name(version)}."
+
+    def delete(self, version: int) -> str:
+        """Removes a version that is not live, row first: a crash in between leaves a folder that
+        the next start sweeps away. Returns a sentence."""
+        self.store.delete_version(version)
+        self.shelf.remove(version)
+        return f"{version_name(version)} is deleted. Its votes and replies are kept."
+
+    def sweep(self) -> None:
+        """Removes folders without a row: what a crash, a failed round or an erasure left."""
+        self.shelf.sweep({v.version for v in self.all()})
