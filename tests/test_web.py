@@ -563,15 +563,15 @@ def test_a_vote_needs_two_ended_drafts_and_can_be_taken_back():
     screen, chat = compare_screen()
     running = screen.draft("rivers", "click")
     first = next(running)
-    assert all(first[button]["interactive"] is False for button in screen.vote_buttons)
-    refused = asyncio.run(screen.vote("a", "", "id"))
-    assert not chat.compare.votes and refused[screen.verdict]["tone"] == "bad"
+    assert all(first[button]["interactive"] is False for button in screen.answers.vote_buttons)
+    refused = asyncio.run(screen.answers.vote("a", "", "id"))
+    assert not chat.compare.votes and refused[screen.answers.verdict]["tone"] == "bad"
     last = list(running)[-1]
-    assert all(last[button]["interactive"] for button in screen.vote_buttons)
-    voted = asyncio.run(screen.vote("a", last[screen.set_id], "id"))
-    assert voted[screen.verdict]["text"] == "Saved: A is better. A was v1, B was base."
+    assert all(last[button]["interactive"] for button in screen.answers.vote_buttons)
+    voted = asyncio.run(screen.answers.vote("a", last[screen.set_id], "id"))
+    assert voted[screen.answers.verdict]["text"] == "Saved: A is better. A was v1, B was base."
     assert list(chat.compare.votes.values()) == ["a"]
-    asyncio.run(screen.undo(last[screen.set_id], voted[screen.voted]))
+    asyncio.run(screen.answers.undo(last[screen.set_id], voted[screen.answers.voted]))
     assert not chat.compare.votes
 
 
@@ -579,62 +579,65 @@ def test_after_a_choice_one_can_say_how_much_better():
     screen, chat = compare_screen()
     last = list(screen.draft("rivers", "click"))[-1]
     pair = last[screen.set_id]
-    early = asyncio.run(screen.refine("much", pair, ""))
-    assert early[screen.verdict]["tone"] == "bad" and not chat.compare.votes
-    voted = asyncio.run(screen.vote("b", pair, "id"))
-    assert all(voted[b]["visible"] for b in screen.strength_buttons)
-    asyncio.run(screen.refine("much", pair, voted[screen.voted]))
+    early = asyncio.run(screen.answers.refine("much", pair, ""))
+    assert early[screen.answers.verdict]["tone"] == "bad" and not chat.compare.votes
+    voted = asyncio.run(screen.answers.vote("b", pair, "id"))
+    assert all(voted[b]["visible"] for b in screen.answers.strength_buttons)
+    asyncio.run(screen.answers.refine("much", pair, voted[screen.answers.voted]))
     assert chat.compare.votes == {pair: "b"} and chat.compare.strengths == {pair: "much"}
-    tie = asyncio.run(screen.vote("both_good", pair, "id2"))
-    assert not any(tie[b]["visible"] for b in screen.strength_buttons)
+    tie = asyncio.run(screen.answers.vote("both_good", pair, "id2"))
+    assert not any(tie[b]["visible"] for b in screen.answers.strength_buttons)
 
 
 def test_after_an_answer_one_can_say_why():
     screen, chat = compare_screen()
     last = list(screen.draft("rivers", "click"))[-1]
     pair = last[screen.set_id]
-    early = asyncio.run(screen.explain("it is short", pair))
-    assert early[screen.verdict]["tone"] == "bad"
-    voted = asyncio.run(screen.vote("b", pair, "id"))
-    assert voted[screen.because]["visible"]
-    told = asyncio.run(screen.explain("it is short", pair))
-    assert chat.compare.comments == {pair: "it is short"} and not told[screen.because]["visible"]
+    early = asyncio.run(screen.answers.explain("it is short", pair))
+    assert early[screen.answers.verdict]["tone"] == "bad"
+    voted = asyncio.run(screen.answers.vote("b", pair, "id"))
+    assert voted[screen.answers.because]["visible"]
+    told = asyncio.run(screen.answers.explain("it is short", pair))
+    assert (
+        chat.compare.comments == {pair: "it is short"}
+        and not told[screen.answers.because]["visible"]
+    )
 
 
 def test_several_drafts_are_pressed_in_order_and_the_last_one_places_itself():
     screen, chat = compare_screen()
     *_, last = screen.draft("rivers", "click", "My own", count=3)
     assert [last[c]["visible"] for c in screen.columns[2:]] == [True, False]
-    assert [last[b]["visible"] for b in screen.place_buttons] == [True, True, True, False]
-    assert not any(last[b]["visible"] for b in screen.vote_buttons)
+    assert [last[b]["visible"] for b in screen.answers.place_buttons] == [True, True, True, False]
+    assert not any(last[b]["visible"] for b in screen.answers.vote_buttons)
     drafts, order = last[screen.set_id], ""
     for letter in "CC":  # a second press of the same changes nothing
-        told = asyncio.run(screen.place(letter, drafts, "id", "", "My own", order, "Ada"))
-        order = told[screen.order]
-        assert order == "C" and told[screen.place_buttons[2]]["value"] == "1: C"
-    assert not chat.compare.rankings and told[screen.undo_button]["visible"]
+        told = asyncio.run(screen.answers.place(letter, drafts, "id", "", "My own", order, "Ada"))
+        order = told[screen.answers.order]
+        assert order == "C" and told[screen.answers.place_buttons[2]]["value"] == "1: C"
+    assert not chat.compare.rankings and told[screen.answers.undo_button]["visible"]
     waiting = chat.trainer.waiting
-    over = asyncio.run(screen.undo(drafts, "", "Ada"))  # only the places given so far
-    assert over[screen.order] == "" and chat.trainer.waiting == waiting
-    whole = asyncio.run(screen.place("A", drafts, "id", "", "My own", order, "Ada"))
+    over = asyncio.run(screen.answers.undo(drafts, "", "Ada"))  # only the places given so far
+    assert over[screen.answers.order] == "" and chat.trainer.waiting == waiting
+    whole = asyncio.run(screen.answers.place("A", drafts, "id", "", "My own", order, "Ada"))
     assert chat.compare.rankings == {drafts: (1, 2, 0)} and chat.compare.by == {drafts: "Ada"}
-    assert whole[screen.verdict]["text"].startswith("Saved: C, then A, then B. A was v1")
-    back = asyncio.run(screen.undo(drafts, whole[screen.voted], "Ada"))
-    assert not chat.compare.rankings and back[screen.place_buttons[0]]["interactive"]
+    assert whole[screen.answers.verdict]["text"].startswith("Saved: C, then A, then B. A was v1")
+    back = asyncio.run(screen.answers.undo(drafts, whole[screen.answers.voted], "Ada"))
+    assert not chat.compare.rankings and back[screen.answers.place_buttons[0]]["interactive"]
 
 
 @pytest.mark.parametrize(("pressed", "places"), [("", (0, 0, 0, 0)), ("B", (1, 0, 1, 1))])
 def test_the_rest_can_be_called_equal(pressed, places):
     screen, chat = compare_screen()
     *_, last = screen.draft("rivers", "click", count=4)
-    asyncio.run(screen.place("", last[screen.set_id], "id", order=pressed))
+    asyncio.run(screen.answers.place("", last[screen.set_id], "id", order=pressed))
     assert list(chat.compare.rankings.values()) == [places]
 
 
 def test_a_ranking_needs_whole_drafts():
     screen, chat = compare_screen()
-    told = asyncio.run(screen.place("A", "", "id"))
-    assert told[screen.verdict]["tone"] == "bad" and not chat.compare.rankings
+    told = asyncio.run(screen.answers.place("A", "", "id"))
+    assert told[screen.answers.verdict]["tone"] == "bad" and not chat.compare.rankings
 
 
 def test_a_pair_seen_before_may_be_the_next_one():
@@ -682,7 +685,7 @@ def test_stopped_drafts_cannot_be_voted_on():
     asyncio.run(screen.stop("click"))
     last = list(running)[-1]
     assert (
-        not any(last[button]["interactive"] for button in screen.vote_buttons)
+        not any(last[button]["interactive"] for button in screen.answers.vote_buttons)
         and last[screen.set_id] == ""
     )
 
@@ -703,7 +706,7 @@ def test_the_next_pair_is_written_while_this_one_is_read():
     *_, last = screen.draft("rivers", "click", request=tab())
     coming = last[screen.coming]
     wait_for(lambda: len(chat.compare.sets) == 2)
-    voted = asyncio.run(screen.vote("a", last[screen.set_id], "id", coming))
+    voted = asyncio.run(screen.answers.vote("a", last[screen.set_id], "id", coming))
     assert voted[screen.prompt] == coming  # what the box shows next is what is ready
     chat.word_seconds = 10  # drafts written now would take minutes
     began = time.monotonic()
@@ -736,7 +739,9 @@ def test_a_duel_sets_the_chosen_versions_against_each_other_and_says_how_it_stan
     screen, chat = compare_screen()
     *_, last = screen.draft("rivers", "c", "My own", True, "1", "0", request=tab())
     assert chat.compare.asked == [("rivers", (1, 0))] and screen.coming not in last
-    voted = asyncio.run(screen.vote("a", last[screen.set_id], "id", "", "My own", True, "1", "0"))
+    voted = asyncio.run(
+        screen.answers.vote("a", last[screen.set_id], "id", "", "My own", True, "1", "0")
+    )
     assert voted[screen.duel.standing]["text"].startswith("v1 won 7 of 10 against base")
     assert screen.prompt not in voted  # one's own prompt is not overwritten
 
@@ -744,7 +749,7 @@ def test_a_duel_sets_the_chosen_versions_against_each_other_and_says_how_it_stan
 def test_prompts_come_from_where_they_are_wanted():
     screen, chat = compare_screen()
     asked = asyncio.run(screen.choose_source("From my chats"))
-    assert "suggested" in asked[screen.verdict]["text"]
+    assert "suggested" in asked[screen.answers.verdict]["text"]
     list(chat.reply(chat.new_conversation(), "my question", stop=threading.Event()))
     assert asyncio.run(screen.choose_source("From my chats"))[screen.prompt] == "my question"
     assert asyncio.run(screen.choose_source("My own"))[screen.prompt] == ""
@@ -762,7 +767,7 @@ def test_prompts_come_from_where_they_are_wanted():
 def test_the_counter_says_what_the_next_vote_unlocks(waiting, paused, words):
     screen, chat = compare_screen()
     chat.trainer.waiting, chat.trainer.paused = waiting, paused
-    assert words in screen._count()["text"]
+    assert words in asyncio.run(screen.answers.recount())["text"]
 
 
 def versions_screen() -> tuple[VersionsScreen, ToyChat]:
@@ -856,7 +861,7 @@ def test_search_names_the_chats_that_contain_the_words():
 def test_an_empty_prompt_gets_one_sentence():
     screen, _ = compare_screen()
     updates = list(screen.draft("  ", "click"))
-    assert [u[screen.verdict]["tone"] for u in updates] == ["bad"]
+    assert [u[screen.answers.verdict]["tone"] for u in updates] == ["bad"]
 
 
 def test_learning_shows_each_measure_under_a_sensible_title():

@@ -141,7 +141,7 @@ def _wire_clocks(
         elif name == "Data":
             update |= await data.refresh(words, kind, answer, shown)
         elif name == "Compare":
-            update[comparing.count] = await comparing.recount()
+            update[comparing.answers.count] = await comparing.answers.recount()
         return update
 
     async def on_tab_of_people(event: gr.SelectData) -> dict[Any, Any]:
@@ -155,17 +155,17 @@ def _wire_clocks(
         if name == "Versions":
             update |= await versions.refresh()
         elif name == "Compare":
-            update[comparing.count] = await comparing.recount()
+            update[comparing.answers.count] = await comparing.answers.recount()
         return update
 
     async def on_page_seen(name: str, event: gr.EventData) -> dict[Any, Any]:
         seen = bool(getattr(event, "seen", True))
         return {slow: gr.update(active=seen), fast: gr.update(active=seen and name == "Learning")}
 
-    pages = [*learning.page, *versions.page, *data.page, comparing.count]
+    pages = [*learning.page, *versions.page, *data.page, comparing.answers.count]
     tabs.select(on_tab, data.filters, [open_tab, fast, *pages], **QUICK)
     tabs.select(on_tab_of_people, None, people.page, **QUICK)
-    slow.tick(on_slow, open_tab, [strip.strip, *versions.page, comparing.count], **QUICK)
+    slow.tick(on_slow, open_tab, [strip.strip, *versions.page, comparing.answers.count], **QUICK)
     fast.tick(learning.refresh, None, learning.page, **QUICK)
     page_seen.select(on_page_seen, open_tab, [slow, fast], **QUICK)
 

@@ -1,0 +1,306 @@
+"""What a person says of the drafts on Compare: a vote or an order, its strength, why, and undo.
+
+A part of the Compare screen. Two drafts get a vote; three or four are pressed in order, best first.
+Leaves out making drafts (compare.py) and what an answer is worth (rlhf_chat.likelihood).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import gradio as gr
+
+from rlhf_chat.compare import Compare
+from rlhf_chat.trainer import Status, Trainer
+from rlhf_chat.web.quick import QUICK, quick, sentence, with_event_id
+from rlhf_chat.web.words import hidden, said, saying
+
+VOTES = (
+    ("a", "A is better", "vote-a"),
+    ("b", "B is better", "vote-b"),
+    ("tie", "Tie", "vote-tie"),
+    ("both_bad", "Both bad", "vote-bad"),
+    ("both_good", "Both good", "vote-good"),
+)
+STRENGTHS = (("slightly", "Slightly", "slightly"), ("much", "Much", "much"))
+LETTERS = "ABCD"
+KEYS = (
+    "<kbd>1</kbd> to <kbd>5</kbd> vote <i></i> <kbd>S</kbd> slightly <kbd>B</kbd> much <i></i> "
+    "<kbd>N</kbd> next drafts <i></i> <kbd>U</kbd> undo"
+)
+RANK_KEYS = (
+    "<kbd>1</kbd> to <kbd>4</kbd> the next best <i></i> <kbd>T</kbd> the rest are equal <i></i> "
+    "<kbd>N</kbd> next drafts <i></i> <kbd>U</kbd> undo"
+)
+
+Update = dict[Any, Any]
+
+
+def asking(count: int) -> str:
+    """What is wanted of so many drafts."""
+    return "Which draft is better?" if count == 2 else "Press the drafts in order, the best first."
+
+
+class AnswerPart:
+    """`then` says what the screen shows after a saved answer: (coming prompt, source of prompts,
+    whether it is a duel, its two versions as the menus have them)."""
+
+    def __init__(
+        self, compare: Compare, trainer: Trainer, then: Callable[..., Awaitable[Update]]
+    ) -> None:
+        self.compare, self.trainer, self._then = compare, trainer, then
+
+    # ---- acts ----------------------------------------------------------------------------------
+
+    async def vote(
+        self,
+        outcome: str,
+        set_id: str,
+        event_id: str,
+        coming: str = "",
+        source: str = "",
+        dueling: bool = False,
+        one: str = "",
+        other: str = "",
+        rater: str = "me",
+    ) -> Update:
+        if not set_id:
+            return {self.verdict: said("Wait until both drafts have ended.", "bad")}
+        try:
+            revealed = await quick(
+                self.compare.prefer, set_id, outcome, event_id=event_id or None, rater=rater
+            )
+            self.trainer.wake()
+        except Exception as error:
+            return {self.verdict: said(f"Not saved. {sentence(error)}", "bad")}
+        return {
+            **self.shown(2, False),
+            **self._strengths(outcome in ("a", "b")),
+            self.voted: outcome,
+            **self._saved(revealed.sentence),
+            **await self._then(coming, source, dueling, one, other),
+        }
+
+    async def place(
+        self,
+        letter: str,
+        set_id: str,
+        event_id: str,
+        coming: str = "",
+        source: str = "",
+        order: str = "",
+        rater: str = "me",
+    ) -> Update:
+        """The next best draft; no letter says that the rest are equal. With one left the ranking is
+        whole, and saved."""
+        if not set_id:
+            return {self.verdict: said("Wait until all drafts have ended.", "bad")}
+        try:
+            count = await quick(self._drafts, set_id)
+            order += letter if letter in LETTERS[:count] and letter not in order else ""
+            left = [other for other in LETTERS[:count] if other not in order]
+            if letter and len(left) > 1:
+                return {
+                    **self._ranked(count, order),
+                    self.verdict: said(f"{', then '.join(order)}, then…"),
+                    self.undo_button: gr.update(value="Undo", visible=True),
+                }
+            places = [order.index(x) if x in order else len(order) for x in LETTERS[:count]]
+            revealed = await quick(
+                self.compare.rank, set_id, places, event_id=event_id or None, rater=rater
+            )
+            self.trainer.wake()
+        except Exception as error:
+            return {self.verdict: said(f"Not saved. {sentence(error)}", "bad")}
+        return {
+            **self.shown(count, False),
+            **self._ranked(count, order, False),
+            self.voted: "ranking",
+            **self._saved(revealed.sentence),
+            **await self._then(coming, source),
+        }
+
+    async def refine(self, strength: str, set_id: str, voted: str, rater: str = "me") -> Update:
+        """How much better: the same vote again, with its strength."""
+        if not set_id or voted not in ("a", "b"):
+            return {self.verdict: said("Vote for a draft first.", "bad")}
+        try:
+            revealed = await quick(
+                self.compare.prefer, set_id, voted, strength=strength, rater=rater
+            )
+        except Exception as error:
+            return {self.verdict: said(f"Not saved. {sentence(error)}", "bad")}
+        return {self.verdict: said(revealed.sentence, "good")}
+
+    async def explain(self, words: str, set_id: str, rater: str = "me") -> Update:
+        """Why, in the person's own words, beside an answer that was given."""
+        try:
+            told = await quick(self.compare.comment, set_id, words, rater=rater)
+        except Exception as error:
+            return {self.verdict: said(f"Not saved. {sentence(error)}", "bad")}
+        return {self.verdict: said(told, "good"), self.because: gr.update(visible=False)}
+
+    async def undo(self, set_id: str, voted: str, rater: str = "me") -> Update:
+        """Takes a saved answer back; with none, the places given so far."""
+        try:
+            count = await quick(self._drafts, set_id)
+            if voted:
+                await quick(self.compare.withdraw, set_id, rater=rater)
+            return {
+                **self.cleared(count),
+                **self.shown(count, True),
+                self.verdict: said(f"Taken back. {asking(count)}"),
+                self.count: await self.recount(),
+            }
+        except Exception as error:
+            return {self.verdict: said(sentence(error), "bad")}
+
+    def _drafts(self, set_id: str) -> int:
+        return len(self.compare.shown(set_id).texts)
+
+    async def recount(self) -> dict:
+        """What the next vote unlocks."""
+        return await quick(lambda: said(unlocks(self.trainer.status(), self.trainer.rounds(1))))
+
+    # ---- what is shown -------------------------------------------------------------------------
+
+    def cleared(self, count: int) -> Update:
+        """Nothing has been said about these drafts, and nothing can be yet."""
+        return {
+            **self.shown(count, False),
+            **self._strengths(False),
+            self.voted: "",
+            self.undo_button: gr.update(value="Undo", visible=False),
+            self.because: gr.update(value="", visible=False),
+        }
+
+    def shown(self, count: int, open_: bool) -> Update:
+        """The buttons for so many drafts: votes on two, an order of more."""
+        votes = {
+            button: gr.update(value=label, interactive=open_, visible=count == 2)
+            for button, (_, label, _) in zip(self.vote_buttons, VOTES, strict=True)
+        }
+        keys = {self.keys: RANK_KEYS if count > 2 else KEYS}
+        return {**votes, **keys, **self._ranked(count, "", open_)}
+
+    def _ranked(self, count: int, order: str, open_: bool = True) -> Update:
+        """The buttons of a ranking: each draft once, then it says its place."""
+        buttons: Update = {
+            button: gr.update(
+                value=f"{order.index(x) + 1}: {x}" if x in order else x,
+                interactive=open_ and x not in order,
+                visible=i < count and count > 2,
+            )
+            for i, (x, button) in enumerate(zip(LETTERS, self.place_buttons, strict=True))
+        }
+        rest = gr.update(value="The rest are equal", interactive=open_, visible=count > 2)
+        return {**buttons, self.rest_button: rest, self.order: order}
+
+    def _strengths(self, shown: bool) -> Update:
+        return {
+            button: gr.update(value=word, visible=shown)
+            for button, (_, word, _) in zip(self.strength_buttons, STRENGTHS, strict=True)
+        }
+
+    def _saved(self, sentence_: str) -> Update:
+        return {
+            self.verdict: said(sentence_, "good"),
+            self.undo_button: gr.update(value="Undo", visible=True),
+            self.because: gr.update(value="", visible=True),
+        }
+
+    # ---- layout and wiring ---------------------------------------------------------------------
+
+    def lay_out(self) -> None:
+        self.order, self.voted = hidden("order"), hidden("voted")
+        self.letters = [hidden(f"letter-{x}", x) for x in (*LETTERS, "")]
+        self.outcomes = [hidden(f"outcome-{outcome}", outcome) for outcome, _, _ in VOTES]
+        self.strengths = [hidden(f"strength-{word}", word) for word, _, _ in STRENGTHS]
+        self.verdict = saying("verdict")
+        with gr.Row(elem_id="votes"):
+            self.vote_buttons = [
+                gr.Button(label, elem_id=elem_id, interactive=False, min_width=120)
+                for _, label, elem_id in VOTES
+            ]
+            self.place_buttons = [
+                gr.Button(x, elem_id=f"place-{x.lower()}", visible=False, min_width=90)
+                for x in LETTERS
+            ]
+            self.rest_button = gr.Button(
+                "The rest are equal", elem_id="rest-equal", visible=False, min_width=140
+            )
+        with gr.Row(elem_id="after"):
+            self.count = saying("count")
+            self.strength_buttons = [
+                gr.Button(word, visible=False, size="sm", scale=0, min_width=84, elem_id=elem_id)
+                for _, word, elem_id in STRENGTHS
+            ]
+            self.undo_button = gr.Button(
+                "Undo", visible=False, size="sm", scale=0, min_width=72, elem_id="undo"
+            )
+            self.keys = gr.HTML(KEYS, elem_id="compare-keys", apply_default_css=False)
+        self.because = gr.Textbox(
+            label="Why",
+            show_label=False,
+            container=False,
+            max_lines=2,
+            visible=False,
+            elem_id="because",
+            placeholder="Say why (optional, Enter saves)",
+        )
+
+    @property
+    def page(self) -> list[Any]:
+        return [
+            self.verdict,
+            self.count,
+            self.order,
+            self.voted,
+            self.keys,
+            self.undo_button,
+            self.because,
+            self.rest_button,
+            *self.vote_buttons,
+            *self.place_buttons,
+            *self.strength_buttons,
+        ]
+
+    def wire(self, asked: list[Any], duel: list[Any], rater: gr.Textbox, page: list[Any]) -> None:
+        """`asked`: the hidden set id and event id, the coming prompt, and where prompts are from;
+        `page`: all that an answer may change."""
+        set_id = asked[0]
+        for button, outcome in zip(self.vote_buttons, self.outcomes, strict=True):
+            fields = [outcome, *asked, *duel, rater]
+            button.click(self.vote, fields, page, js=with_event_id(2), **QUICK)
+        for button, letter in zip(
+            [*self.place_buttons, self.rest_button], self.letters, strict=True
+        ):
+            fields = [letter, *asked, self.order, rater]
+            button.click(self.place, fields, page, js=with_event_id(2), **QUICK)
+        for button, strength in zip(self.strength_buttons, self.strengths, strict=True):
+            button.click(self.refine, [strength, set_id, self.voted, rater], page, **QUICK)
+        self.because.submit(self.explain, [self.because, set_id, rater], page, **QUICK)
+        self.undo_button.click(self.undo, [set_id, self.voted, rater], page, **QUICK)
+
+
+# ---- small parts -------------------------------------------------------------------------------
+
+
+def unlocks(status: Status, rounds: list) -> str:
+    """What the next vote, or how many more of them, will unlock."""
+    if status.round_id is not None:
+        return (
+            f"Round {status.round_id} is learning from your votes; go on, they count for the next."
+        )
+    number = (rounds[0].id if rounds else 0) + 1
+    if status.phase == "off":
+        return f"{status.waiting} new ratings. Learning is off, they are kept."
+    if status.paused:
+        return f"{status.waiting} new ratings. Learning is paused, they are kept."
+    left = status.needed - status.waiting
+    if left <= 0:
+        return f"{status.waiting} new ratings, enough: round {number} begins."
+    if left == 1:
+        return f"Your next vote starts round {number}."
+    return f"{left} more votes start round {number} ({status.waiting} of {status.needed})."
