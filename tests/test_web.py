@@ -25,7 +25,7 @@ import pytest
 from rlhf_chat import gate, style
 from rlhf_chat.decode import Sampling
 from rlhf_chat.watch import Watch
-from rlhf_chat.web import app, charts, data, keys, languages, security, theme, words
+from rlhf_chat.web import app, charts, data, keys, languages, security, theme, transcript, words
 from rlhf_chat.web import learning as learning_screen
 from rlhf_chat.web.chat import ChatScreen
 from rlhf_chat.web.compare import CompareScreen
@@ -288,7 +288,7 @@ class Screen:
         self.chat = ToyChat(word_seconds=0, **kwargs)
         self.screen = ChatScreen(self.chat, self.chat.trainer)
         with gr.Blocks() as demo, gr.Tabs() as tabs, gr.Tab("Chat"):
-            self.screen.lay_out_sidebar()
+            self.screen.conversations.lay_out()
             self.screen.lay_out()
             self.screen.wire(demo, tabs, gr.Textbox("me"))
         self.request = SimpleNamespace(session_hash="tab", query_params={})
@@ -538,8 +538,8 @@ def test_a_message_is_sent_byte_for_byte():
     tab = Screen()
     text = "x\n\tall:\n\t\tgcc x"
     tab.send(text)
-    shown = tab.screen._bot(tab.chat.history(tab.view["conversation"]), 60)
-    assert shown["value"][0]["content"] == [{"type": "text", "text": text}]
+    shown = transcript.bubbles(tab.chat.history(tab.view["conversation"]))
+    assert shown[0]["content"] == [{"type": "text", "text": text}]
 
 
 def test_an_unexpected_error_shows_no_traceback(caplog):
@@ -775,7 +775,7 @@ def versions_screen() -> tuple[VersionsScreen, ToyChat]:
     chatting, comparing = ChatScreen(chat, chat.trainer), CompareScreen(chat.compare, chat.trainer)
     screen = VersionsScreen(chat, chat.trainer)
     with gr.Blocks() as demo, gr.Tabs() as tabs:
-        chatting.lay_out_sidebar()
+        chatting.conversations.lay_out()
         chatting.lay_out()
         comparing.lay_out()
         screen.lay_out()
@@ -853,9 +853,16 @@ def test_the_settings_of_a_chat_are_saved_and_shown():
 def test_search_names_the_chats_that_contain_the_words():
     one = Screen()
     one.send("tell me about wool")
-    found = asyncio.run(one.screen.search("wool", one.view))[one.screen.list]
+    found = asyncio.run(one.screen.conversations.search("wool", one.view))[
+        one.screen.conversations.list
+    ]
     assert found["hits"] == [one.view["conversation"]] and found["words"] == "wool"
-    assert asyncio.run(one.screen.search("zebra", one.view))[one.screen.list]["hits"] == []
+    assert (
+        asyncio.run(one.screen.conversations.search("zebra", one.view))[
+            one.screen.conversations.list
+        ]["hits"]
+        == []
+    )
 
 
 def test_an_empty_prompt_gets_one_sentence():

@@ -11,7 +11,6 @@ import signal
 import threading
 import webbrowser
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
@@ -24,16 +23,16 @@ from rlhf_chat.web import keys, languages, security, theme
 from rlhf_chat.web import window as app_window
 from rlhf_chat.web.charts import safe
 from rlhf_chat.web.chat import ChatScreen
+from rlhf_chat.web.clocks import Clocks
 from rlhf_chat.web.compare import CompareScreen
 from rlhf_chat.web.data import DataScreen
 from rlhf_chat.web.learning import LearningScreen
 from rlhf_chat.web.people import People
 from rlhf_chat.web.port import PortInUse, check_port
-from rlhf_chat.web.quick import QUICK, quick
+from rlhf_chat.web.quick import QUICK
 from rlhf_chat.web.status import StatusStrip
 from rlhf_chat.web.versions import VersionsScreen
 from rlhf_chat.web.welcome import Welcome
-from rlhf_chat.web.words import hidden, script
 
 STARTERS = 3  # prompts offered in an empty conversation
 ICON = Path(__file__).parent / "icon.png"
@@ -72,7 +71,7 @@ def build(
             gr.HTML(
                 f'<div class="brand">{safe(title)}</div>', elem_id="brand", apply_default_css=False
             )
-            chatting.lay_out_sidebar()
+            chatting.conversations.lay_out()
             people.lay_out_name()
             # Light, dark or the system's: the browser's own business, remembered there.
             gr.Button("Theme", size="sm", elem_id="theme-toggle").click(
@@ -101,73 +100,8 @@ def build(
         data.wire(demo)
         welcome.wire(demo)
         strip.wire(demo)
-        _wire_clocks(demo, tabs, strip, comparing, learning, versions, data, people)
+        Clocks(strip, comparing, learning, versions, data, people).wire(tabs)
     return demo
-
-
-def _wire_clocks(
-    demo: gr.Blocks,
-    tabs: gr.Tabs,
-    strip: StatusStrip,
-    comparing: CompareScreen,
-    learning: LearningScreen,
-    versions: VersionsScreen,
-    data: DataScreen,
-    people: People,
-) -> None:
-    """Two clocks: a slow one for the strip, a fast one while Learning is open. Both rest while the
-    page is hidden.
-    """
-    open_tab = hidden("open-tab", "Chat")
-    slow, fast = gr.Timer(3), gr.Timer(1, active=False)
-    page_seen = gr.HTML(
-        True,
-        apply_default_css=False,
-        html_template="<div></div>",
-        js_on_load=script("page_seen"),
-        visible="hidden",
-        elem_id="page-seen",
-    )
-
-    async def on_tab(
-        words: str, kind: str, answer: str, shown: float, event: gr.SelectData
-    ) -> dict[Any, Any]:
-        name = str(event.value)
-        update: dict[Any, Any] = {open_tab: name, fast: gr.update(active=name == "Learning")}
-        if name == "Learning":
-            update |= await learning.refresh()
-        elif name == "Versions":
-            update |= await versions.refresh()
-        elif name == "Data":
-            update |= await data.refresh(words, kind, answer, shown)
-        elif name == "Compare":
-            update[comparing.answers.count] = await comparing.answers.recount()
-        return update
-
-    async def on_tab_of_people(event: gr.SelectData) -> dict[Any, Any]:
-        """By itself: to see who agrees with whom may take a fit for each of them."""
-        if str(event.value) == "Data":
-            return await quick(people.panel)
-        return {people.note: gr.skip()}
-
-    async def on_slow(name: str) -> dict[Any, Any]:
-        update: dict[Any, Any] = {strip.strip: await quick(strip.read)}
-        if name == "Versions":
-            update |= await versions.refresh()
-        elif name == "Compare":
-            update[comparing.answers.count] = await comparing.answers.recount()
-        return update
-
-    async def on_page_seen(name: str, event: gr.EventData) -> dict[Any, Any]:
-        seen = bool(getattr(event, "seen", True))
-        return {slow: gr.update(active=seen), fast: gr.update(active=seen and name == "Learning")}
-
-    pages = [*learning.page, *versions.page, *data.page, comparing.answers.count]
-    tabs.select(on_tab, data.filters, [open_tab, fast, *pages], **QUICK)
-    tabs.select(on_tab_of_people, None, people.page, **QUICK)
-    slow.tick(on_slow, open_tab, [strip.strip, *versions.page, comparing.answers.count], **QUICK)
-    fast.tick(learning.refresh, None, learning.page, **QUICK)
-    page_seen.select(on_page_seen, open_tab, [slow, fast], **QUICK)
 
 
 def launch(

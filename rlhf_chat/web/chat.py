@@ -1,9 +1,8 @@
 """The Chat screen: conversations on the left, replies that stream, a thumb under each.
 
 Acts first, then layout, then wiring. Leaves out how a reply is made and where ratings go: that is
-rlhf_chat.chat. What the page shows is described by one value, the `view`: the conversation and,
-for each message drawn, its id. It is also what handlers get back, so a thumb is always tied to the
-message the person saw, even if another tab has changed the conversation since.
+rlhf_chat.chat. What the page shows is described by one value, the `view` (transcript.py), which
+handlers also get back.
 """
 
 from __future__ import annotations
@@ -18,7 +17,9 @@ import gradio as gr
 
 from rlhf_chat.chat import Chat, Partial, Turn
 from rlhf_chat.trainer import Trainer
+from rlhf_chat.web import transcript
 from rlhf_chat.web.charts import heat
+from rlhf_chat.web.conversations import ConversationList
 from rlhf_chat.web.manner import MannerPanel
 from rlhf_chat.web.presence import Presence, Reply
 from rlhf_chat.web.quick import (
@@ -31,10 +32,9 @@ from rlhf_chat.web.quick import (
     sentence,
 )
 from rlhf_chat.web.ratings import RatingPart, event_index
-from rlhf_chat.web.words import hidden, said, saying, script, version_label
+from rlhf_chat.web.words import hidden, said, saying, script
 
 SHOWN_AT_FIRST = 60  # messages drawn; each frame of a streaming reply draws all of them again
-THUMBS = {1: "Like", -1: "Dislike", 0: None}
 
 EMPTY = """## What shall we talk about?
 Rate what you read: the model learns your taste while you go on chatting."""
@@ -49,6 +49,7 @@ class ChatScreen:
         self.chat, self.trainer = chat, trainer
         self.starters = starters  # prompts offered while the conversation is empty
         self.manner = MannerPanel(chat, trainer)
+        self.conversations = ConversationList(chat)
         self.ratings = RatingPart(chat, trainer, self._redraw)
         self.presence = Presence()
 
@@ -72,7 +73,7 @@ class ChatScreen:
             _session(request),
             conversation_id,
             before,
-            [*_messages(before), _bubble("user", text.strip())],
+            [*transcript.bubbles(before), transcript.bubble("user", text.strip())],
             lambda stop: self.chat.reply(
                 conversation_id, text, event_id=event_id or None, stop=stop
             ),
@@ -141,7 +142,9 @@ class ChatScreen:
         except Exception as error:
             yield {self.note: said(sentence(error), "bad")}
             return
-        said_now = _messages(before) + ([_bubble("user", edited)] if edited is not None else [])
+        said_now = transcript.bubbles(before) + (
+            [transcript.bubble("user", edited)] if edited is not None else []
+        )
         accepted = yield from self._stream(
             _session(request),
             conversation_id,
@@ -181,20 +184,7 @@ class ChatScreen:
             partials = start(reply.stop)
             partial = next(partials)  # refusals come here, before anything on the page has changed
             accepted = True
-            yield {
-                # The thumbs go out whenever the value changes, so they are sent with the first one
-                # of each reply.
-                self.bot: gr.update(
-                    value=[*said_now, _bubble("assistant", partial.text or "…")],
-                    feedback_value=[*_thumbs(before[-limit:]), None],
-                ),
-                self.view: self._view(conversation_id, before[-limit:], sent=sent),
-                self.note: said(partial.note),
-                **self.ratings.hidden(),
-                self.heat: "",
-                **self._buttons(replying=True),
-                **(self._after_sending(conversation_id) if sent else {}),
-            }
+            yield self._begun(conversation_id, before[-limit:], said_now, partial, sent)
             drawn = time.monotonic()
             for partial in partials:
                 reply.text, reply.note = partial.text, partial.note
@@ -202,7 +192,7 @@ class ChatScreen:
                 if waited and self.presence.shows(session, conversation_id):
                     yield self._frame(said_now, reply)
                     drawn = time.monotonic()
-            note = said(_ending(partial))
+            note = said(transcript.ending(partial))
         except GeneratorExit:
             raise  # the tab was closed or reloaded: nobody is left to show anything to
         except Exception as error:
@@ -219,11 +209,30 @@ class ChatScreen:
             yield self._ended(conversation_id, limit, note, partial.tokens_per_second)
         return True
 
-    def _after_sending(self, conversation_id: str) -> Update:
-        return {
-            self.message: "",
-            self.list: self._list(conversation_id),
+    def _begun(
+        self,
+        conversation_id: str,
+        before: list[Turn],
+        said_now: list[dict],
+        partial: Partial,
+        sent: bool,
+    ) -> Update:
+        update = {
+            # The thumbs go out whenever the value changes, so they are sent with the first one of
+            # each reply.
+            self.bot: gr.update(
+                value=[*said_now, transcript.bubble("assistant", partial.text or "…")],
+                feedback_value=[*transcript.thumbs(before), None],
+            ),
+            self.view: transcript.view(conversation_id, before, sent=sent),
+            self.note: said(partial.note),
+            **self.ratings.hidden(),
+            self.heat: "",
+            **self._buttons(replying=True),
         }
+        if sent:
+            update |= {self.message: "", **self.conversations.rows(conversation_id)}
+        return update
 
     def follow(self, view: dict, request: gr.Request) -> Iterator[Update]:
         """A conversation opened in a second tab while its reply is being written elsewhere: draw
@@ -234,7 +243,7 @@ class ChatScreen:
         yield {self.note: gr.skip()}
         if reply is None or reply.tab == session:
             return
-        said_now = _messages(self.chat.history(conversation_id))[-_limit(view) :]
+        said_now = transcript.bubbles(self.chat.history(conversation_id))[-_limit(view) :]
         while self.presence.reply(conversation_id) is reply:
             if not self.presence.shows(session, conversation_id):
                 return
@@ -245,7 +254,7 @@ class ChatScreen:
 
     def _frame(self, said_now: list[dict], reply: Reply) -> Update:
         return {
-            self.bot: [*said_now, _bubble("assistant", reply.text or "…")],
+            self.bot: [*said_now, transcript.bubble("assistant", reply.text or "…")],
             self.note: said(reply.note),
         }
 
@@ -255,7 +264,7 @@ class ChatScreen:
         return {
             **self._shown(conversation_id, limit, speed=speed),
             self.note: note,
-            self.list: self._list(conversation_id),
+            **self.conversations.rows(conversation_id),
             **self._buttons(replying=False),
         }
 
@@ -288,26 +297,27 @@ class ChatScreen:
         current = view["conversation"]
         try:
             if do == "rename":
-                await quick(self.chat.rename, chosen, str(getattr(event, "title", "")).strip()[:80])
-                return {self.list: await quick(self._list, current)}
+                return await self.conversations.rename(
+                    current, chosen, str(getattr(event, "title", ""))
+                )
             if do == "delete":
                 await quick(self.chat.delete, chosen)
                 if chosen != current:
                     return {
-                        self.list: await quick(self._list, current),
+                        **await quick(self.conversations.rows, current),
                         self.note: said("Conversation deleted."),
                     }
                 self.presence.show(_session(request), "")
                 return {
                     **self._blank(),
-                    self.list: await quick(self._list, ""),
+                    **await quick(self.conversations.rows, ""),
                     self.note: said("Conversation deleted."),
                 }
             return await self.open(chosen, request)
         except Exception as error:
             return {
                 self.note: said(sentence(error), "bad"),
-                self.list: await quick(self._list, current),
+                **await quick(self.conversations.rows, current),
             }
 
     async def open(self, conversation_id: str, request: gr.Request) -> Update:
@@ -319,7 +329,7 @@ class ChatScreen:
         self.presence.show(_session(request), "")
         return {
             **self._blank(),
-            self.list: await quick(self._list, ""),
+            **await quick(self.conversations.rows, ""),
             self.note: said(),
             self.tabs: gr.update(selected="chat"),
         }
@@ -339,7 +349,7 @@ class ChatScreen:
             self.presence.show(_session(request), "")
             return {
                 **self._blank(),
-                self.list: await quick(self._list, ""),
+                **await quick(self.conversations.rows, ""),
                 self.note: said(sentence(error), "bad"),
             }
 
@@ -349,7 +359,7 @@ class ChatScreen:
         return {
             **shown,
             **self.manner.shown(conversation_id),
-            self.list: self._list(conversation_id),
+            **self.conversations.rows(conversation_id),
             **self.ratings.hidden(),
             self.note: said(),
             **self._buttons(replying=replying),
@@ -358,7 +368,7 @@ class ChatScreen:
     def _blank(self) -> Update:
         return {
             self.bot: gr.update(value=[], feedback_value=None),
-            self.view: self._view("", []),
+            self.view: transcript.view("", []),
             **self.ratings.hidden(),
             self.earlier: gr.update(value=EARLIER, visible=False),
             **self.manner.shown(""),
@@ -370,8 +380,11 @@ class ChatScreen:
     ) -> Update:
         turns = self.chat.history(conversation_id) if conversation_id else []
         return {
-            self.bot: self._bot(turns, limit),
-            self.view: self._view(conversation_id, turns[-limit:], speed=speed),
+            self.bot: gr.update(
+                value=transcript.bubbles(turns[-limit:]),
+                feedback_value=transcript.thumbs(turns[-limit:]),
+            ),
+            self.view: transcript.view(conversation_id, turns[-limit:], speed=speed),
             self.earlier: gr.update(value=EARLIER, visible=len(turns) > limit),
         }
 
@@ -385,63 +398,7 @@ class ChatScreen:
             self.stop_button: gr.update(value="Stop", visible=replying),
         }
 
-    def _bot(self, turns: list[Turn], limit: int) -> Update:
-        turns = turns[-limit:]
-        return gr.update(value=_messages(turns), feedback_value=_thumbs(turns))
-
-    def _view(
-        self,
-        conversation_id: str,
-        turns: list[Turn],
-        *,
-        sent: bool = False,
-        speed: float | None = None,
-    ) -> dict:
-        rows = [_row(turn) for turn in turns]
-        if speed and rows and rows[-1]["role"] == "assistant":
-            rows[-1]["stamp"] += f" · {speed:.0f} tokens/s"
-        return {"conversation": conversation_id, "turns": rows, "sent": sent}
-
-    async def search(self, words: str, view: dict) -> Update:
-        """Titles are filtered by the page itself; here, which conversations contain the words."""
-        try:
-            found = await quick(self.chat.conversations, words) if words.strip() else []
-            rows = await quick(self._list, view["conversation"])
-        except Exception as error:
-            return {self.note: said(sentence(error), "bad")}
-        return {self.list: {**rows, "words": words, "hits": [c.id for c in found]}}
-
-    def _list(self, current: str) -> dict:
-        rows = [
-            {
-                "id": c.id,
-                "title": c.title or "New conversation",
-                "current": c.id == current,
-                "at": c.updated_at,
-            }
-            for c in self.chat.conversations()[:500]
-        ]
-        return {"rows": rows, "words": "", "hits": []}
-
     # ---- layout --------------------------------------------------------------------------------
-
-    def lay_out_sidebar(self) -> None:
-        self.new_button = gr.Button("New chat", elem_id="new-chat", size="sm")
-        self.searched = gr.Textbox(
-            label="Search chats",
-            show_label=False,
-            container=False,
-            max_lines=1,
-            placeholder="Search chats",
-            elem_id="search",
-        )
-        self.list = gr.HTML(
-            {"rows": [], "words": "", "hits": []},
-            apply_default_css=False,
-            html_template="<div></div>",
-            js_on_load=script("conversations"),
-            elem_id="conversations",
-        )
 
     def lay_out(self) -> None:
         self.view = gr.HTML(
@@ -471,7 +428,7 @@ class ChatScreen:
         self.ratings.lay_out()
         self.heat = gr.HTML(elem_id="heat", apply_default_css=False)
         with gr.Row(elem_id="chat-line"):
-            self.note = self.ratings.note = saying("chat-note")
+            self.note = self.ratings.note = self.conversations.note = saying("chat-note")
             self.manner.lay_out_toggle()
         with gr.Row(elem_id="composer"):
             self.message = gr.Textbox(
@@ -506,13 +463,20 @@ class ChatScreen:
             self.message,
             self.send_button,
             self.stop_button,
-            self.list,
+            self.conversations.list,
             self.ratings.why,
             self.heat,
             self.earlier,
             tabs,
         ]
-        streamed = [self.bot, self.view, self.note, self.message, self.list, self.earlier]
+        streamed = [
+            self.bot,
+            self.view,
+            self.note,
+            self.message,
+            self.conversations.list,
+            self.earlier,
+        ]
         streamed += [self.ratings.why, self.heat, self.send_button, self.stop_button]
         sent = gr.on(
             [self.message.submit, self.send_button.click],
@@ -539,16 +503,10 @@ class ChatScreen:
         redrawn = [self.bot, self.view, self.earlier]
         self.ratings.wire(self.bot, self.view, rater, self.event_id, redrawn)
         self.view.select(self.on_view, self.view, page, **QUICK)
-        opened = self.list.select(self.on_list, self.view, page, **QUICK)
-        self.new_button.click(self.start_new, None, page, **QUICK)
+        opened = self.conversations.list.select(self.on_list, self.view, page, **QUICK)
+        self.conversations.new_button.click(self.start_new, None, page, **QUICK)
         self.earlier.click(self.show_earlier, self.view, page, **QUICK)
-        self.searched.change(  # pasted text is no `input` for Gradio
-            self.search,
-            [self.searched, self.view],
-            [self.list, self.note],
-            trigger_mode="always_last",
-            **QUICK,
-        )
+        self.conversations.wire(self.view)
         loaded = demo.load(self.load, None, page, **QUICK)
         for event in (opened, loaded):
             event.then(self.follow, self.view, streamed, trigger_mode="multiple", **REPLIES)
@@ -563,45 +521,3 @@ def _session(request: gr.Request) -> str:
 
 def _limit(view: dict) -> int:
     return max(SHOWN_AT_FIRST, len(view["turns"]) + 2)
-
-
-def _bubble(role: str, text: str, message_id: str = "") -> dict:
-    # A content part, not a bare string: Gradio strips and re-indents bare strings.
-    return {
-        "role": role,
-        "content": [{"type": "text", "text": text}],
-        "metadata": {"id": message_id},
-    }
-
-
-def _messages(turns: list[Turn]) -> list[dict]:
-    return [_bubble(turn.role, turn.content, turn.message_id) for turn in turns]
-
-
-def _thumbs(turns: list[Turn]) -> list[str | None]:
-    return [THUMBS[turn.rating] for turn in turns if turn.role == "assistant"]
-
-
-def _row(turn: Turn) -> dict:
-    stamp = version_label(turn.adapter_version) if turn.role == "assistant" else ""
-    if turn.role == "assistant" and turn.adapter_version is None:
-        stamp = "corrected by you"
-    if turn.role == "assistant" and turn.finish_reason == "cancelled":
-        stamp += " · stopped"
-    return {
-        "id": turn.message_id,
-        "role": turn.role,
-        "stamp": stamp,
-        "sibling": turn.sibling,
-        "siblings": turn.siblings,
-        "sibling_ids": list(turn.sibling_ids),
-    }
-
-
-def _ending(partial: Partial) -> str:
-    """What to say under a reply that has ended; mostly nothing."""
-    return partial.note or {
-        "length": "The reply reached its length limit.",
-        "cancelled": "Stopped. What was written so far is kept.",
-        "error": "The reply broke off. Press Retry to try again.",
-    }.get(partial.finish_reason or "", "")

@@ -1,0 +1,88 @@
+"""When the page is read anew: as a tab opens, every few seconds, and each second while Learning is
+open. The clocks rest while the page is hidden. Leaves out what is read: each screen's own business.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from rlhf_chat.web.compare import CompareScreen
+from rlhf_chat.web.data import DataScreen
+from rlhf_chat.web.learning import LearningScreen
+from rlhf_chat.web.people import People
+from rlhf_chat.web.quick import QUICK, quick
+from rlhf_chat.web.status import StatusStrip
+from rlhf_chat.web.versions import VersionsScreen
+from rlhf_chat.web.words import hidden, script
+
+SLOW, FAST = 3.0, 1.0  # seconds
+
+Update = dict[Any, Any]
+
+
+class Clocks:
+    def __init__(
+        self,
+        strip: StatusStrip,
+        comparing: CompareScreen,
+        learning: LearningScreen,
+        versions: VersionsScreen,
+        data: DataScreen,
+        people: People,
+    ) -> None:
+        self.strip, self.comparing, self.learning = strip, comparing, learning
+        self.versions, self.data, self.people = versions, data, people
+
+    async def on_tab(
+        self, words: str, kind: str, answer: str, shown: float, event: gr.SelectData
+    ) -> Update:
+        name = str(event.value)
+        update: Update = {self.open_tab: name, self.fast: gr.update(active=name == "Learning")}
+        if name == "Learning":
+            return update | await self.learning.refresh()
+        if name == "Data":
+            return update | await self.data.refresh(words, kind, answer, shown)
+        return update | await self._often(name)
+
+    async def on_tab_of_people(self, event: gr.SelectData) -> Update:
+        """By itself: to see who agrees with whom may take a fit for each of them."""
+        if str(event.value) == "Data":
+            return await quick(self.people.panel)
+        return {self.people.note: gr.skip()}
+
+    async def on_slow(self, name: str) -> Update:
+        return {self.strip.strip: await quick(self.strip.read), **await self._often(name)}
+
+    async def on_page_seen(self, name: str, event: gr.EventData) -> Update:
+        seen = bool(getattr(event, "seen", True))
+        fast = gr.update(active=seen and name == "Learning")
+        return {self.slow: gr.update(active=seen), self.fast: fast}
+
+    async def _often(self, name: str) -> Update:
+        """What may have changed on a tab while it is looked at."""
+        if name == "Versions":
+            return await self.versions.refresh()
+        if name == "Compare":
+            return {self.comparing.answers.count: await self.comparing.answers.recount()}
+        return {}
+
+    def wire(self, tabs: gr.Tabs) -> None:
+        self.open_tab = hidden("open-tab", "Chat")
+        self.slow, self.fast = gr.Timer(SLOW), gr.Timer(FAST, active=False)
+        page_seen = gr.HTML(
+            True,
+            apply_default_css=False,
+            html_template="<div></div>",
+            js_on_load=script("page_seen"),
+            visible="hidden",
+            elem_id="page-seen",
+        )
+        often = [*self.versions.page, self.comparing.answers.count]
+        pages = [*self.learning.page, *self.data.page, *often]
+        tabs.select(self.on_tab, self.data.filters, [self.open_tab, self.fast, *pages], **QUICK)
+        tabs.select(self.on_tab_of_people, None, self.people.page, **QUICK)
+        self.slow.tick(self.on_slow, self.open_tab, [self.strip.strip, *often], **QUICK)
+        self.fast.tick(self.learning.refresh, None, self.learning.page, **QUICK)
+        page_seen.select(self.on_page_seen, self.open_tab, [self.slow, self.fast], **QUICK)
