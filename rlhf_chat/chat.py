@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from rlhf_chat import store
+from rlhf_chat import export, store
 from rlhf_chat.decode import Response, Sampling
 from rlhf_chat.evidence import Prompt, Reply, reply_of
 from rlhf_chat.model import Model, ModelError, View
@@ -461,6 +461,11 @@ class Chat:
         """Every rating and vote of people that counts now, newest first."""
         with sentences():
             return self.store.feedback(containing=containing.strip(), kind=kind, said=said)
+
+    def preference_pairs(self, containing: str = "", kind: str = "", said: str = "") -> list[dict]:
+        """Which reply is better than which, of those answers, as TRL reads it (export.py)."""
+        with sentences():
+            return export.preference_pairs(self.store, self.feedback(containing, kind, said))
 
     def change(self, told: Feedback, said: str) -> None:
         """Another answer about the same replies, in the same person's name; "withdrawn" takes it

@@ -55,13 +55,14 @@ ARROWS = {
         "versions",
     },
     "versions": {"adapters", "leaderboard", "model", "store"},
-    "chat": {"decode", "evidence", "model", "pairs", "store", "taste"},
+    "export": {"store"},
+    "chat": {"decode", "evidence", "export", "model", "pairs", "store", "taste"},
     "compare": {"chat", "decode", "evidence", "model", "pairs", "prompts", "store", "taste"},
     "store": {"store"},
     "leaderboard": {"standings", "store"},
     "raters": {"agreement", "store", "taste"},
     "watch": {"compare", "store", "style", "trainer"},
-    "web": {"chat", "compare", "leaderboard", "raters", "trainer", "watch", "web"},
+    "web": {"chat", "compare", "export", "leaderboard", "raters", "trainer", "watch", "web"},
     "demo": {"demo", "nf4"},
 }
 

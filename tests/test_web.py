@@ -22,10 +22,10 @@ import gradio as gr
 import httpx
 import pytest
 
-from rlhf_chat import gate, style
+from rlhf_chat import export, gate, style
 from rlhf_chat.decode import Sampling
 from rlhf_chat.watch import Watch
-from rlhf_chat.web import app, charts, data, keys, languages, security, theme, transcript, words
+from rlhf_chat.web import app, charts, keys, languages, security, theme, transcript, words
 from rlhf_chat.web import learning as learning_screen
 from rlhf_chat.web.chat import ChatScreen
 from rlhf_chat.web.compare import CompareScreen
@@ -930,12 +930,17 @@ def test_what_was_said_can_be_taken_away_whole():
     table = asyncio.run(screen.export_table("", "", ""))[screen.file]["text"]
     rows = list(csv.DictReader(io.StringIO(table, newline="")))
     assert len(rows) == 3 and {r["said"] for r in rows} == {"up", "a"}
+    pairs = asyncio.run(screen.export_pairs("", "", ""))
+    assert [set(json.loads(line)) for line in pairs[screen.file]["text"].splitlines()] == [
+        {"prompt", "chosen", "rejected"}
+    ]
+    assert pairs[screen.note]["text"].startswith("1 preference pairs")
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
 def test_a_cell_never_becomes_a_formula(start):
     told = replace(data_screen()[1].feedback()[0], reply=f"{start}HYPERLINK()", prompt="plain")
-    [row] = list(csv.DictReader(io.StringIO(data.as_csv([told]), newline="")))
+    [row] = list(csv.DictReader(io.StringIO(export.csv_table([told]), newline="")))
     assert row["reply"] == f"'{start}HYPERLINK()" and row["prompt"] == "plain"
 
 

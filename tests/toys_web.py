@@ -282,6 +282,13 @@ class ToyChat:
             and said in ("", t.said)
         ]
 
+    def preference_pairs(self, *what: str) -> list[dict]:
+        return [
+            {"prompt": told.prompt, "chosen": told.reply, "rejected": told.other}
+            for told in self.feedback(*what)
+            if told.said in ("a", "b")
+        ]
+
     def _told(self, id, kind, said, node, reason, comment, pair=None) -> Feedback:
         asked = self._nodes[node.parent].text if node else "a prompt"
         return Feedback(

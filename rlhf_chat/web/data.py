@@ -7,17 +7,14 @@ no copy of it stays in a temporary folder.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 import gradio as gr
 
+from rlhf_chat import export
 from rlhf_chat.chat import Chat
 from rlhf_chat.raters import ME
 from rlhf_chat.trainer import Trainer
@@ -52,21 +49,6 @@ KINDS = [
     ("Rankings", "ranking"),
 ]
 SHOWN = 50  # rows on the page; "Show more" doubles them
-COLUMNS = (
-    "created_at",
-    "kind",
-    "said",
-    "prompt",
-    "reply",
-    "other",
-    "reason",
-    "comment",
-    "version",
-    "other_version",
-    "rater",
-)
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
-
 Update = dict[Any, Any]
 
 
@@ -113,26 +95,35 @@ class DataScreen:
         more = int(shown or SHOWN) * 2
         return {self.shown: more, **await quick(self.panel, words, kind, answer, more)}
 
-    async def export_lines(self, words: str, kind: str, answer: str) -> Update:
-        return await self._export(as_json_lines, "jsonl", words, kind, answer)
-
-    async def export_table(self, words: str, kind: str, answer: str) -> Update:
-        return await self._export(as_csv, "csv", words, kind, answer)
-
-    async def _export(
-        self, write: Callable[[Iterable[Any]], str], ending: str, words: str, kind: str, answer: str
-    ) -> Update:
+    async def export_lines(self, *what: str) -> Update:
         def make() -> tuple[str, int]:
-            rows = self.chat.feedback(words, kind, answer)
-            return write(rows), len(rows)
+            rows = self.chat.feedback(*what)
+            return export.json_lines(rows), len(rows)
 
+        return await self._export(make, "rlhf-chat-feedback.jsonl", "answers")
+
+    async def export_table(self, *what: str) -> Update:
+        def make() -> tuple[str, int]:
+            rows = self.chat.feedback(*what)
+            return export.csv_table(rows), len(rows)
+
+        return await self._export(make, "rlhf-chat-feedback.csv", "answers")
+
+    async def export_pairs(self, *what: str) -> Update:
+        def make() -> tuple[str, int]:
+            pairs = self.chat.preference_pairs(*what)
+            return export.json_lines(pairs), len(pairs)
+
+        return await self._export(make, "rlhf-chat-preferences.jsonl", "preference pairs")
+
+    async def _export(self, make: Callable[[], tuple[str, int]], name: str, what: str) -> Update:
         try:
             text, count = await quick(make)
         except Exception as error:
             return {self.note: said(sentence(error), "bad")}
         return {
-            self.file: {"name": f"rlhf-chat-feedback.{ending}", "text": text, "id": uuid4().hex},
-            self.note: said(f"{count} answers are in the download.", "good"),
+            self.file: {"name": name, "text": text, "id": uuid4().hex},
+            self.note: said(f"{count} {what} are in the download.", "good"),
         }
 
     # ---- what is shown -------------------------------------------------------------------------
@@ -174,6 +165,7 @@ class DataScreen:
             )
             self.lines_button = gr.Button("Export JSONL", scale=0, min_width=112)
             self.csv_button = gr.Button("Export CSV", scale=0, min_width=100)
+            self.pairs_button = gr.Button("Export for TRL", scale=0, min_width=120)
         self.note = saying("data-note")
         self.table = gr.HTML(
             {"rows": [], "found": 0, "filtered": False, "counts": []},
@@ -225,6 +217,7 @@ class DataScreen:
         self.more_button.click(self.show_more, self.filters, [self.shown, *self.page], **QUICK)
         self.lines_button.click(self.export_lines, what, [self.file, self.note], **QUICK)
         self.csv_button.click(self.export_table, what, [self.file, self.note], **QUICK)
+        self.pairs_button.click(self.export_pairs, what, [self.file, self.note], **QUICK)
 
 
 # ---- small parts -------------------------------------------------------------------------------
@@ -252,22 +245,3 @@ def _counts(everything: list[Any]) -> list[list[Any]]:
     """(words, number) of each answer given, the most common first."""
     counted = Counter(told.said for told in everything)
     return [[ANSWERS.get(value, value), count] for value, count in counted.most_common()]
-
-
-def as_json_lines(rows: Iterable[Any]) -> str:
-    return "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
-
-
-def as_csv(rows: Iterable[Any]) -> str:
-    """For spreadsheets: a cell that one would run as a formula begins with a quote."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\r\n")
-    table.writerow(COLUMNS)
-    for row in rows:
-        table.writerow([_cell(getattr(row, name)) for name in COLUMNS])
-    return text.getvalue()
-
-
-def _cell(value: Any) -> str:
-    words = "" if value is None else str(value)
-    return f"'{words}" if words.startswith(FORMULA) else words

@@ -365,6 +365,7 @@ CHINESE = {
     "Any answer": "任何回答",
     "Export JSONL": "导出 JSONL",
     "Export CSV": "导出 CSV",
+    "Export for TRL": "导出 TRL 格式",
     "Thumb up": "赞",
     "Thumb down": "踩",
     "First is better": "第一份更好",
@@ -379,6 +380,7 @@ CHINESE = {
     ),
     "Taken back. It does not count from the next round on.": "已撤回。从下一轮起不再计入。",
     "{} answers are in the download.": "下载中有 {} 条回答。",
+    "{} preference pairs are in the download.": "下载中有 {} 对偏好。",
     # the gate
     "Only {} ratings say which reply is better; {} are needed.": (
         "只有 {} 条评分能说明哪条回复更好；需要 {} 条。"
