@@ -70,6 +70,11 @@ class Rollouts(NamedTuple):
     returns: torch.Tensor  # (N, R)
     microbatches: list[list[int]]  # row numbers; the same in every forward, so that ratio is 1
 
+    @property
+    def kl(self) -> float:
+        """Nats per response from the base, by the responses themselves."""
+        return float(((self.logprobs - self.ref_logprobs) * self.mask).sum(-1).mean())
+
 
 class Demonstration(NamedTuple):
     """A reply as a person would have had it, and how much each of its tokens is their own."""
@@ -333,19 +338,6 @@ class Learner:
             scores, logprobs, ref_logprobs, mask, self.kl_coef, self.floor, config.fluency_coef
         )
         advantages, returns = compute_advantages(rewards, values, mask, config.gamma, config.lam)
-        kl = float(((logprobs - ref_logprobs) * mask).sum(-1).mean())
-        stats = {
-            "score": float(scores.mean()),
-            "score_std": float(scores.std()),
-            "kl": kl,
-            "kl_coef": self.kl_coef,
-            "reward": float(rewards.sum(-1).mean()),
-            "response_tokens": float(mask.sum(-1).mean()),
-            "entropy": -float(masked_mean(logprobs, mask)),
-            "unfinished": float(unfinished.float().mean()),
-            "explained_variance": explained_variance(values, returns, mask),
-        }
-        whitened = center_and_scale(advantages, mask, config.whiten_floor)
         rollouts = Rollouts(
             [list(p) for p in prompts],
             ids,
@@ -355,11 +347,26 @@ class Learner:
             values,
             scores,
             rewards,
-            whitened,
+            center_and_scale(advantages, mask, config.whiten_floor),
             returns,
             parts,
         )
-        return rollouts, stats
+        return rollouts, self._told(rollouts, unfinished)
+
+    def _told(self, rollouts: Rollouts, unfinished: torch.Tensor) -> dict[str, float]:
+        """Means over a batch, for the Learning screen and the log."""
+        mask, logprobs, scores = rollouts.mask, rollouts.logprobs, rollouts.scores
+        return {
+            "score": float(scores.mean()),
+            "score_std": float(scores.std()),
+            "kl": rollouts.kl,
+            "kl_coef": self.kl_coef,
+            "reward": float(rollouts.rewards.sum(-1).mean()),
+            "response_tokens": float(mask.sum(-1).mean()),
+            "entropy": -float(masked_mean(logprobs, mask)),
+            "unfinished": float(unfinished.float().mean()),
+            "explained_variance": explained_variance(rollouts.values, rollouts.returns, mask),
+        }
 
     def _policy_pass(
         self,
@@ -403,7 +410,7 @@ class Learner:
         rng = np.random.default_rng(seed)
         totals: dict[str, float] = {}
         stopped = 0.0
-        kl = float(((rollouts.logprobs - rollouts.ref_logprobs) * rollouts.mask).sum(-1).mean())
+        kl = rollouts.kl
         imitate = bool(self.demonstrations) and kl < self.target
         for _ in range(config.ppo_epochs):
             order = rng.permutation(len(rollouts.microbatches))
