@@ -110,7 +110,7 @@ def one(material: Material, name: str, choose: str, seed: int) -> dict:
     head, wins, p_values = reward.fit_head(likelihood.evidence(dim), named, config), [], []
     while len(rows) < AT[-1]:
         group = rng.randrange(len(material.asked))
-        rows += vote(material, group, person, head, choose == "active", rng)
+        rows += vote(material.asked[group], group, person, head, choose == "active", rng)
         said = likelihood.evidence(dim, rows)
         head = reward.fit_head(said, named, config)
         if len(rows) in AT and len(rows) > (AT[len(wins) - 1] if wins else 0):
@@ -123,19 +123,18 @@ def one(material: Material, name: str, choose: str, seed: int) -> dict:
     return {"person": name, "choose": choose, "seed": seed} | told
 
 
-def vote(material: Material, group: int, person: Person, head, active: bool, rng) -> list[tuple]:
+def vote(drafts: Drafts, group: int, person: Person, head, active: bool, rng) -> list[tuple]:
     """The row of one vote, as evidence has it; none where all drafts came out the same."""
     from rlhf_chat import pairs
     from rlhf_chat.likelihood import LAPSE, PAIR
 
-    drafts, spread = material.asked[group], material.feature_map.spread  # type: ignore[attr-defined]
     some = rng.sample(range(WRITTEN), pairs.DRAFTS)
     some = list({drafts.texts[i]: i for i in reversed(some)}.values())[::-1]
     if len(some) < 2:
         return []
     chosen = [0, 1]
     if active and rng.random() >= pairs.RANDOM_SHARE:
-        chosen = pairs.most_telling(drafts.x[some], head.design, spread)
+        chosen = pairs.least_sure(drafts.x[some], head.covariance)
     a, b = (some[i] for i in rng.sample(chosen, 2))
     label = {"a": 1.0, "b": -1.0}.get(person.vote(drafts.prompt, drafts.texts[a], drafts.texts[b]))
     return [(drafts.x[a] - drafts.x[b], PAIR, label or 0.0, 1.0, group, 0, 1.0, LAPSE)]

@@ -72,7 +72,7 @@ class _Asked:
 class Compare:
     def __init__(self, chat: Chat) -> None:
         self.chat, self.store, self.model = chat, chat.store, chat.model
-        self.active = True  # of several drafts, those are shown whose comparison says most
+        self.active = True  # of several drafts, those are shown whose order is least sure
         self._rng = random.Random()
 
     # ------------------------------------------------------------------ what to ask
@@ -180,7 +180,7 @@ class Compare:
         return self.chat.taste.get() if self._rng.random() >= pairs.RANDOM_SHARE else None
 
     def _chosen(self, asked: _Asked, taste: Taste) -> Iterator[Streamed]:
-        """Some drafts more than are shown, then those whose comparison says most."""
+        """Some drafts more than are shown, then those between which the taste is least sure."""
         shown, judge = len(asked.views), self.chat.taste
         assert judge
         blank, drafts = [Response([], False)] * shown, []
@@ -193,7 +193,7 @@ class Compare:
             return
         replies = [Reply(asked.prompt, tuple(r.ids), self.model.decode(r.ids)) for r in distinct]
         x = taste.capped(judge.features(taste, replies))
-        telling = pairs.most_telling(x, taste.head.design, taste.feature_map.spread, shown)
+        telling = pairs.least_sure(x, taste.head.covariance, shown)
         yield [distinct[i] for i in telling], ""
 
     def _streamed(self, asked: _Asked) -> Iterator[Streamed]:

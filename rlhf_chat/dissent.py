@@ -69,7 +69,7 @@ def _explained(own: Evidence, head: RewardHead, sign: float) -> float:
     margin is shrunk by its own variance (MacKay's approximation of the logistic integral)."""
     variance = np.einsum("nd,de,ne->n", own.x, head.covariance, own.x)
     ranked = np.einsum("rmd,de,rme->rm", own.ranked, head.covariance, own.ranked).mean(1)
-    stranger = replace(head, level=np.zeros(own.raters), side=np.zeros(own.raters))
+    stranger = RewardHead(head.weights, head.covariance, np.zeros(own.raters), np.zeros(own.raters))
     told = []
     for size in SENSITIVITIES:
         shrunk = sign * size / np.sqrt(1 + math.pi / 8 * size**2 * variance)

@@ -1,11 +1,11 @@
 """Which replies to show side by side.
 
-Mostly two of several drafts of the live version, those whose comparison says most; one pair in ten
-is any two drafts, and when a version is live, one in four sets it blind against the base, so that
-ordinary votes also say, without bias, whether learning helped. Which side a draft is on is a
+Mostly two of several drafts of the live version, between which the taste is least sure; one pair in
+ten is any two drafts, and when a version is live, one in four sets it blind against the base, so
+that ordinary votes also say, without bias, whether learning helped. Which side a draft is on is a
 coin flip, remembered by the pair itself. Left out: showing and storing them (compare.py).
 
-Source of the measure: Cohn, Ghahramani & Jordan 1996; Chaloner & Verdinelli 1995 (V-optimality).
+Source of the measure: MacKay 1992, where the prediction of a linear model is least sure.
 """
 
 from __future__ import annotations
@@ -58,18 +58,15 @@ def from_side(outcome: str, a_left: bool) -> str:
     return outcome
 
 
-def most_telling(x: Floats, design: Floats, spread: Floats, count: int = 2) -> list[int]:
-    """The `count` of N drafts (features x (N, D)) whose comparison says most about replies.
+def least_sure(x: Floats, covariance: Floats, count: int = 2) -> list[int]:
+    """The `count` of N drafts (features x (N, D)) in whose margins the taste is least sure.
 
-    For each two, how much the mean variance of what replies are worth falls: |spread^1/2 C d|^2 for
-    their difference d, with C the doubt left by the questions so far (design, (D, D)) and spread
-    (D, D) the covariance of replies to one prompt; summed over all pairs of a set. Answers play no
-    part, neither past nor expected ones: asking most where the head is undecided leaves no vote to
-    confirm another, and a coin then passes for a taste (docs/LOG.md). V-optimality divides this by
-    the noise, 4 + d' C d; without it fewer votes were needed, for the less alike two drafts are,
-    the surer the vote.
+    The variance of a margin, d' C d with d the difference of two and C the posterior covariance,
+    summed over all pairs. What the answer is expected to be is left out on purpose: asking most
+    where it is undecided teaches a little more a vote, but then no vote confirms another, and the
+    test of the signal neither sees a taste nor knows a coin (docs/LOG.md).
     """
     d = x[:, None] - x[None]
-    falls = np.einsum("ijd,de,ije->ij", d, design @ spread @ design, d)
+    variance = np.einsum("ijd,de,ije->ij", d, covariance, d)
     sets = combinations(range(len(x)), count)
-    return list(max(sets, key=lambda kept: sum(falls[p] for p in combinations(kept, 2))))
+    return list(max(sets, key=lambda kept: sum(variance[p] for p in combinations(kept, 2))))

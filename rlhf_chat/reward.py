@@ -14,7 +14,7 @@ Sources: MacKay 1992 (Laplace); West 1987 (Student-t prior as a scale mixture); 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +60,6 @@ class FeatureMap:
     style_std: Floats  # (S,)
     hidden_mean: Floats  # (P,)
     components: Floats  # (P, K): columns scaled so that each component has unit variance
-    spread: Floats  # (S + K, S + K): covariance of the features of several replies to one prompt
 
     def __call__(self, style: Floats, pooled: Floats) -> Floats:
         """(N, S), (N, P) -> (N, S + K), every feature clipped to +-4 standard deviations."""
@@ -85,16 +84,12 @@ def fit_feature_map(style: Floats, pooled: Floats, groups: NDArray[np.int64]) ->
     _, singular, rows = np.linalg.svd(within, full_matrices=False)
     keep = min(HIDDEN, int((singular > 1e-6).sum()))
     scale = singular[:keep] / math.sqrt(max(len(pooled), 1))
-    dim = style.shape[1] + keep
-    blank = FeatureMap(
+    return FeatureMap(
         style_mean=style.mean(0),
         style_std=np.where(std > 0.05, std, 1.0),
         hidden_mean=pooled.mean(0),
         components=rows[:keep].T / scale,
-        spread=np.zeros((dim, dim)),
     )
-    x = center_within(blank(style, pooled), groups)
-    return replace(blank, spread=x.T @ x / max(len(x), 1))
 
 
 def center_within(values: Floats, groups: NDArray[np.int64]) -> Floats:
@@ -117,7 +112,6 @@ class RewardHead:
 
     weights: Floats  # (D,)
     covariance: Floats  # (D, D)
-    design: Floats  # (D, D): the doubt judged by what was asked alone (design_covariance)
     level: Floats = field(default_factory=lambda: np.zeros(1))  # (raters,) leniency with one reply
     side: Floats = field(default_factory=lambda: np.zeros(1))  # (raters,) lean to what is first
     sensitivity: Floats = field(default_factory=lambda: np.ones(1))  # (raters,)
@@ -173,8 +167,7 @@ def fit_head(evidence: Evidence, named: int, config: RewardConfig) -> RewardHead
     for _ in range(config.rater_steps if evidence.raters > 1 else 0):
         sensitivity = _sensitivities(evidence, head)
         head = _fit_shared(evidence.scaled(sensitivity), named, config)
-    design = design_covariance(evidence, CARRIES * prior_variances(config, named, evidence.dim))
-    return replace(head, sensitivity=sensitivity, design=design)
+    return RewardHead(head.weights, head.covariance, head.level, head.side, sensitivity)
 
 
 def _fit_shared(evidence: Evidence, named: int, config: RewardConfig) -> RewardHead:
@@ -193,27 +186,6 @@ def prior_variances(config: RewardConfig, named: int, dim: int) -> Floats:
     scale = np.full(dim, config.prior_variance)
     scale[named:] *= config.hidden_share
     return scale
-
-
-def design_covariance(evidence: Evidence, variance: Floats) -> Floats:
-    """(D, D): what the questions asked so far leave open, whatever was answered.
-
-    Inverse of the information of all answers at indifference, lapses and a person's habits aside,
-    beside a prior of this variance (D,). Who chooses the next question by it has not looked at the
-    answers, so turning these round stays a fair test. A ranking of M is a choice of the best of M,
-    then of M - 1, and so on; of any m of them at random, 1/m of the summed squares around their
-    mean is expected to be (m - 1)/m of the variance.
-
-    Source: Chaloner & Verdinelli 1995.
-    """
-    x, ranked = evidence.x, evidence.ranked
-    information = np.diag(1 / variance) + (x.T * evidence.weight) @ x / 4
-    for replies, place, weight in zip(ranked, evidence.place, evidence.ranking_weight, strict=True):
-        there = replies[place >= 0]
-        choices = sum((m - 1) / m for m in range(2, len(there) + 1))
-        around = there - there.mean(0)
-        information += weight * choices * around.T @ around / max(len(there) - 1, 1)
-    return np.asarray(np.linalg.inv(information), dtype=np.float64)
 
 
 def _sensitivities(evidence: Evidence, head: RewardHead) -> Floats:
@@ -430,4 +402,4 @@ class _Problem:
         dim, people = self.said.dim, self.said.raters
         covariance = np.asarray(np.linalg.inv(hessian)[:dim, :dim], dtype=np.float64)
         level, side = theta[dim : dim + people], theta[dim + people :]
-        return theta, RewardHead(theta[:dim], covariance, covariance, level, side)
+        return theta, RewardHead(theta[:dim], covariance, level, side)

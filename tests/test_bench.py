@@ -205,7 +205,7 @@ def test_votes_teach_the_head_to_pick_what_the_person_likes(choose, monkeypatch)
         return votes_needed.Drafts(f"prompt {i}", texts, x)
 
     ones = np.ones(named)
-    feature_map = reward.FeatureMap(ones, ones, np.zeros(1), np.zeros((1, 0)), np.eye(named))
+    feature_map = reward.FeatureMap(ones, ones, np.zeros(1), np.zeros((1, 0)))
     material = votes_needed.Material(
         [drafts(i) for i in range(30)], [drafts(i) for i in range(30)], feature_map
     )
