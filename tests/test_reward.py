@@ -244,10 +244,10 @@ def test_a_coin_flipper_is_found_out() -> None:
 
 def test_a_coin_flipper_is_found_out_although_the_pairs_were_chosen() -> None:
     """The choice of what to ask next must not make answers look like a taste: at 60 votes on the
-    pairs it is least sure of, p <= .02 in at most 5 % of 60 coin flippers, <= .15 in at most 25 %.
+    pairs it is least sure of, p <= .02 in at most 5 % of 120 coin flippers, <= .15 in at most 25 %.
     """
     p = []
-    for seed in range(60):
+    for seed in range(120):
         rng = np.random.default_rng(seed)
         asked, answers = np.zeros((0, 12)), np.zeros(0)
         for _ in range(20):
