@@ -1,12 +1,12 @@
 """Who answers as if they wanted the opposite of what everybody else wants?
 
 One bad pair of hands can undo what two good ones teach. The taste that all others teach predicts
-what each person says; a person whose answers are explained much better by its opposite is worth a
-look. All answers speak, not only those to shared questions. Somebody may be right against all
-others, so nobody is set aside by this file. Left out: the share of equal answers (agreement.py),
-setting somebody aside (raters.py).
+what each person says; a person is worth a look if, with their answers turned round, everybody is
+predicted much better. All answers speak, not only those to shared questions. Somebody may be right
+against all others, so nobody is set aside by this file. Left out: the share of equal answers
+(agreement.py), setting somebody aside (raters.py).
 
-Source: Kass & Raftery 1995 (Bayes factors and what size of them is strong).
+Source: Kass & Raftery 1995 (Bayes factors and what size of them is decisive).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from rlhf_chat.likelihood import Evidence, Floats
 from rlhf_chat.reward import RewardConfig, RewardHead
 
 FEWEST = 3  # people: of two who disagree, neither is the odd one out
-STRONG = math.log(10)  # Kass & Raftery: from here on evidence is strong
+LIKELY = 3  # people looked at closely, those whose own answers speak most for it
+DECISIVE = math.log(100)  # Kass & Raftery: from here on evidence is decisive
 SENSITIVITIES = np.exp(np.linspace(-2.0, 1.0, 13))  # how strongly a person may follow the others
 
 
@@ -32,19 +33,41 @@ def suspect(said: Evidence, named: int, config: RewardConfig) -> int | None:
         return None
     factors = opposed(said, named, config)
     most = int(factors.argmax())
-    return most if factors[most] > STRONG else None
+    return most if factors[most] > DECISIVE else None
 
 
 def opposed(said: Evidence, named: int, config: RewardConfig) -> Floats:
-    """(raters,): log of how much better a person's answers are explained by the opposite of what
-    the others want than by what they want, averaged over how strongly they may follow it."""
-    factors = np.zeros(said.raters)
-    for rater in range(said.raters):
-        others, own = without(said, rater), only(said, rater)
-        if len(others) and len(own):
-            head = reward.fit_head(others, named, config)
-            factors[rater] = _explained(own, head, -1.0) - _explained(own, head, 1.0)
+    """(raters,): log of how much better everything is explained if this person means the opposite
+    of what they say, each person's answers by what all others taught; -inf where it is unlikely.
+
+    Not only their own answers count: turned round, they must also help to explain those of others.
+    By their own alone, of three people of whom one says the opposite, an honest one can look worse:
+    the other two contradict each other and teach nothing (docs/LOG.md).
+    """
+    people = range(said.raters)
+    own = [only(said, rater) for rater in people]
+
+    def taught(by: Evidence, rater: int) -> RewardHead:
+        return reward.fit_head(without(by, rater), named, config)
+
+    heads = [taught(said, rater) for rater in people]
+    straight = [_explained(own[rater], heads[rater], 1.0) for rater in people]
+    opposite = [_explained(own[rater], heads[rater], -1.0) - straight[rater] for rater in people]
+    factors = np.full(said.raters, -np.inf)
+    for rater in np.argsort(opposite)[-LIKELY:]:
+        turned = turned_round(said, int(rater))
+        others = [other for other in people if other != rater]
+        factors[rater] = opposite[rater] + sum(
+            _explained(own[other], taught(turned, other), 1.0) - straight[other] for other in others
+        )
     return factors
+
+
+def turned_round(said: Evidence, rater: int) -> Evidence:
+    """The same, with everything this person said about scores meaning its opposite."""
+    rows = np.where(said.rater == rater, -1.0, 1.0)[:, None]
+    rankings = np.where(said.ranking_rater == rater, -1.0, 1.0)[:, None, None]
+    return replace(said, x=said.x * rows, ranked=said.ranked * rankings)
 
 
 def only(said: Evidence, rater: int) -> Evidence:
