@@ -36,6 +36,11 @@ def test_who_turns_every_kind_of_answer_round_is_found(seed) -> None:
     assert suspect(said, 6, QUICK) == 1
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_nobody_else_is_taken_for_that_person_while_little_is_known(seed) -> None:
+    assert suspect(turned_round(mixed(24, 200 + seed, raters=3), 1), 6, QUICK) in (1, None)
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_nobody_is_suspected_among_people_who_mean_the_same(seed) -> None:
     assert suspect(mixed(90, 50 + seed, raters=3), 6, QUICK) is None
