@@ -844,6 +844,8 @@ def test_the_settings_of_a_chat_are_saved_and_shown():
     assert (manner.system_prompt, manner.version) == ("be brief", 0)
     assert manner.sampling == Sampling(0.5, 0.9, 5, 40)
     assert panel.shown(conversation)[panel.heat] == 0.5
+    # a reply that ends just now must not overwrite what is being typed
+    assert set(asyncio.run(panel.after_sending(one.view))) == {panel.about, panel.by}
     refused = asyncio.run(panel.save(one.view, "", 9, 1, 0, 40, "live"))
     assert refused[panel.note]["tone"] == "bad"
     assert asyncio.run(panel.save_for_new("", 0.2, 1, 0, 40, "live"))[panel.note]["tone"] == "good"

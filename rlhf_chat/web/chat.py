@@ -495,7 +495,7 @@ class ChatScreen:
             trigger_mode="multiple",
             **REPLIES,
         )
-        sent.then(self.manner.refresh, self.view, self.manner.page, **QUICK)
+        sent.then(self.manner.after_sending, self.view, self.manner.whose, **QUICK)
         self.bot.retry(self.regenerate, self.view, streamed, trigger_mode="multiple", **REPLIES)
         self.bot.edit(self.edit, [self.view, rater], streamed, trigger_mode="multiple", **REPLIES)
         self.stop_button.click(self.stop, self.view, None, **QUICK)

@@ -58,6 +58,13 @@ class MannerPanel:
     async def refresh(self, view: dict) -> Update:
         return await quick(self.shown, view["conversation"])
 
+    async def after_sending(self, view: dict) -> Update:
+        """A first message has made the settings those of this chat. Fields are left alone: somebody
+        may be typing in them."""
+        shown = await quick(self.shown, view["conversation"])
+        told = {field: shown[field] for field in self.whose if field in shown}
+        return told or {self.about: gr.skip()}
+
     def _manner(
         self, system: str, heat: float, top_p: float, top_k: float, most: float, by: str
     ) -> Manner:
@@ -132,6 +139,7 @@ class MannerPanel:
     def wire(self, view: gr.HTML) -> None:
         fields: list[Any] = [self.system, self.heat, self.top_p, self.top_k, self.most, self.by]
         self.page = [self.about, self.note, *fields, self.best_of]
+        self.whose: list[Any] = [self.about, self.by]
         gr.on(
             # Text that was pasted with the mouse is no `input` for Gradio, hence the blur.
             [*(field.input for field in fields), self.system.blur],
