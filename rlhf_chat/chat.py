@@ -515,11 +515,8 @@ class Chat:
 
     def view(self, version: int) -> View:
         """A version ready to speak: live, base, or loaded now and kept while it is being used."""
-        live = self.model.live
-        if version == live.version:
-            return live
-        if not version:
-            return self.model.reference
+        if at_hand := self.model.at_hand(version):
+            return at_hand
         if version not in self._views:
             if self._load_view is None:
                 raise ChatError(f"Version {version} is not loaded.")

@@ -429,6 +429,10 @@ class Model:
         """The policy as it is now, in the tree that samples fastest."""
         return self.make_view(-1, self.policy_state()) if self._fold else self.policy
 
+    def at_hand(self, version: int) -> View | None:
+        """What is loaded anyway: the version that is live, and the base."""
+        return next((v for v in (self.live, self.reference) if v.version == version), None)
+
     def serve(self, view: View) -> None:
         """From the next reply on, people talk to this view. One assignment, nothing to undo."""
         self.live = view

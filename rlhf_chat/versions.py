@@ -48,12 +48,8 @@ class Versions:
 
     def view(self, version: int) -> View:
         """A version ready to speak. Raises AdapterError, ModelError, NotFound."""
-        live = self.model.live
-        if version == live.version:
-            return live
-        if not version:
-            return self.model.reference
-        return self.model.make_view(version, self.state(version))
+        at_hand = self.model.at_hand(version)
+        return at_hand or self.model.make_view(version, self.state(version))
 
     # ------------------------------------------------------------------ which one is live
 

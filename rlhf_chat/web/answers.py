@@ -73,7 +73,7 @@ class AnswerPart:
             )
             self.trainer.wake()
         except Exception as error:
-            return {self.verdict: said(f"Not saved. {sentence(error)}", "bad")}
+            return self._not_saved(error)
         return {
             **self.shown(2, False),
             **self._strengths(outcome in ("a", "b")),
@@ -112,7 +112,7 @@ class AnswerPart:
             )
             self.trainer.wake()
         except Exception as error:
-            return {self.verdict: said(f"Not saved. {sentence(error)}", "bad")}
+            return self._not_saved(error)
         return {
             **self.shown(count, False),
             **self._ranked(count, order, False),
@@ -130,7 +130,7 @@ class AnswerPart:
                 self.compare.prefer, set_id, voted, strength=strength, rater=rater
             )
         except Exception as error:
-            return {self.verdict: said(f"Not saved. {sentence(error)}", "bad")}
+            return self._not_saved(error)
         return {self.verdict: said(revealed.sentence, "good")}
 
     async def explain(self, words: str, set_id: str, rater: str = "me") -> Update:
@@ -138,7 +138,7 @@ class AnswerPart:
         try:
             told = await quick(self.compare.comment, set_id, words, rater=rater)
         except Exception as error:
-            return {self.verdict: said(f"Not saved. {sentence(error)}", "bad")}
+            return self._not_saved(error)
         return {self.verdict: said(told, "good"), self.because: gr.update(visible=False)}
 
     async def undo(self, set_id: str, voted: str, rater: str = "me") -> Update:
@@ -209,6 +209,9 @@ class AnswerPart:
             self.undo_button: gr.update(value="Undo", visible=True),
             self.because: gr.update(value="", visible=True),
         }
+
+    def _not_saved(self, error: Exception) -> Update:
+        return {self.verdict: said(f"Not saved. {sentence(error)}", "bad")}
 
     # ---- layout and wiring ---------------------------------------------------------------------
 
