@@ -852,6 +852,17 @@ def test_the_settings_of_a_chat_are_saved_and_shown():
     assert one.chat.manner().sampling.temperature == 0.2
 
 
+def test_a_polite_kill_ends_the_wait_whenever_it_comes(monkeypatch):
+    """Also in the middle of the wait itself, whatever the wait may hold just then."""
+    import signal
+
+    monkeypatch.setattr(app, "time", SimpleNamespace(sleep=lambda _: signal.raise_signal(15)))
+    before = signal.getsignal(signal.SIGTERM)
+    app._wait_for_the_end()
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "threading" not in vars(app)  # no lock is taken by the handler
+
+
 def test_search_names_the_chats_that_contain_the_words():
     one = Screen()
     one.send("tell me about wool")

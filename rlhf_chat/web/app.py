@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
+import time
 import webbrowser
 from pathlib import Path
 
@@ -190,14 +190,15 @@ def _serve(demo: gr.Blocks, host: str, port: int, data_dir: Path) -> None:
 def _wait_for_the_end() -> None:
     """Until Ctrl+C or a polite kill; a second one ends everything at once.
 
-    A handler that sets a flag: a KeyboardInterrupt is lost when it is raised inside a destructor,
-    and the app would then run on.
+    A handler that notes it: a KeyboardInterrupt is lost when it is raised inside a destructor, and
+    the app would then run on. No threading.Event: its lock may be held by the very wait that the
+    signal interrupts, and then nothing but kill -9 ends the app.
     """
-    over = threading.Event()
+    came: list[int] = []
     ends = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(end, lambda *_: over.set()) for end in ends]
-    while not over.wait(0.2):
-        pass
+    before = [signal.signal(end, lambda number, _: came.append(number)) for end in ends]
+    while not came:
+        time.sleep(0.2)
     for end, handler in zip(ends, before, strict=True):
         signal.signal(end, handler)
 
