@@ -35,7 +35,7 @@ from bench import decode as decode_bench
 from rlhf_chat import memory, nf4, presets
 from rlhf_chat.decode import Sampling
 from rlhf_chat.doctor import preflight
-from rlhf_chat.footprint import GIB
+from rlhf_chat.footprint import GIB, Load
 from rlhf_chat.model import AdapterConfig, Model
 from rlhf_chat.ppo import Learner, PPOConfig
 from rlhf_chat.selftest import self_test
@@ -46,7 +46,7 @@ TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-Record = dict[str, Any]
+Record = dict[str, Any]  # of numbers, for JSON
 
 
 # ---------------------------------------------------------------------- models out of nothing
@@ -119,7 +119,7 @@ def _quantised(linear: torch.nn.Linear, device: torch.device, dtype: torch.dtype
         compress_statistics=True,
         device="meta",
     )
-    weight = torch.randn(linear.weight.shape, dtype=dtype) * 0.02
+    weight = torch.randn(linear.weight.shape, dtype=dtype, device=device) * 0.02
     made.weight = type(made.weight)(
         weight, requires_grad=False, quant_type="nf4", compress_statistics=True, module=made
     ).to(device)
@@ -286,7 +286,7 @@ def examine(
     name: str, config: PreTrainedConfig, device: torch.device, quick: bool, caps: tuple[int, ...]
 ) -> Record:
     """All measurements of one shape."""
-    tokens, rollouts, tries = (8, 4, 3) if quick else (128, 32, 40)
+    tokens, rollouts, tries = (8, 4, 3) if quick else (128, 32, 20)
     memory.give_back(device)
     record: Record = {"model": name}
     made: list[Model] = []
@@ -299,34 +299,47 @@ def examine(
     record |= {"micro_batch": model.rows_per_slice, "checkpointing": model.checkpointing}
     record["twins"] = twins(model, tries)
     record["decode"] = [
-        decode_bench.measure(model, rows, tokens, 1 if quick else 3) for rows in (1, 16)
+        decode_bench.measure(model, rows, tokens // 2, 1 if quick else 2) for rows in (1, 16)
     ]
     limit = bandwidth(device) * GIB / weight_bytes(model)
     record["bandwidth_tokens_per_second"] = limit  # what reading the weights alone would allow
     record["first_token"] = waiting(model, tries, tokens, rollouts)
     learner, prompts = learner_for(model, tokens, rollouts)
     update(learner, prompts, 0)  # warm-up
-    parts = [update(learner, prompts, i) for i in range(1 if quick else 3)]
+    parts = [update(learner, prompts, i) for i in range(1 if quick else 2)]
     record["update_seconds"] = {k: statistics.median(p[k] for p in parts) for k in parts[0]}
-    record["caps"] = [under_cap(model, config, gb, tokens, rollouts) for gb in caps]
+    record["caps"] = under_caps(model, config, caps, tokens, rollouts)
     return record
 
 
-def under_cap(
-    model: Model, config: PreTrainedConfig, gigabytes: int, tokens: int, rollouts: int
-) -> Record:
-    """Prediction and truth for a card of this size: chat and one update."""
+def under_caps(
+    model: Model, config: PreTrainedConfig, caps: tuple[int, ...], tokens: int, rollouts: int
+) -> list[Record]:
+    """Prediction for cards of each size, and truth where a larger card means another way to run."""
+    records: list[Record] = []
+    on_cpu = model.device.type == "cpu"
+    for gigabytes in sorted(caps):
+        told = preflight(model.name, config, "nf4", gigabytes * GIB, on_cpu=on_cpu)
+        record: Record = {"cap": gigabytes, "predicted": told.need.as_dict(), "fits": told.fits}
+        record["load"] = asdict(told.load)
+        if told.fits and not any(r["load"] == record["load"] and r["fits"] for r in records):
+            record |= under_cap(model, told.load, gigabytes, tokens, rollouts)
+        records.append(record)
+    return records
+
+
+def under_cap(model: Model, load: Load, gigabytes: int, tokens: int, rollouts: int) -> Record:
+    """Peaks of chat and of one update on a card of this size."""
     device = model.device
-    on_cpu = device.type == "cpu"
-    told = preflight(model.name, config, "nf4", gigabytes * GIB, on_cpu=on_cpu)
-    record: Record = {"cap": gigabytes, "predicted": told.need.as_dict(), "fits": told.fits}
-    record["load"] = asdict(told.load)
-    model.rows_per_batch = min(told.load.rollouts, rollouts)
-    model.rows_per_slice, model.checkpointing = told.load.microbatch, told.load.checkpointing
+    record: Record = {}
+    model.rows_per_batch = min(load.rollouts, rollouts)
+    model.rows_per_slice, model.checkpointing = load.microbatch, load.checkpointing
     learner, prompts = learner_for(model, tokens, rollouts)
+    model._reads.clear()
     memory.give_back(device)
     with capped(gigabytes, device):
         try:
+            record["held"] = peak(device, lambda: None)
             record["peak_chat"] = peak(device, lambda: first_token(model, 1))
             record["peak_round"] = peak(device, lambda: update(learner, prompts, 1))
         except torch.OutOfMemoryError:

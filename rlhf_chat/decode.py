@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from rlhf_chat.lease import SLICE_SECONDS
-from rlhf_chat.step import Read, Recorder, Rows
+from rlhf_chat.recording import Recorder
+from rlhf_chat.step import Read, Rows
 
 
 @dataclass(frozen=True)
@@ -90,29 +91,36 @@ def decode(
     responses = [Response([], False) for _ in prompts]
     rows = list(range(len(prompts)))  # which response each row of the batch is
     tokens: torch.Tensor | None = None
-    while rows:
-        with turn(), torch.inference_mode():
-            started = time.monotonic()
-            while rows and time.monotonic() - started < slice_seconds:
-                if tokens is None:
-                    logits = batch.begin(prompts, reads.pop() if reads else None)
-                else:
-                    logits = batch.step(tokens)
-                tokens = next_token(logits, sampling, generator)
-                going = _append(responses, rows, tokens.tolist(), end_ids, sampling.max_new_tokens)
-                if len(going) < len(rows):
-                    rows = [rows[i] for i in going]
-                    if not rows:
-                        left = batch.read(prompts[0], responses[0].ids)
-                        if left and reads is not None and len(prompts) == 1:
-                            reads[:] = [left]
-                        break
-                    keep = torch.tensor(going, dtype=torch.long, device=batch.device)
-                    batch.keep(keep)
-                    tokens = tokens[keep]
-                if len(prompts) <= 4:
-                    break  # somebody is watching: show every token
-        yield responses
+    memory = reads if reads is not None and len(prompts) == 1 else []
+    try:
+        while rows:
+            with turn(), torch.inference_mode():
+                started = time.monotonic()
+                while rows and time.monotonic() - started < slice_seconds:
+                    if tokens is None:
+                        logits = batch.begin(prompts, memory.pop() if memory else None)
+                    else:
+                        logits = batch.step(tokens)
+                    tokens = next_token(logits, sampling, generator)
+                    going = _append(
+                        responses, rows, tokens.tolist(), end_ids, sampling.max_new_tokens
+                    )
+                    if not going:
+                        rows = []
+                    elif len(going) < len(rows) and batch.worth_shrinking(len(going)):
+                        rows = [rows[i] for i in going]
+                        keep = torch.tensor(going, dtype=torch.long, device=batch.device)
+                        batch.keep(keep)
+                        tokens = tokens[keep]
+                    if len(prompts) <= 4:
+                        break  # somebody is watching: show every token
+            yield responses
+    except GeneratorExit:  # stopped by the reader; what was read is as good as any
+        rows = []
+        raise
+    finally:
+        if not rows:  # else a step has failed half way
+            memory[:] = batch.leave(prompts[0], responses[0].ids)
 
 
 def _append(
@@ -122,10 +130,13 @@ def _append(
     end_ids: frozenset[int],
     limit: int,
 ) -> list[int]:
-    """Adds one token to each row's response; returns the batch indices that go on."""
+    """Adds one token to each row's response that goes on; returns the indices of those that still
+    do."""
     going = []
     for i, (row, token) in enumerate(zip(rows, tokens, strict=True)):
         response = responses[row]
+        if response.finished or len(response.ids) >= limit:
+            continue  # ended before, but still in the batch
         response.ids.append(token)
         response.finished = token in end_ids
         if not response.finished and len(response.ids) < limit:

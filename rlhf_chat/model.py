@@ -31,7 +31,8 @@ from rlhf_chat.head import head_of, selected_logprobs
 from rlhf_chat.lease import SLICE_SECONDS, Lease, RoomWanted
 from rlhf_chat.loading import ModelError, learned, special_ids
 from rlhf_chat.memory import in_parts
-from rlhf_chat.step import Read, Recorder, left_pad
+from rlhf_chat.recording import Recorder
+from rlhf_chat.step import Read, left_pad
 
 log = logging.getLogger(__name__)
 
@@ -89,10 +90,10 @@ class Model:
         self.rows_per_slice = 8  # see calibrate()
         self.rows_per_batch = 64  # of rollouts
         self.checkpointing = False
-        self._recorder = Recorder()
         self._reads: list[Read] = []  # what the last reply left behind, for the next turn
         self.config = base.config.get_text_config()
         self.device = next(base.parameters()).device
+        self._recorder = Recorder(on_card=self.device.type == "cuda")
         self._tokenizer = tokenizer
         self._per_thread = threading.local()
         base.requires_grad_(False)
@@ -415,19 +416,13 @@ class Model:
         if state is None:
             return self.reference
         _check_fits(self._policy_params, state)
-        if self._fold:
-            return View(trees.folded(self.reference.tree, self.policy.tree, state), version)
         with self.lease.turn():  # not while the trainer is in the middle of a pass
-            tree = trees.twin(self.policy.tree)
-        params = trees.adapter_params(tree)
-        for param in params.values():
-            param.requires_grad_(False)
-        _copy_into(params, state)
+            tree = trees.speaking(self.reference.tree, self.policy.tree, state, fold=self._fold)
         return View(tree, version)
 
     def speaking_policy(self) -> View:
         """The policy as it is now, in the tree that samples fastest."""
-        return self.make_view(-1, self.policy_state()) if self._fold else self.policy
+        return self.make_view(-1, self.policy_state())
 
     def at_hand(self, version: int) -> View | None:
         """What is loaded anyway: the version that is live, and the base."""
@@ -492,16 +487,17 @@ def probe_rows(model: Model) -> tuple[list[list[int]], list[list[int]]]:
 
 
 def gradient(model: Model, prompts: list[list[int]], responses: list[list[int]]) -> torch.Tensor:
-    """Of the summed log-probs, for all policy parameters in one row; none is left behind."""
+    """Of the summed log-probs, for all policy parameters in one row, float64 on the CPU. None is
+    left behind, and none that was there before is counted."""
+    params = model.policy_parameters()
     with model.lease.slice(), torch.enable_grad():
-        model.forward(model.policy, prompts, responses).logprobs.sum().backward()
+        total = model.forward(model.policy, prompts, responses).logprobs.sum()
+        grads = torch.autograd.grad(total, params, allow_unused=True)
         parts = [
-            torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten().double()
-            for p in model.policy_parameters()
+            torch.zeros_like(p).flatten() if g is None else g.flatten()
+            for p, g in zip(params, grads, strict=True)
         ]
-        for param in model.policy_parameters():
-            param.grad = None
-    return torch.cat(parts).cpu()
+    return torch.cat(parts).double().cpu()
 
 
 __all__ = ["AdapterConfig", "Model", "ModelError", "Pass", "Response", "Sampling", "View"]

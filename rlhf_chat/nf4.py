@@ -64,6 +64,11 @@ def decoded(linear: torch.nn.Linear) -> torch.Tensor:
     return linear.weight.data
 
 
+def compute_dtype(linear: torch.nn.Linear) -> torch.dtype:
+    """In which precision a linear layer computes, whatever it is stored as."""
+    return linear.compute_dtype if isinstance(linear, Linear4bit) else linear.weight.dtype
+
+
 def matmul_error(device: torch.device) -> float:
     """How far a 4-bit product on this device is from the product of the decoded weights, relative,
     with and without a gradient: kernels differ. Raises what bitsandbytes raises where it cannot."""

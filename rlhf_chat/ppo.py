@@ -438,8 +438,7 @@ class Learner:
     ) -> dict[str, float]:
         """One optimiser step over a minibatch, micro-batch by micro-batch."""
         tokens = float(sum(rollouts.mask[rows].sum() for rows in parts))
-        self.optimizer.zero_grad(set_to_none=True)
-        self.value_optimizer.zero_grad(set_to_none=True)
+        self._forget_gradient()  # of a step that failed half way
         totals = {"clipfrac": 0.0, "approxkl": 0.0, "ratio_max": 0.0, "loss": 0.0, "vf_loss": 0.0}
 
         def work(rows: list[int]) -> dict[str, float]:
@@ -530,4 +529,9 @@ class Learner:
             group["lr"] = self.config.learning_rate * warm
         self.optimizer.step()
         self.value_optimizer.step()
+        self._forget_gradient()
         return norm
+
+    def _forget_gradient(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.value_optimizer.zero_grad(set_to_none=True)

@@ -2,9 +2,10 @@
 
 A twin is a second module tree that shares every frozen tensor and owns only its LoRA weights, so
 nothing is ever switched on or off: PEFT's adapter switches are process-global and give wrong
-answers silently when two threads use them. Where weights are kept decoded anyway (a small base on a
-CPU), a tree that only has to speak gets its adapter folded into the weights, which makes it as
-fast as the base. Left out: which tree is live, and all compute (model.py).
+answers silently when two threads use them. A tree that only has to speak is made without PEFT:
+where weights are kept decoded anyway (a small base on a CPU) the adapter is folded into them, which
+makes it as fast as the base, elsewhere it is two small products beside each layer's own.
+Left out: which tree is live, and all compute (model.py).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def twin(tree: torch.nn.Module) -> torch.nn.Module:
     """A second module tree over the same frozen tensors; only LoRA weights are copied."""
     shared: list[torch.Tensor] = [p for name, p in tree.named_parameters() if "lora_" not in name]
     shared += list(tree.buffers())
-    spoken = [m for m in tree.modules() if isinstance(m, SpokenLinear)]
+    spoken = [m for m in tree.modules() if isinstance(m, FoldedLinear)]
     shared += [m.packed for m in spoken if m.packed is not None]
     return copy.deepcopy(tree, memo={id(t): t for t in shared})
 
@@ -70,31 +71,55 @@ def can_fold(adapted: torch.nn.Module) -> bool:
     return decoded and small <= nf4.DECODED_BYTES and bases[0].weight.device.type == "cpu"
 
 
-def folded(base: torch.nn.Module, adapted: torch.nn.Module, state: State) -> torch.nn.Module:
-    """A twin of the base that speaks like base + adapter: W + scaling * B A in each linear layer.
+def speaking(
+    base: torch.nn.Module, adapted: torch.nn.Module, state: State, *, fold: bool
+) -> torch.nn.Module:
+    """A twin of the base that speaks like base + adapter: in each linear layer W x + scaling B A x,
+    or, folded, (W + scaling B A) x.
 
     Equal to the adapted tree but for rounding, so it is for sampling, never for log-probs.
     """
     tree = twin(base)
     for name, layer in _lora_layers(adapted):
         a, b = state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"]
-        source = layer.get_base_layer()
-        weight = nf4.decoded(source)
-        change = (b.float() @ a.float()) * layer.scaling["default"]
-        folded = torch.nn.Parameter((weight + change).to(weight.dtype), requires_grad=False)
+        b = b * layer.scaling["default"]
         parent, _, child = name.removeprefix("base_model.model.").rpartition(".")
-        setattr(tree.get_submodule(parent), child, SpokenLinear(folded, source.bias))
-    return _with_spoken_head(tree)
+        make = _folded if fold else SpokenLora
+        setattr(tree.get_submodule(parent), child, make(layer.get_base_layer(), a, b))
+    return _with_packed_head(tree) if fold else tree
 
 
-def _with_spoken_head(tree: Any) -> Any:
+def _folded(source: Any, a: torch.Tensor, b: torch.Tensor) -> FoldedLinear:
+    weight = nf4.decoded(source)
+    changed = (weight + b.float() @ a.float()).to(weight.dtype)
+    return FoldedLinear(torch.nn.Parameter(changed, requires_grad=False), source.bias)
+
+
+def _with_packed_head(tree: Any) -> Any:
     head = tree.get_output_embeddings()
     if type(head) is torch.nn.Linear:
-        tree.set_output_embeddings(SpokenLinear(head.weight, head.bias))
+        tree.set_output_embeddings(FoldedLinear(head.weight, head.bias))
     return tree
 
 
-class SpokenLinear(torch.nn.Linear):
+class SpokenLora(torch.nn.Module):
+    """A linear layer and its adapter in the layer's own precision, without a way back."""
+
+    def __init__(self, source: Any, a: torch.Tensor, b: torch.Tensor) -> None:
+        """`a` (r, in), `b` (out, r) with the scaling in it."""
+        super().__init__()
+        self.source = source
+        place = {"device": source.weight.device, "dtype": nf4.compute_dtype(source)}
+        self.lora_a = torch.nn.Parameter(a.T.to(**place).contiguous(), requires_grad=False)
+        self.lora_b = torch.nn.Parameter(b.T.to(**place).contiguous(), requires_grad=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        said = self.source(x)
+        change = torch.addmm(said.flatten(0, -2), x.flatten(0, -2) @ self.lora_a, self.lora_b)
+        return change.view_as(said)
+
+
+class FoldedLinear(torch.nn.Linear):
     """A linear layer that only speaks: for several rows it keeps its weight a second time, packed
     as the CPU's kernels like it, which halves the time."""
 

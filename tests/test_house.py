@@ -15,11 +15,12 @@ PACKAGE = ROOT / "rlhf_chat"
 
 # room -> rooms it may import. What is not listed here imports nothing of ours.
 ARROWS = {
-    "step": {"trees"},
-    "decode": {"lease", "step"},
+    "recording": {"room", "trees"},
+    "step": {"recording", "room"},
+    "decode": {"lease", "recording", "step"},
     "trees": {"nf4"},
     "loading": {"dialect", "nf4"},
-    "model": {"decode", "head", "lease", "loading", "memory", "nf4", "step", "trees"},
+    "model": {"decode", "head", "lease", "loading", "memory", "nf4", "recording", "step", "trees"},
     "selftest": {"head", "model", "trees"},
     "footprint": {"head", "nf4", "trees"},
     "presets": {"footprint"},

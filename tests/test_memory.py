@@ -13,13 +13,13 @@ from rlhf_chat.chat import Chat
 from rlhf_chat.decode import Sampling
 from rlhf_chat.head import selected_logprobs
 from rlhf_chat.lease import Lease, RoomWanted
-from rlhf_chat.model import Model, ModelError
+from rlhf_chat.model import Model, ModelError, gradient
 from rlhf_chat.ppo import Learner, PPOConfig
 from rlhf_chat.round import policy_logprobs
 from rlhf_chat.selftest import self_test
 from rlhf_chat.step import Rows
 from rlhf_chat.store import Store
-from tests.test_model import ask, batch, gradient, logprobs, random_state
+from tests.test_model import ask, batch, logprobs, random_state
 
 OOM = torch.OutOfMemoryError
 CONFIG = PPOConfig(rollouts=8, ppo_epochs=1, minibatches=1, max_new_tokens=8, target_approxkl=1e9)

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlhf_chat import step as step_
+from rlhf_chat import recording as recording_
 from rlhf_chat.decode import Sampling
 from rlhf_chat.model import Model
-from rlhf_chat.step import Recorder, Rows, ask, can_record
+from rlhf_chat.recording import Recorder
+from rlhf_chat.room import ask, can_record
+from rlhf_chat.step import ROOM_STEP, Rows
 from tests.families import FAMILIES, make_family
 from tests.test_model import ask as prompt_of
 from tests.test_model import random_state
@@ -46,14 +48,14 @@ def test_a_recording_of_one_tree_is_right_for_others_and_other_sizes(
         return
     recorder = Recorder()
     with torch.inference_mode():
-        assert recorder.traced(trees[0], some_inputs(trees[0], 3, 20)) is not None
+        assert recorder.record(trees[0], some_inputs(trees[0], 3, 20)) is not None
         for tree in trees:
-            recording = recorder.traced(tree, some_inputs(tree, 3, 20))
+            recording = recorder.record(tree, some_inputs(tree, 3, 20))
             for rows, length in ((1, 7), (5, 33), (3, 20)):
                 inputs = some_inputs(tree, rows, length)
                 own = ask(tree, *inputs)
                 assert torch.allclose(recording(*inputs), own, atol=1e-5)
-    assert len(recorder._known) == 1
+    assert len(recorder._traces) == 1
 
 
 def test_a_step_in_room_made_before_is_the_step_of_a_growing_cache(toy: Model) -> None:
@@ -106,10 +108,10 @@ def test_a_recording_that_is_not_right_is_not_used(
     prompts = [prompt_of(toy, "hello"), prompt_of(toy, "tell me about the sea")]
     limit = Sampling(temperature=0.0, max_new_tokens=9)
     right = [r.ids for r in toy.sample(toy.reference, prompts, limit, seed=0)]
-    monkeypatch.setattr(step_, "_traced", record)
+    monkeypatch.setattr(recording_, "_traced", record)
     monkeypatch.setattr(toy, "_recorder", Recorder())
     assert [r.ids for r in toy.sample(toy.reference, prompts, limit, seed=0)] == right
-    assert list(toy._recorder._known.values()) == [None]
+    assert list(toy._recorder._traces.values()) == [None]
 
 
 def test_recording_that_runs_out_of_memory_is_no_fault_of_the_model(
@@ -118,11 +120,11 @@ def test_recording_that_runs_out_of_memory_is_no_fault_of_the_model(
     def record(tree, inputs):
         raise torch.OutOfMemoryError("injected")
 
-    monkeypatch.setattr(step_, "_traced", record)
+    monkeypatch.setattr(recording_, "_traced", record)
     recorder = Recorder()
     with pytest.raises(torch.OutOfMemoryError), torch.inference_mode():
-        recorder.traced(toy.reference.tree, some_inputs(toy.reference.tree, 2, 9))
-    assert not recorder._known
+        recorder.record(toy.reference.tree, some_inputs(toy.reference.tree, 2, 9))
+    assert not recorder._traces
 
 
 def test_the_next_turn_reads_only_what_is_new_and_says_the_same(
@@ -168,3 +170,93 @@ def test_another_version_reads_everything_itself(toy: Model) -> None:
         *_, (response,) = toy.stream(view, [prompt], limit, seed=0)
         turns.append(response.ids)
     assert turns == alone and toy._reads[0].shared(views[0].tree, prompt) == 0
+
+
+class StillGraphs:
+    """What a CUDA graph is, without a card: a step over the very tensors it was made with."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rows: list[int] = []  # of each graph made
+        self.replays = 0
+        monkeypatch.setattr(recording_, "_graphed", self.made)
+
+    def made(self, tree, inputs, *, warm_up: bool):
+        self.rows.append(len(inputs[0]))
+
+        def replay(*given: torch.Tensor) -> torch.Tensor:
+            self.replays += 1
+            for ours, new in zip(inputs, given, strict=True):
+                assert ours.shape == new.shape
+                if ours.data_ptr() != new.data_ptr():
+                    ours.copy_(new)
+            return ask(tree, *inputs)
+
+        return replay
+
+
+@pytest.fixture
+def graphs(toy: Model, monkeypatch: pytest.MonkeyPatch) -> StillGraphs:
+    monkeypatch.setattr(toy, "_recorder", Recorder(on_card=True))
+    toy._reads.clear()
+    return StillGraphs(monkeypatch)
+
+
+def test_on_a_card_rows_that_ended_stay_until_half_of_them_have(
+    toy: Model, graphs: StillGraphs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [prompt_of(toy, f"tell me about number {i}") for i in range(8)]
+    limit = Sampling(temperature=0.0, max_new_tokens=24)
+    said = [r.ids for r in toy.sample(toy.reference, prompts, limit, seed=0)]
+    alone = [toy.sample(toy.reference, [p], limit, seed=0)[0].ids for p in prompts]
+    assert said == alone
+    assert graphs.rows[0] == 8 and graphs.rows == sorted(graphs.rows, reverse=True)
+    ends = {row[len(row) // 2] for row in alone[:5]}  # some rows end sooner
+    monkeypatch.setattr(toy, "end_ids", frozenset(ends))
+    graphs.rows.clear()
+    shorter = [r.ids for r in toy.sample(toy.reference, prompts, limit, seed=0)]
+    cut = [next((row[: i + 1] for i, t in enumerate(row) if t in ends), row) for row in alone]
+    assert shorter == cut
+    assert all(2 * b <= a for a, b in zip(graphs.rows, graphs.rows[1:], strict=False))
+
+
+def test_on_a_card_the_next_turn_goes_on_with_the_same_graph(
+    toy: Model, graphs: StillGraphs
+) -> None:
+    limit = Sampling(temperature=0.0, max_new_tokens=6)
+
+    def say(prompt: list[int], stop_after: int = 99) -> list[int]:
+        stream = toy.stream(toy.reference, [prompt], limit, seed=0)
+        for _, (response,) in zip(range(stop_after), stream, strict=False):
+            said = response.ids
+        stream.close()
+        return list(said)
+
+    first = prompt_of(toy, "hello")
+    second = first + say(first) + prompt_of(toy, "and you?")
+    made = len(graphs.rows)
+    third = second + say(second, stop_after=3) + prompt_of(toy, "go on")  # stopped by its reader
+    say(third)
+    assert graphs.replays > 0 and len(graphs.rows) == made  # no new graph
+    long = prompt_of(toy, "word " * ROOM_STEP)
+    say(long)  # does not fit the room
+    assert len(graphs.rows) == made + 1
+    for prompt in (first, second, third, long):
+        toy._reads.clear()
+        again = say(prompt)
+        alone = toy.reference.tree.generate(
+            torch.tensor([prompt]), max_new_tokens=6, do_sample=False, eos_token_id=None
+        )[0, len(prompt) :].tolist()
+        assert again == alone[: len(again)]
+
+
+def test_a_graph_that_says_something_else_is_not_used(
+    toy: Model, graphs: StillGraphs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt, limit = prompt_of(toy, "hello"), Sampling(temperature=0.0, max_new_tokens=9)
+    (right,) = toy.sample(toy.reference, [prompt], limit, seed=0)
+    monkeypatch.setattr(
+        recording_, "_graphed", lambda tree, inputs, warm_up: lambda *given: ask(tree, *inputs) + 1
+    )
+    monkeypatch.setattr(toy, "_recorder", Recorder(on_card=True))
+    (said,) = toy.sample(toy.reference, [prompt], limit, seed=0)
+    assert said.ids == right.ids and list(toy._recorder._graphs.values()) == [False]
