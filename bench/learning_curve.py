@@ -408,15 +408,15 @@ def rate_one(compare, person: Person, kind: str) -> float:
         return SECONDS[kind]
     *_, reply = chat.reply(chat.new_conversation(), prompt)
     if kind == "thumbs":
-        chat.rate(reply.message_id, person.thumb(prompt, reply.text), rater=rater)
+        chat.ratings.rate(reply.message_id, person.thumb(prompt, reply.text), rater=rater)
     elif kind == "scores":
-        chat.score(reply.message_id, person.stars(prompt, reply.text), rater=rater)
+        chat.ratings.score(reply.message_id, person.stars(prompt, reply.text), rater=rater)
     else:
         *_, drafts = compare.write(prompt, 2)
         text = person.edited(prompt, reply.text, drafts.texts)
         if text.strip() == reply.text.strip():
             return 0  # liked as it is
-        chat.correct(reply.message_id, text, rater=rater)
+        chat.ratings.correct(reply.message_id, text, rater=rater)
     return SECONDS[kind]
 
 

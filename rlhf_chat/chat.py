@@ -1,9 +1,9 @@
-"""One turn and one rating, with no widget in sight: everything the screens can ask for.
+"""Conversations, turn by turn, with no widget in sight.
 
-Words and ratings go to the store, replies come from the live view. Each stored reply keeps its
-exact token ids, the adapter version that wrote it and the sampling settings: training uses those,
-never re-tokenised text. Left out: several drafts of one prompt (compare.py), learning (trainer.py),
-drawing (web/).
+Words go to the store, replies come from the live view. Each stored reply keeps its exact token ids,
+the adapter version that wrote it and the sampling settings: training uses those, never re-tokenised
+text. Left out: what people say of replies (ratings.py), how they are written (manner.py), several
+drafts of one prompt (compare.py), learning (trainer.py), drawing (web/).
 """
 
 from __future__ import annotations
@@ -13,27 +13,19 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from rlhf_chat import export, store
+from rlhf_chat import store
 from rlhf_chat.decode import Response, Sampling
 from rlhf_chat.evidence import Prompt, Reply, reply_of
+from rlhf_chat.manner import Manner, Manners
 from rlhf_chat.model import Model, ModelError, View
-from rlhf_chat.pairs import OUTCOMES
-from rlhf_chat.store import Conversation, Feedback, Message, Store
+from rlhf_chat.ratings import Ratings
+from rlhf_chat.refusal import ChatError, checked, sentences
+from rlhf_chat.store import Conversation, Message, Store
 from rlhf_chat.taste import CurrentTaste, Piece, Taste
 
-MAX_CHARACTERS = 8000
-REASONS = {
-    1: ("Helpful", "Right tone", "Right length", "Well said"),
-    -1: ("Wrong", "Off topic", "Too long", "Too short", "Bad tone"),
-}
-BEST_OF = (1, 2, 4, 8)  # drafts of a reply, of which the one the taste likes best is shown
 VIEWS_KEPT = 3  # versions loaded beside the live one; each is the size of an adapter
-
-
-class ChatError(Exception):
-    """Something the person should know, in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +59,6 @@ class Partial:
 
 
 @dataclass(frozen=True)
-class Manner:
-    """How a conversation is answered: first words to the model, sampling, and by which version
-    (None: whoever is live)."""
-
-    system_prompt: str
-    sampling: Sampling
-    version: int | None = None
-
-
-@dataclass(frozen=True)
 class Spoken:
     """A reply with everything that is kept of it."""
 
@@ -101,7 +83,9 @@ class Chat:
         self.store = store
         self.model = model
         longest = 96 if model.is_demo else min(512, model.context_tokens // 2)
-        self.sampling = sampling or Sampling(max_new_tokens=longest)
+        sampling = sampling or Sampling(max_new_tokens=longest)
+        self.manners = Manners(store, sampling, model.context_tokens, self.view)
+        self.ratings = Ratings(store, model.encode_reply)
         self._load_view = load_view
         self.taste = taste  # None, or not warm yet: drafts are shown as they come
         self._views: OrderedDict[int, View] = OrderedDict()  # loaded beside the live one
@@ -114,11 +98,9 @@ class Chat:
 
     def new_conversation(self) -> str:
         """An empty one, with the manner that new conversations begin with."""
-        manner = self.default_manner()
         with sentences():
-            made = self.store.add_conversation(system_prompt=manner.system_prompt)
-            if manner != self._plain_manner():
-                self._store_manner(made, manner)
+            made = self.store.add_conversation(system_prompt=self.manners.default().system_prompt)
+            self.manners.store_default(made)
         return made
 
     def is_new(self) -> bool:
@@ -129,72 +111,6 @@ class Chat:
     def put_welcome_away(self) -> None:
         with sentences():
             self.store.set_setting("welcomed", True)
-
-    # ------------------------------------------------------------------ manner
-
-    @property
-    def best_of(self) -> int:
-        """Drafts of each reply; the one the taste likes best is shown."""
-        return int(self.store.setting("best_of", 1))
-
-    def set_best_of(self, drafts: int) -> None:
-        if drafts not in BEST_OF:
-            raise ChatError(f"Drafts of a reply: {', '.join(map(str, BEST_OF))}.")
-        with sentences():
-            self.store.set_setting("best_of", drafts)
-
-    @property
-    def longest_reply(self) -> int:
-        """The most tokens a reply may be given: half of what the model can read."""
-        return max(16, min(4096, self.model.context_tokens // 2))
-
-    def manner(self, conversation_id: str = "") -> Manner:
-        """How this conversation is answered; with no id, how new ones will be."""
-        if not conversation_id:
-            return self.default_manner()
-        with sentences():
-            found = self.store.conversation(conversation_id)
-        sampling = Sampling(**found.sampling) if found.sampling else self.sampling
-        return Manner(found.system_prompt, sampling, found.adapter_version)
-
-    def set_manner(self, conversation_id: str, manner: Manner) -> None:
-        """From the next reply on; with no id, for conversations not yet begun."""
-        manner = self._checked_manner(manner)
-        with sentences():
-            if conversation_id:
-                self._store_manner(conversation_id, manner)
-            else:
-                value = {
-                    "system_prompt": manner.system_prompt,
-                    "sampling": manner.sampling.as_dict(),
-                }
-                self.store.set_setting("manner", value)
-
-    def default_manner(self) -> Manner:
-        stored = self.store.setting("manner")
-        if not stored:
-            return self._plain_manner()
-        return Manner(stored["system_prompt"], Sampling(**stored["sampling"]))
-
-    def _plain_manner(self) -> Manner:
-        return Manner("", self.sampling)
-
-    def _store_manner(self, conversation_id: str, manner: Manner) -> None:
-        self.store.set_manner(
-            conversation_id, manner.system_prompt, manner.sampling.as_dict(), manner.version
-        )
-
-    def _checked_manner(self, manner: Manner) -> Manner:
-        drawn = manner.sampling
-        if len(manner.system_prompt) > MAX_CHARACTERS:
-            raise ChatError(f"A system prompt can have {MAX_CHARACTERS} characters.")
-        if not (0 <= drawn.temperature <= 2 and 0 < drawn.top_p <= 1 and drawn.top_k >= 0):
-            raise ChatError("Temperature is 0 to 2, top-p above 0 and up to 1, top-k 0 or more.")
-        if not 1 <= drawn.max_new_tokens <= self.longest_reply:
-            raise ChatError(f"A reply can have 1 to {self.longest_reply} tokens.")
-        if manner.version is not None:
-            self.view(manner.version)  # refuses a version that cannot be loaded
-        return replace(manner, system_prompt=manner.system_prompt.strip())
 
     def rename(self, conversation_id: str, title: str) -> None:
         title = " ".join(title.split())[:120]
@@ -302,7 +218,7 @@ class Chat:
 
     def _answer(self, asked: Message, stop: threading.Event | None) -> Iterator[Partial]:
         stop = stop or threading.Event()
-        manner = self.manner(asked.conversation_id)
+        manner = self.manners.get(asked.conversation_id)
         view = self.model.live if manner.version is None else self.view(manner.version)
         with sentences():
             prompt_ids, left_out = self._prompt_ids(self.store.path_to(asked.id), manner)
@@ -310,7 +226,7 @@ class Chat:
         seed = self._rng.getrandbits(31)
         yield Partial(None, "", False, view.version, "", note or "Thinking", 0.0)
         started, response, text = time.monotonic(), Response([], False), ""
-        best_of = self.best_of
+        best_of = self.manners.best_of
         taste = self.taste.get() if self.taste and best_of > 1 else None
         if taste:
             asked_for = Prompt(tuple(prompt_ids), asked.content)
@@ -396,110 +312,6 @@ class Chat:
             while path[0].role != "user":
                 path = path[1:]
 
-    # ------------------------------------------------------------------ ratings
-
-    def rate(
-        self,
-        message_id: str,
-        value: int,
-        *,
-        reason: str = "",
-        comment: str = "",
-        rater: str = "me",
-        event_id: str | None = None,
-    ) -> None:
-        """A thumb: +1, -1, or 0 to take it back. Returns after COMMIT."""
-        if value not in (1, -1, 0):
-            raise ChatError("A thumb is up, down or taken back.")
-        if len(comment) > MAX_CHARACTERS:
-            raise ChatError(f"A comment can have {MAX_CHARACTERS} characters.")
-        with sentences():
-            self.store.add_rating(
-                message_id,
-                value,
-                reason=reason[:200],
-                comment=comment,
-                rater=rater,
-                event_id=event_id,
-            )
-
-    def score(
-        self, message_id: str, stars: int, *, rater: str = "me", event_id: str | None = None
-    ) -> None:
-        """1 to 5 stars, or 0 to take them back. Returns after COMMIT."""
-        with sentences():
-            self.store.add_score(message_id, stars, rater=rater, event_id=event_id)
-
-    def correct(
-        self, message_id: str, text: str, *, rater: str = "me", event_id: str | None = None
-    ) -> str:
-        """The reply as the person would have had it: stored beside the original, shown instead of
-        it, and preferred to it from now on. Returns the new message's id, after COMMIT."""
-        text = checked(text)
-        with sentences():
-            original = self.store.message(message_id)
-            if original.role != "assistant" or original.prompt_ids is None:
-                raise ChatError("Only a reply of the model can be corrected.")
-            if text == original.content.strip():
-                raise ChatError("Nothing was changed, so there is nothing to learn.")
-            edited = self.store.add_message(
-                original.conversation_id,
-                "assistant",
-                text,
-                parent_id=original.parent_id,
-                prompt_ids=original.prompt_ids,
-                response_ids=self.model.encode_reply(text),
-                finish_reason="stop",
-                event_id=event_id,
-            )
-            self.store.add_edit(message_id, edited, rater=rater, event_id=event_id)
-        return edited
-
-    # ------------------------------------------------------------------ what was said
-
-    def feedback(self, containing: str = "", kind: str = "", said: str = "") -> list[Feedback]:
-        """Every rating and vote of people that counts now, newest first."""
-        with sentences():
-            return self.store.feedback(containing=containing.strip(), kind=kind, said=said)
-
-    def preference_pairs(self, containing: str = "", kind: str = "", said: str = "") -> list[dict]:
-        """Which reply is better than which, of those answers, as TRL reads it (export.py)."""
-        with sentences():
-            return export.preference_pairs(self.store, self.feedback(containing, kind, said))
-
-    def change(self, told: Feedback, said: str) -> None:
-        """Another answer about the same replies, in the same person's name; "withdrawn" takes it
-        back. The log keeps both."""
-        answers = {
-            "thumb": ("up", "down"),
-            "vote": tuple(OUTCOMES),
-            "stars": tuple("12345"),
-        }.get(told.kind, ())
-        back = said == "withdrawn"
-        if said not in answers and not back:
-            raise ChatError(f"The answer is one of {', '.join((*answers, 'withdrawn'))}.")
-        rater = told.rater
-        with sentences():
-            if told.kind == "thumb":
-                self.store.add_rating(
-                    told.message_id,
-                    {"up": 1, "down": -1}.get(said, 0),
-                    reason=told.reason if said == told.said else "",
-                    comment=told.comment,
-                    rater=rater,
-                )
-            elif told.kind == "vote":
-                self.store.add_preference(
-                    told.message_id, told.other_id, said, shown_first="a", rater=rater
-                )
-            elif told.kind == "stars":
-                self.store.add_score(told.message_id, 0 if back else int(said), rater=rater)
-            elif told.kind == "edit":
-                self.store.add_edit(told.message_id, told.other_id, withdrawn=True, rater=rater)
-            else:
-                asked = self.store.message(told.message_id).parent_id
-                self.store.add_ranking(asked or "", {}, rater=rater)
-
     def explain(self, message_id: str) -> list[Piece]:
         """What each word of a reply does to its score, as the taste is known now."""
         taste = self.taste.get() if self.taste else None
@@ -551,24 +363,3 @@ def _trimmed(left_out: int) -> str:
         return ""
     told = "message is" if left_out == 1 else f"{left_out} messages are"
     return f"The first {told} no longer read: the conversation is longer than the model can hold."
-
-
-class sentences:
-    """Turns the store's refusals into what the person is told."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, store.StoreError):
-            raise ChatError(str(error)) from error
-
-
-def checked(text: str) -> str:
-    if not text.strip():
-        raise ChatError("Write something first: the message is empty.")
-    if len(text) > MAX_CHARACTERS:
-        raise ChatError(
-            f"This is too long: {len(text):,} characters; {MAX_CHARACTERS:,} are allowed."
-        )
-    return text.strip()

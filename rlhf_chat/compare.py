@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from rlhf_chat import pairs, prompts
-from rlhf_chat.chat import MAX_CHARACTERS, Chat, ChatError, Spoken, checked, sentences
+from rlhf_chat.chat import Chat, Spoken
 from rlhf_chat.decode import Response
 from rlhf_chat.evidence import Prompt, Reply
 from rlhf_chat.model import View
 from rlhf_chat.pairs import OUTCOMES
+from rlhf_chat.refusal import MAX_CHARACTERS, ChatError, checked, sentences
 from rlhf_chat.store import Message, Preference
 from rlhf_chat.taste import Taste
 
@@ -166,7 +167,7 @@ class Compare:
             drawn = (live,) * count
         views = [self.chat.view(version) for version in drawn]
         ids = self.model.encode([{"role": "user", "content": text}])
-        limit = self.model.context_tokens - self.chat.sampling.max_new_tokens
+        limit = self.model.context_tokens - self.chat.manners.sampling.max_new_tokens
         if len(ids) > limit:
             raise ChatError(f"This prompt is too long: {len(ids)} tokens of {limit}.")
         seeds = [self._rng.getrandbits(31) for _ in drawn]
@@ -217,14 +218,14 @@ class Compare:
                 stream.close()
 
     def _batch(self, asked: _Asked, count: int) -> Iterator[list[Response]]:
-        rows, sampling = [asked.prompt.ids] * count, self.chat.sampling
+        rows, sampling = [asked.prompt.ids] * count, self.chat.manners.sampling
         for drafts in self.model.stream(asked.views[0], rows, sampling, seed=asked.seeds[0]):
             yield drafts
             if asked.stop.is_set():
                 return
 
     def _one(self, asked: _Asked, i: int):
-        ids, sampling = asked.prompt.ids, self.chat.sampling
+        ids, sampling = asked.prompt.ids, self.chat.manners.sampling
         return self.model.stream(asked.views[i], [ids], sampling, seed=asked.seeds[i])
 
     def _redrawn(self, asked: _Asked, latest: list[Response]) -> list[int]:
@@ -260,7 +261,7 @@ class Compare:
             for i in kept:
                 spoken = Spoken(
                     asked.views[i],
-                    self.chat.sampling,
+                    self.chat.manners.sampling,
                     asked.seeds[i],
                     list(asked.prompt.ids),
                     latest[i],

@@ -97,7 +97,7 @@ def test_a_whole_life(
     for text in ("hello", "tell me about the sea"):
         *_, said = chat.reply(conversation, text)
         assert said.done and said.message_id
-        chat.rate(said.message_id, 1 if text == "hello" else -1)
+        chat.ratings.rate(said.message_id, 1 if text == "hello" else -1)
     votes, compare = 0, Compare(chat)
     while votes < 4:
         *_, pair = compare.write(f"tell me about the sea {votes}")

@@ -194,7 +194,7 @@ def test_chat_rate_reload(page, served):
     page.get_by_label("Comment").fill("half as much")
     page.get_by_label("Comment").press("Enter")
     expect(page.locator("#why")).to_have_count(0)
-    assert list(served.ratings.values())[-1] == (-1, "Too long", "half as much")
+    assert list(served.rated.values())[-1] == (-1, "Too long", "half as much")
 
     send(page, "echo second answer")
     expect(page.get_by_label("Disliked", exact=True)).to_have_count(
@@ -211,7 +211,7 @@ def test_chat_rate_reload(page, served):
     expect(page.get_by_label("Liked", exact=True)).to_have_count(1)
     page.get_by_label("Liked", exact=True).click()
     expect(page.locator("#chat-note")).to_contain_text("taken back")
-    assert list(served.ratings.values())[-1][0] == 0
+    assert list(served.rated.values())[-1][0] == 0
 
 
 def test_stop_keeps_the_text(page, served):

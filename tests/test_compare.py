@@ -12,12 +12,13 @@ import uuid
 import pytest
 
 from rlhf_chat import pairs
-from rlhf_chat.chat import Chat, ChatError
+from rlhf_chat.chat import Chat
 from rlhf_chat.compare import Compare, Drafts, in_order
 from rlhf_chat.decode import Sampling
 from rlhf_chat.evidence import take_snapshot
 from rlhf_chat.model import Model
 from rlhf_chat.raters import Raters, checked_name
+from rlhf_chat.refusal import ChatError
 from rlhf_chat.store import Store
 from tests.test_chat import one_sentence
 
@@ -93,7 +94,7 @@ def test_ties_and_withdrawing(compare, store, outcome):
 
 
 def test_a_stopped_pair_cannot_be_voted_on(compare, store, toy):
-    compare.chat.sampling, stop = Sampling(max_new_tokens=60), threading.Event()
+    compare.chat.manners.sampling, stop = Sampling(max_new_tokens=60), threading.Event()
     stream = compare.write("hello", stop=stop)
     next(stream), next(stream)
     stop.set()
@@ -116,7 +117,10 @@ def test_the_same_event_gives_the_same_pair(compare, store):
 
 
 def test_stop_is_heard_while_equal_drafts_are_drawn_again(compare, store):
-    compare.chat.sampling, stop = Sampling(temperature=0.0, max_new_tokens=4), threading.Event()
+    compare.chat.manners.sampling, stop = (
+        Sampling(temperature=0.0, max_new_tokens=4),
+        threading.Event(),
+    )
     for part in compare.write("hello", stop=stop):
         last = part
         if part.texts[0] == part.texts[1] and part.texts[0]:
@@ -126,7 +130,7 @@ def test_stop_is_heard_while_equal_drafts_are_drawn_again(compare, store):
 
 
 def test_equal_drafts_cannot_be_voted_on(compare, store):
-    compare.chat.sampling = Sampling(temperature=0.0, max_new_tokens=4)
+    compare.chat.manners.sampling = Sampling(temperature=0.0, max_new_tokens=4)
     last = drafts_of(compare)
     assert last.done and not last.votable and "same" in last.note
     assert store.counts()["messages"] == 0

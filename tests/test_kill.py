@@ -51,7 +51,7 @@ def child(folder: Path, toy_folder: Path) -> None:
             *_, reply = chat.reply(chat.new_conversation(), f"hello {number} {turn}")
             event = f"{life}-{number}-{turn}"
             value = 1 if turn % 2 else -1
-            chat.rate(reply.message_id, value, event_id=event)
+            chat.ratings.rate(reply.message_id, value, event_id=event)
             with printing:
                 say(f"{event} {reply.message_id} {value}")
             trainer.wake()

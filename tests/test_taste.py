@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from rlhf_chat import pairs, style
-from rlhf_chat.chat import Chat, ChatError
+from rlhf_chat.chat import Chat
 from rlhf_chat.compare import Compare
 from rlhf_chat.decode import Sampling
 from rlhf_chat.evidence import Gauge
 from rlhf_chat.model import Model
 from rlhf_chat.raters import Raters
+from rlhf_chat.refusal import ChatError
 from rlhf_chat.reward import RewardConfig
 from rlhf_chat.store import Store
 from rlhf_chat.taste import CurrentTaste, TasteConfig
@@ -120,7 +121,7 @@ def test_the_best_of_several_drafts_is_shown_and_stored(chat, compare, store, to
         pair = pair_of(compare, f"tell me about {i}")
         if pair.votable:
             compare.prefer(pair.set_id, longer(pair))
-    chat.set_best_of(4)
+    chat.manners.set_best_of(4)
     parts = list(chat.reply(chat.new_conversation(), "hello how are you"))
     shown = parts[-1]
     assert shown.done and not any(p.text for p in parts[:-2])

@@ -442,7 +442,7 @@ def test_a_reply_is_wholly_of_the_version_it_began_with(store, chat, toy, make, 
     recipe.go.set()
     rate(chat, 1)
     trainer = make()
-    chat.sampling = Sampling(0.0, max_new_tokens=12)
+    chat.manners.sampling = Sampling(0.0, max_new_tokens=12)
     alone = say(chat)
     assert trainer.run_round("asked") == "promoted"
     after = say(chat)
@@ -706,7 +706,7 @@ def test_rebuilding_without_a_kind_is_the_round_that_never_had_it(chat, store, t
     adapter = toy.policy_state()
     toy.serve(toy.reference)  # what is shown as "before" is what answers at that moment
     for turn in range(4):
-        chat.rate(say(chat, f"hello {turn}").message_id, 1)
+        chat.ratings.rate(say(chat, f"hello {turn}").message_id, 1)
     thumbs = make()
     thumbs.run_round("rebuild", without=lambda one: one.kind == "thumb", seed=5)
     after = thumbs.rounds(1)[0]

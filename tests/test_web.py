@@ -269,7 +269,7 @@ def test_twenty_tabs_chat_and_rate_at_once_and_none_hears_another(served):
             event = {"index": 1, "value": ["x"], "liked": True}
             tab.call("rate", [view, "me", uuid.uuid4().hex], event)
             took.append(time.monotonic() - began)
-            assert chat.ratings[rated["id"]][0] == 1
+            assert chat.rated[rated["id"]][0] == 1
             turns = [t.content.strip() for t in chat.history(view["conversation"])]
             assert turns == [said, said.removeprefix("echo ")]
 
@@ -421,11 +421,11 @@ def test_a_reason_and_a_comment_add_to_the_thumb():
         )
     )
     tab._take(update)
-    assert list(tab.chat.ratings.values()) == [
+    assert list(tab.chat.rated.values()) == [
         (-1, "Too long", "half as much")
     ] and tab.note.startswith("Saved")
     asyncio.run(tab.screen.ratings.add_reason(chips, "", "me", SimpleNamespace(reason="<script>")))
-    assert list(tab.chat.ratings.values()) == [(-1, "Too long", "half as much")]
+    assert list(tab.chat.rated.values()) == [(-1, "Too long", "half as much")]
 
 
 def test_stars_are_given_and_taken_back_beside_the_thumb():
@@ -673,7 +673,7 @@ def test_who_rates_is_listed_once_there_are_several_and_can_be_set_aside():
 def test_the_best_of_several_drafts_is_a_switch():
     tab = Screen()
     told = asyncio.run(tab.screen.manner.set_best_of(4))
-    assert tab.chat.best_of == 4 and "best of 4" in told[tab.screen.manner.note]["text"]
+    assert tab.chat.manners.best_of == 4 and "best of 4" in told[tab.screen.manner.note]["text"]
     assert tab.screen.manner.shown("")[tab.screen.manner.best_of] == 4
 
 
@@ -795,7 +795,7 @@ def test_any_version_can_be_named_talked_to_and_deleted():
     assert screen.panel()[screen.timeline]["versions"][0]["given"] == "Short"
     opened = press(screen, "chat", 0)
     conversation = opened[screen.chatting.view]["conversation"]
-    assert chat.manner(conversation).version == 0
+    assert chat.manners.get(conversation).version == 0
     assert opened[screen.chatting.tabs]["selected"] == "chat"
     refused = press(screen, "delete", 1)
     assert "live" in refused[screen.note]["text"]
@@ -840,7 +840,7 @@ def test_the_settings_of_a_chat_are_saved_and_shown():
     panel, conversation = one.screen.manner, one.view["conversation"]
     saved = asyncio.run(panel.save(one.view, "be brief", 0.5, 0.9, 5, 40, "0"))
     assert saved[panel.note]["text"] == "Saved for this chat."
-    manner = one.chat.manner(conversation)
+    manner = one.chat.manners.get(conversation)
     assert (manner.system_prompt, manner.version) == ("be brief", 0)
     assert manner.sampling == Sampling(0.5, 0.9, 5, 40)
     assert panel.shown(conversation)[panel.heat] == 0.5
@@ -849,7 +849,7 @@ def test_the_settings_of_a_chat_are_saved_and_shown():
     refused = asyncio.run(panel.save(one.view, "", 9, 1, 0, 40, "live"))
     assert refused[panel.note]["tone"] == "bad"
     assert asyncio.run(panel.save_for_new("", 0.2, 1, 0, 40, "live"))[panel.note]["tone"] == "good"
-    assert one.chat.manner().sampling.temperature == 0.2
+    assert one.chat.manners.get().sampling.temperature == 0.2
 
 
 def test_a_polite_kill_ends_the_wait_whenever_it_comes(monkeypatch):
@@ -912,7 +912,7 @@ def data_screen() -> tuple[DataScreen, ToyChat]:
         screen.wire(demo)
     for text in ("echo =1+1", "echo tea"):
         *_, reply = chat.reply(chat.new_conversation(), text, stop=threading.Event())
-        chat.rate(reply.message_id, 1, comment="@home")
+        chat.ratings.rate(reply.message_id, 1, comment="@home")
     *_, pair = chat.compare.write("rivers", stop=threading.Event())
     chat.compare.prefer(pair.set_id, "a")
     return screen, chat
@@ -930,7 +930,7 @@ def test_what_was_said_can_be_searched_changed_taken_back_and_deleted():
     assert len(screen.panel("", "vote")[screen.table]["rows"]) == 1
     thumb, other, vote = (r["id"] for r in sorted(rows["rows"], key=lambda r: r["kind"]))
     assert "Thumb down" in ask(screen, "change", thumb, said="down")[screen.note]["text"]
-    assert chat.ratings[thumb][0] == -1
+    assert chat.rated[thumb][0] == -1
     assert ask(screen, "withdraw", other)[screen.table]["found"] == 2
     assert ask(screen, "delete", vote)[screen.table]["found"] == 1
     assert ask(screen, "change", "nothing", said="up")[screen.note]["tone"] == "bad"
@@ -939,7 +939,7 @@ def test_what_was_said_can_be_searched_changed_taken_back_and_deleted():
 def test_what_was_said_can_be_taken_away_whole():
     screen, chat = data_screen()
     lines = asyncio.run(screen.export_lines("", "", ""))[screen.file]["text"].splitlines()
-    assert [json.loads(line)["id"] for line in lines] == [f.id for f in chat.feedback()]
+    assert [json.loads(line)["id"] for line in lines] == [f.id for f in chat.ratings.all()]
     table = asyncio.run(screen.export_table("", "", ""))[screen.file]["text"]
     rows = list(csv.DictReader(io.StringIO(table, newline="")))
     assert len(rows) == 3 and {r["said"] for r in rows} == {"up", "a"}
@@ -952,7 +952,7 @@ def test_what_was_said_can_be_taken_away_whole():
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
 def test_a_cell_never_becomes_a_formula(start):
-    told = replace(data_screen()[1].feedback()[0], reply=f"{start}HYPERLINK()", prompt="plain")
+    told = replace(data_screen()[1].ratings.all()[0], reply=f"{start}HYPERLINK()", prompt="plain")
     [row] = list(csv.DictReader(io.StringIO(export.csv_table([told]), newline="")))
     assert row["reply"] == f"'{start}HYPERLINK()" and row["prompt"] == "plain"
 

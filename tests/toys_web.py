@@ -18,12 +18,14 @@ from datetime import UTC, datetime
 
 from rlhf_chat import standings
 from rlhf_chat.agreement import Agreement
-from rlhf_chat.chat import ChatError, Manner, Partial, Turn
+from rlhf_chat.chat import Partial, Turn
 from rlhf_chat.compare import Drafts, Revealed, in_order, reveal
 from rlhf_chat.decode import Sampling
 from rlhf_chat.leaderboard import Standing
+from rlhf_chat.manner import Manner
 from rlhf_chat.pairs import OUTCOMES
 from rlhf_chat.raters import Rater
+from rlhf_chat.refusal import ChatError
 from rlhf_chat.store import Feedback
 from rlhf_chat.taste import Piece
 from rlhf_chat.trainer import Status
@@ -84,14 +86,15 @@ class ToyChat:
         self.trainer, self.word_seconds = trainer or ToyTrainer(), word_seconds
         self._conversations: dict[str, Conversation] = {}
         self._nodes: dict[str, Node] = {}
-        self.ratings: dict[str, tuple[int, str, str]] = {}
+        self.rated: dict[str, tuple[int, str, str]] = {}
         self.rating_events: list[tuple[str, int, str, str]] = []
         self.stars: dict[str, int] = {}
         self.corrected: dict[str, str] = {}
-        self.manners: dict[str, Manner] = {}
+        self.kept: dict[str, Manner] = {}
         self._seen: set[str] = set()
         self.refuse_ratings = ""
         self.best_of = 1
+        self.ratings = self.manners = self  # one toy for all of it
         self.compare, self.raters = ToyCompare(self), ToyRaters()
 
     # conversations
@@ -109,7 +112,7 @@ class ToyChat:
     def new_conversation(self) -> str:
         made = Conversation(uuid.uuid4().hex)
         self._conversations[made.id] = made
-        self.manners[made.id] = self.manner()
+        self.kept[made.id] = self.get()
         return made.id
 
     longest_reply = 256
@@ -121,13 +124,13 @@ class ToyChat:
     def put_welcome_away(self) -> None:
         self.new = False
 
-    def manner(self, conversation_id: str = "") -> Manner:
-        return self.manners.get(conversation_id, Manner("", Sampling(max_new_tokens=96)))
+    def get(self, conversation_id: str = "") -> Manner:
+        return self.kept.get(conversation_id, Manner("", Sampling(max_new_tokens=96)))
 
-    def set_manner(self, conversation_id: str, manner: Manner) -> None:
+    def set(self, conversation_id: str, manner: Manner) -> None:
         if manner.sampling.temperature > 2:
             raise ChatError("Temperature is 0 to 2.")
-        self.manners[conversation_id] = manner
+        self.kept[conversation_id] = manner
 
     def forget_view(self, version: int) -> None: ...
 
@@ -142,7 +145,7 @@ class ToyChat:
         del self._conversations[id]
         for node in self._nodes.values():
             if node.conversation == id:
-                self.ratings.pop(node.id, None)
+                self.rated.pop(node.id, None)
 
     def history(self, conversation_id: str) -> list[Turn]:
         path, at = [], self._found(conversation_id).head_id
@@ -162,7 +165,7 @@ class ToyChat:
             for n in self._nodes.values()
             if (n.parent, n.role, n.conversation) == (node.parent, node.role, node.conversation)
         ]
-        value, reason, comment = self.ratings.get(node.id, (0, "", ""))
+        value, reason, comment = self.rated.get(node.id, (0, "", ""))
         return Turn(
             message_id=node.id,
             role=node.role,
@@ -210,7 +213,7 @@ class ToyChat:
         return node
 
     def _answer(self, asked: Node, stop: threading.Event):
-        by = self.manner(asked.conversation).version
+        by = self.get(asked.conversation).version
         version = self.trainer.live if by is None else by
         text, finish, note = "", "stop", ""
         pace = self.word_seconds * (60 if asked.text.startswith("slow") else 1)
@@ -257,17 +260,17 @@ class ToyChat:
             return
         if event_id:
             self._seen.add(event_id)
-        new = message_id not in self.ratings
-        self.ratings[message_id] = (value, reason, comment)
+        new = message_id not in self.rated
+        self.rated[message_id] = (value, reason, comment)
         self.rating_events.append((message_id, value, reason, comment))
         self.trainer.waiting += new
 
     # what was said
 
-    def feedback(self, containing: str = "", kind: str = "", said: str = "") -> list[Feedback]:
+    def all(self, containing: str = "", kind: str = "", said: str = "") -> list[Feedback]:
         thumbs = [
             self._told(id, "thumb", {1: "up", -1: "down"}[v], self._nodes[id], reason, comment)
-            for id, (v, reason, comment) in self.ratings.items()
+            for id, (v, reason, comment) in self.rated.items()
             if v
         ]
         votes = [
@@ -285,7 +288,7 @@ class ToyChat:
     def preference_pairs(self, *what: str) -> list[dict]:
         return [
             {"prompt": told.prompt, "chosen": told.reply, "rejected": told.other}
-            for told in self.feedback(*what)
+            for told in self.all(*what)
             if told.said in ("a", "b")
         ]
 
@@ -316,7 +319,7 @@ class ToyChat:
                 del self.compare.votes[told.id]
         else:
             value = {"up": 1, "down": -1}.get(said, 0)
-            self.ratings[told.id] = (value, told.reason, told.comment)
+            self.rated[told.id] = (value, told.reason, told.comment)
 
     def score(self, message_id, stars, *, rater="me", event_id=None) -> None:
         if self.refuse_ratings:

@@ -115,7 +115,7 @@ class ChatScreen:
 
     def _correct(self, view: dict, message_id: str, text: str, rater: str) -> Update:
         try:
-            self.chat.correct(message_id, text, rater=rater)
+            self.chat.ratings.correct(message_id, text, rater=rater)
             self.trainer.wake()
             counted = self.ratings.countdown()
             word = said(f"Saved: your wording is preferred to the reply's. {counted}", "good")

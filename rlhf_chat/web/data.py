@@ -71,7 +71,7 @@ class DataScreen:
         return {self.note: word, **await quick(self.panel, words, kind, answer, shown)}
 
     def _change(self, do: str, id: str, choice: str) -> dict:
-        told = next((f for f in self.chat.feedback() if f.id == id), None)
+        told = next((f for f in self.chat.ratings.all() if f.id == id), None)
         if told is None:
             return said("That answer is not here any more.", "bad")
         if do == "delete":
@@ -82,7 +82,7 @@ class DataScreen:
             return said("Deleted: the conversation and its ratings.", "good")
         if do == "rebuild":
             return said(self.trainer.rebuild([told.id]), "good")
-        self.chat.change(told, "withdrawn" if do == "withdraw" else choice)
+        self.chat.ratings.change(told, "withdrawn" if do == "withdraw" else choice)
         self.trainer.wake()
         if do == "withdraw":
             return said("Taken back. It does not count from the next round on.", "good")
@@ -97,21 +97,21 @@ class DataScreen:
 
     async def export_lines(self, *what: str) -> Update:
         def make() -> tuple[str, int]:
-            rows = self.chat.feedback(*what)
+            rows = self.chat.ratings.all(*what)
             return export.json_lines(rows), len(rows)
 
         return await self._export(make, "rlhf-chat-feedback.jsonl", "answers")
 
     async def export_table(self, *what: str) -> Update:
         def make() -> tuple[str, int]:
-            rows = self.chat.feedback(*what)
+            rows = self.chat.ratings.all(*what)
             return export.csv_table(rows), len(rows)
 
         return await self._export(make, "rlhf-chat-feedback.csv", "answers")
 
     async def export_pairs(self, *what: str) -> Update:
         def make() -> tuple[str, int]:
-            pairs = self.chat.preference_pairs(*what)
+            pairs = self.chat.ratings.preference_pairs(*what)
             return export.json_lines(pairs), len(pairs)
 
         return await self._export(make, "rlhf-chat-preferences.jsonl", "preference pairs")
@@ -130,8 +130,8 @@ class DataScreen:
 
     def panel(self, words: str = "", kind: str = "", answer: str = "", shown: float = 0) -> Update:
         try:
-            everything = self.chat.feedback()
-            found = self.chat.feedback(words or "", kind or "", answer or "")
+            everything = self.chat.ratings.all()
+            found = self.chat.ratings.all(words or "", kind or "", answer or "")
             return {
                 self.table: {
                     "rows": [_row(f) for f in found[: int(shown or SHOWN)]],

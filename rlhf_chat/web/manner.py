@@ -10,7 +10,8 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.chat import BEST_OF, Chat, Manner
+from rlhf_chat.chat import Chat
+from rlhf_chat.manner import BEST_OF, Manner
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.quick import QUICK, quick, sentence
 from rlhf_chat.web.words import said, saying, version_choices
@@ -32,7 +33,7 @@ class MannerPanel:
     ) -> Update:
         try:
             manner = self._manner(system, heat, top_p, top_k, most, by)
-            await quick(self.chat.set_manner, view["conversation"], manner)
+            await quick(self.chat.manners.set, view["conversation"], manner)
         except Exception as error:
             return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
         whose = "this chat" if view["conversation"] else "new chats"
@@ -40,14 +41,14 @@ class MannerPanel:
 
     async def save_for_new(self, *fields: Any) -> Update:
         try:
-            await quick(self.chat.set_manner, "", self._manner(*fields))
+            await quick(self.chat.manners.set, "", self._manner(*fields))
         except Exception as error:
             return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
         return {self.note: said("New chats begin like this from now on.", "good")}
 
     async def set_best_of(self, drafts: int) -> Update:
         try:
-            await quick(self.chat.set_best_of, int(drafts))
+            await quick(self.chat.manners.set_best_of, int(drafts))
         except Exception as error:
             return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
         if drafts == 1:
@@ -68,15 +69,15 @@ class MannerPanel:
     def _manner(
         self, system: str, heat: float, top_p: float, top_k: float, most: float, by: str
     ) -> Manner:
-        drawn = type(self.chat.manner().sampling)(float(heat), float(top_p), int(top_k), int(most))
-        return Manner(system or "", drawn, None if by == LIVE else int(by))
+        version = None if by == LIVE else int(by)
+        return Manner.of(system or "", float(heat), float(top_p), int(top_k), int(most), version)
 
     # ---- what is shown -------------------------------------------------------------------------
 
     def shown(self, conversation_id: str) -> Update:
         """Every field as it is stored; also when that cannot be read."""
         try:
-            manner = self.chat.manner(conversation_id)
+            manner = self.chat.manners.get(conversation_id)
             choices = [("Whoever is live", LIVE), *version_choices(self.trainer.versions.all())]
         except Exception as error:
             return {self.note: said(sentence(error), "bad")}
@@ -89,7 +90,7 @@ class MannerPanel:
             self.top_p: drawn.top_p,
             self.top_k: drawn.top_k,
             self.most: drawn.max_new_tokens,
-            self.best_of: self.chat.best_of,
+            self.best_of: self.chat.manners.best_of,
             self.by: gr.update(choices=choices, value=by, interactive=bool(conversation_id)),
             self.note: said(),
         }
@@ -97,8 +98,8 @@ class MannerPanel:
     # ---- layout --------------------------------------------------------------------------------
 
     def lay_out(self) -> None:
-        manner = self.chat.manner()
-        drawn, longest = manner.sampling, self.chat.longest_reply
+        manner = self.chat.manners.get()
+        drawn, longest = manner.sampling, self.chat.manners.longest_reply
         with gr.Column(elem_id="manner"):
             with gr.Row(elem_id="manner-head"):
                 self.about = saying("manner-about")
@@ -122,7 +123,7 @@ class MannerPanel:
             self.by = gr.Dropdown([("Whoever is live", LIVE)], value=LIVE, label="Answered by")
             self.best_of = gr.Radio(
                 [("Off", 1), *((str(n), n) for n in BEST_OF if n > 1)],
-                value=self.chat.best_of,
+                value=self.chat.manners.best_of,
                 label="Best of several drafts (all chats)",
                 elem_id="best-of",
             )

@@ -11,7 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.chat import REASONS, Chat
+from rlhf_chat.chat import Chat
+from rlhf_chat.ratings import REASONS
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.quick import QUICK, WITH_EVENT_ID, quick, sentence
 from rlhf_chat.web.words import countdown, said, script
@@ -37,7 +38,9 @@ class RatingPart:
         message_id = turns[index]["id"]
         value = {True: 1, False: -1}.get(event.liked, 0) if isinstance(event.liked, bool) else 0
         try:
-            await quick(self.chat.rate, message_id, value, rater=rater, event_id=event_id or None)
+            await quick(
+                self.chat.ratings.rate, message_id, value, rater=rater, event_id=event_id or None
+            )
             self.trainer.wake()
         except Exception as error:
             return {
@@ -73,7 +76,7 @@ class RatingPart:
         """A score from 1 to 5; the same star again takes it back."""
         given = 0 if stars == chips.get("stars") else stars
         try:
-            await quick(self.chat.score, chips["id"], int(given), rater=rater)
+            await quick(self.chat.ratings.score, chips["id"], int(given), rater=rater)
             self.trainer.wake()
         except Exception as error:
             return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
@@ -89,7 +92,7 @@ class RatingPart:
             return {self.note: said("Choose one of the reasons shown.", "bad")}
         try:
             await quick(
-                self.chat.rate,
+                self.chat.ratings.rate,
                 chips["id"],
                 chips["value"],
                 reason=chips["chosen"],

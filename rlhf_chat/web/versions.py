@@ -78,7 +78,7 @@ class VersionsScreen:
     async def _chat_with(self, version: int, request: gr.Request) -> Update:
         def begin() -> str:
             made = self.chat.new_conversation()
-            self.chat.set_manner(made, replace(self.chat.manner(made), version=version))
+            self.chat.manners.set(made, replace(self.chat.manners.get(made), version=version))
             return made
 
         try:

@@ -1,0 +1,32 @@
+"""What cannot be done is refused in one sentence for the person. Left out: faults of our own."""
+
+from __future__ import annotations
+
+from rlhf_chat import store
+
+MAX_CHARACTERS = 8000
+
+
+class ChatError(Exception):
+    """Something the person should know, in one sentence."""
+
+
+class sentences:
+    """Turns the store's refusals into what the person is told."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, store.StoreError):
+            raise ChatError(str(error)) from error
+
+
+def checked(text: str) -> str:
+    if not text.strip():
+        raise ChatError("Write something first: the message is empty.")
+    if len(text) > MAX_CHARACTERS:
+        raise ChatError(
+            f"This is too long: {len(text):,} characters; {MAX_CHARACTERS:,} are allowed."
+        )
+    return text.strip()
