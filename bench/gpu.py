@@ -36,8 +36,9 @@ from rlhf_chat import memory, nf4, presets
 from rlhf_chat.decode import Sampling
 from rlhf_chat.doctor import preflight
 from rlhf_chat.footprint import GIB, Load
+from rlhf_chat.learner import Learner
 from rlhf_chat.model import AdapterConfig, Model
-from rlhf_chat.ppo import Learner, PPOConfig
+from rlhf_chat.ppo import PPOConfig
 from rlhf_chat.selftest import self_test
 
 CAPS = (6, 8, 12, 16, 24)  # GB

@@ -41,9 +41,10 @@ import numpy as np
 import torch
 
 from rlhf_chat.demo import corpus
+from rlhf_chat.learner import Learner
 from rlhf_chat.loading import DEMO
 from rlhf_chat.model import Model
-from rlhf_chat.ppo import Learner, PPOConfig
+from rlhf_chat.ppo import PPOConfig
 
 SEED, KL_COEF = 11, 0.05
 CONFIG = PPOConfig(

@@ -79,7 +79,7 @@ def predict(config: Any, quantization: str, load: Load = Load()) -> Footprint:
     words = load.microbatch * load.response
     return Footprint(
         weights=count["others"] * size + _linear_bytes(count, quantization, size, load.on_cpu),
-        adapters=count["lora"] * 4 * (2 + 1 + 2),  # all in float32
+        adapters=count["lora"] * (4 * (1 + 1 + 2) + size),  # in float32 but for the live one
         chat=count["chat"],
         rollouts=count["rollouts"],
         training=activations + count["widest"] * size,

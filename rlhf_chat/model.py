@@ -5,7 +5,7 @@ adapter in training; trees.py makes them over one set of frozen tensors, and not
 switched on or off. Serving another version makes a new live tree; a reply in progress keeps the one
 it began with, so every reply is the work of exactly one version.
 All compute goes through the lease (lease.py). Left out: where the base comes from (loading.py),
-what a good response is (reward.py), how the policy is changed (ppo.py), where adapters are kept
+what a good response is (reward.py), how the policy is changed (learner.py), where adapters are kept
 (adapters.py).
 """
 

@@ -22,10 +22,11 @@ from rlhf_chat import evidence, gate, ppo, reward, style
 from rlhf_chat.decode import Response, Sampling
 from rlhf_chat.evidence import Floats, Gauge, Prompt, Reference, Snapshot
 from rlhf_chat.gate import GateConfig, Measured, Speech, Verdict
+from rlhf_chat.learner import Demonstration, Learner, Rollouts, Scorer, plausible
 from rlhf_chat.likelihood import Evidence
 from rlhf_chat.memory import in_parts
 from rlhf_chat.model import Model, Pass
-from rlhf_chat.ppo import Demonstration, Learner, PPOConfig, Rollouts
+from rlhf_chat.ppo import PPOConfig
 from rlhf_chat.reward import RewardConfig, RewardHead
 from rlhf_chat.taste import Ground, Taste, TasteConfig
 
@@ -214,11 +215,11 @@ def _learner(plan: Plan) -> Learner:
         target=plan.target,
         score_std=float(spread.std()),
         floor=plan.floor,
-        demonstrations=ppo.plausible(model, plan.demonstrations, plan.floor, plan.check),
+        demonstrations=plausible(model, plan.demonstrations, plan.floor, plan.check),
     )
 
 
-def _scorer(plan: Plan, practice: Sequence[Prompt]) -> ppo.Scorer:
+def _scorer(plan: Plan, practice: Sequence[Prompt]) -> Scorer:
     """Scores by the taste, relative to what the base says to the same prompt, flaws charged."""
     gauge, taste = plan.gauge, plan.taste
     zero = evidence.zero_points(

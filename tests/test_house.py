@@ -30,8 +30,9 @@ ARROWS = {
     "evidence": {"decode", "likelihood", "model", "reward", "store", "style"},
     "dissent": {"likelihood", "reward"},
     "taste": {"dissent", "evidence", "likelihood", "prompts", "reward", "style"},
-    "ppo": {"decode", "memory", "model"},
+    "learner": {"decode", "memory", "model", "ppo"},
     "round": {
+        "learner",
         "decode",
         "evidence",
         "gate",

@@ -12,9 +12,10 @@ from rlhf_chat import head, memory, trees
 from rlhf_chat.chat import Chat
 from rlhf_chat.decode import Sampling
 from rlhf_chat.head import selected_logprobs
+from rlhf_chat.learner import Learner
 from rlhf_chat.lease import Lease, RoomWanted
 from rlhf_chat.model import Model, ModelError, gradient
-from rlhf_chat.ppo import Learner, PPOConfig
+from rlhf_chat.ppo import PPOConfig
 from rlhf_chat.round import policy_logprobs
 from rlhf_chat.selftest import self_test
 from rlhf_chat.step import Rows

@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from rlhf_chat.learner import Demonstration, Learner, ValueHead, plausible
 from rlhf_chat.model import Model
 from rlhf_chat.ppo import (
-    Demonstration,
-    Learner,
     PPOConfig,
-    ValueHead,
     adapted_kl_coef,
     center_and_scale,
     compute_advantages,
@@ -23,7 +21,6 @@ from rlhf_chat.ppo import (
     kl_target,
     masked_mean,
     microbatches_by_length,
-    plausible,
     policy_loss,
     value_loss,
 )

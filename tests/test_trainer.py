@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlhf_chat import decode, evidence, ppo, reward
+from rlhf_chat import decode, evidence, learner, ppo, reward
 from rlhf_chat import round as round_
 from rlhf_chat.adapters import AdapterError, Shelf
 from rlhf_chat.chat import Chat
@@ -261,8 +261,8 @@ def test_close_ends_the_thread_within_seconds(store, chat, make, recipe, paused)
 PHASES: dict[str, tuple[object, str]] = {
     "features": (evidence.Gauge, "references"),
     "reward head": (reward, "fit"),
-    "rollouts": (ppo.Learner, "collect"),
-    "ppo": (ppo.Learner, "update"),
+    "rollouts": (learner.Learner, "collect"),
+    "ppo": (learner.Learner, "update"),
     "gate": (round_, "probe"),
     "publishing": (Shelf, "publish"),
     "promoting": (Store, "promote"),
