@@ -13,13 +13,10 @@ Left out: any tuning; the settings are the product's own.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import logging
-import math
 import os
 import random
-import re
 import sys
 import tempfile
 import time
@@ -32,234 +29,16 @@ from pathlib import Path
 
 import numpy as np
 
-Utility = Callable[[str, str], float]
+from bench.person import Person, Utility, load_utility, noise_scale
+from bench.spoken import Spoken, degenerate, held_out_prompts, kl_of, speak, well_formed, win_rate
 
-AGREEMENT = 0.80  # how often one vote agrees with the truth
 EVALUATION_PROMPTS = 250
 SECONDS = {"pairs": 6, "thumbs": 3, "scores": 5, "rankings": 12, "edits": 20}  # of a person's time
 KINDS = (*SECONDS, "mixed")
 RANKED = 4  # drafts in a ranking
-STAR_CUTS = (-2.0, -0.7, 0.7, 2.0)  # noisy margins over the average reply at which stars change
-EDIT_STEPS = 3  # changes a person makes to one reply
-
-
-def load_utility(spec: str) -> Utility:
-    """FILE.py:FUNCTION -> the function. Raises SystemExit with one sentence."""
-    file, _, name = spec.partition(":")
-    path = Path(file)
-    if not path.is_file() or not name:
-        raise SystemExit(f"--utility wants FILE.py:FUNCTION, and there is no such file: {spec}")
-    sys.path.insert(0, str(Path.cwd()))
-    module_spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert module_spec and module_spec.loader
-    module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    if not hasattr(module, name):
-        raise SystemExit(f"{file} has no function {name}.")
-    return getattr(module, name)
-
-
-# ---------------------------------------------------------------------- the simulated person
-
-
-@dataclass
-class Person:
-    """Votes by a hidden utility with Bradley-Terry noise of a fixed scale."""
-
-    utility: Utility
-    scale: float
-    middle: float  # utility of an average reply: what a thumb compares with
-    rng: random.Random
-    flip: float = 0.0  # share of answers turned round on top of the noise
-    name: str = "me"
-
-    def vote(self, prompt: str, left: str, right: str) -> str:
-        difference = self.scale * (self.utility(prompt, left) - self.utility(prompt, right))
-        if difference == 0:
-            return "tie"
-        return "a" if (self.rng.random() < _sigmoid(difference)) != self._flips() else "b"
-
-    def thumb(self, prompt: str, reply: str) -> int:
-        up = self.rng.random() < _sigmoid(self._margin(prompt, reply))
-        return 1 if up != self._flips() else -1
-
-    def stars(self, prompt: str, reply: str) -> int:
-        noisy = self._margin(prompt, reply) + self._logistic()
-        given = 1 + sum(noisy > cut for cut in STAR_CUTS)
-        return 6 - given if self._flips() else given
-
-    def places(self, prompt: str, replies: Sequence[str]) -> list[int]:
-        """A Plackett-Luce ranking: noisy worths in order."""
-        worth = [self._margin(prompt, r) - math.log(-math.log(self.rng.random())) for r in replies]
-        order = [sum(other > mine for other in worth) for mine in worth]
-        return [len(order) - 1 - p for p in order] if self._flips() else order
-
-    def edited(self, prompt: str, reply: str, others: Sequence[str]) -> str:
-        """What this person makes of a reply: the change liked best, a few times, noise aside."""
-        text = reply
-        for _ in range(EDIT_STEPS):
-            tries = [text, *changes(text, others)]
-            best = max(tries, key=lambda t: self.utility(prompt, t))
-            if self.utility(prompt, best) <= self.utility(prompt, text):
-                break
-            text = best
-        return text
-
-    def _margin(self, prompt: str, reply: str) -> float:
-        return self.scale * (self.utility(prompt, reply) - self.middle)
-
-    def _logistic(self) -> float:
-        u = min(max(self.rng.random(), 1e-12), 1 - 1e-12)
-        return math.log(u / (1 - u))
-
-    def _flips(self) -> bool:
-        return self.flip > 0 and self.rng.random() < self.flip
-
-
-def changes(text: str, others: Sequence[str]) -> list[str]:
-    """Small edits: a sentence less, one from another draft, emoji or full stops changed."""
-    parts = SENTENCE.findall(text)
-    found = ["".join(parts[:i] + parts[i + 1 :]).strip() for i in range(len(parts))]
-    for other in others:
-        for sentence in SENTENCE.findall(other):
-            if sentence.strip() and sentence.strip() not in text:
-                glue = "\n" if sentence.lstrip().startswith(("-", "*")) else " "
-                found += [text.rstrip() + glue + sentence.strip(), sentence.strip() + glue + text]
-    bare = EMOJI.sub("", text).rstrip()
-    found += [bare, bare + " 😊", text.replace("!", "."), text.replace(".", "!", 1)]
-    return [t for t in found if t.strip()]
-
-
-SENTENCE = re.compile(r"[^.!?\n]+[.!?]*\s*|\n")
-EMOJI = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf\u2b50]")
-
-
-def noise_scale(differences: Sequence[float]) -> float:
-    """The factor k for which sigmoid(k |d|) is AGREEMENT on average over differing pairs."""
-    d = np.abs([x for x in differences if x != 0])
-    if not len(d):
-        return 1.0
-    low, high = 1e-4, 1e4
-    for _ in range(60):
-        middle = math.sqrt(low * high)
-        agreement = float(np.mean(0.5 * (1 + np.tanh(0.5 * middle * d))))
-        low, high = (middle, high) if agreement < AGREEMENT else (low, middle)
-    return low
-
-
-def _sigmoid(x: float) -> float:
-    return 0.5 * (1 + math.tanh(0.5 * x))
-
-
-# ---------------------------------------------------------------------- measuring
-
-
-@dataclass
-class Spoken:
-    """Replies of one version to the evaluation prompts."""
-
-    texts: list[str]
-    ended: list[bool]
-    ids: list[list[int]]
-
-
-def speak(
-    model, view, prompts: Sequence[str], seed: int, max_new_tokens: int, chosen_by=None, drafts=1
-) -> Spoken:
-    """One reply to each prompt; of several `drafts`, the one that `chosen_by` (a CurrentTaste)
-    would show."""
-    from rlhf_chat.decode import Sampling
-
-    prompts = [p for p in prompts for _ in range(drafts)]
-    ids = [model.encode([{"role": "user", "content": p}]) for p in prompts]
-    responses = []
-    for start in range(0, len(ids), 64):
-        responses += model.sample(
-            view,
-            ids[start : start + 64],
-            Sampling(max_new_tokens=max_new_tokens),
-            seed=seed + start,
-        )
-    if drafts > 1:
-        responses = [
-            best_of(model, chosen_by, prompts[i], ids[i], responses[i : i + drafts])
-            for i in range(0, len(responses), drafts)
-        ]
-    return Spoken(
-        [model.decode(r.ids) for r in responses],
-        [r.finished for r in responses],
-        [r.ids for r in responses],
-    )
-
-
-def best_of(model, current, prompt: str, ids: list[int], drafts: list):
-    """What the chat would show of these drafts."""
-    from rlhf_chat.evidence import Prompt, Reply
-
-    asked = Prompt(tuple(ids), prompt)
-    replies = [Reply(asked, tuple(r.ids), model.decode(r.ids)) for r in drafts]
-    return drafts[current.best(current.get(), replies)]
-
-
-def kl_of(model, view, prompts: Sequence[str], spoken: Spoken) -> float:
-    """Mean sequence KL(view || base) in nats, from the view's own samples."""
-    import torch
-
-    ids = [model.encode([{"role": "user", "content": p}]) for p in prompts]
-    total = 0.0
-    for start in range(0, len(ids), 32):
-        part = slice(start, start + 32)
-        with model.lease.slice(), torch.no_grad():
-            ours = model.forward(view, ids[part], spoken.ids[part]).logprobs.sum()
-            base = model.forward(model.reference, ids[part], spoken.ids[part]).logprobs.sum()
-        total += float(ours - base)
-    return total / len(ids)
-
-
-def degenerate(spoken: Spoken) -> float:
-    """Share of replies that are empty, do not end, or repeat themselves."""
-    from rlhf_chat.style import repeated_share
-
-    bad = [
-        not text.strip() or not ended or repeated_share(text.lower().split(), 3) > 0.2
-        for text, ended in zip(spoken.texts, spoken.ended, strict=True)
-    ]
-    return float(np.mean(bad))
-
-
-def well_formed(model, prompts: Sequence[str], spoken: Spoken) -> float | None:
-    if not model.is_demo:
-        return None
-    from rlhf_chat.demo import grammar
-
-    parsed = [grammar.well_formed(p, t) for p, t in zip(prompts, spoken.texts, strict=True)]
-    return float(np.mean(parsed))
-
-
-def win_rate(
-    utility: Utility, prompts: Sequence[str], ours: Spoken, base: Spoken
-) -> tuple[float, float, float]:
-    """True win rate against the base, ties half, with a 95% interval over prompts."""
-    wins = []
-    for prompt, a, b in zip(prompts, ours.texts, base.texts, strict=True):
-        difference = utility(prompt, a) - utility(prompt, b)
-        wins.append(1.0 if difference > 0 else 0.5 if difference == 0 else 0.0)
-    mean = float(np.mean(wins))
-    half = 1.96 * float(np.std(wins, ddof=1)) / math.sqrt(len(wins))
-    return mean, max(0.0, mean - half), min(1.0, mean + half)
 
 
 # ---------------------------------------------------------------------- one run
-
-
-def held_out_prompts(model, count: int) -> list[str]:
-    if model.is_demo:
-        from rlhf_chat.demo import corpus
-
-        return corpus.prompts("held_out", count, 99)
-    from rlhf_chat import prompts
-
-    return prompts.probe(False, count)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.learning_curve import Person, held_out_prompts, load_utility, noise_scale
+from bench.person import Person, load_utility, noise_scale
+from bench.spoken import held_out_prompts
 
 PEOPLE = ("short_and_plain", "warm_with_emoji", "lists", "asks_back", "never_sure")
 AT = (4, 7, 10, 14, 20, 28, 36, 50)  # votes after which the head is tried

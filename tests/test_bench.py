@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from bench import latency, learning_curve, votes_needed
-from bench.learning_curve import AGREEMENT, Person, Spoken, noise_scale, win_rate
+from bench.person import AGREEMENT, Person, load_utility, noise_scale
+from bench.spoken import Spoken, degenerate, win_rate
 from rlhf_chat import reward, style
 from rlhf_chat import trainer as trainer_
 from rlhf_chat.chat import Chat
@@ -68,7 +69,7 @@ def test_win_rate_counts_ties_half_and_has_an_interval():
 
 def test_degenerate_replies_are_counted():
     told = Spoken(["fine words", " ", "on and on", "a b c " * 9], [True, True, False, True], [])
-    assert learning_curve.degenerate(told) == 0.75
+    assert degenerate(told) == 0.75
 
 
 @pytest.mark.parametrize("spec", ["nowhere.py:utility", "{file}", "{file}:missing"])
@@ -76,19 +77,19 @@ def test_a_wrong_utility_is_one_sentence(tmp_path, spec):
     file = tmp_path / "person.py"
     file.write_text(LENGTH)
     with pytest.raises(SystemExit) as error:
-        learning_curve.load_utility(spec.format(file=file))
+        load_utility(spec.format(file=file))
     assert isinstance(error.value.code, str) and "\n" not in error.value.code
 
 
 def test_the_people_of_the_repository_can_be_loaded():
     for file in sorted((Path(learning_curve.__file__).parent / "people").glob("*.py")):
         if not file.name.startswith("_"):
-            value = learning_curve.load_utility(f"{file}:utility")("Hello?", "Hello. - one\n- two")
+            value = load_utility(f"{file}:utility")("Hello?", "Hello. - one\n- two")
             assert math.isfinite(float(value)), file
 
 
-def a_person(utility=lambda p, r: float(len(r)), **options) -> learning_curve.Person:
-    return learning_curve.Person(utility, 1.0, 10.0, random.Random(0), **options)
+def a_person(utility=lambda p, r: float(len(r)), **options) -> Person:
+    return Person(utility, 1.0, 10.0, random.Random(0), **options)
 
 
 def test_answers_follow_the_hidden_preference_whatever_their_kind():
