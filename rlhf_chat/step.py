@@ -61,10 +61,9 @@ class Rows:
         self._positions = positions[chosen, -1:]
         self._length = mask.shape[1]
         if self._recordable:
-            logits = self._begin_in_room(ids, mask, positions, left)
+            logits = self._begin_in_room(ids, mask, positions, left, len(prompts) == 1)
             if len(distinct) < len(prompts):
-                self._tensors = [t[chosen] for t in self._tensors]
-            self._mask = self._mask[chosen]
+                self._take(chosen)
             return logits[chosen]
         self._mask, self._cache = mask[chosen], DynamicCache(config=self.tree.config)
         logits = self.tree(
@@ -80,11 +79,16 @@ class Rows:
         return logits[chosen]
 
     def _begin_in_room(
-        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, left: Read | None
+        self,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        positions: torch.Tensor,
+        left: Read | None,
+        alone: bool,
     ) -> torch.Tensor:
         size, known = self._length + self._limit, 0
         tensors: list[torch.Tensor] = []
-        if len(ids) == 1:
+        if alone:
             size = -(-size // ROOM_STEP) * ROOM_STEP
             if left and left.tree is self.tree:
                 known = left.shared(self.tree, ids[0].tolist())
@@ -115,12 +119,20 @@ class Rows:
 
     def keep(self, rows: torch.Tensor) -> None:
         """Only these rows go on."""
-        self._positions, self._mask = self._positions[rows], self._mask[rows]
+        self._positions = self._positions[rows]
         if self._recordable:
-            self._tensors = [t[rows] for t in self._tensors]
-            self._tried &= not self._recorder.on_card
+            if self._recorder.on_card:  # a graph is of these very tensors, and holds them
+                self._recording, self._tried = None, False
+            self._take(rows)
         else:
+            self._mask = self._mask[rows]
             self._cache.reorder_cache(cast(torch.LongTensor, rows))
+
+    def _take(self, rows: torch.Tensor) -> None:
+        """One tensor after the other, so that the room is never held twice."""
+        self._mask = self._mask[rows]
+        for i, tensor in enumerate(self._tensors):
+            self._tensors[i] = tensor[rows]
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Tokens (B,) that were said -> logits (B, V) of the next."""
