@@ -80,6 +80,7 @@ class Gauge:
         self.store = store
         self.model = model
         self._references: dict[str, Reference] = {}
+        self._key = f"{model.feature_key}-{style.KEY}"  # of what is measured, and by which model
 
     def prompt(self, text: str) -> Prompt:
         """A bare prompt of one user message."""
@@ -89,7 +90,7 @@ class Gauge:
     def measure(self, replies: Sequence[Reply], check: Callable[[], None]) -> tuple[Floats, Floats]:
         """Replies -> style (N, S), pooled (N, P), from the cache where it can."""
         keys = [content_key(r.prompt.ids, r.ids) for r in replies]
-        known = self.store.features(self.model.feature_key, keys)
+        known = self.store.features(self._key, keys)
         missing = {k: r for k, r in zip(keys, replies, strict=True) if k not in known}
         todo = list(missing.items())
         for start in range(0, len(todo), 32):
@@ -103,7 +104,7 @@ class Gauge:
                 vector = np.concatenate([style.measure(reply.prompt.text, reply.text), states])
                 known[key] = vector.astype(np.float32)
                 rows.append((key, known[key]))
-            self.store.put_features(self.model.feature_key, rows)
+            self.store.put_features(self._key, rows)
         return split_vectors([known[k] for k in keys])
 
     def measure_now(self, replies: Sequence[Reply]) -> tuple[Floats, Floats]:

@@ -8,6 +8,7 @@ are English and simply stay silent elsewhere. Left out: any weight or judgement 
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from difflib import SequenceMatcher
@@ -50,6 +51,12 @@ _EMOJI = re.compile(
     "[\U0001f300-\U0001faff\u2600-\u27bf\U0001f1e6-\U0001f1ff\u2b50\u2b55\u231a\u231b]"
 )
 _LIST_LINE = re.compile(r"^\s*(?:[-*\u2022]|\d+[.)])\s+", re.M)
+_ADDRESS = re.compile(r"(?<!\w)(?:you|your|i|i'm|me|my|us)(?!\w)", re.I)
+_SMALL = re.compile(
+    r"the|and|you|your|are|can|how|who|why|for|was|has|did|does|what|tell|about|with|that|this|when|"
+    r"where|which|some|have|give|will|want|know|like",
+    re.I,
+)
 _EMPTY_POINT = re.compile(r"^\s*(?:[-*\u2022]|\d+[.)])\s*$", re.M)
 _SENTENCE = re.compile(r"[^.!?\u3002\uff01\uff1f\n]+[.!?\u3002\uff01\uff1f]*")
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)?")
@@ -70,7 +77,11 @@ NAMES = (
     "code or markup",
     "repeats itself",
     "picks up your words",
+    "opening remarks",
+    "closing remarks",
 )
+KEY = hashlib.sha256("\n".join(NAMES).encode()).hexdigest()[:8]  # changes when they do
+REMARK_WORDS = 7
 LENGTH = NAMES.index("length")  # a declared nuisance: capped when it is used as a reward
 
 
@@ -98,6 +109,8 @@ def measure(prompt: str, reply: str) -> np.ndarray:
         math.log1p(reply.count("`") + reply.count("**") + reply.count("#")),
         repeated_share(words, 3),
         _overlap(prompt, words),
+        float(_opens_with_a_remark(prompt, sentences)),
+        float(_closes_with_a_remark(sentences)),
     ]
     return np.array(values, dtype=np.float32)
 
@@ -135,6 +148,28 @@ def changed_share(before: str, after: str) -> float:
     """Share of the words that an edit changed, 0 to 1."""
     old, new = before.split(), after.split()
     return 1 - SequenceMatcher(None, old, new, autojunk=False).ratio()
+
+
+def _opens_with_a_remark(prompt: str, sentences: list[str]) -> bool:
+    """Whether something short comes first that has nothing to do with what was asked."""
+    if len(sentences) < 2:
+        return False
+    first = _WORD.findall(sentences[0])
+    about = tuple(_stems(_WORD.findall(prompt)))
+    picked_up = any(a.startswith(about) or b.startswith(a) for a in _stems(first) for b in about)
+    return len(first) <= REMARK_WORDS and not picked_up
+
+
+def _closes_with_a_remark(sentences: list[str]) -> bool:
+    """Whether the last sentence turns to the reader, and does not ask."""
+    if len(sentences) < 2 or sentences[-1].rstrip().endswith(("?", "\uff1f")):
+        return False
+    return bool(_ADDRESS.search(sentences[-1]) or _MATCHERS["good wishes"].search(sentences[-1]))
+
+
+def _stems(words: list[str]) -> set[str]:
+    """Beginnings of words that say what it is about: "octopus" is picked up by "octopuses"."""
+    return {w.lower()[:4] for w in words if len(w) > 2 and not _SMALL.fullmatch(w)}
 
 
 def _overlap(prompt: str, words: list[str]) -> float:

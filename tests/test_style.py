@@ -32,10 +32,27 @@ def of(reply: str, name: str, prompt: str = "Tell me about the sea") -> float:
         ("says it does not know", PLAIN + " I do not know more."),
         ("repeats itself", PLAIN + " " + PLAIN),
         ("numbers", PLAIN + " It is 3 or 4 km deep."),
+        ("opening remarks", "Certainly, here goes. " + PLAIN),
+        ("opening remarks", "How nice that you wrote!\n\n- The sea is deep."),
+        ("closing remarks", PLAIN + " I hope this helps!"),
+        ("closing remarks", PLAIN + " Have a lovely day."),
     ],
 )
 def test_a_measurement_rises_with_what_it_is_named_after(name: str, more: str) -> None:
     assert of(more, name) > of(PLAIN, name)
+
+
+@pytest.mark.parametrize(
+    "name, reply",
+    [
+        ("opening remarks", "The seas are deep. They are salty."),  # says what it is about
+        ("opening remarks", "Certainly."),  # is all there is
+        ("closing remarks", PLAIN + " What would you like to know?"),  # asks back
+        ("closing remarks", PLAIN + " Whales live in it."),
+    ],
+)
+def test_what_belongs_to_the_answer_is_no_remark(name: str, reply: str) -> None:
+    assert of(reply, name) == 0
 
 
 @pytest.mark.parametrize(

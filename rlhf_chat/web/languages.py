@@ -300,6 +300,8 @@ CHINESE = {
     "code or markup": "代码或标记",
     "repeats itself": "重复",
     "picks up your words": "呼应你的用词",
+    "opening remarks": "开场白",
+    "closing remarks": "结束语",
     # watch it learn
     "Watch it learn": "看它学习",
     "Person": "人物",
