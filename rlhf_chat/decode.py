@@ -119,7 +119,7 @@ def decode(
         rows = []
         raise
     finally:
-        if not rows:  # else a step has failed half way
+        if prompts and not rows:  # else a step has failed half way
             memory[:] = batch.leave(prompts[0], responses[0].ids)
 
 

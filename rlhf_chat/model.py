@@ -417,8 +417,8 @@ class Model:
             return self.reference
         _check_fits(self._policy_params, state)
         with self.lease.turn():  # not while the trainer is in the middle of a pass
-            tree = trees.speaking(self.reference.tree, self.policy.tree, state, fold=self._fold)
-        return View(tree, version)
+            tree = trees.twin(self.reference.tree)
+        return View(trees.speaking(tree, self.policy.tree, state, fold=self._fold), version)
 
     def speaking_policy(self) -> View:
         """The policy as it is now, in the tree that samples fastest."""

@@ -72,14 +72,13 @@ def can_fold(adapted: torch.nn.Module) -> bool:
 
 
 def speaking(
-    base: torch.nn.Module, adapted: torch.nn.Module, state: State, *, fold: bool
+    tree: torch.nn.Module, adapted: torch.nn.Module, state: State, *, fold: bool
 ) -> torch.nn.Module:
-    """A twin of the base that speaks like base + adapter: in each linear layer W x + scaling B A x,
-    or, folded, (W + scaling B A) x.
+    """A twin of the base, changed in place to speak like base + adapter: in each linear layer
+    W x + scaling B A x or, folded, (W + scaling B A) x.
 
     Equal to the adapted tree but for rounding, so it is for sampling, never for log-probs.
     """
-    tree = twin(base)
     for name, layer in _lora_layers(adapted):
         a, b = state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"]
         b = b * layer.scaling["default"]

@@ -160,6 +160,10 @@ def test_the_next_turn_reads_only_what_is_new_and_says_the_same(
     assert say(other) == with_reads
 
 
+def test_no_prompts_bring_no_replies(toy: Model) -> None:
+    assert list(toy.stream(toy.reference, [], Sampling(max_new_tokens=3), seed=0)) == []
+
+
 def test_another_version_reads_everything_itself(toy: Model) -> None:
     prompt, limit = prompt_of(toy, "tell me about the sea"), Sampling(0.0, max_new_tokens=6)
     views = [toy.make_view(i, random_state(toy, seed=i, size=0.5)) for i in (1, 2)]
