@@ -20,7 +20,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -156,11 +156,13 @@ def peak(device: torch.device, work: Callable[[], object]) -> float:
 
 
 def twins(model: Model, tries: int) -> Record:
-    """Replies and gradients while the other tree is at work, against those made alone."""
+    """Replies and gradients while the other tree is at work, against those made alone. Every reply
+    reads its prompt anew: in half precision a shorter reading rounds otherwise."""
     prompt = model.encode([{"role": "user", "content": "Tell me about the sea."}])
     limit, response = Sampling(temperature=0.0, max_new_tokens=8), list(range(10, 18))
 
     def reply() -> list[int]:
+        model._reads.clear()
         *_, (last,) = model.stream(model.live, [prompt], limit, seed=0)
         return list(last.ids)
 
@@ -207,26 +209,41 @@ def percentiles(seconds: list[float]) -> Record:
     return {k: ordered[min(int(share * len(ordered)), len(ordered) - 1)] for k, share in at.items()}
 
 
-def learner_for(model: Model, tokens: int, rollouts: int) -> tuple[Learner, list[list[int]]]:
+def learner_for(
+    model: Model, tokens: int, rollouts: int, epochs: int = 2
+) -> tuple[Learner, list[list[int]]]:
     config = PPOConfig(
-        rollouts=rollouts, max_new_tokens=tokens, target_approxkl=1e9, max_clipfrac=1.0
+        rollouts=rollouts,
+        max_new_tokens=tokens,
+        ppo_epochs=epochs,
+        target_approxkl=1e9,  # never the end of an update
+        max_clipfrac=1.0,
     )
     learner = Learner(model, config, target=1.0, score_std=1.0, floor=-9.0)
     prompts = decode_bench.prompts_for(model, rollouts // config.group)
     return learner, [p for p in prompts for _ in range(config.group)]
 
 
-def update(learner: Learner, prompts: list[list[int]], seed: int) -> Record:
+class Enough(Exception):
+    """Ends an update in the middle."""
+
+
+def update(
+    learner: Learner,
+    prompts: list[list[int]],
+    seed: int,
+    check: Callable[[], None] = lambda: None,
+) -> Record:
     """One round's update, by part."""
     model, ends = learner.model, learner.model.end_ids
     model.end_ids = frozenset()  # every response has its full length
     try:
         started = decode_bench.synchronised(model.device)
         rollouts, _ = learner.collect(
-            prompts, range(len(prompts)), lambda n, r, p: np.arange(len(r)) % 3.0, seed
+            prompts, range(len(prompts)), lambda n, r, p: np.arange(len(r)) % 3.0, seed, check
         )
         collected = decode_bench.synchronised(model.device)
-        learner.update(rollouts, seed)
+        learner.update(rollouts, seed, check)
         ended = decode_bench.synchronised(model.device)
     finally:
         model.end_ids = ends
@@ -241,11 +258,16 @@ def waiting(model: Model, tries: int, tokens: int, rollouts: int) -> Record:
     stop = threading.Event()
     model.lease.longest_slice = 0.0
 
+    def check() -> None:
+        if stop.is_set():
+            raise Enough
+
     def practise() -> None:
         seed = 0
-        while not stop.is_set():
-            update(learner, prompts, seed)
-            seed += 1
+        with suppress(Enough):
+            while True:
+                update(learner, prompts, seed, check)
+                seed += 1
 
     thread = threading.Thread(target=practise)
     thread.start()
@@ -284,32 +306,47 @@ def weight_bytes(model: Model) -> int:
 
 
 def examine(
-    name: str, config: PreTrainedConfig, device: torch.device, quick: bool, caps: tuple[int, ...]
+    name: str,
+    config: PreTrainedConfig,
+    device: torch.device,
+    quick: bool,
+    caps: tuple[int, ...],
+    save: Callable[[Record], None],
 ) -> Record:
-    """All measurements of one shape."""
-    tokens, rollouts, tries = (8, 4, 3) if quick else (128, 32, 20)
-    memory.give_back(device)
+    """All measurements of one shape; what takes longest to matter comes last."""
+    tokens, rollouts, tries = (8, 4, 3) if quick else (128, 32, 12)
+    started = time.perf_counter()
     record: Record = {"model": name}
+
+    def told(part: str, value: Any) -> Any:
+        record[part] = value
+        print(f"{name} {time.perf_counter() - started:5.1f} s {part}: {value}", flush=True)
+        save(record)
+        return value
+
+    memory.give_back(device)
     made: list[Model] = []
-    record["peak_load"] = peak(device, lambda: made.append(make(name, config, device)))
+    told("peak_load", peak(device, lambda: made.append(make(name, config, device))))
     model = made.pop()
     self_test(model)
-    record["self_test"] = "passed"
+    told("self_test", "passed")
     decode_bench.ready(model)
+    told("caps", under_caps(model, config, caps, tokens, rollouts))
+    model.rows_per_batch = rollouts
     model.calibrate(tokens + 32)
-    record |= {"micro_batch": model.rows_per_slice, "checkpointing": model.checkpointing}
-    record["twins"] = twins(model, tries)
-    record["decode"] = [
-        decode_bench.measure(model, rows, tokens // 2, 1 if quick else 2) for rows in (1, 16)
-    ]
-    limit = bandwidth(device) * GIB / weight_bytes(model)
-    record["bandwidth_tokens_per_second"] = limit  # what reading the weights alone would allow
-    record["first_token"] = waiting(model, tries, tokens, rollouts)
+    told("micro_batch", model.rows_per_slice)
+    told("checkpointing", model.checkpointing)
     learner, prompts = learner_for(model, tokens, rollouts)
-    update(learner, prompts, 0)  # warm-up
-    parts = [update(learner, prompts, i) for i in range(1 if quick else 2)]
-    record["update_seconds"] = {k: statistics.median(p[k] for p in parts) for k in parts[0]}
-    record["caps"] = under_caps(model, config, caps, tokens, rollouts)
+    parts = [update(learner, prompts, i) for i in range(1 if quick else 3)][-2:]
+    told("update_seconds", {k: statistics.median(p[k] for p in parts) for k in parts[0]})
+    told("decode", [decode_bench.measure(model, 1, tokens // 4, 1)])
+    told("first_token", waiting(model, tries, tokens, rollouts))
+    told("twins", twins(model, tries))
+    record["decode"].append(decode_bench.measure(model, 16, tokens // 4, 1))
+    told("decode", record["decode"])
+    # what reading the weights alone would allow
+    limit = bandwidth(device) * GIB / weight_bytes(model)
+    told("bandwidth_tokens_per_second", limit)
     return record
 
 
@@ -335,7 +372,8 @@ def under_cap(model: Model, load: Load, gigabytes: int, tokens: int, rollouts: i
     record: Record = {}
     model.rows_per_batch = min(load.rollouts, rollouts)
     model.rows_per_slice, model.checkpointing = load.microbatch, load.checkpointing
-    learner, prompts = learner_for(model, tokens, rollouts)
+    rollouts = min(2 * load.rollouts, rollouts)  # two batches have the peak of ten
+    learner, prompts = learner_for(model, tokens, rollouts, epochs=1)
     model._reads.clear()
     memory.give_back(device)
     with capped(gigabytes, device):
@@ -378,16 +416,21 @@ def main(argv: list[str] | None = None) -> None:
         "bandwidth_gb_per_second": bandwidth(device),
         "models": [],
     }
+    done: list[Record] = []
+
+    def save(record: Record) -> None:  # after each part, so that nothing is lost
+        told["models"] = [*done, record]
+        if args.json:
+            args.json.write_text(json.dumps(told, indent=1) + "\n")
+
     for name, config in named.items():
         quick = args.quick or not on_card
         try:
-            record = examine(name, config, device, quick, tuple(args.caps))
+            record = examine(name, config, device, quick, tuple(args.caps), save)
         except torch.OutOfMemoryError:
             record = {"model": name, "out_of_memory": True}
-        told["models"].append(record)
-        print(json.dumps(record), flush=True)
-        if args.json:  # after each, so that nothing is lost when a later one fails
-            args.json.write_text(json.dumps(told, indent=1) + "\n")
+            save(record)
+        done.append(record)
 
 
 if __name__ == "__main__":

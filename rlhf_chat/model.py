@@ -15,7 +15,6 @@ import copy
 import hashlib
 import json
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rlhf_chat import loading, memory, trees
+from rlhf_chat import loading, memory, norms, trees
 from rlhf_chat.decode import Response, Sampling, decode
 from rlhf_chat.head import head_of, selected_logprobs
 from rlhf_chat.lease import SLICE_SECONDS, Lease, RoomWanted
@@ -35,6 +34,9 @@ from rlhf_chat.recording import Recorder
 from rlhf_chat.step import Read, left_pad
 
 log = logging.getLogger(__name__)
+
+LEAST_ROWS, MOST_ROWS = 4, 32  # of a training slice, where memory allows
+HARDLY_MORE = 1.5  # times what a single row takes
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ class Model:
         self._per_thread = threading.local()
         base.requires_grad_(False)
         base.eval()
+        if self.device.type == "cuda":
+            norms.fuse(base)
         self.reference = View(trees.twin(base), 0)
         self.policy = View(trees.with_adapter(base, r=adapter.r, lora_alpha=adapter.lora_alpha), -1)
         self._fold = trees.can_fold(self.policy.tree)
@@ -151,15 +155,22 @@ class Model:
             return memory.taken_by(lambda: step(rows), self.device)
 
         room = memory.free(self.device) - memory.CHAT_RESERVE
-        fits, self.checkpointing = memory.rows_that_fit(taken, room, 32)
-        rows, seconds = min(8, fits), []
-        for _ in range(3):
-            started = self._clock()
-            step(rows)
-            seconds.append(self._clock() - started)
-        in_time = max(rows * SLICE_SECONDS / min(seconds), 1)
-        by_time = 2 ** int(min(max(math.log2(in_time), 2), 5))
-        self.rows_per_slice = min(by_time, fits)
+
+        def fastest(rows: int) -> float:
+            seconds = []
+            for _ in range(3):
+                started = self._clock()
+                step(rows)
+                seconds.append(self._clock() - started)
+            return min(seconds)
+
+        fits, self.checkpointing = memory.rows_that_fit(taken, room, MOST_ROWS)
+        # no slice is shorter than one row takes, and where launches take the time, more are free
+        aim = max(SLICE_SECONDS, HARDLY_MORE * fastest(1))
+        rows = min(LEAST_ROWS, fits)
+        while 2 * rows <= fits and fastest(2 * rows) <= aim:
+            rows *= 2
+        self.rows_per_slice = rows
 
     def _clock(self) -> float:
         """Seconds of compute; on a CPU our own, because what else it is doing is not our size."""

@@ -38,7 +38,8 @@ def twin(tree: torch.nn.Module) -> torch.nn.Module:
 
 def with_adapter(base: torch.nn.Module, *, r: int, lora_alpha: int) -> torch.nn.Module:
     """The base with fresh LoRA layers on every linear layer. Dropout is 0: the PPO ratio must be
-    exactly 1 before the first step."""
+    exactly 1 before the first step. Their weights are float32, their products as precise as what
+    they are given: a float32 copy of every layer's input would be a quarter of all activations."""
     lora = LoraConfig(
         r=r,
         lora_alpha=lora_alpha,
@@ -46,7 +47,20 @@ def with_adapter(base: torch.nn.Module, *, r: int, lora_alpha: int) -> torch.nn.
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(base, lora).eval()  # type: ignore[arg-type]
+    tree = get_peft_model(base, lora).eval()  # type: ignore[arg-type]
+    for _, layer in _lora_layers(tree):
+        layer.cast_input_dtype_enabled = False
+        for part in (layer.lora_A["default"], layer.lora_B["default"]):
+            part.__class__ = LikeItsInput  # its name, its weight and PEFT's hold on it stay
+    return tree
+
+
+class LikeItsInput(torch.nn.Linear):
+    """Multiplies in the precision of what it is given, whatever that of its weight: the gradient
+    of the weight has the weight's."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(input, self.weight.to(input.dtype))
 
 
 def adapter_params(tree: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -114,8 +128,8 @@ class SpokenLora(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         said = self.source(x)
-        change = torch.addmm(said.flatten(0, -2), x.flatten(0, -2) @ self.lora_a, self.lora_b)
-        return change.view_as(said)
+        said.view(-1, said.shape[-1]).addmm_(x.flatten(0, -2) @ self.lora_a, self.lora_b)
+        return said
 
 
 class FoldedLinear(torch.nn.Linear):

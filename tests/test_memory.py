@@ -253,6 +253,29 @@ def test_measured_rows_are_a_power_of_two_and_leave_the_model_as_it_was(toy: Mod
     assert memory.free(toy.device) > 0
 
 
+@pytest.mark.parametrize(
+    ("launches", "a_row", "expected"),
+    [(0.0, 0.01, 8), (0.0, 0.03, 4), (0.0, 1.0, 4), (0.45, 0.005, 32), (0.2, 0.02, 4)],
+)
+def test_a_slice_has_the_rows_that_are_nearly_free(
+    toy: Model, monkeypatch: pytest.MonkeyPatch, launches: float, a_row: float, expected: int
+) -> None:
+    """Short where rows cost time; where launching does, a longer slice than the least is avoided
+    only by more rows in it."""
+    clock = [0.0]
+
+    def work(_model, prompts, _responses):
+        clock[0] += launches + a_row * len(prompts)
+
+    monkeypatch.setattr("rlhf_chat.model.gradient", work)
+    monkeypatch.setattr(toy, "_clock", lambda: clock[0])
+    toy.calibrate()
+    try:
+        assert toy.rows_per_slice == expected
+    finally:
+        toy.rows_per_slice = 8
+
+
 # ---------------------------------------------------------------------- chat first
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from rlhf_chat import nf4
+from rlhf_chat import nf4, trees
 from rlhf_chat.decode import Sampling, next_token
+from rlhf_chat.footprint import saved_bytes
 from rlhf_chat.model import Model, ModelError, gradient, pool_states
 from rlhf_chat.selftest import self_test
 from rlhf_chat.step import left_pad
@@ -113,6 +115,33 @@ def test_decoded_weights_say_bitwise_what_the_four_bits_say(
         )
     assert all(torch.equal(a, b) for a, b in zip(*said, strict=True))
     assert not packed._fold and decoded._fold
+
+
+def test_adapters_of_a_half_precision_base_learn_in_full(toy_folder: Path) -> None:
+    """Float32 weights with float32 gradients, products in the base's own precision: no copy of any
+    layer's input is kept for the way back, and the gradient is PEFT's own but for rounding."""
+    ids, found, kept = torch.arange(5, 45)[None], [], []
+    for mended in (True, False):
+        base = AutoModelForCausalLM.from_pretrained(toy_folder, dtype=torch.bfloat16)
+        tree: Any = trees.with_adapter(base.requires_grad_(False), r=4, lora_alpha=8)
+        params = trees.adapter_params(tree)
+        generator = torch.Generator().manual_seed(1)
+        for name, param in params.items():
+            assert param.dtype == torch.float32, name
+            param.data = torch.randn(param.shape, generator=generator) * 0.1
+        if not mended:  # as PEFT made it
+            for module in tree.modules():
+                if type(module) is trees.LikeItsInput:
+                    module.__class__ = torch.nn.Linear
+                if hasattr(module, "cast_input_dtype_enabled"):
+                    module.cast_input_dtype_enabled = True
+        kept.append(saved_bytes(tree, {"input_ids": ids}))
+        loss = tree(ids).logits.float().log_softmax(-1)[..., 7].sum()
+        grads = torch.autograd.grad(loss, list(params.values()))
+        assert all(g.dtype == torch.float32 for g in grads)
+        found.append(torch.cat([g.flatten() for g in grads]))
+    assert torch.nn.functional.cosine_similarity(*found, dim=0) > 0.995
+    assert kept[0] < 0.85 * kept[1]
 
 
 def test_changing_the_policy_leaves_reference_and_live_as_they_were(toy: Model) -> None:
