@@ -66,6 +66,7 @@ def serve(args: argparse.Namespace) -> int:
     from rlhf_chat.chat import Chat
     from rlhf_chat.compare import Compare
     from rlhf_chat.model import Model
+    from rlhf_chat.probe import calibrate
     from rlhf_chat.raters import Raters
     from rlhf_chat.selftest import self_test
     from rlhf_chat.store import Store
@@ -84,7 +85,7 @@ def serve(args: argparse.Namespace) -> int:
         if plan:
             model.keep_within(plan.load.rollouts, plan.load.context)
         self_test(model)
-        model.calibrate()
+        calibrate(model)
         trainer = Trainer(store, model, Shelf(data / "adapters"), needed=args.ratings_per_round)
         if args.no_train:
             trainer.recover()

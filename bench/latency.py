@@ -29,6 +29,7 @@ from rlhf_chat.adapters import Shelf
 from rlhf_chat.chat import Chat
 from rlhf_chat.compare import Compare
 from rlhf_chat.model import Model
+from rlhf_chat.probe import calibrate
 from rlhf_chat.selftest import self_test
 from rlhf_chat.store import Store
 from rlhf_chat.trainer import Trainer
@@ -168,7 +169,7 @@ def main() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     model = Model.load(args.model, quantization=args.quantization)
     self_test(model)
-    model.calibrate()
+    calibrate(model)
     with tempfile.TemporaryDirectory() as folder:
         result = measure(model, Path(folder), args.replies, rounds=args.rounds)
     result |= {"model": args.model}

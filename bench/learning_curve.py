@@ -81,6 +81,7 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
     from rlhf_chat.chat import Chat
     from rlhf_chat.compare import Compare
     from rlhf_chat.model import Model
+    from rlhf_chat.probe import calibrate
     from rlhf_chat.raters import Raters
     from rlhf_chat.selftest import self_test
     from rlhf_chat.store import Store
@@ -89,7 +90,7 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
     utility = load_utility(settings.utility)
     model = Model.load(settings.model, quantization=settings.quantization)
     self_test(model)
-    model.calibrate()
+    calibrate(model)
     limit = 96 if model.is_demo else 256
     evaluation = held_out_prompts(model, EVALUATION_PROMPTS)
     base = speak(model, model.reference, evaluation, 5000, limit)

@@ -45,6 +45,7 @@ from rlhf_chat.learner import Learner
 from rlhf_chat.loading import DEMO
 from rlhf_chat.model import Model
 from rlhf_chat.ppo import PPOConfig
+from rlhf_chat.probe import calibrate
 
 SEED, KL_COEF = 11, 0.05
 CONFIG = PPOConfig(
@@ -142,7 +143,7 @@ def job_for(model: Model, prompts: list[list[int]], head: np.ndarray, args: Any)
 def compare(quantization: str, args: Any) -> Record:
     """Medians over alternating updates of both sides."""
     model = Model.load("demo", quantization=quantization)
-    model.calibrate()
+    calibrate(model)
     # No larger than a minibatch: the number of optimiser steps must not depend on the machine.
     model.rows_per_slice = min(args.rows or model.rows_per_slice, 32 // CONFIG.minibatches)
     texts = corpus.prompts("train", 32, SEED)

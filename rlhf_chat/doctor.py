@@ -33,6 +33,7 @@ from rlhf_chat import memory, nf4, presets
 from rlhf_chat.footprint import COMFORT, GIB, LEAST, Footprint, Load, predict
 from rlhf_chat.loading import DEMO
 from rlhf_chat.model import Model, ModelError
+from rlhf_chat.probe import calibrate
 from rlhf_chat.selftest import self_test
 from rlhf_chat.store import Store, StoreError
 from rlhf_chat.store import file as store_file
@@ -296,7 +297,7 @@ def whole_model(name: str, quantization: str) -> Line:
     try:
         model = Model.load(presets.hub_id(name), quantization=quantization)
         self_test(model)
-        model.calibrate()
+        calibrate(model)
     except ModelError as error:
         return Line("self-test", str(error), FAIL, "It cannot chat and learn here.")
     except torch.OutOfMemoryError:

@@ -16,7 +16,6 @@ import hashlib
 import json
 import logging
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -27,16 +26,13 @@ import torch
 from rlhf_chat import loading, memory, norms, trees
 from rlhf_chat.decode import Response, Sampling, decode
 from rlhf_chat.head import head_of, selected_logprobs
-from rlhf_chat.lease import SLICE_SECONDS, Lease, RoomWanted
+from rlhf_chat.lease import Lease, RoomWanted
 from rlhf_chat.loading import ModelError, learned, special_ids
 from rlhf_chat.memory import in_parts
 from rlhf_chat.recording import Recorder
 from rlhf_chat.step import Read, left_pad
 
 log = logging.getLogger(__name__)
-
-LEAST_ROWS, MOST_ROWS = 4, 32  # of a training slice, where memory allows
-HARDLY_MORE = 1.5  # times what a single row takes
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ class Model:
         self.quantization = quantization
         self.adapter = adapter
         self.lease = Lease()
-        self.rows_per_slice = 8  # see calibrate()
+        self.rows_per_slice = 8  # as probe.calibrate finds
         self.rows_per_batch = 64  # of rollouts
         self.checkpointing = False
         self._reads: list[Read] = []  # what the last reply left behind, for the next turn
@@ -139,45 +135,6 @@ class Model:
     @property
     def is_demo(self) -> bool:
         return self.name == "demo"
-
-    def calibrate(self, tokens: int = 96) -> None:
-        """Measures how many training rows fit one slice, and memory beside chat: a power of two,
-        so that it is stable. `tokens` is how long prompt and response are taken to be."""
-        prompts, responses = probe_rows(self)
-        half = tokens // 2
-        prompt, response = (prompts[0] * half)[:half], (responses[0] * half)[:half]
-
-        def step(rows: int) -> None:
-            gradient(self, [prompt] * rows, [response] * rows)
-
-        def taken(rows: int, checkpointing: bool) -> int:
-            self.checkpointing = checkpointing
-            return memory.taken_by(lambda: step(rows), self.device)
-
-        room = memory.free(self.device) - memory.CHAT_RESERVE
-
-        def fastest(rows: int) -> float:
-            seconds = []
-            for _ in range(3):
-                started = self._clock()
-                step(rows)
-                seconds.append(self._clock() - started)
-            return min(seconds)
-
-        fits, self.checkpointing = memory.rows_that_fit(taken, room, MOST_ROWS)
-        # no slice is shorter than one row takes, and where launches take the time, more are free
-        aim = max(SLICE_SECONDS, HARDLY_MORE * fastest(1))
-        rows = min(LEAST_ROWS, fits)
-        while 2 * rows <= fits and fastest(2 * rows) <= aim:
-            rows *= 2
-        self.rows_per_slice = rows
-
-    def _clock(self) -> float:
-        """Seconds of compute; on a CPU our own, because what else it is doing is not our size."""
-        if self.device.type != "cuda":
-            return time.thread_time()
-        torch.cuda.synchronize(self.device)
-        return time.perf_counter()
 
     # ------------------------------------------------------------------ text <-> ids
 
@@ -488,27 +445,6 @@ def _copy_into(params: Mapping[str, torch.nn.Parameter], state: trees.State) -> 
     with torch.no_grad():
         for name, param in params.items():
             param.copy_(state[name])
-
-
-def probe_rows(model: Model) -> tuple[list[list[int]], list[list[int]]]:
-    """Two short prompts and responses to try things on."""
-    prompt = model.encode([{"role": "user", "content": "Hello, how are you?"}])
-    response = model.tokenizer.encode("I am well, thank you.", add_special_tokens=False)
-    return [prompt, prompt], [response, response[:3]]
-
-
-def gradient(model: Model, prompts: list[list[int]], responses: list[list[int]]) -> torch.Tensor:
-    """Of the summed log-probs, for all policy parameters in one row, float64 on the CPU. None is
-    left behind, and none that was there before is counted."""
-    params = model.policy_parameters()
-    with model.lease.slice(), torch.enable_grad():
-        total = model.forward(model.policy, prompts, responses).logprobs.sum()
-        grads = torch.autograd.grad(total, params, allow_unused=True)
-        parts = [
-            torch.zeros_like(p).flatten() if g is None else g.flatten()
-            for p, g in zip(params, grads, strict=True)
-        ]
-    return torch.cat(parts).double().cpu()
 
 
 __all__ = ["AdapterConfig", "Model", "ModelError", "Pass", "Response", "Sampling", "View"]

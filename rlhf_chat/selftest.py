@@ -11,7 +11,8 @@ import torch
 
 from rlhf_chat import trees
 from rlhf_chat.head import head_of
-from rlhf_chat.model import Model, ModelError, gradient, probe_rows
+from rlhf_chat.model import Model, ModelError
+from rlhf_chat.probe import gradient, probe_rows
 
 
 def self_test(model: Model) -> None:

@@ -168,7 +168,7 @@ def yes(_: str) -> bool:
 @pytest.mark.parametrize(
     "gib, name", [(4.5, "small"), (6, "middle"), (8, "good"), (12, "large"), (24, "large")]
 )
-def test_auto_takes_the_largest_that_fits_and_says_why(gib: int, name: str) -> None:
+def test_auto_takes_the_largest_that_fits_and_says_why(gib: float, name: str) -> None:
     hub, why = presets.choose(gib * GIB, here=no, reachable=yes)
     assert hub == presets.BY_NAME[name].hub
     assert hub in why and f"{gib:.1f} GB" in why and "Apache 2.0" in why and "\n" not in why

@@ -11,7 +11,7 @@ import torch
 from bitsandbytes.nn import Linear4bit
 
 from bench import decode as decode_bench
-from bench import gpu
+from bench import gpu, random_weights
 from rlhf_chat.model import Model
 from rlhf_chat.selftest import self_test
 from tests.test_model import random_state
@@ -19,7 +19,7 @@ from tests.test_model import random_state
 
 @pytest.fixture(scope="module")
 def made() -> Model:
-    return gpu.make("toy", gpu.toy(), torch.device("cpu"))
+    return random_weights.make("toy", random_weights.toy(), torch.device("cpu"))
 
 
 def test_a_model_made_of_nothing_is_a_real_one(made: Model) -> None:

@@ -14,8 +14,9 @@ from rlhf_chat.decode import Sampling
 from rlhf_chat.head import selected_logprobs
 from rlhf_chat.learner import Learner
 from rlhf_chat.lease import Lease, RoomWanted
-from rlhf_chat.model import Model, ModelError, gradient
+from rlhf_chat.model import Model, ModelError
 from rlhf_chat.ppo import PPOConfig
+from rlhf_chat.probe import calibrate, gradient
 from rlhf_chat.round import policy_logprobs
 from rlhf_chat.selftest import self_test
 from rlhf_chat.step import Rows
@@ -245,7 +246,7 @@ def test_rows_are_fitted_to_the_room(room: int, expected: tuple[int, bool]) -> N
 
 def test_measured_rows_are_a_power_of_two_and_leave_the_model_as_it_was(toy: Model) -> None:
     before = toy.policy_state()
-    toy.calibrate()
+    calibrate(toy)
     assert toy.rows_per_slice in (4, 8, 16, 32) and not toy.checkpointing
     assert all(torch.equal(v, before[k]) for k, v in toy.policy_state().items())
     assert all(p.grad is None for p in toy.policy_parameters())
@@ -267,9 +268,9 @@ def test_a_slice_has_the_rows_that_are_nearly_free(
     def work(_model, prompts, _responses):
         clock[0] += launches + a_row * len(prompts)
 
-    monkeypatch.setattr("rlhf_chat.model.gradient", work)
-    monkeypatch.setattr(toy, "_clock", lambda: clock[0])
-    toy.calibrate()
+    monkeypatch.setattr("rlhf_chat.probe.gradient", work)
+    monkeypatch.setattr("rlhf_chat.probe._clock", lambda _: clock[0])
+    calibrate(toy)
     try:
         assert toy.rows_per_slice == expected
     finally:

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from rlhf_chat import nf4, trees
 from rlhf_chat.decode import Sampling, next_token
 from rlhf_chat.footprint import saved_bytes
-from rlhf_chat.model import Model, ModelError, gradient, pool_states
+from rlhf_chat.model import Model, ModelError, pool_states
+from rlhf_chat.probe import gradient
 from rlhf_chat.selftest import self_test
 from rlhf_chat.step import left_pad
 from tests.tiny import make_tokenizer

@@ -1,0 +1,81 @@
+"""A loaded model tried out: its gradient on a few rows, and how many rows fit one training slice.
+
+Left out: whether the gradient is right (selftest.py), predictions before loading (footprint.py).
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from rlhf_chat import memory
+from rlhf_chat.lease import SLICE_SECONDS
+from rlhf_chat.model import Model
+
+LEAST_ROWS, MOST_ROWS = 4, 32  # of a training slice, where memory allows
+HARDLY_MORE = 1.5  # times what a single row takes
+
+
+def probe_rows(model: Model) -> tuple[list[list[int]], list[list[int]]]:
+    """Two short prompts and responses to try things on."""
+    prompt = model.encode([{"role": "user", "content": "Hello, how are you?"}])
+    response = model.tokenizer.encode("I am well, thank you.", add_special_tokens=False)
+    return [prompt, prompt], [response, response[:3]]
+
+
+def gradient(model: Model, prompts: list[list[int]], responses: list[list[int]]) -> torch.Tensor:
+    """Of the summed log-probs, for all policy parameters in one row, float64 on the CPU. None is
+    left behind, and none that was there before is counted."""
+    params = model.policy_parameters()
+    with model.lease.slice(), torch.enable_grad():
+        total = model.forward(model.policy, prompts, responses).logprobs.sum()
+        grads = torch.autograd.grad(total, params, allow_unused=True)
+        parts = [
+            torch.zeros_like(p).flatten() if g is None else g.flatten()
+            for p, g in zip(params, grads, strict=True)
+        ]
+    return torch.cat(parts).double().cpu()
+
+
+def calibrate(model: Model, tokens: int = 96) -> None:
+    """Measures how many training rows fit one slice, and memory beside chat: a power of two,
+    so that it is stable. `tokens` is how long prompt and response are taken to be.
+
+    No slice is shorter than a single row takes, and where launching kernels takes the time, more
+    rows are free: a slice may last half as long again as one row does.
+    """
+    prompts, responses = probe_rows(model)
+    half = tokens // 2
+    prompt, response = (prompts[0] * half)[:half], (responses[0] * half)[:half]
+
+    def step(rows: int) -> None:
+        gradient(model, [prompt] * rows, [response] * rows)
+
+    def taken(rows: int, checkpointing: bool) -> int:
+        model.checkpointing = checkpointing
+        return memory.taken_by(lambda: step(rows), model.device)
+
+    def fastest(rows: int) -> float:
+        seconds = []
+        for _ in range(3):
+            started = _clock(model.device)
+            step(rows)
+            seconds.append(_clock(model.device) - started)
+        return min(seconds)
+
+    room = memory.free(model.device) - memory.CHAT_RESERVE
+    fits, model.checkpointing = memory.rows_that_fit(taken, room, MOST_ROWS)
+    aim = max(SLICE_SECONDS, HARDLY_MORE * fastest(1))
+    rows = min(LEAST_ROWS, fits)
+    while 2 * rows <= fits and fastest(2 * rows) <= aim:
+        rows *= 2
+    model.rows_per_slice = rows
+
+
+def _clock(device: torch.device) -> float:
+    """Seconds of compute; on a CPU our own, because what else it is doing is not our size."""
+    if device.type != "cuda":
+        return time.thread_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
