@@ -120,6 +120,8 @@ def choose_model(args: argparse.Namespace) -> tuple[str, Preflight | None]:
     from rlhf_chat import doctor, memory, presets
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if idle := doctor.idle_card():
+        print(idle, flush=True)
     if args.model == "auto":
         free = memory.free(device) if device.type == "cuda" else None
         name, why = presets.choose(free, args.quantization)

@@ -41,6 +41,7 @@ from rlhf_chat.store import file as store_file
 OK, WARN, FAIL = 0, 1, 2
 MARKS = ("ok", "WARN", "FAIL")
 TESTED = Path(__file__).parent.parent / "requirements.txt"
+CUDA_WHEELS = "https://download.pytorch.org/whl/cu130"
 LOW_DISK = 2 * GIB
 SLOW_SYNC, LYING_SYNC = 0.050, 0.000_05  # seconds that fsync may take and must take
 
@@ -232,6 +233,20 @@ def sync_seconds(folder: Path, times: int = 20) -> float:
     return sorted(taken)[times // 2]
 
 
+def idle_card() -> str:
+    """What to do where an NVIDIA card is there and torch cannot use it; empty where that is not so.
+    What pip finds for Windows by itself is torch without CUDA."""
+    if torch.cuda.is_available() or not shutil.which("nvidia-smi"):
+        return ""
+    if torch.version.cuda:
+        return "There is an NVIDIA card, but torch cannot use it: update its driver."
+    version = torch.__version__.split("+")[0]
+    return (
+        "There is an NVIDIA card, but this torch was built without CUDA. One with it: "
+        f"pip install --force-reinstall torch=={version} --index-url {CUDA_WHEELS}"
+    )
+
+
 def card(device: torch.device) -> Line:
     if device.type != "cuda":
         return Line(
@@ -239,7 +254,7 @@ def card(device: torch.device) -> Line:
             f"none that torch {torch.__version__} can use",
             WARN,
             "The bundled model runs well; real models are slow.",
-            "With an NVIDIA card, install its driver and the CUDA build of torch.",
+            idle_card() or "With an NVIDIA card, install its driver and the CUDA build of torch.",
         )
     free, whole = torch.cuda.mem_get_info(device)
     about = torch.cuda.get_device_properties(device)

@@ -121,3 +121,27 @@ def test_auto_here_is_the_bundled_model(capsys: pytest.CaptureFixture[str]) -> N
     name, plan = app.choose_model(args)
     assert name == "demo" and plan and plan.fits
     assert "No graphics card" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("driver", "built_with", "says"),
+    [
+        (None, None, ""),
+        ("/usr/bin/nvidia-smi", None, "pip install --force-reinstall torch==2."),
+        ("/usr/bin/nvidia-smi", "13.0", "driver"),
+    ],
+)
+def test_a_card_that_lies_idle_is_named_with_what_to_do(
+    driver: str | None,
+    built_with: str | None,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", built_with)
+    monkeypatch.setattr(doctor.shutil, "which", lambda _: driver)
+    app.choose_model(app.parse(["--model", "demo"]))
+    told, line = capsys.readouterr().out, doctor.card(torch.device("cpu"))
+    assert says in line.advice and says in told and line.level == WARN
+    assert bool(says) == ("NVIDIA card" in told)
