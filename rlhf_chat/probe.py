@@ -15,6 +15,7 @@ from rlhf_chat.model import Model
 
 LEAST_ROWS, MOST_ROWS = 4, 32  # of a training slice, where memory allows
 HARDLY_MORE = 1.5  # times what a single row takes
+ENOUGH_SECONDS = 1.0  # of trials: what takes longer needs no repeating
 
 
 def probe_rows(model: Model) -> tuple[list[list[int]], list[list[int]]]:
@@ -57,8 +58,8 @@ def calibrate(model: Model, tokens: int = 96) -> None:
         return memory.taken_by(lambda: step(rows), model.device)
 
     def fastest(rows: int) -> float:
-        seconds = []
-        for _ in range(3):
+        seconds: list[float] = []
+        while len(seconds) < 3 and sum(seconds) < ENOUGH_SECONDS:
             started = _clock(model.device)
             step(rows)
             seconds.append(_clock(model.device) - started)
@@ -66,9 +67,14 @@ def calibrate(model: Model, tokens: int = 96) -> None:
 
     room = memory.free(model.device) - memory.CHAT_RESERVE
     fits, model.checkpointing = memory.rows_that_fit(taken, room, MOST_ROWS)
-    aim = max(SLICE_SECONDS, HARDLY_MORE * fastest(1))
+    one, two = fastest(1), fastest(min(2, fits))
+    aim = max(SLICE_SECONDS, HARDLY_MORE * one)
+
+    def worth_trying(rows: int) -> bool:  # on a slow machine a trial of many rows takes a minute
+        return rows <= fits and one + (rows - 1) * max(two - one, 0) <= 2 * aim
+
     rows = min(LEAST_ROWS, fits)
-    while 2 * rows <= fits and fastest(2 * rows) <= aim:
+    while worth_trying(2 * rows) and fastest(2 * rows) <= aim:
         rows *= 2
     model.rows_per_slice = rows
 

@@ -263,16 +263,18 @@ def test_a_slice_has_the_rows_that_are_nearly_free(
 ) -> None:
     """Short where rows cost time; where launching does, a longer slice than the least is avoided
     only by more rows in it."""
-    clock = [0.0]
+    clock, most = [0.0], [0]
 
     def work(_model, prompts, _responses):
         clock[0] += launches + a_row * len(prompts)
+        most[0] = max(most[0], len(prompts))
 
     monkeypatch.setattr("rlhf_chat.probe.gradient", work)
     monkeypatch.setattr("rlhf_chat.probe._clock", lambda _: clock[0])
     calibrate(toy)
     try:
         assert toy.rows_per_slice == expected
+        assert a_row < 1 or most[0] == 2  # what must be slow is not tried
     finally:
         toy.rows_per_slice = 8
 
