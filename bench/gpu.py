@@ -229,16 +229,15 @@ def examine(
     caps: tuple[int, ...],
     save: Callable[[Record], None],
 ) -> Record:
-    """All measurements of one shape; what takes longest to matter comes last."""
+    """All measurements of one shape, saved one by one: what a shorter time allows is kept."""
     tokens, rollouts, tries = (8, 4, 3) if quick else (128, 32, 12)
     started = time.perf_counter()
     record: Record = {"model": name}
 
-    def told(part: str, value: Any) -> Any:
+    def told(part: str, value: Any) -> None:
         record[part] = value
         print(f"{name} {time.perf_counter() - started:5.1f} s {part}: {value}", flush=True)
         save(record)
-        return value
 
     memory.give_back(device)
     made: list[Model] = []

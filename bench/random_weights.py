@@ -15,30 +15,31 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedToken
 from rlhf_chat import nf4, presets
 from rlhf_chat.model import AdapterConfig, Model
 
-TEMPLATE = (
+CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Bytes and three control tokens; larger vocabularies are there, but never typed."""
+def tokenizer(text: str = "hello", size: int = 300) -> PreTrainedTokenizerFast:
+    """Bytes, three control tokens and pieces of `text`; larger vocabularies are there, but never
+    typed."""
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     special = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    raw.train_from_iterator(["hello"], trainer)
+    raw.train_from_iterator([text], trainer)
     made = PreTrainedTokenizerFast(
         tokenizer_object=raw,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         additional_special_tokens=["<|im_start|>"],
     )
-    made.chat_template = TEMPLATE
+    made.chat_template = CHATML
     return made
 
 

@@ -67,16 +67,10 @@ def calibrate(model: Model, tokens: int = 96) -> None:
 
     room = memory.free(model.device) - memory.CHAT_RESERVE
     fits, model.checkpointing = memory.rows_that_fit(taken, room, MOST_ROWS)
-    one, two = fastest(1), fastest(min(2, fits))
-    aim = max(SLICE_SECONDS, HARDLY_MORE * one)
-
-    def worth_trying(rows: int) -> bool:  # on a slow machine a trial of many rows takes a minute
-        return rows <= fits and one + (rows - 1) * max(two - one, 0) <= 2 * aim
-
-    rows = min(LEAST_ROWS, fits)
-    while worth_trying(2 * rows) and fastest(2 * rows) <= aim:
+    rows, aim = 1, max(SLICE_SECONDS, HARDLY_MORE * fastest(1))
+    while 2 * rows <= fits and fastest(2 * rows) <= aim:
         rows *= 2
-    model.rows_per_slice = rows
+    model.rows_per_slice = min(max(rows, LEAST_ROWS), fits)
 
 
 def _clock(device: torch.device) -> float:

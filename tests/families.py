@@ -29,7 +29,8 @@ from transformers import (
     SmolLM3Config,
 )
 
-from tests.tiny import CHATML, make_tokenizer
+from bench.random_weights import CHATML
+from tests.tiny import make_tokenizer
 
 TURNS = "{% for m in messages %}"
 THINKING = (  # answers at once when told not to think, as Qwen3 and SmolLM3 do

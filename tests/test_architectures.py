@@ -19,6 +19,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from bench.random_weights import CHATML
 from rlhf_chat import dialect, gate
 from rlhf_chat.adapters import Shelf
 from rlhf_chat.chat import Chat
@@ -30,7 +31,7 @@ from rlhf_chat.selftest import self_test
 from rlhf_chat.store import Store
 from rlhf_chat.trainer import Trainer
 from tests.families import FAMILIES, THINKING, make_family, make_seeing
-from tests.tiny import CHATML, make_tokenizer, tiny_round_config
+from tests.tiny import make_tokenizer, tiny_round_config
 
 GREEDY = Sampling(temperature=0.0, max_new_tokens=20)
 
