@@ -227,7 +227,8 @@ class Snapshot:
 
 def take_snapshot(store: Store, rater: str = "") -> Snapshot:
     """Reads every answer that counts now: of people, except raters who are set aside
-    (quarantined), or of one simulated rater. Replies without token ids are left out."""
+    (quarantined), or of one simulated rater. Replies without token ids are left out, and so is the
+    thumb of somebody who gave the same reply stars: stars say the same once more, only finer."""
     watermark = store.feedback_count()
     replies: dict[str, Reply | None] = {}
 
@@ -247,10 +248,14 @@ def take_snapshot(store: Store, rater: str = "") -> Snapshot:
         if pair := found(p.message_a, p.message_b):
             first = 1 if p.shown_first == "a" else -1
             add(p.message_a, Said(p.id, "pair", pair, p.outcome, p.rater, p.strength, first))
+    scores = store.scores(rater)
+    starred = {(score.message_id, score.rater) for score in scores}
     for thumb in store.ratings(rater):
+        if (thumb.message_id, thumb.rater) in starred:
+            continue
         if one := found(thumb.message_id):
             add(thumb.message_id, Said(thumb.id, "thumb", one, thumb.value, thumb.rater))
-    for score in store.scores(rater):
+    for score in scores:
         if one := found(score.message_id):
             add(score.message_id, Said(score.id, "score", one, score.stars, score.rater))
     for ranking in store.rankings(rater):
@@ -284,8 +289,8 @@ def reply_of(store: Store, message_id: str) -> Reply | None:
 def lapses(store: Store, rater: str = "") -> dict[str, float]:
     """How often each rater's choice is a slip, from pairs that were asked again, sides swapped.
 
-    Beta(2, 18) with every contradicted pair as one slip in two answers; before 30 of them the prior
-    mean stands.
+    Beta(2, 18) with every second contradiction as a slip: the other half is put down to close
+    calls, which the noise of the likelihood accounts for. Before 30 of them the prior mean stands.
     """
     first = {(p.message_a, p.message_b, p.rater): p.outcome for p in store.preferences(rater)}
     again, slips = Counter[str](), Counter[str]()
@@ -311,7 +316,8 @@ def build(
 ) -> Evidence:
     """Snapshot -> Evidence, one row for each answer, in the snapshot's order.
 
-    "Both bad" and "both good" are half a tie and half a thumb on each of the two.
+    "Both bad" and "both good" are half a tie and a thumb for the two together, on their mean: one
+    verdict is one row, so that the test of the signal does not take it for two that agree.
     """
     every = list(dict.fromkeys(reply for one in snapshot.said for reply in one.replies))
     dim = _dim(feature_map)
@@ -335,11 +341,10 @@ def build(
             rankings.append((np.stack(features), one.answer, 1.0, *who))
             continue
         rows.append(_row(one, features, feature_map.named, zero, who, snapshot.lapse, both_weight))
-        for reply, features_of in zip(judged_alone(one), features, strict=False):
-            if one.kind == "pair":
-                up = 1.0 if one.answer == "both_good" else -1.0
-                centred = features_of - zero[reply.prompt]
-                rows.append((centred, THUMB, up, both_weight, *who, 0.0, LAPSE))
+        if one.kind == "pair" and judged_alone(one):
+            up = 1.0 if one.answer == "both_good" else -1.0
+            centred = np.mean(features, 0) - zero[one.prompt]
+            rows.append((centred, THUMB, up, 2 * both_weight, *who, 0.0, LAPSE))
     return likelihood.evidence(dim, rows, rankings, len(snapshot.raters))
 
 
@@ -350,7 +355,7 @@ def sources(snapshot: Snapshot) -> tuple[list[int], list[int]]:
         if one.kind == "ranking":
             rankings.append(i)
         else:
-            rows += [i] * (3 if one.answer in ("both_bad", "both_good") else 1)
+            rows += [i] * (2 if one.answer in ("both_bad", "both_good") else 1)
     return rows, rankings
 
 

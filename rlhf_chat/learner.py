@@ -49,6 +49,7 @@ class Demonstration(NamedTuple):
     prompt: Sequence[int]
     response: Sequence[int]
     weights: Sequence[float]  # one a token of the response
+    worth: float = 1.0  # of the whole: little for a mended typo
 
 
 class Scorer(Protocol):
@@ -298,16 +299,26 @@ class Learner:
 
     def _imitate(self, shown: Sequence[Demonstration]) -> float:
         """Adds the gradient of the supervised term to PPO's; returns its loss."""
-        with self.model.lease.slice(), torch.enable_grad():
-            out = self.model.forward(
-                self.model.policy, [d.prompt for d in shown], [d.response for d in shown]
-            )
-            weights = ppo.right_aligned([torch.tensor(d.weights) for d in shown], out.mask.shape[1])
-            loss = ppo.imitation_loss(out.logprobs, weights.to(out.logprobs.device))
-            if not torch.isfinite(loss):
-                raise FloatingPointError("the loss on your own words is not a finite number")
-            self._add_gradient(self.config.sft_coef * loss)
-        return float(loss.detach())
+        everything = max(sum(sum(d.weights) for d in shown), 1e-6)
+
+        def work(rows: list[int]) -> float:
+            some = [shown[i] for i in rows]
+            with self.model.lease.slice(), torch.enable_grad():
+                out = self.model.forward(
+                    self.model.policy, [d.prompt for d in some], [d.response for d in some]
+                )
+                width, device = out.mask.shape[1], out.logprobs.device
+                weights = ppo.right_aligned([torch.tensor(d.weights) for d in some], width)
+                worth = torch.tensor([d.worth for d in some], device=device)
+                loss = ppo.imitation_loss(out.logprobs, weights.to(device), worth) / everything
+                if not torch.isfinite(loss):
+                    raise FloatingPointError("the loss on your own words is not a finite number")
+                self._add_gradient(self.config.sft_coef * loss)
+                return float(loss.detach())
+
+        size = self.model.rows_per_slice
+        parts = [list(range(i, min(i + size, len(shown)))) for i in range(0, len(shown), size)]
+        return sum(loss for _, loss in in_parts(parts, work, self.model.relieve))
 
     def _add_gradient(self, total: torch.Tensor) -> None:
         """All of it or, when memory runs out on the way, nothing."""

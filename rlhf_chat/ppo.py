@@ -115,15 +115,18 @@ def policy_loss(
     with torch.no_grad():
         stats = {
             "clipfrac": float((((ratio - 1).abs() > cliprange).float() * mask).sum()),
-            "approxkl": float(((torch.exp(-log_ratio) - 1 + log_ratio) * mask).sum()),
+            "approxkl": float(((ratio - 1 - log_ratio) * mask).sum()),
             "ratio_max": float((ratio * mask).max()),
         }
     return -(gain * mask).sum(), stats
 
 
-def imitation_loss(logprobs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Mean negative log-prob of demonstrated tokens (B, R), weighted."""
-    return -(weights * logprobs).sum() / weights.sum().clamp(min=1e-6)
+def imitation_loss(
+    logprobs: torch.Tensor, weights: torch.Tensor, worth: torch.Tensor
+) -> torch.Tensor:
+    """Negative log-prob of demonstrated tokens (B, R), weighted and *summed* (the caller divides by
+    the weights of all that is shown), times what each demonstration is worth (B,)."""
+    return -(worth[:, None] * weights * logprobs).sum()
 
 
 def value_loss(

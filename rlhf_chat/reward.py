@@ -292,6 +292,7 @@ def _cross_fitted(
 
 
 def _margins(evidence: Evidence, head: RewardHead) -> list[Floats]:
+    evidence = evidence.scaled(head.sensitivity)
     said = (evidence.kind != SCORE) & (evidence.label != 0)
     level = np.where(evidence.kind == THUMB, head.level[evidence.rater], 0.0)
     rows = (evidence.x @ head.weights + level) * np.sign(evidence.label)
@@ -324,10 +325,12 @@ def influence(evidence: Evidence, head: RewardHead, direction: Floats) -> tuple[
     is how much of their gain (log-odds) is owed to that answer.
     """
     problem = _Problem(evidence.scaled(head.sensitivity))
-    pull = head.covariance @ direction
+    pull = problem.pull(head, direction)
     slope, ranking_slope = problem.slopes(head)
-    rows = -slope * (problem.x[:, : evidence.dim] @ pull)
-    rankings = -np.einsum("rm,rmd,d->r", ranking_slope, problem.said.ranked, pull)
+    rows = -slope * (problem.x @ pull)
+    rankings = -np.einsum(
+        "rm,rmd,d->r", ranking_slope, problem.said.ranked, pull[: evidence.dim]
+    )
     return rows, rankings
 
 
@@ -363,6 +366,14 @@ class _Problem:
     def slopes(self, head: RewardHead) -> tuple[Floats, Floats]:
         rows = self.said.weight * self.rows(self.theta_of(head))[1]
         return rows, self.said.ranking_weight[:, None] * self.rankings(head.weights)[1]
+
+    def pull(self, head: RewardHead, direction: Floats) -> Floats:
+        """Inverse curvature times [direction (D,), 0]: the habits of people give way, too."""
+        curve = self.said.weight * self.rows(self.theta_of(head))[2]
+        weights, habits = np.split(self.x, [self.said.dim], axis=1)
+        pull = head.covariance @ direction
+        own = (habits.T * curve) @ habits + np.diag(self.habits)
+        return np.concatenate([pull, -np.linalg.solve(own, (habits.T * curve) @ (weights @ pull))])
 
     def posterior(self, theta: Floats, prior: Floats) -> tuple[float, Floats, Floats]:
         """Negative log posterior, its gradient, and a positive-definite curvature."""

@@ -117,8 +117,9 @@ def run(
         measured, direction = probe(plan)
         verdict = gate.judge(measured, config.gate)
         report("gate", 1.0, attempt, _measured_numbers(measured))
-        if verdict.promoted or not gate.went_too_far(verdict):
-            break
+        last = attempt == config.attempts - 1
+        if last or verdict.promoted or not gate.went_too_far(verdict):
+            break  # what leaves here is what was measured
         shrink(model, min(config.shrink, math.sqrt(target / max(measured.kl, 1e-9))))
     why = card(plan, snapshot, direction)
     return Outcome(verdict, model.policy_state(), measured.kl, fit.head, measured, why)
@@ -152,8 +153,8 @@ def demonstrations(snapshot: Snapshot) -> list[Demonstration]:
             weights = np.ones(len(edited.ids))
             for block in matcher.get_matching_blocks():
                 weights[block.b : block.b + block.size] = KEPT_WEIGHT
-            weights *= evidence.edit_weight(one)
-            found.append(Demonstration(edited.prompt.ids, edited.ids, weights.tolist()))
+            worth = evidence.edit_weight(one)
+            found.append(Demonstration(edited.prompt.ids, edited.ids, weights.tolist(), worth))
     return found
 
 

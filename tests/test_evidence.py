@@ -105,15 +105,32 @@ def built(store: Store, gauge: Gauge) -> Evidence:
 
 
 @pytest.mark.parametrize("outcome, thumb", [("both_bad", -1.0), ("both_good", 1.0)])
-def test_both_is_half_a_tie_and_half_a_thumb_on_each(
+def test_both_is_half_a_tie_and_one_thumb_on_the_two_together(
     store: Store, toy: Model, gauge: Gauge, outcome: str, thumb: float
 ) -> None:
     pair(store, toy, outcome, "hello")
     pair(store, toy, "b", "thank you")
     said = built(store, gauge)
-    assert said.kind.tolist() == [PAIR, THUMB, THUMB, PAIR]
-    assert said.label.tolist() == [0.0, thumb, thumb, -1.0]
-    assert said.weight.tolist() == [0.5, 0.5, 0.5, 1.0]
+    assert said.kind.tolist() == [PAIR, THUMB, PAIR]
+    assert said.label.tolist() == [0.0, thumb, -1.0]
+    assert said.weight.tolist() == [0.5, 1.0, 1.0]
+    assert said.labels == 2
+    assert evidence.sources(take_snapshot(store)) == ([0, 0, 1], [])
+
+
+def test_stars_take_the_place_of_the_same_persons_thumb(
+    store: Store, toy: Model, gauge: Gauge
+) -> None:
+    """Both on one reply are one opinion, or the test of the signal would see two that agree."""
+    a, b = pair(store, toy, "withdrawn")
+    store.add_rating(a, 1)
+    store.add_rating(b, -1)
+    store.add_rating(a, 1, rater="visitor")
+    store.add_score(a, 5)
+    told = [(one.kind, one.answer, one.rater) for one in take_snapshot(store).said]
+    assert sorted(told) == [("score", 5, "me"), ("thumb", -1, "me"), ("thumb", 1, "visitor")]
+    store.add_score(a, 0)
+    assert ("thumb", 1, "me") in [(o.kind, o.answer, o.rater) for o in take_snapshot(store).said]
 
 
 def test_corrections_that_make_it_longer_are_not_taken_for_a_wish_for_length() -> None:
@@ -186,7 +203,7 @@ def test_withdrawing_a_kind_is_never_having_given_it(
     for a, _ in drafts:
         store.add_rating(a, 1)
         store.add_score(a, 5)
-    assert len(built(store, gauge)) == 18
+    assert len(built(store, gauge)) == 12
     for a, _ in drafts:
         store.add_rating(a, 0)
         store.add_score(a, 0)

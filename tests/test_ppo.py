@@ -185,6 +185,18 @@ def test_kl_estimators_agree_with_the_exact_kl() -> None:
     assert (k3 >= 0).all()
 
 
+def test_the_kl_of_an_update_is_that_of_the_policy_that_wrote_the_rollouts() -> None:
+    """Tokens were drawn from the old policy p; approxkl estimates KL(p || q), not the reverse."""
+    torch.manual_seed(3)
+    p, q = (2 * torch.randn(5)).log_softmax(-1), torch.randn(5).log_softmax(-1)
+    exact, reverse = (float((x.exp() * (x - y)).sum()) for x, y in ((p, q), (q, p)))
+    drawn = torch.multinomial(p.exp(), 40000, replacement=True)
+    old, new = p[drawn][None], q[drawn][None]
+    _, stats = policy_loss(new, old, torch.zeros_like(old), torch.ones_like(old), 0.2, 3.0)
+    assert abs(exact - reverse) > 0.2  # else it would show nothing
+    assert stats["approxkl"] / len(drawn) == pytest.approx(exact, rel=0.05)
+
+
 def test_the_kl_coefficient_starts_where_a_gaussian_score_meets_its_target() -> None:
     """Tilting N(0, s^2) scores by exp(score / kl_coef) has KL s^2 / (2 kl_coef^2)."""
     for target in (1.0, 2.5):
@@ -422,7 +434,41 @@ def test_what_the_base_would_never_say_is_not_imitated(toy: Model) -> None:
 
 def test_imitation_weighs_each_token_by_whose_it_is() -> None:
     logprobs = torch.tensor([[-1.0, -3.0, 0.0]])
-    even = imitation_loss(logprobs, torch.tensor([[1.0, 1.0, 0.0]]))
-    own = imitation_loss(logprobs, torch.tensor([[0.2, 1.0, 0.0]]))
-    assert float(even) == pytest.approx(2.0) and float(own) == pytest.approx(3.2 / 1.2)
-    assert float(imitation_loss(logprobs, torch.zeros(1, 3))) == 0
+    one = torch.ones(1)
+    even = imitation_loss(logprobs, torch.tensor([[1.0, 1.0, 0.0]]), one)
+    own = imitation_loss(logprobs, torch.tensor([[0.2, 1.0, 0.0]]), one)
+    assert float(even) == pytest.approx(4.0) and float(own) == pytest.approx(3.2)
+    assert float(imitation_loss(logprobs, torch.zeros(1, 3), one)) == 0
+
+
+@pytest.mark.parametrize("rows", [1, 2, 8])
+def test_a_mended_typo_is_imitated_little_even_where_nothing_else_was_corrected(
+    toy: Model, rows: int
+) -> None:
+    """The pull of a correction goes with its worth, and not with how the work is cut."""
+    toy.rows_per_slice = rows
+    one, pulls = shown(toy), []
+    for worth in (1.0, 0.1):
+        who = learner(toy, sft_coef=1.0)
+        who._forget_gradient()
+        other = Demonstration(one.prompt, [5, 6, 7], [1.0, 0.2, 1.0], worth)
+        who._imitate([one._replace(worth=worth), other])
+        pulls.append(torch.cat([p.grad.flatten() for p in toy.policy_parameters()]))
+    assert float(pulls[0].norm()) > 0
+    torch.testing.assert_close(pulls[1], 0.1 * pulls[0], rtol=1e-3, atol=1e-6)
+
+
+def test_memory_that_is_short_for_corrections_ends_no_round(toy: Model, monkeypatch) -> None:
+    """Rows that do not fit together are shown one by one, to the same effect."""
+    toy.rows_per_slice = 4
+    four = [shown(toy)] * 4
+    whole = learner(toy)._imitate(four)
+    forward = toy.forward
+
+    def one_at_a_time(tree, prompts, responses):
+        if len(prompts) > 1:
+            raise torch.OutOfMemoryError
+        return forward(tree, prompts, responses)
+
+    monkeypatch.setattr(toy, "forward", one_at_a_time)
+    assert learner(toy)._imitate(four) == pytest.approx(whole, rel=1e-4)

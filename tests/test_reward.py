@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -279,6 +280,27 @@ def test_random_answers_of_every_kind_are_found_out() -> None:
     assert 0.3 <= np.mean(np.array(p) <= 0.5) <= 0.7
 
 
+def test_how_well_a_taste_predicts_is_judged_with_each_persons_own_sensitivity() -> None:
+    """Two people of one taste, one of whom answers at random: what is said of the whole is better
+    where the random one's answers are not expected to follow the taste."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(200, 6))
+    sure = sigmoid(3 * x[:, 0]) > rng.random(200)
+    said = np.where(np.arange(200) % 2 == 0, sure, rng.random(200) < 0.5)
+    rows = [
+        row(a, PAIR, 1.0 if up else -1.0, group=i, rater=i % 2)
+        for i, (a, up) in enumerate(zip(x, said, strict=True))
+    ]
+    both = evidence(6, rows, raters=2)
+    head = fit_head(both, 6, QUICK)
+    assert head.sensitivity[1] < 0.6 * head.sensitivity[0]
+    [margins] = [m for m in reward._margins(both, head) if len(m)]
+    labels = both.label
+    expected = (both.scaled(head.sensitivity).x @ head.weights) * labels
+    assert np.allclose(margins, expected)
+    assert reward._log_loss(margins) < reward._log_loss((x @ head.weights) * labels)
+
+
 def _shuffled(places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     out = places.copy()
     out[places >= 0] = rng.permutation(places[places >= 0])
@@ -331,8 +353,13 @@ def test_a_fit_reports_what_it_knows() -> None:
     assert noise.accuracy < 0.7 and noise.log_loss > 0.6
 
 
-def test_influence_is_what_leaving_an_answer_out_would_change() -> None:
+@pytest.mark.parametrize("shift", [0.0, 1.5])
+def test_influence_is_what_leaving_an_answer_out_would_change(shift: float) -> None:
+    """Also where the replies themselves are off the base's, as after a version has gone live."""
     said = mixed(60, 4)
+    moved = said.x.copy()
+    moved[said.alone, 0] += shift
+    said = replace(said, x=moved)
     precision = np.full(said.dim, 2.0)
     direction = np.eye(said.dim)[0]
     _, head = reward._Problem(said).solve(precision)
@@ -347,8 +374,10 @@ def test_influence_is_what_leaving_an_answer_out_would_change() -> None:
         left = reward._Problem(said.where(keep, ranks)).solve(precision)[1]
         return float((head.weights - left.weights) @ direction)
 
-    exact = [without(i, -1) for i in range(len(rows))]
+    exact = np.array([without(i, -1) for i in range(len(rows))])
     assert np.corrcoef(rows, exact)[0, 1] > 0.97
+    alone = said.alone
+    assert np.corrcoef(rows[alone], exact[alone])[0, 1] > 0.97
     exact = [without(-1, j) for j in range(len(rankings))]
     assert np.corrcoef(rankings, exact)[0, 1] > 0.9
 
