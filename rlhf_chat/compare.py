@@ -90,8 +90,9 @@ class Compare:
         its sides swapped: it says how steady the votes are and replaces none. One of somebody
         else's is voted on like any other, and says how far the two agree."""
         with sentences():
-            votes = [p for p in self.store.preferences() if p.outcome in ("a", "b")]
-            known = {_ids(p) for p in votes if p.rater == rater}
+            every = self.store.preferences()
+            votes = [p for p in every if p.outcome in ("a", "b")]
+            known = {_ids(p) for p in every if p.rater == rater}  # also those that came to a tie
             if self._rng.random() < (pairs.ANCHOR_SHARE if share is None else share):
                 others = [p for p in votes if p.rater != rater and _ids(p) not in known]
                 if others:
@@ -190,7 +191,7 @@ class Compare:
             yield blank, f"Writing {count} drafts to choose {shown} from"
         distinct = [drafts[i] for i in _firsts(drafts) if drafts[i].ids]
         if asked.stop.is_set() or len(distinct) <= shown:
-            yield drafts[:shown], ""
+            yield [*distinct, *drafts][:shown], ""
             return
         replies = [Reply(asked.prompt, tuple(r.ids), self.model.decode(r.ids)) for r in distinct]
         x = taste.capped(judge.features(taste, replies))

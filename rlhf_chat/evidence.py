@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,7 +32,7 @@ from rlhf_chat.likelihood import (
     Evidence,
 )
 from rlhf_chat.model import Model
-from rlhf_chat.store import Store, content_key
+from rlhf_chat.store import NotFound, Store, content_key
 
 REFERENCES = 4  # reference responses per prompt
 TYPO_SHARE = 0.2  # an edit that changes less of the words says proportionally less
@@ -80,12 +81,15 @@ class Gauge:
         self.store = store
         self.model = model
         self._references: dict[str, Reference] = {}
+        self._suggested: set[str] = set()  # keys of prompts that hold nobody's words
         self._key = f"{model.feature_key}-{style.KEY}"  # of what is measured, and by which model
 
     def prompt(self, text: str) -> Prompt:
-        """A bare prompt of one user message."""
+        """A bare prompt of one message that is the app's own suggestion and nobody's words."""
         ids = self.model.encode([{"role": "user", "content": text}])
-        return Prompt(tuple(ids), text)
+        suggested = Prompt(tuple(ids), text)
+        self._suggested.add(suggested.key)
+        return suggested
 
     def measure(self, replies: Sequence[Reply], check: Callable[[], None]) -> tuple[Floats, Floats]:
         """Replies -> style (N, S), pooled (N, P), from the cache where it can."""
@@ -143,7 +147,13 @@ class Gauge:
             )
             for i, prompt in enumerate(part):
                 ids = [r.ids for r in responses[i * REFERENCES : (i + 1) * REFERENCES]]
-                self.store.put_reference_responses(key, prompt.key, list(prompt.ids), ids)
+                self.store.put_reference_responses(
+                    key,
+                    prompt.key,
+                    list(prompt.ids),
+                    ids,
+                    suggested=prompt.key in self._suggested,
+                )
                 stored[prompt.key] = ids
         for start in range(0, len(prompts), 16):
             check()
@@ -242,7 +252,8 @@ def take_snapshot(store: Store, rater: str = "") -> Snapshot:
     said: list[Said] = []
 
     def add(about: str, one: Said) -> None:
-        said.append(replace(one, conversation=store.message(about).conversation_id))
+        with suppress(NotFound):  # deleted this moment
+            said.append(replace(one, conversation=store.message(about).conversation_id))
 
     for p in store.preferences(rater):
         if pair := found(p.message_a, p.message_b):
@@ -277,11 +288,14 @@ def _hash(said: Sequence[Said]) -> str:
 
 
 def reply_of(store: Store, message_id: str) -> Reply | None:
-    """A stored reply with its exact token ids; None for a message that has none."""
-    message = store.message(message_id)
-    if not message.prompt_ids or not message.response_ids or message.parent_id is None:
+    """A stored reply with its exact token ids; None for a message that has none or is gone."""
+    try:
+        message = store.message(message_id)
+        if not message.prompt_ids or not message.response_ids or message.parent_id is None:
+            return None
+        asked = store.message(message.parent_id).content
+    except NotFound:
         return None
-    asked = store.message(message.parent_id).content
     prompt = Prompt(tuple(message.prompt_ids), asked)
     return Reply(prompt, tuple(message.response_ids), message.content)
 

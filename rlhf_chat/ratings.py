@@ -91,6 +91,19 @@ class Ratings:
         with sentences():
             return export.preference_pairs(self.store, self.all(containing, kind, said))
 
+    def _vote_anew(self, told: Feedback, said: str) -> None:
+        """The sides stay as they were shown, and so do the words beside the vote."""
+        votes = self.store.preferences(told.rater)
+        shown = next((vote.shown_first for vote in votes if vote.id == told.id), "a")
+        self.store.add_preference(
+            told.message_id,
+            told.other_id,
+            said,
+            shown_first=shown,
+            comment=told.comment,
+            rater=told.rater,
+        )
+
     def change(self, told: Feedback, said: str) -> None:
         """Another answer about the same replies, in the same person's name; "withdrawn" takes it
         back. The log keeps both."""
@@ -113,9 +126,7 @@ class Ratings:
                     rater=rater,
                 )
             elif told.kind == "vote":
-                self.store.add_preference(
-                    told.message_id, told.other_id, said, shown_first="a", rater=rater
-                )
+                self._vote_anew(told, said)
             elif told.kind == "stars":
                 self.store.add_score(told.message_id, 0 if back else int(said), rater=rater)
             elif told.kind == "edit":

@@ -328,9 +328,7 @@ def influence(evidence: Evidence, head: RewardHead, direction: Floats) -> tuple[
     pull = problem.pull(head, direction)
     slope, ranking_slope = problem.slopes(head)
     rows = -slope * (problem.x @ pull)
-    rankings = -np.einsum(
-        "rm,rmd,d->r", ranking_slope, problem.said.ranked, pull[: evidence.dim]
-    )
+    rankings = -np.einsum("rm,rmd,d->r", ranking_slope, problem.said.ranked, pull[: evidence.dim])
     return rows, rankings
 
 

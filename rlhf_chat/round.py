@@ -308,7 +308,8 @@ def probe(plan: Plan) -> tuple[Measured, Floats]:
 
 def card(plan: Plan, snapshot: Snapshot, direction: Floats) -> dict[str, Any]:
     """Why the candidate is as it is: the answers that moved it most (log-odds of its gain over the
-    base owed to each), what changed in its replies, and three prompts answered before and after."""
+    base owed to each, and the conversation whose end takes its words along), what changed in its
+    replies, and three prompts answered before and after."""
     rows, rankings = reward.influence(plan.told, plan.fit.head, direction)
     owed = np.zeros(len(snapshot.said))
     row_of, ranking_of = evidence.sources(snapshot)
@@ -319,7 +320,10 @@ def card(plan: Plan, snapshot: Snapshot, direction: Floats) -> dict[str, Any]:
     change = direction[:named]
     shown = np.argsort(-np.abs(change * head.weights[:named]), kind="stable")[:4]
     return {
-        "moved": [[evidence.in_words(snapshot.said[i]), round(float(owed[i]), 3)] for i in most],
+        "moved": [
+            [evidence.in_words(one), round(float(owed[i]), 3), one.conversation]
+            for i, one in ((i, snapshot.said[i]) for i in most)
+        ],
         "changed": [
             [style.NAMES[i], round(float(change[i]), 2), round(float(head.weights[i]), 2)]
             for i in shown

@@ -2,7 +2,7 @@
 
 It starts by itself after enough new ratings or when asked, never twice at once; pause, stop and
 close are honoured between any two slices of compute. Whatever goes wrong inside a round, the round
-is closed with a sentence, the policy goes back to what is live, and chat has not noticed.
+is closed with a sentence, its candidate is forgotten, and chat has not noticed.
 A candidate that passes the gate becomes the live version (versions.py). Left out: the recipe of a
 round (round.py), what votes say of versions (leaderboard.py), the screens (web/ reads `status()`
 and rows).
@@ -56,6 +56,26 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A round that somebody asked for."""
+
+    without: Callable[[Said], bool] | None = None  # answers a rebuild leaves out
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An open round: all that is settled before its first slice, whatever is clicked meanwhile."""
+
+    round_id: int
+    rater: str  # the simulated person it listens to; "" for people
+    parent: int
+    live: int  # the version that answered when it began
+    seed: int
+    snapshot: Snapshot
+    config: RoundConfig
+
+
+@dataclass(frozen=True)
 class Status:
     phase: str
     sentence: str
@@ -92,8 +112,9 @@ class Trainer:
         self.leaderboard = Leaderboard(store)
         self._needed = needed
         self._seeds = random.Random(seed)
+        self._door = threading.RLock()  # held by what must not see a round begin
         self._wake = threading.Event()
-        self._requested = threading.Event()
+        self._asked: Asked | None = None
         self._stop_round = threading.Event()
         self._closing = threading.Event()
         self._paused = False
@@ -101,7 +122,6 @@ class Trainer:
         self._phase, self._progress, self._error = "idle", 0.0, ""
         self._round_id: int | None = None
         self._parent = 0  # of the running round
-        self._without: Callable[[Said], bool] | None = None  # answers a rebuild leaves out
         self._started = 0.0
         self._head: RewardHead | None = None
         self._rater = ""  # the simulated person it listens to; "" for people
@@ -150,21 +170,24 @@ class Trainer:
         if self.store.read_only:
             return ""
         self.leaderboard.hear_votes()
-        without = self._without
-        if self._requested.is_set():
-            trigger = "rebuild" if without else "asked"
-        elif (
-            self._paused
-            or self.waiting() < self._needed
-            or self.store.feedback_count() == self._gave_up_at
-        ):
+        begun = self._begin_if_due()
+        if begun is None:
             self._read_ahead()
             return ""
-        else:
-            trigger = "ratings"
-        self._requested.clear()
-        self._without = None
-        return self.run_round(trigger, without=without)
+        return self._carry_out(begun)
+
+    def _begin_if_due(self) -> Begun | None:
+        with self._door:
+            asked, self._asked = self._asked, None
+            if asked:
+                return self._begin("rebuild" if asked.without else "asked", asked.without)
+            if (
+                self._paused
+                or self.waiting() < self._needed
+                or self.store.feedback_count() == self._gave_up_at
+            ):
+                return None
+            return self._begin("ratings")
 
     def _read_ahead(self) -> None:
         """While there is nothing to do: what the taste needs to judge drafts before any round."""
@@ -173,7 +196,7 @@ class Trainer:
             return
 
         def check() -> None:
-            if self._closing.is_set() or self._requested.is_set() or self._paused:
+            if self._closing.is_set() or self._asked or self._paused:
                 raise Stopped
 
         with contextlib.suppress(Stopped):
@@ -190,9 +213,20 @@ class Trainer:
 
         `without`: learn again, from the base, as if these answers had never been given.
         """
-        rater = self._rater
+        with self._door:
+            begun = self._begin(trigger, without, seed)
+        return self._carry_out(begun)
+
+    def _begin(
+        self,
+        trigger: str,
+        without: Callable[[Said], bool] | None = None,
+        seed: int | None = None,
+    ) -> Begun:
+        """Opens a round. Called behind the door."""
+        rater, live = self._rater, self.store.live_version()
         snapshot = take_snapshot(self.store, rater)
-        self._parent = parent = 0 if without else self.store.live_version()
+        self._parent = parent = 0 if without else live
         if without:
             snapshot = snapshot.without(without)
         seed = self._seeds.getrandbits(31) if seed is None else seed
@@ -208,16 +242,18 @@ class Trainer:
         )
         self._stop_round.clear()
         self._round_id, self._started, self._error = round_id, time.monotonic(), ""
+        return Begun(round_id, rater, parent, live, seed, snapshot, config)
+
+    def _carry_out(self, begun: Begun) -> str:
         try:
-            status = self._run(round_id, config, snapshot, parent, seed)
+            status = self._run(begun)
         except Stopped:
-            status, self._gave_up_at = "stopped", snapshot.watermark
-            self.store.close_round(
-                round_id, status=status, reason=f"Stopped; {version_name(parent)} stays live."
-            )
+            status, self._gave_up_at = "stopped", begun.snapshot.watermark
+            reason = f"Stopped; {version_name(self.store.live_version())} stays live."
+            self.store.close_round(begun.round_id, status=status, reason=reason)
         except BaseException as error:
             status = "failed"
-            self._fail(round_id, parent, snapshot, error)
+            self._fail(begun, error)
             if not isinstance(error, Exception):
                 raise
         finally:
@@ -226,55 +262,53 @@ class Trainer:
             self._free_memory()
         return status
 
-    def _run(
-        self, round_id: int, config: RoundConfig, snapshot: Snapshot, parent: int, seed: int
-    ) -> str:
+    def _run(self, begun: Begun) -> str:
         outcome = round_.run(
-            snapshot,
-            self.versions.state(parent),
+            begun.snapshot,
+            self.versions.state(begun.parent),
             self.gauge,
-            config,
-            seed,
-            lambda *told: self._report(round_id, *told),
+            begun.config,
+            begun.seed,
+            lambda *told: self._report(begun.round_id, *told),
             self._check,
         )
-        self._head = outcome.head or self._head
-        self._remember_likes()
+        self._head = outcome.head
+        if not begun.rater:
+            self._remember_likes()
         if outcome.verdict.promoted and outcome.state is not None:
-            self._promote(round_id, parent, seed, snapshot, outcome)
+            self._promote(begun, outcome)
             return "promoted"
         self.store.close_round(
-            round_id,
+            begun.round_id,
             status="discarded",
             reason=outcome.verdict.reason,
             verdict=outcome.verdict.as_dict() | {"card": outcome.card},
         )
         return "discarded"
 
-    def _promote(
-        self, round_id: int, parent: int, seed: int, snapshot: Snapshot, outcome: round_.Outcome
-    ) -> None:
+    def _promote(self, begun: Begun, outcome: round_.Outcome) -> None:
         self._set_phase("publishing", 0.99)
         assert outcome.state is not None
         verdict = outcome.verdict.as_dict()
         self.versions.publish(
             outcome.state,
-            round_id=round_id,
-            parent=parent,
+            round_id=begun.round_id,
+            parent=begun.parent,
+            instead_of=begun.live,
             tier=outcome.verdict.tier,
             kl=outcome.kl,
             reason=outcome.verdict.reason,
             verdict=verdict | {"card": outcome.card},
             about={
-                "seed": seed,
-                "snapshot": snapshot.hash,
-                "rated_by": self._rater or "people",
+                "seed": begun.seed,
+                "snapshot": begun.snapshot.hash,
+                "rated_by": begun.rater or "people",
                 "verdict": verdict,
             },
         )
 
-    def _fail(self, round_id: int, parent: int, snapshot: Snapshot, error: BaseException) -> None:
-        log.exception("round %d failed", round_id)
+    def _fail(self, begun: Begun, error: BaseException) -> None:
+        log.exception("round %d failed", begun.round_id)
         if isinstance(error, torch.OutOfMemoryError):
             sentence = "The round ran out of memory"
         elif isinstance(error, FloatingPointError):
@@ -283,14 +317,15 @@ class Trainer:
             sentence = f"The round could not finish: {str(error).rstrip('.')}"
         else:
             sentence = f"The round failed ({type(error).__name__})"
-        self._error = f"{sentence}; {version_name(parent)} stays live and chat goes on."
-        self._gave_up_at = snapshot.watermark
+        self._gave_up_at = begun.snapshot.watermark
+        live = version_name(self.model.live.version)
+        self._error = f"{sentence}; {live} stays live and chat goes on."
         try:
-            self.store.close_round(round_id, status="failed", reason=self._error)
+            self.store.close_round(begun.round_id, status="failed", reason=self._error)
             # A version that reached the shelf but not the database would block its own number.
             self.versions.sweep()
         except StoreError:
-            log.exception("round %d could not be closed", round_id)
+            log.exception("round %d could not be closed", begun.round_id)
 
     def _free_memory(self) -> None:
         for param in self.model.policy_parameters():
@@ -323,7 +358,11 @@ class Trainer:
         self._wake.set()
 
     def train_now(self) -> str:
-        if self._round_id is not None:
+        return self._ask(Asked()) or "A round starts now; you can go on chatting."
+
+    def _ask(self, asked: Asked) -> str:
+        """Asks for a round; "" or why there will be none."""
+        if self._round_id is not None or self._asked:
             return "A round is running already."
         if self._thread is None:
             return "Learning is off: the app was started with --no-train."
@@ -331,10 +370,10 @@ class Trainer:
             return "There is nothing to learn from yet: rate a few replies first."
         if self.store.read_only:
             return "The database is read-only, so nothing can be learned."
-        self._paused = False
-        self._requested.set()
+        with self._door:
+            self._paused, self._asked = False, asked
         self._wake.set()
-        return "A round starts now; you can go on chatting."
+        return ""
 
     def rebuild(self, ids: Sequence[str] = (), *, rater: str = "", conversation: str = "") -> str:
         """Learns once more, from the base, as if some answers had never been given: by their ids,
@@ -350,13 +389,9 @@ class Trainer:
             return "Nothing that counts would be left out, so there is nothing to rebuild."
         if all(unsaid(one) for one in said):
             return "Nothing would be left to learn from; make the base live instead."
-        self._without = unsaid
-        told = self.train_now()
-        if not self._requested.is_set():
-            self._without = None
-            return told
         left = sum(not unsaid(one) for one in said)
-        return f"A new version is learned from the base and the {left} answers that are left."
+        told = f"A new version is learned from the base and the {left} answers that are left."
+        return self._ask(Asked(unsaid)) or told
 
     def pause(self) -> None:
         self._paused = True
@@ -395,19 +430,21 @@ class Trainer:
         """Learn from this simulated person, beginning at the base; what was live is remembered."""
         if self.store.read_only:
             raise StoreError("The database is read-only, so nobody can rate.")
-        if self.watching():
-            self.end_watching()
-        self.store.set_setting("watching", {"rater": rater, "before": self.store.live_version()})
-        self.listen_to(rater)
-        self.versions.make_live(0)
+        with self._door:
+            if self.watching():
+                self.end_watching()
+            self._end_round()
+            before = self.store.live_version()
+            self.store.set_setting("watching", {"rater": rater, "before": before})
+            self.listen_to(rater)
+            self.versions.make_live(0)
 
     def end_watching(self) -> None:
         """Back to what was live, and every trace of the simulated person is gone."""
-        left = self.store.setting("watching")
-        if not left:
-            return
-        paused, self._paused = self._paused, True  # no round may begin in between
-        try:
+        with self._door:
+            left = self.store.setting("watching")
+            if not left:
+                return
             self._end_round()
             self._come_back(left)
             self.versions.serve_live()
@@ -415,8 +452,6 @@ class Trainer:
             self.store.erase_rater(left["rater"])
             self.versions.sweep()
             self.store.set_setting("watching", None)
-        finally:
-            self._paused = paused
 
     def _come_back(self, left: Mapping[str, Any]) -> None:
         known = {v.version for v in self.versions.all()}
@@ -425,9 +460,13 @@ class Trainer:
             self.store.set_live(before, "the simulated person has left")
 
     def _end_round(self) -> None:
-        """Stops the running round and waits for it, one slice as a rule."""
+        """Stops the running round and waits for it, one slice as a rule. Called behind the door.
+        Raises StoreError when it does not end within a minute."""
+        self._asked = None
         until = time.monotonic() + 60
-        while self._round_id is not None and time.monotonic() < until:
+        while self._round_id is not None:
+            if time.monotonic() > until:
+                raise StoreError("The running round does not end yet; try again in a moment.")
             self._stop_round.set()
             time.sleep(0.02)
 
@@ -481,9 +520,10 @@ class Trainer:
         return sorted(told, key=lambda t: -abs(t[1]) / max(t[2], 1e-9))
 
     def _remember_likes(self) -> None:
-        """Kept with the feedback, so that a restart does not forget what was learned."""
-        if self._head is not None and not self._rater:
-            self.store.set_setting("likes", [list(told) for told in self.likes()])
+        """Kept with the feedback, so that a restart does not forget what was learned. Where nothing
+        counts any more, nothing is liked."""
+        told = self.likes() if self._head else []
+        self.store.set_setting("likes", [list(one) for one in told])
 
     def _remembered_likes(self) -> list[tuple[str, float, float]]:
         told = self.store.setting("likes", [])

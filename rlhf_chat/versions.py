@@ -92,14 +92,16 @@ class Versions:
         *,
         round_id: int,
         parent: int,
+        instead_of: int,
         tier: str,
         kl: float,
         reason: str,
         verdict: dict[str, Any],
         about: Mapping[str, Any],
     ) -> None:
-        """Makes a candidate the next version, live from the next reply on. `verdict` is kept with
-        its row, `about` only in its manifest, beside what says whether it fits this model."""
+        """Makes a candidate the next version, live from the next reply on, unless something else
+        than `instead_of` was made live meanwhile. `verdict` is kept with its row, `about` only in
+        its manifest, beside what says whether it fits this model."""
         version, model = self.store.next_version(), self.model
         manifest = {
             "parent": parent,
@@ -111,9 +113,10 @@ class Versions:
         }
         folder, digest = self.shelf.publish(version, state, model.adapter_config(), manifest)
         view = model.make_view(version, self.shelf.load(version, digest))
-        self.store.promote(
+        serves = self.store.promote(
             version=version,
             parent=parent,
+            instead_of=instead_of,
             round_id=round_id,
             tier=tier,
             folder=folder.name,
@@ -122,7 +125,8 @@ class Versions:
             reason=reason,
             verdict=verdict,
         )
-        model.serve(view)
+        if serves:
+            model.serve(view)
 
     # ------------------------------------------------------------------ names, and an end
 

@@ -478,6 +478,7 @@ def test_everything_said_is_in_the_ledger_and_can_be_taken_back(chat, store):
     compare = Compare(chat)
     *_, pair = compare.write("tell me about the sea")
     compare.prefer(pair.set_id, "a")
+    compare.comment(pair.set_id, "shorter")
     *_, drafts = compare.write("tell me about the sea", 4)
     compare.rank(drafts.set_id, [3, 2, 1, 0])
     listed = {told.kind: told for told in chat.ratings.all()}
@@ -486,6 +487,14 @@ def test_everything_said_is_in_the_ledger_and_can_be_taken_back(chat, store):
     assert listed["ranking"].reply == drafts.texts[3]
     chat.ratings.change(listed["stars"], "2")
     assert [s.stars for s in store.scores()] == [2]
+    [before] = store.preferences()
+    chat.ratings.change(listed["vote"], "tie")
+    [after] = store.preferences()  # the sides as they were shown, and the words beside it
+    assert (after.outcome, after.shown_first, after.comment) == (
+        "tie",
+        before.shown_first,
+        "shorter",
+    )
     with pytest.raises(ChatError) as error:
         chat.ratings.change(listed["edit"], "up")
     assert one_sentence(error)

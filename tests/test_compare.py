@@ -315,6 +315,14 @@ def test_several_people_get_the_same_pair_and_their_agreement_is_counted(compare
     assert Raters(store).alpha() < 0
 
 
+def test_a_shared_pair_that_came_to_a_tie_is_not_asked_again(compare, store):
+    made = voted(compare, 1)
+    shared = compare.seen_before("visitor", share=1)
+    assert shared in made
+    compare.prefer(shared.set_id, "tie", rater="visitor")
+    assert compare.seen_before("visitor", share=1) is None
+
+
 # ---------------------------------------------------------------------- who answers
 
 

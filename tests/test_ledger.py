@@ -60,8 +60,19 @@ def test_a_round_on_simulated_ratings_uses_up_none_of_the_persons(store):
 def test_votes_on_two_drafts_of_one_version_say_nothing_about_versions(store):
     vote(store, versions=(2, 2))
     a, b = vote(store, versions=(2, 1))
+    assert store.votes_between_versions() == [(2, 1, "a")]
     store.add_preference(b, a, "a", shown_first="a")  # changed, and named the other way round
-    assert store.votes_between_versions() == [(1, 2, "a")]
+    assert [p.outcome for p in store.preferences()][1:] == ["a"]
+
+
+def test_a_vote_changed_after_the_names_were_shown_is_not_counted_as_blind(store):
+    a, b = vote(store, versions=(2, 1))
+    store.add_preference(a, b, "b", shown_first="a")
+    assert store.votes_between_versions() == [(2, 1, "a")]
+    store.add_preference(a, b, "withdrawn", shown_first="a")
+    assert store.votes_between_versions() == []
+    store.add_preference(a, b, "b", shown_first="a")  # once more, knowing whose they are
+    assert store.votes_between_versions() == [(2, 1, "a")]
 
 
 def test_the_ledger_tells_what_counts_with_its_words(store):

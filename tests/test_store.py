@@ -281,11 +281,28 @@ def test_the_watermark_grows_by_one_per_event_and_never_goes_back(store):
         store.add_preference(a, b, outcome, shown_first="a")
         seen.append(store.feedback_count())
     assert seen == [0, 2, 4]
-    assert [store.feedback_since(mark) for mark in range(5)] == [4, 3, 2, 1, 0]
+    # the vote of before was taken back after the third, which is something new said of it
+    assert [store.feedback_since(mark) for mark in range(5)] == [2, 2, 2, 1, 0]
     store.delete_conversation(conversation)
     assert (store.feedback_count(), store.feedback_since(0)) == (4, 0)
     store.add_rating(make_reply(store), 1)
     assert (store.feedback_count(), store.feedback_since(4)) == (5, 1)
+
+
+def test_an_answer_refined_is_one_answer(store):
+    _, asked, a, b = make_pair(store)
+    store.add_rating(a, -1)
+    store.add_rating(a, -1, reason="Too long")
+    store.add_rating(a, -1, reason="Too long", comment="half of it")
+    store.add_score(a, 2)
+    store.add_preference(a, b, "b", shown_first="a")
+    store.add_preference(a, b, "b", shown_first="a", strength="slightly")
+    assert store.feedback_since(0) == 2
+    store.add_preference(b, a, "a", shown_first="b", again=True)
+    store.add_ranking(asked, {a: 0, b: 1})
+    store.add_ranking(asked, {a: 1, b: 0})
+    store.add_rating(a, 1, rater="guest")
+    assert store.feedback_since(0) == 5
 
 
 CLICKS = st.lists(
@@ -323,7 +340,7 @@ def test_any_sequence_of_clicks_reads_back_like_a_dictionary(clicks):
             act = partial(store.add_preference, a, b, value, shown_first="a", event_id=event)
         assert act() == act()
         done.append(act)
-    assert store.feedback_since(before) == len(done)
+    assert store.feedback_since(before) == len(rating) + len(preference)
     current = {m: r.value for m, r in store.rating_of(replies).items()}
     assert current == {m: v for m, v in rating.items() if v}
     votes = {
@@ -355,17 +372,23 @@ def close_shared_store():
 
 
 def test_cached_vectors_and_responses_come_back_exactly(store):
-    rows = [(f"c{i}", np.arange(i, dtype=np.float64) / 3) for i in range(4)]
-    store.put_features("layer-3", rows)
-    store.put_features("layer-3", [("c1", np.array([7.0]))])
-    found = store.features("layer-3", ["c1", "c3", "missing"])
-    assert set(found) == {"c1", "c3"}
-    assert found["c1"].tolist() == [7.0]
-    assert (found["c3"] == rows[3][1].astype(np.float32)).all() and found["c3"].flags.writeable
-    assert store.features("other", ["c1"]) == {}
+    conversation, keys = store.add_conversation(), [content_key([9], [i]) for i in range(4)]
+    for i in range(4):
+        store.add_message(conversation, "assistant", "x", prompt_ids=[9], response_ids=[i])
+    rows = [(key, np.arange(i, dtype=np.float64) / 3) for i, key in enumerate(keys)]
+    store.put_features("layer-3", [*rows, ("of a reply that is gone", np.ones(1))])
+    store.put_features("layer-3", [(keys[1], np.array([7.0]))])
+    found = store.features("layer-3", [keys[1], keys[3], "of a reply that is gone"])
+    assert set(found) == {keys[1], keys[3]}
+    assert found[keys[1]].tolist() == [7.0]
+    assert (found[keys[3]] == rows[3][1].astype(np.float32)).all()
+    assert found[keys[3]].flags.writeable
+    assert store.features("other", [keys[1]]) == {}
     responses = [[1, 2], [], [3]]
-    store.put_reference_responses("k", "p", [9, 8], responses)
+    store.put_reference_responses("k", "p", [9, 8], responses, suggested=True)
     store.put_reference_responses("k", "none", [9], [])
+    store.put_reference_responses("k", "gone", [9, 9], [[1]])  # no message asks it any more
+    assert store.reference_responses("k", ["gone"]) == {}
     assert store.reference_responses("k", ["p", "none", "x"]) == {"p": responses, "none": []}
     store.put_features("layer-3", [])
 
@@ -1094,7 +1117,7 @@ def test_a_deleted_conversation_leaves_no_bytes_behind(path, size):
     store.add_rating(a, 1, reason=CANARY, comment=long)
     store.add_preference(a, b, "a", shown_first="a")
     store.rename_conversation(gone, f"{CANARY} again")
-    store.put_reference_responses("k", "p", ids[:20], [ids])
+    store.put_reference_responses("k", "p", ids[:20], [ids], suggested=True)
     store.put_features("k", [(content_key(ids, ids), np.array([1.0]))])
     folder = path.parent / "backups"
     store.backup(folder / "feedback-0001-20260101.db")
@@ -1125,15 +1148,14 @@ def test_deleting_one_conversation_spares_what_another_still_uses(store):
     store.add_message(own, "assistant", "x", prompt_ids=[5], response_ids=[6])
     store.add_message(own, "assistant", "y", prompt_ids=[7, 1, 2, 5, 6, 3, 8], response_ids=[6])
     shared, only = content_key([1, 2], [3]), content_key([5], [6])
-    suggested = content_key([9, 9], [1])
-    store.put_features("k", [(key, np.ones(2)) for key in (shared, only, suggested)])
+    store.put_features("k", [(key, np.ones(2)) for key in (shared, only)])
     prompts = {"shared": [1, 2], "only": [5], "suggested": [9, 9], "turn": [7, 1, 3, 8]}
     prompts["other turn"] = [7, 1, 9, 3, 8]
     for key, ids in prompts.items():
-        store.put_reference_responses("k", key, ids, [[1]])
+        store.put_reference_responses("k", key, ids, [[1]], suggested=True)
     store.delete_conversation(made[0])
     store.delete_conversation(own)
-    assert set(store.features("k", [shared, only, suggested])) == {shared, suggested}
+    assert set(store.features("k", [shared, only])) == {shared}
     left = set(store.reference_responses("k", prompts))
     assert left == {"shared", "suggested", "other turn"}
     store.delete_conversation(made[1])

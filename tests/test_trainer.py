@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,6 +25,7 @@ from rlhf_chat.gate import PROVED, Verdict
 from rlhf_chat.model import Model
 from rlhf_chat.raters import Raters
 from rlhf_chat.store import NotFound, Store, StoreError
+from rlhf_chat.store.history import NOT_LIVE
 from rlhf_chat.trainer import Trainer
 from tests.tiny import tiny_round_config
 
@@ -736,6 +738,109 @@ def evidence_of(store: Store):
     return take_snapshot(store).said
 
 
+def test_a_rebuild_asked_for_at_any_moment_is_not_lost(chat, store, make, recipe):
+    """Also where enough ratings are found for an ordinary round in that very moment."""
+    rate(chat, 2)
+    store.add_rating(say(chat).message_id, 1, rater="visitor")
+    trainer, waiting = make(needed=3), []
+    trainer._thread = threading.Thread()  # as if it ran
+    real = trainer.waiting
+
+    def ask_meanwhile() -> int:
+        if not waiting:
+            waiting.append(trainer.rebuild(rater="visitor"))
+        return real()
+
+    trainer.waiting = ask_meanwhile
+    recipe.go.set()
+    assert trainer.step() == trainer.step() == "promoted"
+    trainer._thread = None
+    assert "2 answers" in waiting[0]
+    assert [done.trigger for done in trainer.rounds()] == ["rebuild", "ratings"]
+
+
+def test_what_is_made_live_by_hand_during_a_round_stays_live(chat, store, toy, make, recipe):
+    rate(chat, 2)
+    trainer = make()
+    shelved(trainer, toy, 1)
+    trainer.recover()
+    busy = threading.Thread(target=trainer.run_round, args=["asked"])
+    busy.start()
+    assert recipe.entered.wait(10)
+    trainer.versions.roll_back()
+    recipe.go.set()
+    busy.join()
+    newest = trainer.versions.get(2)
+    assert (toy.live.version, store.live_version(), newest.parent) == (0, 0, 1)
+    assert newest.note.endswith(NOT_LIVE) and trainer.rounds()[0].reason == newest.note
+    trainer.versions.make_live(2)
+    assert toy.live.version == 2
+
+
+def test_a_conversation_deleted_during_a_round_leaves_no_word(chat, store, toy, make, monkeypatch):
+    """Neither in what the round remembers of prompts nor in its card nor in measurements."""
+    rate(chat, 4)
+    secret = chat.new_conversation()
+    *_, reply = chat.reply(secret, "tell me about purple zebras")
+    chat.ratings.correct(reply.message_id, "zebras hum quietly at noon")
+    prompt = store.message(reply.message_id).prompt_ids
+    run = round_.run
+
+    def deleted_meanwhile(*rest):
+        chat.delete(secret)
+        return run(*rest)
+
+    monkeypatch.setattr(round_, "run", deleted_meanwhile)
+    trainer = make()
+    trainer.run_round("asked")
+    card = (trainer.rounds()[0].verdict or {})["card"]
+    assert card["moved"] and all(len(quoted) == 3 for quoted in card["moved"])
+    trainer.close()
+    store.close()
+    left = b"".join(f.read_bytes() for f in store.path.parent.glob("feedback.db*"))
+    assert b"zebras" not in left
+    assert np.array(prompt, "<i4").tobytes() not in left
+
+
+def test_a_deleted_conversation_is_quoted_by_no_round(chat, store, make):
+    rate(chat, 4)
+    secret = chat.new_conversation()
+    *_, reply = chat.reply(secret, "tell me about purple zebras")
+    chat.ratings.correct(reply.message_id, "zebras hum quietly at noon")
+    trainer = make()
+    trainer.run_round("asked")
+
+    def quotes() -> str:
+        return str((trainer.rounds()[0].verdict or {})["card"]["moved"])
+
+    assert "zebras" in quotes()
+    chat.delete(secret)
+    assert "zebras" not in quotes() and "is better" in quotes().replace("was", "is")
+
+
+def test_where_nothing_counts_any_more_nothing_is_liked(chat, store, make):
+    trainer, told = make(), []
+    for turn in range(6):
+        told.append(say(chat, f"hello {turn}").message_id)
+        chat.ratings.rate(told[-1], 1 if turn % 2 else -1)
+    trainer.run_round("asked")
+    assert trainer.likes() and store.setting("likes")
+    for message_id in told:
+        chat.ratings.rate(message_id, 0)
+    trainer.run_round("asked")
+    assert trainer.likes() == [] and store.setting("likes") == []
+
+
+def test_a_conversation_deleted_while_it_is_read_is_left_out(chat, store, monkeypatch):
+    kept, gone = say(chat, "hello"), say(chat, "tell me about the sea")
+    for reply in (kept, gone):
+        chat.ratings.rate(reply.message_id, 1)
+    told = store.ratings()
+    store.delete_conversation(store.message(gone.message_id).conversation_id)
+    monkeypatch.setattr(store, "ratings", lambda rater="": told)
+    assert [one.id for one in take_snapshot(store).said] == [told[0].id]
+
+
 def test_a_rater_set_aside_does_not_count_until_let_back(chat, store):
     store.add_rating(say(chat).message_id, 1, rater="visitor")
     raters = Raters(store)
@@ -789,8 +894,9 @@ def test_a_round_says_which_answers_moved_it_and_shows_before_and_after(chat, st
     trainer.run_round("asked")
     card = trainer.rounds(1)[0].verdict["card"]
     assert 1 <= len(card["moved"]) <= 5 and len(card["examples"]) == 3
-    words, owed = card["moved"][0]
-    assert "better than" in words and abs(owed) == max(abs(x) for _, x in card["moved"])
+    words, owed, where = card["moved"][0]
+    assert "better than" in words and abs(owed) == max(abs(x) for _, x, _ in card["moved"])
+    assert store.conversation(where).kind == "compare"
     for prompt, before, after in card["examples"]:
         assert prompt and isinstance(before, str) and isinstance(after, str)
     assert all(name and isinstance(change, float) for name, change, _ in card["changed"])

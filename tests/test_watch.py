@@ -5,6 +5,7 @@ whole. Left out: what is learned from it (bench/), the screen (test_web.py, test
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from rlhf_chat.model import Model
 from rlhf_chat.store import Store
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.watch import OWN, SLIDERS, Watch, mixed, people, taste
-from tests.test_trainer import NEVER, rate, recipe, shelved  # noqa: F401
+from tests.test_trainer import NEVER, rate, recipe, shelved, stored_vote  # noqa: F401
 
 REPLIES = ("Yes.", "- one\n- two\n- three", "I am so happy to help you, friend! 😀 What else?")
 
@@ -105,6 +106,50 @@ def test_it_leaves_nothing_behind_and_touches_nothing(chat, trainer, store, toy,
     assert rows(store) == before and toy.live.version == 1
     assert not trainer.versions.shelf.path(2).exists() and trainer.waiting() == 2
     assert trainer.watching() == "" and "nothing to remove" in person.remove()
+
+
+def test_leaving_while_a_round_begins_leaves_nothing(
+    chat,
+    trainer,
+    store,
+    toy,
+    recipe,
+    monkeypatch,  # noqa: F811
+):
+    trainer.begin_watching("simulated:mix")
+    for _ in range(3):
+        stored_vote(store, 0, 0, "a", rater="simulated:mix")
+    leaving, open_round = threading.Thread(target=trainer.end_watching), store.open_round
+
+    def opened(**row):
+        leaving.start()
+        time.sleep(0.1)
+        return open_round(**row)
+
+    monkeypatch.setattr(store, "open_round", opened)
+    assert trainer.run_round("ratings") == "stopped"
+    leaving.join()
+    assert store.rounds() == [] and trainer.waiting() == 0 and trainer.watching() == ""
+    assert toy.live.version == 0 and [v.version for v in store.adapter_versions()] == [0]
+
+
+def test_a_round_of_the_persons_own_ends_before_somebody_else_is_heard(
+    chat,
+    trainer,
+    store,
+    toy,
+    recipe,  # noqa: F811
+):
+    rate(chat, 2)
+    busy = threading.Thread(target=trainer.run_round, args=["ratings"])
+    busy.start()
+    assert recipe.entered.wait(10)
+    trainer.begin_watching("simulated:mix")
+    busy.join()
+    assert [done.status for done in store.rounds()] == ["stopped"]
+    assert trainer.rounds()[0].trigger == "ratings" and toy.live.version == 0
+    trainer.end_watching()
+    assert trainer.waiting() == 2
 
 
 def test_after_a_restart_the_persons_own_version_answers(chat, trainer, store, toy, recipe):  # noqa: F811

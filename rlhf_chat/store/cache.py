@@ -22,14 +22,16 @@ class Cache(Archive):
     """The part of the store that keeps features and reference responses."""
 
     def put_features(self, feature_key: str, rows: Sequence[tuple[str, np.ndarray]]) -> None:
-        """Cache one vector per content key (see content_key); an existing one is replaced."""
+        """Cache one vector per content key (see content_key); an existing one is replaced. Of a
+        reply that is gone, deleted while it was measured, nothing is kept."""
         values = []
         for key, vector in rows:
             vector = np.asarray(vector, dtype="<f4")
             if vector.ndim != 1:
                 raise StoreError(f"A feature is one vector, not an array of shape {vector.shape}.")
             values.append((feature_key, key, vector.tobytes()))
-        sql = "INSERT OR REPLACE INTO features VALUES (?, ?, ?)"
+        sql = """INSERT OR REPLACE INTO features SELECT ?1, ?2, ?3
+            WHERE EXISTS (SELECT 1 FROM messages WHERE content_key = ?2)"""
         self._run_sql(sql, values)
 
     def features(self, feature_key: str, content_keys: Iterable[str]) -> dict[str, np.ndarray]:
@@ -46,11 +48,17 @@ class Cache(Archive):
         prompt_key: str,
         prompt_ids: Sequence[int],
         responses: list[list[int]],
+        *,
+        suggested: bool = False,
     ) -> None:
+        """What the reference said to a prompt. Unless it is one of the app's own suggestions, it
+        has to be the prompt of a message still here: deleted words do not come back."""
         lengths = ids_blob([len(response) for response in responses])
         flat = ids_blob([token for response in responses for token in response])
-        values = (feature_key, prompt_key, ids_blob(prompt_ids), lengths, flat)
-        self._run_sql("INSERT OR REPLACE INTO reference_responses VALUES (?, ?, ?, ?, ?)", [values])
+        values = (feature_key, prompt_key, ids_blob(prompt_ids), lengths, flat, suggested)
+        sql = """INSERT OR REPLACE INTO reference_responses SELECT ?1, ?2, ?3, ?4, ?5
+            WHERE ?6 OR EXISTS (SELECT 1 FROM messages WHERE prompt_ids = ?3)"""
+        self._run_sql(sql, [values])
 
     def reference_responses(
         self, feature_key: str, prompt_keys: Iterable[str]

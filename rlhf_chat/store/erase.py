@@ -12,29 +12,39 @@ from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3
 
 from rlhf_chat.store.file import connect
-from rlhf_chat.store.rows import content_key, fetch, ids_list, split
+from rlhf_chat.store.rows import as_json, fetch
 
 
 def erase(db: Database, conversation_id: str) -> None:
     """The conversation with all that hangs on it, and every cached thing made from its words."""
     _erase_prompts(db, conversation_id)
     db.execute("DELETE FROM conversations WHERE id = ?", [conversation_id])
+    for round_id, told in fetch(db, "SELECT id, verdict FROM rounds WHERE verdict IS NOT NULL"):
+        if told != (kept := without_lost_words(db, told)):
+            db.execute("UPDATE rounds SET verdict = ? WHERE id = ?", [kept, round_id])
     drop_orphans(db)
 
 
+def without_lost_words(db: Database, verdict: str) -> str:
+    """A round's verdict (JSON) whose card quotes only conversations that are still there."""
+    told = json.loads(verdict)
+    card = told.get("card") or {}
+    quoted = card.get("moved", [])
+    here = [q for q in quoted if len(q) > 2 and _is_here(db, q[2])]  # [words, number, conversation]
+    if len(here) == len(quoted):
+        return verdict
+    return as_json(told | {"card": card | {"moved": here}})
+
+
+def _is_here(db: Database, conversation_id: str) -> bool:
+    return bool(fetch(db, "SELECT 1 FROM conversations WHERE id = ?", [conversation_id]))
+
+
 def drop_orphans(db: Database) -> None:
-    """Vectors that nothing left accounts for: losing a cache costs a moment, not data."""
-    cached = fetch(db, "SELECT prompt_ids, lengths, response_ids FROM reference_responses")
-    kept = [
-        content_key(ids_list(prompt), response)
-        for prompt, lengths, flat in cached
-        for response in split(ids_list(flat), ids_list(lengths))
-    ]
+    """Vectors of replies that are gone: losing a cache costs a moment, not data."""
     db.execute(
         """DELETE FROM features WHERE content_key NOT IN
-        (SELECT content_key FROM messages WHERE content_key IS NOT NULL
-         UNION SELECT value FROM json_each(?))""",
-        [json.dumps(kept)],
+        (SELECT content_key FROM messages WHERE content_key IS NOT NULL)"""
     )
 
 

@@ -31,7 +31,15 @@ from rlhf_chat.store.rows import (
 )
 from rlhf_chat.store.schema import Edit, Feedback, Preference, Ranking, Rating, Score
 
-LOGS = ("ratings", "scores", "preferences", "rankings", "edits")
+# What each log is about: the same for a thumb and for stars, another for a pair asked again.
+ABOUT = {
+    "ratings": "message_id",
+    "scores": "message_id",
+    "preferences": "pair_key || ' ' || again",
+    "rankings": "asked_id",
+    "edits": "edited_id",
+}
+LOGS = tuple(ABOUT)
 OUTCOMES = ("a", "b", "tie", "both_bad", "both_good", "withdrawn")
 MOST_RANKED = 8
 
@@ -218,8 +226,8 @@ class FeedbackLogs(Archive):
     # ---- all of them
 
     def votes_between_versions(self, rater: str = "") -> list[tuple[int, int, str]]:
-        """(version of a, version of b, outcome) of each vote that counts, oldest first, where two
-        different versions wrote the drafts."""
+        """(version of a, version of b, outcome) of each vote that stands, oldest first, where two
+        different versions wrote the drafts. What was said first is told, before the names were."""
         with self._read() as db:
             return votes_between_versions(db, rater)
 
@@ -247,9 +255,14 @@ class FeedbackLogs(Archive):
         return self._value("SELECT value FROM counters WHERE name = 'feedback'")
 
     def feedback_since(self, watermark: int, rater: str = "") -> int:
-        """How many answers came after the watermark, withdrawals included."""
-        parts = [f"(SELECT count(*) FROM {log} WHERE {WHOSE} AND number > ?2)" for log in LOGS]
-        return self._value(f"SELECT {' + '.join(parts)}", [rater, watermark])
+        """About how many things people said something new after the watermark, taking back
+        included. One reply or one set of drafts is one thing, however often its answer was
+        refined."""
+        new = " UNION ".join(
+            f"SELECT rater, {about} FROM {log} WHERE {WHOSE} AND number > ?2"
+            for log, about in ABOUT.items()
+        )
+        return self._value(f"SELECT count(*) FROM ({new})", [rater, watermark])
 
     def _append(
         self,

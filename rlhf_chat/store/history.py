@@ -5,10 +5,12 @@ folders (rlhf_chat.adapters); the file holds only the pointer.
 """
 
 from pathlib import Path
+from typing import Any
 
 from sqlite_utils import Database
 
 from rlhf_chat.store.archive import Archive, add_event
+from rlhf_chat.store.erase import without_lost_words
 from rlhf_chat.store.errors import NotFound, StoreError
 from rlhf_chat.store.ledger import (
     WHOSE,
@@ -27,6 +29,8 @@ from rlhf_chat.store.schema import (
     AdapterVersion,
     Round,
 )
+
+NOT_LIVE = "You made another version live meanwhile, so it waits on the Versions screen."
 
 
 class History(Archive):
@@ -138,6 +142,7 @@ class History(Archive):
         *,
         version: int,
         parent: int,
+        instead_of: int | None = None,
         round_id: int | None,
         tier: str,
         folder: Path | str,
@@ -145,9 +150,11 @@ class History(Archive):
         kl: float | None,
         reason: str,
         verdict: dict,
-    ) -> None:
-        """The version, the live pointer, the round and the event in one transaction."""
-        row = {
+    ) -> bool:
+        """The version, the live pointer, the round and the event in one transaction. The pointer
+        stays where somebody has put it meanwhile: it moves only away from `instead_of` (None: from
+        anything). Returns whether the version is live."""
+        row: dict[str, Any] = {
             "version": version,
             "parent": parent,
             "round_id": round_id,
@@ -155,22 +162,26 @@ class History(Archive):
             "folder": str(folder),
             "manifest_hash": manifest_hash,
             "kl": None if kl is None else finite(float(kl)),
-            "note": reason,
             "created_at": timestamp(),
         }
 
-        def change(db: Database) -> None:
+        def change(db: Database) -> bool:
             _version_exists(db, parent)
             if one_value(db, "SELECT 1 FROM adapter_versions WHERE version = ?", [version]):
                 raise StoreError(f"Version {version} exists; a version is never overwritten.")
+            live = one_value(db, "SELECT version FROM live")
+            serves = instead_of in (None, live)
+            note = reason if serves else f"{reason} {NOT_LIVE}"
             if round_id is not None:
-                _close_round(db, round_id, "promoted", reason, version, verdict)
-            insert(db, "adapter_versions", **row)
+                _close_round(db, round_id, "promoted", note, version, verdict)
+            insert(db, "adapter_versions", note=note, **row)
             _used_version(db, version)
-            db.execute("UPDATE live SET version = ?", [version])
-            add_event(db, "promoted", str(version), {"round_id": round_id, "reason": reason})
+            if serves:
+                db.execute("UPDATE live SET version = ?", [version])
+            add_event(db, "promoted", str(version), {"round_id": round_id, "reason": note})
+            return serves
 
-        self._write(change)
+        return self._write(change)
 
     def adapter_versions(self) -> list[AdapterVersion]:
         return self._list(AdapterVersion, "FROM adapter_versions ORDER BY version")
@@ -246,7 +257,7 @@ def _close_round(
         raise StoreError(f"Round {round_id} has already ended as {before}.")
     sql = """UPDATE rounds SET status = ?, reason = ?, version = ?, verdict = ?, ended_at = ?
         WHERE id = ?"""
-    words = None if verdict is None else as_json(verdict)
+    words = None if verdict is None else without_lost_words(db, as_json(verdict))
     db.execute(sql, [status, clean_text(reason), version, words, timestamp(), round_id])
     _used_version(db, version or 0)
 

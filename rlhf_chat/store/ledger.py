@@ -85,8 +85,16 @@ def recent_prompts(db: Database, limit: int) -> list[str]:
 
 
 def votes_between_versions(db: Database, rater: str) -> list[tuple[int, int, str]]:
-    sql = f"""SELECT version, other_version, said FROM ({_VOTES}) WHERE {WHOSE}
-        AND version <> other_version ORDER BY number"""
+    """A vote changed after the names were shown is not blind any more, so the first one is told."""
+    sql = f"""SELECT a.adapter_version, b.adapter_version, p.outcome
+        FROM preferences p JOIN messages a ON a.id = message_a JOIN messages b ON b.id = message_b
+        WHERE {WHOSE} AND a.adapter_version <> b.adapter_version AND again = 0
+        AND p.number = (SELECT min(number) FROM preferences
+            WHERE pair_key = p.pair_key AND rater = p.rater AND again = 0)
+        AND 'withdrawn' <> (SELECT outcome FROM preferences
+            WHERE pair_key = p.pair_key AND rater = p.rater AND again = 0
+            ORDER BY number DESC LIMIT 1)
+        AND p.outcome <> 'withdrawn' ORDER BY p.number"""
     return fetch(db, sql, [rater])
 
 

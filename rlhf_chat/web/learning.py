@@ -386,7 +386,7 @@ def _why(verdict: dict | None) -> str:
     """What moved the round and what it changed, in words; then three prompts before and after."""
     card = (verdict or {}).get("card") or {}
     moved = "".join(
-        f"<li>{safe(words)} <b>{number(owed)}</b></li>" for words, owed in card.get("moved", [])
+        f"<li>{safe(words)} <b>{number(owed)}</b></li>" for words, owed, *_ in card.get("moved", [])
     )
     changed = "".join(
         f"<li><span>{'more' if change > 0 else 'less'}</span> <span>{safe(name)}</span></li>"
