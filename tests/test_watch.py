@@ -113,8 +113,8 @@ def test_leaving_while_a_round_begins_leaves_nothing(
     trainer,
     store,
     toy,
-    recipe,
-    monkeypatch,  # noqa: F811
+    recipe,  # noqa: F811
+    monkeypatch,
 ):
     trainer.begin_watching("simulated:mix")
     for _ in range(3):
