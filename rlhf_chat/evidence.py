@@ -131,7 +131,7 @@ class Gauge:
     def _sample_references(
         self, prompts: list[Prompt], max_new_tokens: int, check: Callable[[], None]
     ) -> None:
-        key = self.model.feature_key
+        key = f"{self.model.feature_key}-{max_new_tokens}"
         stored = self.store.reference_responses(key, [p.key for p in prompts])
         fresh = [p for p in prompts if p.key not in stored]
         for start in range(0, len(fresh), 16):

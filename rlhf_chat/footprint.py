@@ -29,7 +29,7 @@ class Load:
 
     context: int = 4096  # tokens of the longest conversation
     prompt: int = 64
-    response: int = 96
+    response: int = 256  # tokens of a reply that is practised on
     rollouts: int = 64  # sampled at once
     microbatch: int = 8
     checkpointing: bool = False
@@ -38,7 +38,7 @@ class Load:
     reserve: int = RESERVE
 
 
-COMFORT = replace(Load(), rollouts=32, microbatch=2)
+COMFORT = replace(Load(), rollouts=32, microbatch=1)
 LEAST = replace(Load(), rollouts=8, microbatch=1, checkpointing=True)  # slow, but it learns
 
 

@@ -24,7 +24,7 @@ class GateConfig:
     max_kl_over_target: float = 1.5
     max_extra_surprise: float = 0.06  # share of responses with a token the base would never say
     max_extra_flaws: float = 0.02
-    max_extra_unfinished: float = 0.01
+    max_extra_unfinished: float = 0.01  # beyond twice what the base leaves without an end
     min_distinct_share: float = 0.6  # distinct responses, relative to the base
     length_range: tuple[float, float] = (0.25, 2.5)  # relative to the base
 
@@ -146,7 +146,12 @@ def _checks(m: Measured, config: GateConfig) -> list[tuple[str, bool, str]]:
         ("kl", m.kl <= limit, f"it is {m.kl:.1f} nats from the base (limit {limit:.1f})."),
         _worse("surprise", "words the base would never say", *spoken, config.max_extra_surprise),
         _worse("flaws", "replies that repeat themselves", *spoken, config.max_extra_flaws),
-        _worse("unfinished", "replies without an end", *spoken, config.max_extra_unfinished),
+        _worse(
+            "unfinished",
+            "replies without an end",
+            *spoken,
+            m.base.unfinished + config.max_extra_unfinished,
+        ),
         _worse("empty", "empty replies", *spoken, 0.005),
         (
             "variety",

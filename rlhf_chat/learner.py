@@ -115,12 +115,16 @@ class Learner:
         target: float,
         score_std: float,
         floor: float,
+        base_ends: float = 1.0,
         demonstrations: Sequence[Demonstration] = (),
     ) -> None:
+        """`base_ends`: the share of the base's own replies that end within the limit. Where it
+        often runs on, being cut off is no fault, and punishing it would teach brevity."""
         self.model = model
         self.config = config
         self.target = target
         self.floor = floor
+        self.end_penalty = config.missing_end_penalty * base_ends
         self.demonstrations = list(demonstrations)
         self.initial_kl_coef = config.kl_coef_start * ppo.initial_kl_coef(score_std, target)
         self.kl_coef = self.initial_kl_coef
@@ -160,7 +164,7 @@ class Learner:
         check()
         raw = torch.as_tensor(np.asarray(score(numbers, responses, pooled)), dtype=torch.float32)
         unfinished = torch.tensor([not r.finished for r in responses])
-        scores = raw - config.missing_end_penalty * unfinished.float()
+        scores = raw - self.end_penalty * unfinished.float()
         width = max(len(r) for r in ids)
         lengths = [len(p) + len(r) for p, r in zip(prompts, ids, strict=True)]
         # never so large that a fast machine would take fewer optimiser steps than a slow one

@@ -37,8 +37,8 @@ class PPOConfig:
     kl_coef_start: float = 0.3  # of the theoretical coefficient: a short round stays far from it
     gamma: float = 1.0
     lam: float = 1.0
-    max_new_tokens: int = 96
-    missing_end_penalty: float = 1.0  # log-odds, for a response cut off by the limit
+    max_new_tokens: int = 96  # for the bundled model; others have longer ones (round.py)
+    missing_end_penalty: float = 1.0  # log-odds, for a response cut off where the base ends
     fluency_coef: float = 1.0  # reward per nat that a token is less likely than the floor
     whiten_floor: float = 0.1  # smallest std that advantages are divided by
     sft_coef: float = 0.03  # of the loss on what people wrote themselves

@@ -10,11 +10,13 @@ import time
 import torch
 
 from rlhf_chat import memory
+from rlhf_chat.footprint import Load
 from rlhf_chat.lease import SLICE_SECONDS
 from rlhf_chat.model import Model
 
 LEAST_ROWS, MOST_ROWS = 4, 32  # of a training slice, where memory allows
 HARDLY_MORE = 1.5  # times what a single row takes
+DEMO_TOKENS = 96  # prompt and response of the bundled model
 ENOUGH_SECONDS = 1.0  # of trials: what takes longer needs no repeating
 
 
@@ -39,15 +41,17 @@ def gradient(model: Model, prompts: list[list[int]], responses: list[list[int]])
     return torch.cat(parts).double().cpu()
 
 
-def calibrate(model: Model, tokens: int = 96) -> None:
+def calibrate(model: Model, tokens: int = 0) -> None:
     """Measures how many training rows fit one slice, and memory beside chat: a power of two,
-    so that it is stable. `tokens` is how long prompt and response are taken to be.
+    so that it is stable. `tokens` is how long prompt and response are taken to be together; 0: as
+    long as what is practised on.
 
     No slice is shorter than a single row takes, and where launching kernels takes the time, more
     rows are free: a slice may last half as long again as one row does.
     """
     prompts, responses = probe_rows(model)
-    half = tokens // 2
+    load = Load()
+    half = (tokens or (DEMO_TOKENS if model.is_demo else load.prompt + load.response)) // 2
     prompt, response = (prompts[0] * half)[:half], (responses[0] * half)[:half]
 
     def step(rows: int) -> None:

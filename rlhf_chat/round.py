@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from rlhf_chat import evidence, gate, ppo, reward, style
 from rlhf_chat.decode import Response, Sampling
 from rlhf_chat.evidence import Floats, Gauge, Prompt, Reference, Snapshot
+from rlhf_chat.footprint import Load
 from rlhf_chat.gate import GateConfig, Measured, Speech, Verdict
 from rlhf_chat.learner import Demonstration, Learner, Rollouts, Scorer, plausible
 from rlhf_chat.likelihood import Evidence
@@ -45,6 +46,14 @@ class RoundConfig:
     gate: GateConfig = field(default_factory=GateConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     taste: TasteConfig = field(default_factory=TasteConfig)
+
+    @classmethod
+    def of(cls, model: Model) -> RoundConfig:
+        """The settings for a model. Real ones talk at greater length than the bundled one."""
+        if model.is_demo:
+            return cls()
+        tokens = min(Load().response, model.context_tokens // 4)
+        return cls(ppo=PPOConfig(max_new_tokens=tokens))
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -216,6 +225,7 @@ def _learner(plan: Plan) -> Learner:
         target=plan.target,
         score_std=float(spread.std()),
         floor=plan.floor,
+        base_ends=float(np.mean(_ended(model, plan.ground.references))),
         demonstrations=plausible(model, plan.demonstrations, plan.floor, plan.check),
     )
 
@@ -238,6 +248,11 @@ def _scorer(plan: Plan, practice: Sequence[Prompt]) -> Scorer:
         return taste.score(x - zero[list(numbers)]) - taste.charge(texts)
 
     return score
+
+
+def _ended(model: Model, references: Sequence[Reference]) -> list[bool]:
+    """Which of the base's replies came to an end within the limit."""
+    return [r.ids[-1] in model.end_ids for reference in references for r in reference.replies]
 
 
 def _draw_prompts(count: int, config: PPOConfig, rng: np.random.Generator) -> list[int]:
@@ -292,7 +307,7 @@ def probe(plan: Plan) -> tuple[Measured, Floats]:
         base=_speech(
             [r.text for reference in base for r in reference.replies],
             [row for reference in base for row in reference.logprobs],
-            [r.ids[-1] in model.end_ids for reference in base for r in reference.replies],
+            _ended(model, base),
             plan.floor,
         ),
         candidate=_speech(

@@ -104,7 +104,7 @@ class Trainer:
         self.store = store
         self.model = model
         self.versions = Versions(store, model, shelf)
-        self.config = config or RoundConfig()
+        self.config = config or RoundConfig.of(model)
         self.gauge = Gauge(store, model)
         self.taste = CurrentTaste(
             self.gauge, self.config.taste, self.config.reward, self.config.ppo.max_new_tokens

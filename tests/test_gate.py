@@ -95,6 +95,13 @@ def test_each_fault_alone_closes_the_door_and_is_named(measured: Measured) -> No
     assert len(failed) == 1 and failed[0] in verdict.reason
 
 
+def test_where_the_base_itself_runs_on_being_cut_off_is_no_fault() -> None:
+    """Real models are often cut off by the limit; whoever likes long replies has more of it."""
+    talkative = dataclasses.replace(BASE, unfinished=0.4)
+    longer = dataclasses.replace(BASE, unfinished=0.7)
+    assert judge(dataclasses.replace(GOOD, base=talkative, candidate=longer), CONFIG).promoted
+
+
 def test_only_a_fault_of_distance_is_worth_a_smaller_step() -> None:
     """Halfway back helps a candidate that went too far; it cannot mend what the ratings lack."""
     for measured in (dataclasses.replace(GOOD, kl=9.0), speaking(surprise=0.5), speaking(tokens=4)):

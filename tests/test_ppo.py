@@ -325,6 +325,18 @@ def test_an_unfinished_response_is_penalised_whatever_the_prompt_holds(toy: Mode
     assert stats["unfinished"] > 0
 
 
+def test_being_cut_off_costs_as_much_as_the_base_would_end(toy: Model) -> None:
+    """Where the base itself runs on, punishing it would only teach brevity."""
+    prompts, penalties = prompts_of(toy), []
+    for base_ends in (0.0, 0.25, 1.0):
+        config = PPOConfig(**{**CONFIG.__dict__, "max_new_tokens": 2})
+        who = Learner(toy, config, target=1.0, score_std=1.0, floor=-50.0, base_ends=base_ends)
+        rollouts, _ = who.collect(prompts, range(8), lambda n, r, p: np.zeros(len(r)), 1)
+        cut = [r[-1] not in toy.end_ids for r in rollouts.responses]
+        penalties.append(float(rollouts.scores[torch.tensor(cut)].mean()))
+    assert penalties == pytest.approx([0.0, -0.25, -1.0])
+
+
 def test_the_value_head_is_linear_zero_and_detached(toy: Model) -> None:
     head = ValueHead(8)
     hidden = torch.randn(2, 3, 8, requires_grad=True)

@@ -21,9 +21,12 @@ from rlhf_chat.chat import Chat
 from rlhf_chat.compare import Compare
 from rlhf_chat.decode import Sampling
 from rlhf_chat.evidence import take_snapshot
+from rlhf_chat.footprint import Load
 from rlhf_chat.gate import PROVED, Verdict
 from rlhf_chat.model import Model
+from rlhf_chat.ppo import PPOConfig
 from rlhf_chat.raters import Raters
+from rlhf_chat.round import RoundConfig
 from rlhf_chat.store import NotFound, Store, StoreError
 from rlhf_chat.store.history import NOT_LIVE
 from rlhf_chat.trainer import Trainer
@@ -900,3 +903,13 @@ def test_a_round_says_which_answers_moved_it_and_shows_before_and_after(chat, st
     for prompt, before, after in card["examples"]:
         assert prompt and isinstance(before, str) and isinstance(after, str)
     assert all(name and isinstance(change, float) for name, change, _ in card["changed"])
+
+
+def test_a_real_model_practises_on_longer_replies_than_the_bundled_one(toy, monkeypatch):
+    monkeypatch.setattr(toy, "name", "demo")
+    assert RoundConfig.of(toy) == RoundConfig()
+    monkeypatch.setattr(toy, "name", "some/model")
+    monkeypatch.setattr(toy, "context_tokens", 4096)
+    assert RoundConfig.of(toy).ppo.max_new_tokens == Load().response > PPOConfig().max_new_tokens
+    monkeypatch.setattr(toy, "context_tokens", 512)
+    assert RoundConfig.of(toy).ppo.max_new_tokens == 128  # room for what was asked
