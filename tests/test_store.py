@@ -1189,6 +1189,108 @@ def test_a_reader_in_the_way_of_forgetting_is_reported_and_clicks_go_on(store, m
     assert CANARY.encode() not in everything(store.path.parent)
 
 
+def test_a_conversation_of_any_length_can_be_deleted(store):
+    """Each message hangs on the one before; SQLite follows a cascade only a thousand deep."""
+    conversation, user, *_ = make_pair(store, "chat", CANARY)
+    add = """INSERT INTO messages (id, conversation_id, parent_id, role, content, created_at)
+        VALUES (?, ?, ?, 'user', ?, '')"""
+    parents = [user, *map(str, range(1499))]
+    rows = [(str(i), conversation, parents[i], f"{CANARY} {i}") for i in range(1500)]
+    store._run_sql(add, rows)
+    assert len(store.path_to("1499")) == 1501
+    store.delete_conversation(conversation)
+    assert (store.conversations(), store.counts()["messages"]) == ([], 0)
+    store.close()
+    assert CANARY.encode() not in everything(store.path.parent)
+
+
+def in_backups(path: Path) -> bool:
+    return CANARY.encode() in everything(path.parent / "backups")
+
+
+def backed_up(store: Store) -> str:
+    """A conversation that a backup holds, too; its id."""
+    conversation, *_ = make_pair(store, text=CANARY)
+    store.backup(store.path.parent / "backups" / "feedback-0001-20260101.db")
+    assert in_backups(store.path)
+    return conversation
+
+
+def test_a_reader_in_the_way_keeps_no_deleted_words_in_backups(store, monkeypatch):
+    monkeypatch.setattr(archive, "time", type("Now", (), {"sleep": staticmethod(lambda s: None)}))
+    conversation = backed_up(store)
+    with raw(store.path) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM messages").fetchall()
+        with pytest.raises(Busy):
+            store.delete_conversation(conversation)
+    assert not in_backups(store.path)
+
+
+def test_a_deletion_killed_before_the_backups_were_cleaned_is_finished_at_the_next_start(path):
+    code = """
+import os, sys
+from rlhf_chat.store import Store, talk
+store = Store(sys.argv[1])
+talk.erase_from_backups = lambda *_: os.kill(os.getpid(), 9)
+store.delete_conversation(sys.argv[2])
+"""
+    with closing(Store(path)) as store:
+        conversation, kept = backed_up(store), make_pair(store, text="another")[0]
+    start_child(code, path, conversation).wait(60)
+    assert in_backups(path)
+    with closing(Store(path)) as store:
+        assert [c.id for c in store.conversations("compare")] == [kept]
+    assert CANARY.encode() not in everything(path.parent)
+    [backup] = backups_of(path)
+    with closing(Store(backup)) as copy:
+        assert copy.counts()["conversations"] == 0
+
+
+def test_a_backup_that_holds_nothing_deleted_is_not_touched_by_a_start(path):
+    with closing(Store(path)) as store:
+        backed_up(store)
+        store.delete_conversation(make_pair(store)[0])
+    [backup] = backups_of(path)
+    before = backup.read_bytes(), backup.stat().st_mtime_ns
+    Store(path).close()
+    assert (backup.read_bytes(), backup.stat().st_mtime_ns) == before
+
+
+@pytest.mark.parametrize("when", ["at the next start", "on deleting"])
+def test_a_backup_that_was_never_finished_is_removed(path, when):
+    with closing(Store(path)) as store:
+        backed_up(store)
+        [backup] = backups_of(path)
+        backup.rename(f"{backup}.part")
+        Path(f"{backup}.part-journal").write_text(CANARY)
+        if when == "on deleting":
+            store.delete_conversation(make_pair(store)[0])
+            assert not in_backups(path)
+    Store(path).close()
+    assert not in_backups(path)
+
+
+def test_a_backup_that_can_be_neither_cleaned_nor_removed_is_named(path, monkeypatch):
+    with closing(Store(path)) as store:
+        conversation = backed_up(store)
+        [backup] = backups_of(path)
+        backup.write_bytes(b"no database: " + CANARY.encode())
+        monkeypatch.setattr(Path, "unlink", denied)
+        with pytest.raises(StoreError) as error:
+            store.delete_conversation(conversation)
+        assert one_sentence(error, "deleted", backup.name)
+        assert store.conversations("compare") == []
+    Store(path).close()  # and the app starts all the same
+    monkeypatch.undo()
+    Store(path).close()
+    assert not in_backups(path)
+
+
+def denied(*_, **__) -> None:
+    raise PermissionError(13, "Permission denied")
+
+
 # ---------------------------------------------------------------- the house
 
 
