@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -492,6 +492,16 @@ def test_settings_and_events_keep_json(store):
 # ---------------------------------------------------------------- the writer
 
 
+def test_half_a_surrogate_pair_is_a_question_mark_wherever_it_is_typed(store):
+    half = "tea \ud83d"
+    conversation, user, a, b = make_pair(store, text=half)
+    assert store.message(user).content == "tea ?"
+    assert [c.id for c in store.conversations("compare", half)] == [conversation]
+    vote = store.add_preference(a, b, "a", shown_first="a")
+    store.explain(vote, half)
+    assert [told.comment for told in store.feedback(containing=half)] == ["tea ?"]
+
+
 def test_a_rating_takes_less_than_five_milliseconds(store):
     reply, took = make_reply(store), []
     for i in range(200):
@@ -669,6 +679,33 @@ def test_a_writer_that_died_refuses_clicks_instead_of_hanging(store):
     with pytest.raises(StoreError):
         store.add_rating(reply, 1)
     assert store.rating_of([reply]) == {}
+
+
+class NeverBack:
+    """A connection on which no transaction can be taken back."""
+
+    def __init__(self, db: Database):
+        self._db, self.conn = db, db.conn
+
+    def execute(self, sql: str, *values):
+        if sql == "ROLLBACK":
+            raise sqlite3.OperationalError("disk I/O error")
+        return self._db.execute(sql, *values)
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_a_rollback_that_fails_refuses_its_clicks_instead_of_hanging(store, others):
+    """And what was half done is not committed with the clicks after it."""
+    half = partial(archive.add_event, kind="half", ref="", data={})
+    changes = [half] * others + [lambda db: half(db) or db.execute("nonsense")]
+    jobs = [writer._Job(change, False, Future()) for change in changes]
+    on_writer(store, lambda db: store._writer._commit(NeverBack(db), jobs))
+    for job in jobs:
+        with pytest.raises(StoreError) as error:
+            job.future.result(timeout=0)
+        assert one_sentence(error)
+    store.set_setting("after", 1)
+    assert (store.setting("after"), store.events()) == (1, [])
 
 
 def wait_until(true, seconds: float = 10.0) -> None:
