@@ -27,6 +27,8 @@ from rlhf_chat.taste import CurrentTaste, Piece, Taste
 
 VIEWS_KEPT = 3  # versions loaded beside the live one; each is the size of an adapter
 
+Words = dict[str, str]  # role and content of a message, as chat templates read it
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -71,6 +73,17 @@ class Spoken:
     finish_reason: str
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """All that a reply needs. Whatever is refused is refused on the way here: before a message is
+    stored, so that a refusal leaves no trace."""
+
+    view: View
+    sampling: Sampling
+    prompt_ids: list[int]
+    left_out: int  # messages the model no longer reads
+
+
 class Chat:
     def __init__(
         self,
@@ -85,7 +98,7 @@ class Chat:
         longest = 96 if model.is_demo else min(512, model.context_tokens // 2)
         sampling = sampling or Sampling(max_new_tokens=longest)
         self.manners = Manners(store, sampling, model.context_tokens, self.view)
-        self.ratings = Ratings(store, model.encode_reply)
+        self.ratings = Ratings(store, model.encode_reply, model.context_tokens)
         self._load_view = load_view
         self.taste = taste  # None, or not warm yet: drafts are shown as they come
         self._views: OrderedDict[int, View] = OrderedDict()  # loaded beside the live one
@@ -174,16 +187,19 @@ class Chat:
         """
         text = checked(text)
         with sentences():
-            head = self.store.conversation(conversation_id).head_id
-            asked = self.store.add_message(
-                conversation_id, "user", text, parent_id=head, event_id=event_id
-            )
-            message = self.store.message(asked)
-            answers = self.store.children(asked)
+            asked = self.store.message_of_event(event_id) if event_id else None
+            answers = self.store.children(asked.id) if asked else []
         if answers:
             yield self._told(self.store.message(answers[-1]))
             return
-        yield from self._answer(message, stop)
+        with sentences():
+            if asked:
+                ready = self._ready(asked.conversation_id, asked.id)
+            else:
+                head = self.store.conversation(conversation_id).head_id
+                ready = self._ready(conversation_id, head, text)
+                asked = self._ask(conversation_id, head, text, event_id)
+        yield from self._answer(asked, ready, stop)
 
     @staticmethod
     def _told(reply: Message) -> Partial:
@@ -199,7 +215,8 @@ class Chat:
             message = self.store.message(message_id)
             if message.role == "assistant" and message.parent_id:
                 message = self.store.message(message.parent_id)
-        yield from self._answer(message, stop)
+            ready = self._ready(message.conversation_id, message.id)
+        yield from self._answer(message, ready, stop)
 
     def edit(
         self, message_id: str, text: str, *, stop: threading.Event | None = None
@@ -210,19 +227,35 @@ class Chat:
             old = self.store.message(message_id)
             if old.role != "user":
                 raise ChatError("Only your own messages can be edited here.")
-            asked = self.store.add_message(
-                old.conversation_id, "user", text, parent_id=old.parent_id
-            )
-            message = self.store.message(asked)
-        yield from self._answer(message, stop)
+            ready = self._ready(old.conversation_id, old.parent_id, text)
+            asked = self._ask(old.conversation_id, old.parent_id, text)
+        yield from self._answer(asked, ready, stop)
 
-    def _answer(self, asked: Message, stop: threading.Event | None) -> Iterator[Partial]:
-        stop = stop or threading.Event()
-        manner = self.manners.get(asked.conversation_id)
+    def _ready(self, conversation_id: str, message_id: str | None, text: str = "") -> _Ready:
+        """How the branch down to a message is answered, or `text` where it is said after it."""
+        manner = self.manners.get(conversation_id)
         view = self.model.live if manner.version is None else self.view(manner.version)
-        with sentences():
-            prompt_ids, left_out = self._prompt_ids(self.store.path_to(asked.id), manner)
-        note = _trimmed(left_out)
+        path = self.store.path_to(message_id) if message_id else []
+        words = [{"role": m.role, "content": m.content} for m in path]
+        if text:
+            words.append({"role": "user", "content": text})
+        return _Ready(view, manner.sampling, *self._prompt_ids(words, manner))
+
+    def _ask(
+        self, conversation_id: str, parent_id: str | None, text: str, event_id: str | None = None
+    ) -> Message:
+        """Stores what was typed."""
+        asked = self.store.add_message(
+            conversation_id, "user", text, parent_id=parent_id, event_id=event_id
+        )
+        return self.store.message(asked)
+
+    def _answer(
+        self, asked: Message, ready: _Ready, stop: threading.Event | None
+    ) -> Iterator[Partial]:
+        stop = stop or threading.Event()
+        view, sampling, prompt_ids = ready.view, ready.sampling, ready.prompt_ids
+        note = _trimmed(ready.left_out)
         seed = self._rng.getrandbits(31)
         yield Partial(None, "", False, view.version, "", note or "Thinking", 0.0)
         started, response, text = time.monotonic(), Response([], False), ""
@@ -230,9 +263,9 @@ class Chat:
         taste = self.taste.get() if self.taste and best_of > 1 else None
         if taste:
             asked_for = Prompt(tuple(prompt_ids), asked.content)
-            stream = self._best(view, asked_for, manner.sampling, taste, seed, best_of)
+            stream = self._best(view, asked_for, sampling, taste, seed, best_of)
         else:
-            stream = self.model.stream(view, [prompt_ids], manner.sampling, seed=seed)
+            stream = self.model.stream(view, [prompt_ids], sampling, seed=seed)
         cut = "cancelled"
         try:
             for (response,) in stream:
@@ -251,7 +284,7 @@ class Chat:
             raise ChatError("The model broke off; what it said until then is kept.") from error
         finally:  # also when the tab is closed in the middle
             stream.close()
-            said = Spoken(view, manner.sampling, seed, prompt_ids, response, text, cut)
+            said = Spoken(view, sampling, seed, prompt_ids, response, text, cut)
             with sentences():
                 saved = self.keep(asked, said)
         rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
@@ -293,7 +326,7 @@ class Chat:
             make_head=make_head,
         )
 
-    def _prompt_ids(self, path: Sequence[Message], manner: Manner) -> tuple[list[int], int]:
+    def _prompt_ids(self, path: Sequence[Words], manner: Manner) -> tuple[list[int], int]:
         """Encodes the conversation; the oldest turns give way when it gets too long. Says how many
         messages did."""
         whole = len(path)
@@ -309,7 +342,7 @@ class Chat:
                     f"This message is too long for the model: {len(ids)} tokens of {limit}."
                 )
             path = path[1:]
-            while path[0].role != "user":
+            while path[0]["role"] != "user":
                 path = path[1:]
 
     def explain(self, message_id: str) -> list[Piece]:
@@ -318,7 +351,7 @@ class Chat:
         if self.taste is None or taste is None:
             raise ChatError("The app is still reading what the base says; try again in a moment.")
         with sentences():
-            reply = reply_of(self.store, message_id)
+            reply = reply_of(self.store, message_id, self.model.context_tokens)
         if reply is None:
             raise ChatError("Only a reply of the model can be explained.")
         return self.taste.explain(taste, reply)
@@ -346,15 +379,15 @@ class Chat:
         self._views.pop(version, None)
 
 
-def _alternating(path: Sequence[Message]) -> list[dict[str, str]]:
+def _alternating(path: Sequence[Words]) -> list[Words]:
     """Messages with alternating roles, as strict chat templates demand: a message that never got
     its reply becomes one with the next."""
-    messages: list[dict[str, str]] = []
+    messages: list[Words] = []
     for m in path:
-        if messages and messages[-1]["role"] == m.role:
-            messages[-1]["content"] += f"\n\n{m.content}"
+        if messages and messages[-1]["role"] == m["role"]:
+            messages[-1]["content"] += f"\n\n{m['content']}"
         else:
-            messages.append({"role": m.role, "content": m.content})
+            messages.append(dict(m))
     return messages
 
 

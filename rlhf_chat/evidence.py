@@ -91,6 +91,11 @@ class Gauge:
         self._suggested.add(suggested.key)
         return suggested
 
+    def snapshot(self, rater: str = "") -> Snapshot:
+        """What counts now (`take_snapshot`), but for replies longer than this model can hold: an
+        older app kept such corrections, and another model may have written them."""
+        return take_snapshot(self.store, rater, self.model.context_tokens)
+
     def measure(self, replies: Sequence[Reply], check: Callable[[], None]) -> tuple[Floats, Floats]:
         """Replies -> style (N, S), pooled (N, P), from the cache where it can."""
         keys = [content_key(r.prompt.ids, r.ids) for r in replies]
@@ -235,17 +240,18 @@ class Snapshot:
         return replace(self, said=kept, raters=raters, hash=_hash(kept))
 
 
-def take_snapshot(store: Store, rater: str = "") -> Snapshot:
+def take_snapshot(store: Store, rater: str = "", longest: int | None = None) -> Snapshot:
     """Reads every answer that counts now: of people, except raters who are set aside
-    (quarantined), or of one simulated rater. Replies without token ids are left out, and so is the
-    thumb of somebody who gave the same reply stars: stars say the same once more, only finer."""
+    (quarantined), or of one simulated rater. Replies without token ids, or with more than `longest`
+    together with their prompt, are left out, and so is the thumb of somebody who gave the same
+    reply stars: stars say the same once more, only finer."""
     watermark = store.feedback_count()
     replies: dict[str, Reply | None] = {}
 
     def found(*message_ids: str) -> tuple[Reply, ...] | None:
         for message_id in message_ids:
             if message_id not in replies:
-                replies[message_id] = reply_of(store, message_id)
+                replies[message_id] = reply_of(store, message_id, longest)
         some = [replies[m] for m in message_ids]
         return tuple(r for r in some if r) if all(some) else None
 
@@ -287,14 +293,17 @@ def _hash(said: Sequence[Said]) -> str:
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
-def reply_of(store: Store, message_id: str) -> Reply | None:
-    """A stored reply with its exact token ids; None for a message that has none or is gone."""
+def reply_of(store: Store, message_id: str, longest: int | None = None) -> Reply | None:
+    """A stored reply with its exact token ids; None for a message that has none or is gone, or
+    whose prompt and reply have more than `longest` together."""
     try:
         message = store.message(message_id)
         if not message.prompt_ids or not message.response_ids or message.parent_id is None:
             return None
         asked = store.message(message.parent_id).content
     except NotFound:
+        return None
+    if longest is not None and len(message.prompt_ids) + len(message.response_ids) > longest:
         return None
     prompt = Prompt(tuple(message.prompt_ids), asked)
     return Reply(prompt, tuple(message.response_ids), message.content)

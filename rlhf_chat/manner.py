@@ -76,7 +76,7 @@ class Manners:
             return self.default()
         with sentences():
             found = self.store.conversation(conversation_id)
-        sampling = Sampling(**found.sampling) if found.sampling else self.sampling
+        sampling = self._fitting(found.sampling) if found.sampling else self.sampling
         return Manner(found.system_prompt, sampling, found.adapter_version)
 
     def set(self, conversation_id: str, manner: Manner) -> None:
@@ -96,7 +96,12 @@ class Manners:
         stored = self.store.setting("manner")
         if not stored:
             return self._plain
-        return Manner(stored["system_prompt"], Sampling(**stored["sampling"]))
+        return Manner(stored["system_prompt"], self._fitting(stored["sampling"]))
+
+    def _fitting(self, stored: dict) -> Sampling:
+        """As it was set, perhaps under a model that can read more than this one."""
+        drawn = Sampling(**stored)
+        return replace(drawn, max_new_tokens=min(drawn.max_new_tokens, self.longest_reply))
 
     def _store_for(self, conversation_id: str, manner: Manner) -> None:
         self.store.set_manner(

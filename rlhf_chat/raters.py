@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from rlhf_chat import agreement
 from rlhf_chat.agreement import Agreement, Answer
-from rlhf_chat.store import Store
+from rlhf_chat.store import Store, clean_text
 from rlhf_chat.taste import CurrentTaste
 
 ME = "me"  # the name until somebody gives one
@@ -92,5 +92,5 @@ class Raters:
 def checked_name(name: str) -> str:
     """A name as it is stored: short, on one line, `ME` when there is none, never a simulated one's
     ("simulated:..." belongs to those who are only watched)."""
-    name = " ".join(name.split())[:LONGEST_NAME].replace(":", " ").strip()
+    name = " ".join(clean_text(name).split())[:LONGEST_NAME].replace(":", " ").strip()
     return name or ME

@@ -20,9 +20,12 @@ REASONS = {
 
 
 class Ratings:
-    def __init__(self, store: Store, encode: Callable[[str], list[int]]) -> None:
-        """`encode` gives the token ids of a reply as a person would have had it."""
-        self.store, self._encode = store, encode
+    def __init__(
+        self, store: Store, encode: Callable[[str], list[int]], context_tokens: int
+    ) -> None:
+        """`encode` gives the token ids of a reply as a person would have had it; a prompt and its
+        reply may have `context_tokens` together."""
+        self.store, self._encode, self._context_tokens = store, encode, context_tokens
 
     def rate(
         self,
@@ -68,13 +71,18 @@ class Ratings:
                 raise ChatError("Only a reply of the model can be corrected.")
             if text == original.content.strip():
                 raise ChatError("Nothing was changed, so there is nothing to learn.")
+            ids, limit = self._encode(text), self._context_tokens - len(original.prompt_ids)
+            if len(ids) > limit:
+                raise ChatError(
+                    f"This correction is too long for the model: {len(ids)} tokens of {limit}."
+                )
             edited = self.store.add_message(
                 original.conversation_id,
                 "assistant",
                 text,
                 parent_id=original.parent_id,
                 prompt_ids=original.prompt_ids,
-                response_ids=self._encode(text),
+                response_ids=ids,
                 finish_reason="stop",
                 event_id=event_id,
             )

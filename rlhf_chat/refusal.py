@@ -23,10 +23,11 @@ class sentences:
 
 
 def checked(text: str) -> str:
+    """A message as it is stored, and so as the model reads it."""
     if not text.strip():
         raise ChatError("Write something first: the message is empty.")
     if len(text) > MAX_CHARACTERS:
         raise ChatError(
             f"This is too long: {len(text):,} characters; {MAX_CHARACTERS:,} are allowed."
         )
-    return text.strip()
+    return store.clean_text(text).strip()

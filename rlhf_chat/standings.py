@@ -3,8 +3,9 @@
 People look at the count after every vote and stop when they like what they see, which breaks
 ordinary tests and intervals. These hold at any moment one chooses to look (Ville's inequality): a
 version that is no better than the other is ever called proved with probability 0.05 at most, and
-the true win rate ever leaves its interval with probability 0.05 at most. A tie, or both bad, is
-half a win. Left out: which pairs to show (pairs.py), acting on the answer (trainer.py).
+the true win rate ever leaves its interval with probability 0.05 at most. That needs votes that are
+independent: two drafts are one vote, however many people judge them. A tie, or both bad, is half a
+win. Left out: which pairs to show (pairs.py), acting on the answer (trainer.py).
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ from rlhf_chat.evidence import (
     Reference,
     Reply,
     Snapshot,
-    take_snapshot,
 )
 from rlhf_chat.likelihood import Evidence
 from rlhf_chat.reward import FeatureMap, RewardConfig, RewardHead
@@ -132,7 +131,7 @@ class CurrentTaste:
         if ground is None:
             return None
         with self._lock:
-            snapshot = take_snapshot(self.gauge.store)
+            snapshot = self.gauge.snapshot()
             if self._known is None or self._known[0] != snapshot.hash:
                 said = self._evidence(snapshot, ground)
                 head = reward.fit_head(said, ground.feature_map.named, self._reward_config)
@@ -151,7 +150,7 @@ class CurrentTaste:
         if ground is None:
             return None
         with self._dissent_lock:
-            snapshot = take_snapshot(self.gauge.store)
+            snapshot = self.gauge.snapshot()
             if len(snapshot.raters) < dissent.FEWEST:
                 return None
             if self._dissent is None or self._dissent[0] != snapshot.hash:

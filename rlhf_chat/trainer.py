@@ -25,7 +25,7 @@ import torch
 from rlhf_chat import round as round_
 from rlhf_chat import style
 from rlhf_chat.adapters import AdapterError, Shelf
-from rlhf_chat.evidence import Gauge, Said, Snapshot, take_snapshot
+from rlhf_chat.evidence import Gauge, Said, Snapshot
 from rlhf_chat.leaderboard import Leaderboard, version_name
 from rlhf_chat.model import Model, ModelError
 from rlhf_chat.reward import RewardHead
@@ -225,7 +225,7 @@ class Trainer:
     ) -> Begun:
         """Opens a round. Called behind the door."""
         rater, live = self._rater, self.store.live_version()
-        snapshot = take_snapshot(self.store, rater)
+        snapshot = self.gauge.snapshot(rater)
         self._parent = parent = 0 if without else live
         if without:
             snapshot = snapshot.without(without)
@@ -384,7 +384,7 @@ class Trainer:
         def unsaid(one: Said) -> bool:
             return one.id in chosen or one.rater == rater or one.conversation == conversation
 
-        said = take_snapshot(self.store, self._rater).said
+        said = self.gauge.snapshot(self._rater).said
         if not any(unsaid(one) for one in said):
             return "Nothing that counts would be left out, so there is nothing to rebuild."
         if all(unsaid(one) for one in said):

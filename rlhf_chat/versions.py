@@ -1,13 +1,15 @@
 """The versions there are: which one is live, and how each is brought to speak, verified.
 
 A new one becomes live in three steps, file, then row, then switch, so that a crash anywhere leaves
-the old one serving, whole. Refusals are exceptions of one sentence. Left out: how a version comes
-about (trainer.py), what votes say of it (leaderboard.py), the files themselves (adapters.py).
+the old one serving, whole. Nobody gets in between row and switch, so what the database calls live
+is what is served. Refusals are exceptions of one sentence. Left out: how a version comes about
+(trainer.py), what votes say of it (leaderboard.py), the files themselves (adapters.py).
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 class Versions:
     def __init__(self, store: Store, model: Model, shelf: Shelf) -> None:
         self.store, self.model, self.shelf = store, model, shelf
+        self._switching = threading.Lock()  # held from row to switch
 
     # ------------------------------------------------------------------ what there is
 
@@ -57,6 +60,10 @@ class Versions:
         """Serves what the database calls live or, if that is unusable, its nearest ancestor that is
         not; "" or a sentence about it. Folders of no known version are swept away."""
         self.sweep()
+        with self._switching:
+            return self._serve_live()
+
+    def _serve_live(self) -> str:
         version, problem = self.store.live_version(), ""
         while version:
             try:
@@ -75,8 +82,9 @@ class Versions:
     def make_live(self, version: int, reason: str = "chosen by hand") -> str:
         """Serves any version from the next reply on; returns a sentence."""
         view = self.view(version)
-        self.store.set_live(version, reason)
-        self.model.serve(view)
+        with self._switching:
+            self.store.set_live(version, reason)
+            self.model.serve(view)
         return f"{version_name(version)} answers from now on."
 
     def roll_back(self) -> str:
@@ -113,20 +121,21 @@ class Versions:
         }
         folder, digest = self.shelf.publish(version, state, model.adapter_config(), manifest)
         view = model.make_view(version, self.shelf.load(version, digest))
-        serves = self.store.promote(
-            version=version,
-            parent=parent,
-            instead_of=instead_of,
-            round_id=round_id,
-            tier=tier,
-            folder=folder.name,
-            manifest_hash=digest,
-            kl=kl,
-            reason=reason,
-            verdict=verdict,
-        )
-        if serves:
-            model.serve(view)
+        with self._switching:
+            serves = self.store.promote(
+                version=version,
+                parent=parent,
+                instead_of=instead_of,
+                round_id=round_id,
+                tier=tier,
+                folder=folder.name,
+                manifest_hash=digest,
+                kl=kl,
+                reason=reason,
+                verdict=verdict,
+            )
+            if serves:
+                model.serve(view)
 
     # ------------------------------------------------------------------ names, and an end
 

@@ -19,6 +19,7 @@ from rlhf_chat.compare import Compare
 from rlhf_chat.decode import Sampling
 from rlhf_chat.manner import Manner
 from rlhf_chat.model import Model, View
+from rlhf_chat.raters import checked_name
 from rlhf_chat.refusal import MAX_CHARACTERS, ChatError
 from rlhf_chat.step import Rows
 from rlhf_chat.store import Store
@@ -239,15 +240,53 @@ def test_what_cannot_be_sent_is_said_and_stores_nothing(chat, store, text):
     assert store.counts()["messages"] == before
 
 
-def test_a_message_too_long_for_the_model_is_said_and_kept(chat, toy):
+def test_what_the_model_cannot_hold_is_said_and_leaves_no_trace(chat, store, toy):
+    """Neither a message nor an edited one: what was said before stays in the model's memory."""
     conversation = chat.new_conversation()
-    with pytest.raises(ChatError) as error:
-        say(chat, conversation, "z" * 7000)
-    assert one_sentence(error) and "too long" in str(error.value)
-    assert chat.history(conversation)[-1].content == "z" * 7000  # nothing typed is lost
-    assert say(chat, conversation, "hello").done  # and the conversation goes on
-    with pytest.raises(ChatError, match="too long"):
-        list(Compare(chat).write("z" * 7000))
+    say(chat, conversation, "I am Bob")
+    before, counts = chat.history(conversation), store.counts()
+    for refused in (
+        lambda: say(chat, conversation, "z" * 7000, event_id="once"),
+        lambda: say(chat, conversation, "z" * 7000, event_id="once"),
+        lambda: list(chat.edit(before[0].message_id, "z" * 7000)),
+        lambda: list(Compare(chat).write("z" * 7000)),
+    ):
+        with pytest.raises(ChatError) as error:
+            refused()
+        assert one_sentence(error) and "too long" in str(error.value)
+        assert (chat.history(conversation), store.counts()) == (before, counts)
+    reply = store.message(say(chat, conversation, "hello", event_id="once").message_id)
+    assert "I am Bob" in toy.tokenizer.decode(reply.prompt_ids)
+
+
+def test_a_version_that_cannot_speak_is_said_and_leaves_no_trace(chat, store):
+    conversation = chat.new_conversation()
+    say(chat, conversation)
+    store.set_manner(conversation, "", None, 7)  # its folder was lost
+    before, counts = chat.history(conversation), store.counts()
+    for refused in (
+        lambda: say(chat, conversation),
+        lambda: list(chat.edit(before[0].message_id, "hello")),
+    ):
+        with pytest.raises(ChatError, match="Version 7"):
+            refused()
+        assert (chat.history(conversation), store.counts()) == (before, counts)
+
+
+def test_half_a_surrogate_pair_is_a_question_mark_wherever_it_is_typed(chat, store):
+    half = "hello \ud83d there"
+    conversation = chat.new_conversation()
+    reply = say(chat, conversation, half)
+    compare = Compare(chat)
+    *_, pair = compare.write(half)
+    assert pair.votable and pair.prompt == "hello ? there"
+    compare.prefer(pair.set_id, "a", rater=checked_name(half))
+    compare.comment(pair.set_id, half, rater=checked_name(half))
+    edited = store.message(chat.ratings.correct(reply.message_id, half))
+    assert edited.content == "hello ? there"
+    assert [c.id for c in chat.conversations(half)] == [conversation]
+    [vote] = chat.ratings.all(half, kind="vote")
+    assert (vote.rater, vote.comment) == ("hello ? there", "hello ? there")
 
 
 @pytest.mark.parametrize(
@@ -285,8 +324,7 @@ def test_a_long_conversation_is_trimmed_to_fit(chat, store, toy):
     assert len(chat.history(conversation)) == 24  # on the screen nothing is trimmed
     # 7 + 8 messages whose halves do not line up: one of them never got a reply
     other = chat.new_conversation()
-    with pytest.raises(ChatError):
-        say(chat, other, "z" * 7000)
+    store.add_message(other, "user", "z" * 7000)
     for number in range(10):
         reply = say(chat, other, f"{number} " + "tell me about the sea " * 5)
         prompt = toy.tokenizer.decode(store.message(reply.message_id).prompt_ids)
@@ -371,6 +409,22 @@ def test_new_conversations_begin_with_the_default_manner_and_keep_it(chat):
     )
 
 
+def test_a_reply_set_longer_than_this_model_allows_is_as_long_as_it_allows(chat, store):
+    """As it was set under a model that could read more."""
+    drawn = Sampling(temperature=0.5, max_new_tokens=2048)
+    old = chat.new_conversation()
+    store.set_manner(old, "", drawn.as_dict(), None)
+    value = {"system_prompt": "speak plainly", "sampling": drawn.as_dict()}
+    store.set_setting("manner", value)
+    fitting = replace(drawn, max_new_tokens=chat.manners.longest_reply)
+    for conversation in (old, chat.new_conversation()):
+        assert chat.manners.get(conversation).sampling == fitting
+        stream = chat.reply(conversation, "hello")
+        next(stream), next(stream)
+        stream.close()
+        chat.manners.set(conversation, chat.manners.get(conversation))  # the panel, saved as it is
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -451,6 +505,20 @@ def test_a_corrected_reply_stands_beside_the_original_and_is_shown(chat, store, 
         with pytest.raises(ChatError) as error:
             chat.ratings.correct(edited, wrong)
         assert one_sentence(error)
+
+
+def test_a_correction_the_model_cannot_hold_is_said_and_leaves_no_trace(chat, store, toy):
+    conversation = chat.new_conversation()
+    reply = say(chat, conversation).message_id
+    room = toy.context_tokens - len(store.message(reply).prompt_ids)
+    fitting = "z" * (room - 1)
+    assert len(toy.encode_reply(fitting)) == room
+    before, counts = chat.history(conversation), store.counts()
+    with pytest.raises(ChatError) as error:
+        chat.ratings.correct(reply, fitting + "z")
+    assert one_sentence(error) and "too long" in str(error.value)
+    assert (chat.history(conversation), store.counts()) == (before, counts)
+    chat.ratings.correct(reply, fitting)
 
 
 def test_a_correction_cannot_forge_a_turn(chat, store, toy):

@@ -329,7 +329,7 @@ def test_a_shared_pair_that_came_to_a_tie_is_not_asked_again(compare, store):
 @pytest.mark.parametrize(
     ("typed", "kept"),
     [("  Ada  Lovelace ", "Ada Lovelace"), ("", "me"), ("simulated:lists", "simulated lists"),
-     ("x" * 99, "x" * 40), ("\n", "me")],
+     ("x" * 99, "x" * 40), ("\n", "me"), ("Ada \ud83d", "Ada ?")],
 )  # fmt: skip
 def test_names_are_short_and_never_those_of_simulated_people(typed, kept):
     assert checked_name(typed) == kept

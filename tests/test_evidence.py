@@ -248,6 +248,29 @@ def test_changed_and_withdrawn_feedback_counts_as_it_stands(store: Store, toy: M
     assert not take_snapshot(store).said
 
 
+def test_a_reply_the_model_cannot_hold_is_left_out_of_what_is_measured(
+    store: Store, toy: Model, gauge: Gauge
+) -> None:
+    """An older app kept such corrections; or the model could hold more when it was written."""
+    a, _ = pair(store, toy, "a")
+    original = store.message(a)
+    assert original.prompt_ids
+    for length in (toy.context_tokens - len(original.prompt_ids), toy.context_tokens):
+        edited = store.add_message(
+            original.conversation_id,
+            "assistant",
+            "long",
+            parent_id=original.parent_id,
+            prompt_ids=original.prompt_ids,
+            response_ids=[40] * length,
+        )
+        store.add_edit(a, edited)
+    assert [one.kind for one in take_snapshot(store).said] == ["pair", "edit", "edit"]
+    kept = gauge.snapshot().said
+    assert [one.kind for one in kept] == ["pair", "edit"]
+    assert len(kept[1].replies[0].prompt.ids + kept[1].replies[0].ids) == toy.context_tokens
+
+
 def test_a_reply_without_token_ids_is_left_out(store: Store) -> None:
     conversation = store.add_conversation()
     asked = store.add_message(conversation, "user", "hello")

@@ -75,6 +75,21 @@ def test_a_vote_changed_after_the_names_were_shown_is_not_counted_as_blind(store
     assert store.votes_between_versions() == [(2, 1, "a")]
 
 
+def test_two_people_on_one_pair_of_drafts_are_one_vote_between_versions(store):
+    """Most of what they say comes from the drafts: a proof from it would be bought twice."""
+    a, b = vote(store, versions=(2, 1))
+    store.add_preference(b, a, "b", shown_first="a", rater="visitor")  # a as well
+    assert store.votes_between_versions() == [(2, 1, "a")]
+    store.add_preference(a, b, "b", shown_first="a", rater="somebody else")
+    store.add_preference(a, b, "b", shown_first="a", rater=WHO)
+    vote(store, "b", "visitor", versions=(2, 1))
+    assert store.votes_between_versions() == [(2, 1, "a"), (2, 1, "b")]
+    assert store.votes_between_versions("visitor") == [(1, 2, "b"), (2, 1, "b")]
+    assert store.votes_between_versions(WHO) == [(2, 1, "b")]
+    store.add_preference(a, b, "withdrawn", shown_first="a")  # who voted first takes it back
+    assert store.votes_between_versions() == [(2, 1, "b")]
+
+
 def test_the_ledger_tells_what_counts_with_its_words(store):
     reply = make_reply(store)
     store.add_rating(reply, 1)

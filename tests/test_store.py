@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -492,6 +492,16 @@ def test_settings_and_events_keep_json(store):
 # ---------------------------------------------------------------- the writer
 
 
+def test_half_a_surrogate_pair_is_a_question_mark_wherever_it_is_typed(store):
+    half = "tea \ud83d"
+    conversation, user, a, b = make_pair(store, text=half)
+    assert store.message(user).content == "tea ?"
+    assert [c.id for c in store.conversations("compare", half)] == [conversation]
+    vote = store.add_preference(a, b, "a", shown_first="a")
+    store.explain(vote, half)
+    assert [told.comment for told in store.feedback(containing=half)] == ["tea ?"]
+
+
 def test_a_rating_takes_less_than_five_milliseconds(store):
     reply, took = make_reply(store), []
     for i in range(200):
@@ -669,6 +679,33 @@ def test_a_writer_that_died_refuses_clicks_instead_of_hanging(store):
     with pytest.raises(StoreError):
         store.add_rating(reply, 1)
     assert store.rating_of([reply]) == {}
+
+
+class NeverBack:
+    """A connection on which no transaction can be taken back."""
+
+    def __init__(self, db: Database):
+        self._db, self.conn = db, db.conn
+
+    def execute(self, sql: str, *values):
+        if sql == "ROLLBACK":
+            raise sqlite3.OperationalError("disk I/O error")
+        return self._db.execute(sql, *values)
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_a_rollback_that_fails_refuses_its_clicks_instead_of_hanging(store, others):
+    """And what was half done is not committed with the clicks after it."""
+    half = partial(archive.add_event, kind="half", ref="", data={})
+    changes = [half] * others + [lambda db: half(db) or db.execute("nonsense")]
+    jobs = [writer._Job(change, False, Future()) for change in changes]
+    on_writer(store, lambda db: store._writer._commit(NeverBack(db), jobs))
+    for job in jobs:
+        with pytest.raises(StoreError) as error:
+            job.future.result(timeout=0)
+        assert one_sentence(error)
+    store.set_setting("after", 1)
+    assert (store.setting("after"), store.events()) == (1, [])
 
 
 def wait_until(true, seconds: float = 10.0) -> None:
@@ -1187,6 +1224,108 @@ def test_a_reader_in_the_way_of_forgetting_is_reported_and_clicks_go_on(store, m
         store.add_rating(make_reply(store), 1)
     store.close()
     assert CANARY.encode() not in everything(store.path.parent)
+
+
+def test_a_conversation_of_any_length_can_be_deleted(store):
+    """Each message hangs on the one before; SQLite follows a cascade only a thousand deep."""
+    conversation, user, *_ = make_pair(store, "chat", CANARY)
+    add = """INSERT INTO messages (id, conversation_id, parent_id, role, content, created_at)
+        VALUES (?, ?, ?, 'user', ?, '')"""
+    parents = [user, *map(str, range(1499))]
+    rows = [(str(i), conversation, parents[i], f"{CANARY} {i}") for i in range(1500)]
+    store._run_sql(add, rows)
+    assert len(store.path_to("1499")) == 1501
+    store.delete_conversation(conversation)
+    assert (store.conversations(), store.counts()["messages"]) == ([], 0)
+    store.close()
+    assert CANARY.encode() not in everything(store.path.parent)
+
+
+def in_backups(path: Path) -> bool:
+    return CANARY.encode() in everything(path.parent / "backups")
+
+
+def backed_up(store: Store) -> str:
+    """A conversation that a backup holds, too; its id."""
+    conversation, *_ = make_pair(store, text=CANARY)
+    store.backup(store.path.parent / "backups" / "feedback-0001-20260101.db")
+    assert in_backups(store.path)
+    return conversation
+
+
+def test_a_reader_in_the_way_keeps_no_deleted_words_in_backups(store, monkeypatch):
+    monkeypatch.setattr(archive, "time", type("Now", (), {"sleep": staticmethod(lambda s: None)}))
+    conversation = backed_up(store)
+    with raw(store.path) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM messages").fetchall()
+        with pytest.raises(Busy):
+            store.delete_conversation(conversation)
+    assert not in_backups(store.path)
+
+
+def test_a_deletion_killed_before_the_backups_were_cleaned_is_finished_at_the_next_start(path):
+    code = """
+import os, sys
+from rlhf_chat.store import Store, talk
+store = Store(sys.argv[1])
+talk.erase_from_backups = lambda *_: os.kill(os.getpid(), 9)
+store.delete_conversation(sys.argv[2])
+"""
+    with closing(Store(path)) as store:
+        conversation, kept = backed_up(store), make_pair(store, text="another")[0]
+    start_child(code, path, conversation).wait(60)
+    assert in_backups(path)
+    with closing(Store(path)) as store:
+        assert [c.id for c in store.conversations("compare")] == [kept]
+    assert CANARY.encode() not in everything(path.parent)
+    [backup] = backups_of(path)
+    with closing(Store(backup)) as copy:
+        assert copy.counts()["conversations"] == 0
+
+
+def test_a_backup_that_holds_nothing_deleted_is_not_touched_by_a_start(path):
+    with closing(Store(path)) as store:
+        backed_up(store)
+        store.delete_conversation(make_pair(store)[0])
+    [backup] = backups_of(path)
+    before = backup.read_bytes(), backup.stat().st_mtime_ns
+    Store(path).close()
+    assert (backup.read_bytes(), backup.stat().st_mtime_ns) == before
+
+
+@pytest.mark.parametrize("when", ["at the next start", "on deleting"])
+def test_a_backup_that_was_never_finished_is_removed(path, when):
+    with closing(Store(path)) as store:
+        backed_up(store)
+        [backup] = backups_of(path)
+        backup.rename(f"{backup}.part")
+        Path(f"{backup}.part-journal").write_text(CANARY)
+        if when == "on deleting":
+            store.delete_conversation(make_pair(store)[0])
+            assert not in_backups(path)
+    Store(path).close()
+    assert not in_backups(path)
+
+
+def test_a_backup_that_can_be_neither_cleaned_nor_removed_is_named(path, monkeypatch):
+    with closing(Store(path)) as store:
+        conversation = backed_up(store)
+        [backup] = backups_of(path)
+        backup.write_bytes(b"no database: " + CANARY.encode())
+        monkeypatch.setattr(Path, "unlink", denied)
+        with pytest.raises(StoreError) as error:
+            store.delete_conversation(conversation)
+        assert one_sentence(error, "deleted", backup.name)
+        assert store.conversations("compare") == []
+    Store(path).close()  # and the app starts all the same
+    monkeypatch.undo()
+    Store(path).close()
+    assert not in_backups(path)
+
+
+def denied(*_, **__) -> None:
+    raise PermissionError(13, "Permission denied")
 
 
 # ---------------------------------------------------------------- the house

@@ -26,10 +26,12 @@ from rlhf_chat.gate import PROVED, Verdict
 from rlhf_chat.model import Model
 from rlhf_chat.ppo import PPOConfig
 from rlhf_chat.raters import Raters
+from rlhf_chat.refusal import ChatError
 from rlhf_chat.round import RoundConfig
 from rlhf_chat.store import NotFound, Store, StoreError
 from rlhf_chat.store.history import NOT_LIVE
 from rlhf_chat.trainer import Trainer
+from tests.families import make_family
 from tests.tiny import tiny_round_config
 
 NEVER = 10**6  # so many ratings never come: rounds start only when asked
@@ -443,6 +445,40 @@ def test_rolling_back_restores_every_bit(store, chat, toy, make, recipe):
     assert same(spoken(toy), heard[2]) and store.live_version() == 2
 
 
+@pytest.mark.parametrize("first", ["make_live", "publish", "serve_live"])
+def test_what_is_called_live_is_what_is_served_whoever_switches_at_once(
+    make, store, toy, monkeypatch, first
+):
+    """Somebody makes the base live just when another version is about to be served."""
+    trainer = make()
+    shelved(trainer, toy, 1)
+    versions, real, switched = trainer.versions, toy.serve, threading.Event()
+
+    def other() -> None:
+        versions.make_live(0)
+        switched.set()
+
+    def serve(view) -> None:
+        if view.version and not threads:
+            threads.append(threading.Thread(target=other))
+            threads[0].start()
+            switched.wait(0.5)  # it would be through by now, were nothing in its way
+        real(view)
+
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr(toy, "serve", serve)
+    if first == "publish":
+        round_id = store.open_round(
+            trigger="t", parent_version=1, seed=0, watermark=0, config={}, snapshot_hash=""
+        )
+        told = {"round_id": round_id, "parent": 1, "instead_of": 1, "tier": PROVED, "kl": 1.0}
+        versions.publish(nudged(toy, 2), reason="", verdict={}, about={}, **told)
+    else:
+        versions.make_live(1) if first == "make_live" else versions.serve_live()
+    threads[0].join(30)
+    assert store.live_version() == toy.live.version == 0
+
+
 def test_a_reply_is_wholly_of_the_version_it_began_with(store, chat, toy, make, recipe):
     recipe.go.set()
     rate(chat, 1)
@@ -697,6 +733,33 @@ def test_a_round_for_a_simulated_person_hears_only_that_person_and_says_so(
     assert trainer.waiting() == 2
     trainer.run_round("ratings")
     assert heard == [3, 2]
+
+
+def test_a_correction_of_an_older_app_that_no_model_can_hold_breaks_nothing(store, tmp_path):
+    """Learned positions end where the context does, so measuring it would raise."""
+    model = Model.load(str(make_family("gpt2", tmp_path / "gpt2")), quantization="none")
+    trainer = Trainer(
+        store, model, Shelf(tmp_path / "adapters"), needed=NEVER, config=tiny_round_config()
+    )
+    chat = Chat(store, model, Sampling(max_new_tokens=5), taste=trainer.taste)
+    for text in ("hello", "how are you"):
+        chat.ratings.rate(say(chat, text).message_id, 1)
+    original = store.message(say(chat, "about the sea").message_id)
+    edited = store.add_message(
+        original.conversation_id,
+        "assistant",
+        "z" * 600,
+        parent_id=original.parent_id,
+        prompt_ids=original.prompt_ids,
+        response_ids=model.encode_reply("z" * 600),
+    )
+    store.add_edit(original.id, edited)
+    assert trainer.run_round("asked") in ("promoted", "discarded")
+    trainer.taste.warm_up()
+    assert trainer.taste.get() is not None
+    with pytest.raises(ChatError):
+        chat.explain(edited)
+    trainer.close()
 
 
 # ---------------------------------------------------------------------- taking back, saying why

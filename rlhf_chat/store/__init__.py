@@ -14,7 +14,7 @@ from rlhf_chat.store.errors import (
     StoreError,
 )
 from rlhf_chat.store.ledger import SIMULATED
-from rlhf_chat.store.rows import content_key
+from rlhf_chat.store.rows import clean_text, content_key
 from rlhf_chat.store.schema import (
     AdapterVersion,
     Conversation,
@@ -51,5 +51,6 @@ __all__ = [
     "Score",
     "Store",
     "StoreError",
+    "clean_text",
     "content_key",
 ]

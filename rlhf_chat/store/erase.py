@@ -4,6 +4,7 @@ Left out: emptying the WAL, which is the writer's (archive.py asks for it).
 """
 
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3
 
+from rlhf_chat.store.errors import StoreError, backups_of, unfinished_backups_of
 from rlhf_chat.store.file import connect
 from rlhf_chat.store.rows import as_json, fetch
 
@@ -18,6 +20,8 @@ from rlhf_chat.store.rows import as_json, fetch
 def erase(db: Database, conversation_id: str) -> None:
     """The conversation with all that hangs on it, and every cached thing made from its words."""
     _erase_prompts(db, conversation_id)
+    # Let go of one another first: SQLite follows a cascade only a thousand messages deep.
+    db.execute("UPDATE messages SET parent_id = NULL WHERE conversation_id = ?", [conversation_id])
     db.execute("DELETE FROM conversations WHERE id = ?", [conversation_id])
     for round_id, told in fetch(db, "SELECT id, verdict FROM rounds WHERE verdict IS NOT NULL"):
         if told != (kept := without_lost_words(db, told)):
@@ -75,10 +79,34 @@ def _is_part(cached: bytes, prompt: bytes) -> bool:
     return sum(runs) >= len(a)
 
 
-def erase_from_backup(backup: Path, conversation_id: str) -> None:
+def erase_from_backups(path: Path, conversation_ids: Sequence[str]) -> None:
+    """The same in every automatic copy of the file; a copy that was never finished is removed."""
+    for part in unfinished_backups_of(path):
+        _remove(part)
+    if conversation_ids:
+        for backup in backups_of(path):
+            _erase_from_backup(backup, conversation_ids)
+
+
+def _erase_from_backup(backup: Path, conversation_ids: Sequence[str]) -> None:
     """Deleted means deleted: a backup that cannot be cleaned is removed."""
     try:
-        with closing(connect(backup, "rw")) as db, db.atomic():
-            erase(db, conversation_id)
+        with closing(connect(backup, "rw")) as db:
+            sql = "SELECT id FROM conversations WHERE id IN (SELECT value FROM json_each(?))"
+            held = [row[0] for row in fetch(db, sql, [json.dumps(list(conversation_ids))])]
+            if held:
+                with db.atomic():
+                    for conversation_id in held:
+                        erase(db, conversation_id)
     except sqlite3.Error:
-        backup.unlink(missing_ok=True)
+        _remove(backup)
+
+
+def _remove(copy: Path) -> None:
+    try:
+        copy.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"The conversation is deleted, but {copy} may still hold its words and cannot be "
+            f"removed ({error.strerror}); remove it yourself."
+        ) from error

@@ -5,6 +5,7 @@ Left out: deciding when; every other file of this room raises these.
 
 import errno
 import glob
+from collections.abc import Iterator
 from pathlib import Path
 
 from sqlite_utils.utils import sqlite3
@@ -79,9 +80,17 @@ def rescue(path: Path) -> str:
 
 def backups_of(path: Path) -> list[Path]:
     """Automatic copies of this file, oldest first (by number, not by clock)."""
-    pattern = f"{glob.escape(path.stem)}-[0-9]*-*{glob.escape(path.suffix)}"
-    found = (path.parent / "backups").glob(pattern)
-    return sorted(found, key=backup_number)
+    return sorted(_copies(path, ""), key=backup_number)
+
+
+def unfinished_backups_of(path: Path) -> list[Path]:
+    """What a kill left of copies that were being made."""
+    return list(_copies(path, ".part*"))
+
+
+def _copies(path: Path, ending: str) -> Iterator[Path]:
+    pattern = f"{glob.escape(path.stem)}-[0-9]*-*{glob.escape(path.suffix)}{ending}"
+    return (path.parent / "backups").glob(pattern)
 
 
 def backup_number(backup: Path) -> int:

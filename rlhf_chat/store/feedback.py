@@ -21,6 +21,7 @@ from rlhf_chat.store.ledger import (
     votes_between_versions,
 )
 from rlhf_chat.store.rows import (
+    clean_text,
     fetch,
     fresh_id,
     insert,
@@ -191,10 +192,11 @@ class FeedbackLogs(Archive):
     def explain(self, answer_id: str, comment: str) -> None:
         """Words beside a vote or a ranking. Written into its row: words are no new answer, so they
         bring no round nearer."""
+        words = clean_text(comment)
 
         def change(db: Database) -> None:
             for table in ("preferences", "rankings"):
-                db.execute(f"UPDATE {table} SET comment = ? WHERE id = ?", [comment, answer_id])
+                db.execute(f"UPDATE {table} SET comment = ? WHERE id = ?", [words, answer_id])
 
         self._write(change)
 
@@ -226,8 +228,9 @@ class FeedbackLogs(Archive):
     # ---- all of them
 
     def votes_between_versions(self, rater: str = "") -> list[tuple[int, int, str]]:
-        """(version of a, version of b, outcome) of each vote that stands, oldest first, where two
-        different versions wrote the drafts. What was said first is told, before the names were."""
+        """(version of a, version of b, outcome) for each two drafts by different versions, oldest
+        first. What was said of them first is told, before the names were, and only once: several
+        people who judge the same drafts are no independent votes."""
         with self._read() as db:
             return votes_between_versions(db, rater)
 

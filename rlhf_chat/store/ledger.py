@@ -8,7 +8,7 @@ is never mixed with what people said. Left out: adding ratings and votes (feedba
 from sqlite_utils import Database
 
 from rlhf_chat.store.erase import drop_orphans
-from rlhf_chat.store.rows import fetch, select
+from rlhf_chat.store.rows import clean_text, fetch, select
 from rlhf_chat.store.schema import Feedback
 
 SIMULATED = "simulated:"
@@ -66,6 +66,7 @@ _EVERYTHING = " UNION ALL ".join((_THUMBS, _VOTES, _STARS, _EDITS, _RANKINGS))
 
 def like(words: str) -> str:
     """A pattern for LIKE ... ESCAPE that finds the words as they are."""
+    words = clean_text(words)
     for sign in "\\%_":
         words = words.replace(sign, "\\" + sign)
     return f"%{words}%"
@@ -85,12 +86,14 @@ def recent_prompts(db: Database, limit: int) -> list[str]:
 
 
 def votes_between_versions(db: Database, rater: str) -> list[tuple[int, int, str]]:
-    """A vote changed after the names were shown is not blind any more, so the first one is told."""
+    """One vote for each two drafts: they say the same once more, whoever else is shown them. It is
+    the first of whoever voted first, since one changed after the names were shown is not blind any
+    more; once that person takes it back, the drafts say nothing."""
     sql = f"""SELECT a.adapter_version, b.adapter_version, p.outcome
         FROM preferences p JOIN messages a ON a.id = message_a JOIN messages b ON b.id = message_b
-        WHERE {WHOSE} AND a.adapter_version <> b.adapter_version AND again = 0
+        WHERE a.adapter_version <> b.adapter_version AND again = 0
         AND p.number = (SELECT min(number) FROM preferences
-            WHERE pair_key = p.pair_key AND rater = p.rater AND again = 0)
+            WHERE pair_key = p.pair_key AND {WHOSE} AND again = 0)
         AND 'withdrawn' <> (SELECT outcome FROM preferences
             WHERE pair_key = p.pair_key AND rater = p.rater AND again = 0
             ORDER BY number DESC LIMIT 1)

@@ -5,13 +5,14 @@ what people thought of the replies (feedback.py).
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlite_utils import Database
 
 from rlhf_chat.store.archive import Archive, add_event
-from rlhf_chat.store.erase import erase, erase_from_backup
-from rlhf_chat.store.errors import NotFound, StoreError, backups_of
+from rlhf_chat.store.erase import erase, erase_from_backups
+from rlhf_chat.store.errors import NotFound, StoreError
 from rlhf_chat.store.ledger import (
     like,
     recent_prompts,
@@ -39,6 +40,19 @@ TITLE_LENGTH = 60
 
 class Talk(Archive):
     """The part of the store that keeps conversations."""
+
+    def _open(self) -> None:
+        super()._open()
+        if not self.read_only:
+            self._finish_deleting()
+
+    def _finish_deleting(self) -> None:
+        """A kill may have come between a deletion and the backups."""
+        with self._read() as db:
+            sql = "SELECT ref FROM events WHERE kind = 'conversation_deleted'"
+            deleted = [row[0] for row in fetch(db, sql)]
+        with suppress(StoreError):  # no reason not to start; the next start tries again
+            erase_from_backups(self.path, deleted)
 
     def add_conversation(self, kind: str = "chat", title: str = "", system_prompt: str = "") -> str:
         if kind not in ("chat", "compare"):
@@ -105,9 +119,10 @@ class Talk(Archive):
             add_event(db, "conversation_deleted", id, {})
 
         self._write(change)
-        self._empty_wal()
-        for backup in backups_of(self.path):
-            erase_from_backup(backup, id)
+        try:
+            erase_from_backups(self.path, [id])
+        finally:  # a backup that cannot be cleaned must not keep the words in the WAL
+            self._empty_wal()
 
     def set_head(self, conversation_id: str, message_id: str) -> None:
         def change(db: Database) -> None:

@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -109,6 +110,7 @@ class Writer(threading.Thread):
     def _commit(self, db: Database, group: list[_Job]) -> None:
         """One transaction for the group; if that fails, one for each, to spare the innocent."""
         try:
+            _take_back(db)  # what could not be taken back the last time is still there
             db.execute("BEGIN IMMEDIATE")
         except BaseException as error:  # nobody's fault: another program holds the file
             for job in group:
@@ -118,8 +120,8 @@ class Writer(threading.Thread):
             results = [job.change(db) for job in group]
             db.execute("COMMIT")
         except BaseException as error:
-            if db.conn.in_transaction:  # a full disk makes SQLite roll back by itself
-                db.execute("ROLLBACK")
+            with suppress(sqlite3.Error):
+                _take_back(db)
             if len(group) == 1:
                 group[0].future.set_exception(in_plain_words(error, self._path))
             else:
@@ -144,6 +146,11 @@ class Writer(threading.Thread):
                 job = self._jobs.get()
                 if job is not None:
                     job.future.set_exception(StoreError(f"{self._path.name} is closed."))
+
+
+def _take_back(db: Database) -> None:
+    if db.conn.in_transaction:  # a full disk makes SQLite roll back by itself
+        db.execute("ROLLBACK")
 
 
 def _use_wal(db: Database) -> bool:

@@ -92,6 +92,14 @@ CHINESE = {
     "Stopped. What was written so far is kept.": "已停止。写到这里的内容已保留。",
     "The reply reached its length limit.": "回复已达到长度上限。",
     "Write something first: the message is empty.": "请先写点什么：消息是空的。",
+    "This message is too long for the model: {} tokens of {}.": (
+        "这条消息对模型来说太长：{} 个词元，最多 {} 个。"
+    ),
+    "This correction is too long for the model: {} tokens of {}.": (
+        "这条改写对模型来说太长：{} 个词元，最多 {} 个。"
+    ),
+    "The conversation is deleted, but {} may still hold its words and cannot be removed ({}); "
+    "remove it yourself.": "对话已删除，但 {} 可能仍含有其中的文字，且无法移除（{}）；请自行删除。",
     "Rate this reply when it is complete.": "回复写完后再评分。",
     "Thinking": "思考中",
     "{} · stopped": "{} · 已停止",
