@@ -20,6 +20,20 @@ if TYPE_CHECKING:
 EXIT_CANNOT_START = 1
 
 
+def a_port(text: str) -> int:
+    return _between(text, 1, 65535, "a port is a number from 1 to 65535")
+
+
+def a_count(text: str) -> int:
+    return _between(text, 1, sys.maxsize, "it takes a number, 1 or more")
+
+
+def _between(text: str, least: int, most: int, wanted: str) -> int:
+    if not text.strip().isdecimal() or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be used: {wanted}")
+    return int(text)
+
+
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Chat with your own model; your ratings train it.")
     parser.add_argument(
@@ -27,8 +41,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--quantization", default="nf4", choices=("nf4", "none"))
     parser.add_argument("--data", type=Path, default=Path("."), help="holds feedback.db, adapters/")
-    parser.add_argument("--port", type=int, default=7860)
-    parser.add_argument("--ratings-per-round", type=int, default=12)
+    parser.add_argument("--port", type=a_port, default=7860)
+    parser.add_argument("--ratings-per-round", type=a_count, default=12)
     parser.add_argument("--no-train", action="store_true", help="chat and rate, never learn")
     parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
     parser.add_argument("--window", action="store_true", help="an app window, if Chromium is there")
@@ -47,11 +61,11 @@ def main(argv: list[str] | None = None) -> int:
 
     from rlhf_chat.model import ModelError
     from rlhf_chat.store import StoreError
-    from rlhf_chat.web import PortInUse
+    from rlhf_chat.web import PortError
 
     try:
         return serve(args)
-    except (ModelError, StoreError, PortInUse) as error:
+    except (ModelError, StoreError, PortError) as error:
         print(error, file=sys.stderr)
     except OSError as error:
         print(f"The folder {args.data} cannot be used: {error.strerror}.", file=sys.stderr)

@@ -110,7 +110,7 @@ class Trainer:
             self.gauge, self.config.taste, self.config.reward, self.config.ppo.max_new_tokens
         )
         self.leaderboard = Leaderboard(store)
-        self._needed = needed
+        self.set_needed(needed)
         self._seeds = random.Random(seed)
         self._door = threading.RLock()  # held by what must not see a round begin
         self._wake = threading.Event()

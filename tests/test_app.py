@@ -5,6 +5,7 @@ Each start costs seconds, so there are few. Left out: the window itself (test_we
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -116,6 +117,25 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, os.environ.get(name, "1"))
 
 
+@pytest.mark.parametrize(
+    "flag, value, why",
+    [
+        ("--port", "99999", "1 to 65535"),
+        ("--port", "0", "1 to 65535"),
+        ("--port", "-1", "1 to 65535"),
+        ("--port", "web", "1 to 65535"),
+        ("--ratings-per-round", "0", "1 or more"),
+        ("--ratings-per-round", "-3", "1 or more"),
+    ],
+)
+def test_a_number_that_cannot_be_meant_is_refused_with_what_can(capsys, flag, value, why):
+    with pytest.raises(SystemExit) as ended:
+        app.parse([flag, value])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert ended.value.code == 2
+    assert flag in last and repr(value) in last and why in last
+
+
 def test_a_port_in_use(tmp_path, toy_folder, capsys, quiet):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -125,6 +145,26 @@ def test_a_port_in_use(tmp_path, toy_folder, capsys, quiet):
         sentence = told(capsys, *flags, "--data", str(tmp_path))
     assert port in sentence and "in use" in sentence
     assert not (tmp_path / "feedback.db").exists()
+
+
+@pytest.mark.parametrize(
+    "number, why",
+    [
+        (errno.EACCES, "may not be opened"),
+        (errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL)),
+    ],
+)
+def test_a_port_that_is_closed_for_another_reason_says_which(
+    tmp_path, capsys, quiet, monkeypatch, number, why
+):
+    class Closed(socket.socket):
+        def bind(self, address):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(socket, "socket", Closed)
+    sentence = told(capsys, "--port", "80", "--data", str(tmp_path))
+    assert "80" in sentence and why in sentence and "--port" in sentence
+    assert "in use" not in sentence
 
 
 @pytest.mark.parametrize("model", ["{}/nowhere", "{}", "no such model"])

@@ -14,6 +14,7 @@ from rlhf_chat import doctor, memory, nf4, presets
 from rlhf_chat.doctor import FAIL, OK, WARN, preflight
 from rlhf_chat.footprint import COMFORT, GIB, LEAST, Load
 from rlhf_chat.model import ModelError
+from tests.test_app import free_port
 
 GOOD = presets.BY_NAME["good"]
 
@@ -107,7 +108,8 @@ def test_the_app_refuses_before_it_loads(
     monkeypatch.setattr(memory, "free", lambda device: 1 << 20)
     with pytest.raises(ModelError, match="needs"):
         doctor.check_fits("demo", "nf4", torch.device("cpu"))
-    assert app.main(["--data", str(tmp_path), "--no-browser", "--port", "0"]) == 1
+    flags = ["--data", str(tmp_path), "--no-browser", "--port", str(free_port())]
+    assert app.main(flags) == 1
     assert "are free" in capsys.readouterr().err
 
 

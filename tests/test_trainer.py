@@ -163,6 +163,15 @@ def test_a_round_starts_by_itself_after_enough_ratings(store, chat, make, recipe
     wait_for(lambda: trainer.status().waiting == 0)
 
 
+@pytest.mark.parametrize("needed", [0, -3])
+def test_no_round_starts_by_itself_without_a_new_rating(store, chat, make, recipe, needed):
+    recipe.go.set()
+    trainer = make(needed=needed)
+    rate(chat, 1)
+    assert (trainer.step(), trainer.step()) == ("promoted", "")
+    assert trainer.status().needed == 1
+
+
 def test_nothing_to_learn_from_is_said_and_starts_nothing(store, make, recipe):
     trainer = make()
     trainer.start()
