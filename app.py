@@ -54,8 +54,6 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    if args.model == "demo" or Path(args.model).is_dir():
-        os.environ["HF_HUB_OFFLINE"] = "1"  # nothing on this machine needs the network
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
@@ -79,6 +77,7 @@ def serve(args: argparse.Namespace) -> int:
     from rlhf_chat.adapters import Shelf
     from rlhf_chat.chat import Chat
     from rlhf_chat.compare import Compare
+    from rlhf_chat.loading import stay_offline
     from rlhf_chat.model import Model
     from rlhf_chat.probe import calibrate
     from rlhf_chat.raters import Raters
@@ -96,16 +95,13 @@ def serve(args: argparse.Namespace) -> int:
         name, plan = choose_model(args)
         print(f"Loading {name} ...", flush=True)
         model = Model.load(name, quantization=args.quantization)
+        stay_offline()  # what was to be downloaded is here now
         if plan:
             model.keep_within(plan.load.rollouts, plan.load.context)
         self_test(model)
         calibrate(model)
         trainer = Trainer(store, model, Shelf(data / "adapters"), needed=args.ratings_per_round)
-        if args.no_train:
-            trainer.recover()
-            trainer.pause()
-        else:
-            trainer.start()
+        trainer.start(learn=not args.no_train)
         chat = Chat(store, model, load_view=trainer.versions.view, taste=trainer.taste)
         compare = Compare(chat)
         compare.forget_unanswered()
@@ -131,7 +127,7 @@ def choose_model(args: argparse.Namespace) -> tuple[str, Preflight | None]:
     fit: before anything is downloaded or loaded."""
     import torch
 
-    from rlhf_chat import doctor, memory, presets
+    from rlhf_chat import doctor, loading, memory, presets
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if idle := doctor.idle_card():
@@ -142,6 +138,8 @@ def choose_model(args: argparse.Namespace) -> tuple[str, Preflight | None]:
         print(why, flush=True)
     else:
         name = presets.hub_id(args.model)
+    if doctor.is_here(name):
+        loading.stay_offline()
     plan = doctor.check_fits(name, args.quantization, device)
     if plan and device.type == "cuda":
         print(plan.sentence, flush=True)
