@@ -20,6 +20,20 @@ if TYPE_CHECKING:
 EXIT_CANNOT_START = 1
 
 
+def a_port(text: str) -> int:
+    return _between(text, 1, 65535, "a port is a number from 1 to 65535")
+
+
+def a_count(text: str) -> int:
+    return _between(text, 1, sys.maxsize, "it takes a number, 1 or more")
+
+
+def _between(text: str, least: int, most: int, wanted: str) -> int:
+    if not text.strip().isdecimal() or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be used: {wanted}")
+    return int(text)
+
+
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Chat with your own model; your ratings train it.")
     parser.add_argument(
@@ -27,8 +41,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--quantization", default="nf4", choices=("nf4", "none"))
     parser.add_argument("--data", type=Path, default=Path("."), help="holds feedback.db, adapters/")
-    parser.add_argument("--port", type=int, default=7860)
-    parser.add_argument("--ratings-per-round", type=int, default=12)
+    parser.add_argument("--port", type=a_port, default=7860)
+    parser.add_argument("--ratings-per-round", type=a_count, default=12)
     parser.add_argument("--no-train", action="store_true", help="chat and rate, never learn")
     parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
     parser.add_argument("--window", action="store_true", help="an app window, if Chromium is there")
@@ -40,18 +54,16 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    if args.model == "demo" or Path(args.model).is_dir():
-        os.environ["HF_HUB_OFFLINE"] = "1"  # nothing on this machine needs the network
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
     from rlhf_chat.model import ModelError
     from rlhf_chat.store import StoreError
-    from rlhf_chat.web import PortInUse
+    from rlhf_chat.web import PortError
 
     try:
         return serve(args)
-    except (ModelError, StoreError, PortInUse) as error:
+    except (ModelError, StoreError, PortError) as error:
         print(error, file=sys.stderr)
     except OSError as error:
         print(f"The folder {args.data} cannot be used: {error.strerror}.", file=sys.stderr)
@@ -65,6 +77,7 @@ def serve(args: argparse.Namespace) -> int:
     from rlhf_chat.adapters import Shelf
     from rlhf_chat.chat import Chat
     from rlhf_chat.compare import Compare
+    from rlhf_chat.loading import stay_offline
     from rlhf_chat.model import Model
     from rlhf_chat.probe import calibrate
     from rlhf_chat.raters import Raters
@@ -82,16 +95,13 @@ def serve(args: argparse.Namespace) -> int:
         name, plan = choose_model(args)
         print(f"Loading {name} ...", flush=True)
         model = Model.load(name, quantization=args.quantization)
+        stay_offline()  # what was to be downloaded is here now
         if plan:
             model.keep_within(plan.load.rollouts, plan.load.context)
         self_test(model)
         calibrate(model)
         trainer = Trainer(store, model, Shelf(data / "adapters"), needed=args.ratings_per_round)
-        if args.no_train:
-            trainer.recover()
-            trainer.pause()
-        else:
-            trainer.start()
+        trainer.start(learn=not args.no_train)
         chat = Chat(store, model, load_view=trainer.versions.view, taste=trainer.taste)
         compare = Compare(chat)
         compare.forget_unanswered()
@@ -117,7 +127,7 @@ def choose_model(args: argparse.Namespace) -> tuple[str, Preflight | None]:
     fit: before anything is downloaded or loaded."""
     import torch
 
-    from rlhf_chat import doctor, memory, presets
+    from rlhf_chat import doctor, loading, memory, presets
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if idle := doctor.idle_card():
@@ -128,6 +138,8 @@ def choose_model(args: argparse.Namespace) -> tuple[str, Preflight | None]:
         print(why, flush=True)
     else:
         name = presets.hub_id(args.model)
+    if doctor.is_here(name):
+        loading.stay_offline()
     plan = doctor.check_fits(name, args.quantization, device)
     if plan and device.type == "cuda":
         print(plan.sentence, flush=True)

@@ -27,11 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from rlhf_chat import memory, nf4, presets
 from rlhf_chat.footprint import COMFORT, GIB, LEAST, Footprint, Load, predict
-from rlhf_chat.loading import DEMO
+from rlhf_chat.loading import configuration, first_line, refuse_unsuitable, stay_offline
 from rlhf_chat.model import Model, ModelError
 from rlhf_chat.probe import calibrate
 from rlhf_chat.selftest import self_test
@@ -40,6 +39,7 @@ from rlhf_chat.store import file as store_file
 
 OK, WARN, FAIL = 0, 1, 2
 MARKS = ("ok", "WARN", "FAIL")
+UNPREDICTABLE = (ValueError, RuntimeError, AssertionError, NotImplementedError)  # shapes, to meta
 TESTED = Path(__file__).parent.parent / "requirements.txt"
 CUDA_WHEELS = "https://download.pytorch.org/whl/cu130"
 LOW_DISK = 2 * GIB
@@ -86,10 +86,10 @@ def preflight(
         load = replace(way, on_cpu=on_cpu, reserve=reserve)
         need = predict(config, quantization, load)
         if need.total <= free:
-            told = f"{name} needs {_gb(need.total)} of {kind} and {_gb(free)} are free"
+            told = f"{name} needs {_gib(need.total)} of {kind} and {_gib(free)} are free"
             told += "." if way == ways[0] else f": {_way(load)}."
             return Preflight(load, need, free, True, told)
-    told = f"{name} needs {_gb(need.total)} of {kind} to chat and learn, and {_gb(free)} are free"
+    told = f"{name} needs {_gib(need.total)} of {kind} to chat and learn, and {_gib(free)} are free"
     return Preflight(load, need, free, False, f"{told}. {_proposal(need, quantization, free)}")
 
 
@@ -108,30 +108,34 @@ def _proposal(need: Footprint, quantization: str, free: int) -> str:
     for preset in presets.that_fit(free):
         fits = presets.need(preset, "nf4").total
         if fits < need.total:
-            return f"{preset.hub} fits ({_gb(fits)}): --model {preset.name}."
+            return f"{preset.hub} fits ({_gib(fits)}): --model {preset.name}."
     return "The bundled model fits: --model demo."
 
 
 def config_of(name: str) -> Any:
-    """The configuration alone (for a hub id a small download); None if it cannot be had."""
-    if name in presets.BY_NAME:
-        return presets.BY_NAME[name].config()
-    try:
-        return AutoConfig.from_pretrained(DEMO if name == "demo" else name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError):
-        return None
+    """The configuration alone: a preset's is known, for another hub id it is a small download.
+    Raises ModelError if it cannot be had."""
+    preset = presets.BY_HUB.get(presets.hub_id(name))
+    return preset.config() if preset else configuration(name)
+
+
+def is_here(name: str) -> bool:
+    """Whether nothing has to be downloaded before it can be loaded."""
+    return name == "demo" or Path(name).is_dir() or presets.is_here(presets.hub_id(name))
 
 
 def check_fits(name: str, quantization: str, device: torch.device) -> Preflight | None:
     """The preflight on this machine. None if nothing can be said; ModelError if it does not fit."""
-    config = config_of(name)
-    if config is None or config.is_encoder_decoder:
+    try:
+        config = config_of(name)
+        refuse_unsuitable(name, config)
+    except ModelError:
         return None  # loading will say what is wrong
     try:
         told = preflight(
             name, config, quantization, memory.free(device), on_cpu=device.type == "cpu"
         )
-    except (ValueError, RuntimeError, AssertionError, NotImplementedError) as error:
+    except UNPREDICTABLE as error:
         logging.getLogger(__name__).info("no prediction for %s: %s", name, error)
         return None
     if not told.fits:
@@ -139,8 +143,8 @@ def check_fits(name: str, quantization: str, device: torch.device) -> Preflight 
     return told
 
 
-def _gb(size: int) -> str:
-    return f"{size / GIB:.1f} GB"
+def _gib(size: int) -> str:
+    return f"{size / GIB:.1f} GiB"
 
 
 # ---------------------------------------------------------------------- the examination
@@ -201,10 +205,10 @@ def disk(data: Path) -> Iterator[Line]:
     free = shutil.disk_usage(folder).free
     if free < LOW_DISK:
         yield Line(
-            "disk", f"{_gb(free)} free", WARN, "Versions and backups need room.", "Make room."
+            "disk", f"{_gib(free)} free", WARN, "Versions and backups need room.", "Make room."
         )
     else:
-        yield Line("disk", f"{_gb(free)} free")
+        yield Line("disk", f"{_gib(free)} free")
     try:
         seconds = sync_seconds(folder)
     except OSError as error:
@@ -259,7 +263,7 @@ def card(device: torch.device) -> Line:
     free, whole = torch.cuda.mem_get_info(device)
     about = torch.cuda.get_device_properties(device)
     told = f"{about.name}, capability {about.major}.{about.minor}, CUDA {torch.version.cuda}, "
-    told += f"{_gb(free)} of {_gb(whole)} free"
+    told += f"{_gib(free)} of {_gib(whole)} free"
     if whole - free > GIB:
         return Line("graphics card", told, WARN, "Other programs use it.", "Close them for more.")
     return Line("graphics card", told)
@@ -279,18 +283,23 @@ def four_bits(error_of: Callable[[], float]) -> Line:
 
 
 def fit(name: str, quantization: str, device: torch.device) -> Iterator[Line]:
-    config = config_of(name)
-    if config is None:
-        yield Line(
-            "model", name, FAIL, "It is not here and the hub did not answer.", "--model demo"
-        )
+    try:
+        config = config_of(name)
+        refuse_unsuitable(name, config)
+    except ModelError as error:
+        yield Line("model", str(error), FAIL, "The app stops.", "--model demo")
         return
-    here = name == "demo" or Path(name).is_dir() or presets.is_here(presets.hub_id(name))
-    yield Line("model", f"{name} ({config.model_type})", advice="" if here else "It is downloaded.")
+    advice = "" if is_here(name) else "It is downloaded."
+    yield Line("model", f"{name} ({config.model_type})", advice=advice)
     on_cpu = device.type == "cpu"
-    told = preflight(name, config, quantization, memory.free(device), on_cpu=on_cpu)
+    try:
+        told = preflight(name, config, quantization, memory.free(device), on_cpu=on_cpu)
+    except UNPREDICTABLE as error:
+        why = f"nothing can be said before it is loaded: {first_line(error)}"
+        yield Line("fits", why, WARN, "It may not be a model that can chat.", "Try it with --deep.")
+        return
     for part, size in told.need.as_dict().items():
-        yield Line(f"memory, {part}", f"{size / GIB:.2f} GB predicted")
+        yield Line(f"memory, {part}", f"{size / GIB:.2f} GiB predicted")
     yield Line("fits", told.sentence, OK if told.fits else FAIL)
 
 
@@ -331,6 +340,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     warnings.filterwarnings("ignore")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    if is_here(args.model):
+        stay_offline()
     worst, lines = OK, []
     for line in examine(args.model, args.quantization, args.data.resolve(), args.deep):
         worst = max(worst, line.level)

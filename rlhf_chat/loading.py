@@ -10,10 +10,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub import constants, is_offline_mode
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
@@ -49,10 +52,11 @@ def load(name: str, quantization: str = "nf4", device: str | None = None) -> Loa
         hf_logging.disable_progress_bar()  # a bar is for downloads
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-    try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-        refuse_unsuitable(name, config)
+    config = configuration(name)
+    refuse_unsuitable(name, config)
+    with _reading(name, "tokenizer.json", "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    with _reading(name, "", "weights"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
             config=_text_part(config),
@@ -64,9 +68,6 @@ def load(name: str, quantization: str = "nf4", device: str | None = None) -> Loa
             key_mapping=None if config.get_text_config() is config else TEXT_PART,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        log.info("loading %s failed", name, exc_info=True)
-        raise ModelError(_loading_failed(name, error)) from error
     base, told = loaded
     if missing := sorted(told["missing_keys"]):
         raise ModelError(f"The model {name} is not whole: {missing[0]} is not in its files.")
@@ -74,6 +75,24 @@ def load(name: str, quantization: str = "nf4", device: str | None = None) -> Loa
     if not tokenizer.chat_template:
         tokenizer.chat_template = dialect.PLAIN_TEMPLATE
     return Loaded(base, tokenizer, _weights_hash(path, base))
+
+
+def configuration(name: str) -> Any:
+    """The configuration alone, for a hub id a small download. Raises ModelError."""
+    path = resolve(name)
+    with _reading(name, "config.json", "config.json"):
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
+
+
+@contextmanager
+def _reading(name: str, file: str, what: str) -> Iterator[None]:
+    """A sentence instead of whatever it is (a KeyError, a SafetensorError, a plain Exception) that
+    four libraries raise over files which are not there or were damaged on their way here."""
+    try:
+        yield
+    except Exception as error:
+        log.info("loading %s failed", name, exc_info=True)
+        raise ModelError(_loading_failed(name, file, what, error)) from error
 
 
 def resolve(name: str) -> str:
@@ -120,11 +139,26 @@ def _text_part(config: Any) -> Any:
     return text
 
 
-def _loading_failed(name: str, error: BaseException) -> str:
-    if os.environ.get("HF_HUB_OFFLINE") == "1" or "connect" in str(error).lower():
+def _loading_failed(name: str, file: str, what: str, error: Exception) -> str:
+    path = Path(resolve(name))
+    if path.is_dir() and file and not (path / file).is_file():
+        return f"The model {name} cannot be loaded: it has no {what}."
+    if not path.is_dir() and (is_offline_mode() or "connect" in str(error).lower()):
         return f"The model {name} is not on this machine and the hub cannot be reached."
-    first_line = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
-    return f"The model {name} could not be loaded: {first_line}"
+    return f"The model {name} cannot be loaded, its {what} cannot be read: {first_line(error)}."
+
+
+def first_line(error: Exception) -> str:
+    """What a library says, as the end of a sentence."""
+    told = str(error).strip() or type(error).__name__
+    return told.splitlines()[0][:200].rstrip(" .:")
+
+
+def stay_offline() -> None:
+    """From here on this process asks the hub for nothing: all is there. The libraries read the
+    variable once, when they are imported; what they look at afterwards is the constant."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    constants.HF_HUB_OFFLINE = True
 
 
 def learned(tokenizer: Any, name: str) -> dialect.Dialect:

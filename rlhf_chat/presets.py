@@ -8,13 +8,14 @@ further packages are installed. Shapes are here so that a choice needs no downlo
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub import HfApi, is_offline_mode, try_to_load_from_cache
 from transformers import PreTrainedConfig, Qwen3Config, SmolLM3Config
 
 from rlhf_chat.footprint import COMFORT, GIB, Footprint, Load, predict
@@ -50,6 +51,9 @@ APACHE = "Apache 2.0"
 _SMOL = _shape(2048, 11008, 36, 16, 4) | {"vocab_size": 128256}
 _LARGE = _shape(4096, 12288, 36, 32, 8) | {"tie_word_embeddings": False}
 _4B = _shape(2560, 9728, 36, 32, 8)
+WEIGHTS = "model.safetensors"
+# The cache remembers what the hub was asked for and does not have. The last is what is read last.
+MAY_BE_MISSING = ("tokenizer_config.json", "generation_config.json")
 TABLE = (  # small to large
     Preset("tiny", "Qwen/Qwen3-0.6B", 0.6, APACHE, Qwen3Config, _shape(1024, 3072, 28, 16, 8)),
     Preset("small", "Qwen/Qwen3-1.7B", 1.7, APACHE, Qwen3Config, _shape(2048, 6144, 28, 16, 8)),
@@ -58,6 +62,7 @@ TABLE = (  # small to large
     Preset("large", "Qwen/Qwen3-8B", 8.2, APACHE, Qwen3Config, _LARGE),
 )
 BY_NAME = {p.name: p for p in TABLE}
+BY_HUB = {p.hub: p for p in TABLE}
 
 
 def hub_id(name: str) -> str:
@@ -80,12 +85,24 @@ def that_fit(free: int, quantization: str = "nf4") -> list[Preset]:
 
 
 def is_here(hub: str) -> bool:
-    """Whether its weights are in the hub's cache on this machine, or at least were begun."""
-    return isinstance(try_to_load_from_cache(hub, "config.json"), str)
+    """Whether all that loading reads is in the hub's cache on this machine."""
+    try:
+        settled = all(try_to_load_from_cache(hub, file) is not None for file in MAY_BE_MISSING)
+        index = try_to_load_from_cache(hub, f"{WEIGHTS}.index.json")
+        needed = {"config.json", *_shards(index if isinstance(index, str) else None)}
+        return settled and all(isinstance(try_to_load_from_cache(hub, n), str) for n in needed)
+    except ValueError:  # no name that the hub could know, or half an index
+        return False
+
+
+def _shards(index: str | None) -> set[str]:
+    if index is None:
+        return {WEIGHTS}
+    return set(json.loads(Path(index).read_text())["weight_map"].values())
 
 
 def hub_answers(hub: str) -> bool:
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
+    if is_offline_mode():
         return False
     try:
         HfApi().model_info(hub, timeout=5)
@@ -107,7 +124,7 @@ def choose(
             "No graphics card was found, so this is the bundled model; "
             "a real one is started with --model small (slow without a card)."
         )
-    room = f"{free / GIB:.1f} GB of video memory are free"
+    room = f"{free / GIB:.1f} GiB of video memory are free"
     fitting = that_fit(free, quantization)
     if not fitting:
         return "demo", f"{room}, too little for the smallest preset: this is the bundled model."

@@ -112,6 +112,7 @@ class CurrentTaste:
         self._tokens = max_new_tokens
         self._lock, self._dissent_lock = threading.Lock(), threading.Lock()
         self._ground: Ground | None = None
+        self.missed = False  # somebody asked for it before the warm-up
         self._known: tuple[str, Taste] | None = None
         self._dissent: tuple[str, str | None] | None = None
 
@@ -129,6 +130,7 @@ class CurrentTaste:
         the prior: no opinion, and doubt everywhere."""
         ground = self._ground
         if ground is None:
+            self.missed = True
             return None
         with self._lock:
             snapshot = self.gauge.snapshot()

@@ -110,7 +110,7 @@ class Trainer:
             self.gauge, self.config.taste, self.config.reward, self.config.ppo.max_new_tokens
         )
         self.leaderboard = Leaderboard(store)
-        self._needed = needed
+        self.set_needed(needed)
         self._seeds = random.Random(seed)
         self._door = threading.RLock()  # held by what must not see a round begin
         self._wake = threading.Event()
@@ -118,6 +118,7 @@ class Trainer:
         self._stop_round = threading.Event()
         self._closing = threading.Event()
         self._paused = False
+        self._learns = True
         self._thread: threading.Thread | None = None
         self._phase, self._progress, self._error = "idle", 0.0, ""
         self._round_id: int | None = None
@@ -129,9 +130,10 @@ class Trainer:
 
     # ------------------------------------------------------------------ life
 
-    def start(self) -> None:
+    def start(self, *, learn: bool = True) -> None:
         """Closes what a crash left open, serves the live version or its last good ancestor, and
-        starts the thread."""
+        starts the thread; without `learn` it only reads ahead and never runs a round."""
+        self._learns = learn
         self.recover()
         self._thread = threading.Thread(target=self._loop, name="trainer", daemon=True)
         self._thread.start()
@@ -169,7 +171,8 @@ class Trainer:
         """Runs a round if there is a reason to; returns its status, or "" when there is none."""
         if self.store.read_only:
             return ""
-        self.leaderboard.hear_votes()
+        if self._learns:
+            self.leaderboard.hear_votes()
         begun = self._begin_if_due()
         if begun is None:
             self._read_ahead()
@@ -183,6 +186,7 @@ class Trainer:
                 return self._begin("rebuild" if asked.without else "asked", asked.without)
             if (
                 self._paused
+                or not self._learns
                 or self.waiting() < self._needed
                 or self.store.feedback_count() == self._gave_up_at
             ):
@@ -190,13 +194,14 @@ class Trainer:
             return self._begin("ratings")
 
     def _read_ahead(self) -> None:
-        """While there is nothing to do: what the taste needs to judge drafts before any round."""
-        wanted = self.model.is_demo or self.store.feedback_count()
-        if self.taste.ready or self._paused or not wanted:
+        """While there is nothing to do: what the taste needs to judge drafts before any round, or
+        without one, so also while learning is off or paused."""
+        wanted = self.model.is_demo or self.taste.missed or self.store.feedback_count()
+        if self.taste.ready or not wanted:
             return
 
         def check() -> None:
-            if self._closing.is_set() or self._asked or self._paused:
+            if self._closing.is_set() or self._asked:
                 raise Stopped
 
         with contextlib.suppress(Stopped):
@@ -364,7 +369,7 @@ class Trainer:
         """Asks for a round; "" or why there will be none."""
         if self._round_id is not None or self._asked:
             return "A round is running already."
-        if self._thread is None:
+        if not self._on:
             return "Learning is off: the app was started with --no-train."
         if not self.store.feedback_since(0, self._rater):
             return "There is nothing to learn from yet: rate a few replies first."
@@ -374,6 +379,10 @@ class Trainer:
             self._paused, self._asked = False, asked
         self._wake.set()
         return ""
+
+    @property
+    def _on(self) -> bool:
+        return self._thread is not None and self._learns
 
     def rebuild(self, ids: Sequence[str] = (), *, rater: str = "", conversation: str = "") -> str:
         """Learns once more, from the base, as if some answers had never been given: by their ids,
@@ -472,7 +481,7 @@ class Trainer:
 
     def status(self) -> Status:
         phase = "paused" if self._paused else self._phase
-        if self._thread is None and self._round_id is None:
+        if not self._on and self._round_id is None:
             phase = "off"
         live = self.model.live.version
         left = None

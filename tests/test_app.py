@@ -5,7 +5,11 @@ Each start costs seconds, so there are few. Left out: the window itself (test_we
 
 from __future__ import annotations
 
+import errno
+import http.server
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,11 +20,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 import app
+from rlhf_chat import loading, memory, presets
 from rlhf_chat.adapters import Shelf
-from rlhf_chat.model import Model
+from rlhf_chat.model import Model, ModelError
 from rlhf_chat.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -116,6 +122,25 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, os.environ.get(name, "1"))
 
 
+@pytest.mark.parametrize(
+    "flag, value, why",
+    [
+        ("--port", "99999", "1 to 65535"),
+        ("--port", "0", "1 to 65535"),
+        ("--port", "-1", "1 to 65535"),
+        ("--port", "web", "1 to 65535"),
+        ("--ratings-per-round", "0", "1 or more"),
+        ("--ratings-per-round", "-3", "1 or more"),
+    ],
+)
+def test_a_number_that_cannot_be_meant_is_refused_with_what_can(capsys, flag, value, why):
+    with pytest.raises(SystemExit) as ended:
+        app.parse([flag, value])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert ended.value.code == 2
+    assert flag in last and repr(value) in last and why in last
+
+
 def test_a_port_in_use(tmp_path, toy_folder, capsys, quiet):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -127,11 +152,64 @@ def test_a_port_in_use(tmp_path, toy_folder, capsys, quiet):
     assert not (tmp_path / "feedback.db").exists()
 
 
+@pytest.mark.parametrize(
+    "number, why",
+    [
+        (errno.EACCES, "may not be opened"),
+        (errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL)),
+    ],
+)
+def test_a_port_that_is_closed_for_another_reason_says_which(
+    tmp_path, capsys, quiet, monkeypatch, number, why
+):
+    class Closed(socket.socket):
+        def bind(self, address):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(socket, "socket", Closed)
+    sentence = told(capsys, "--port", "80", "--data", str(tmp_path))
+    assert "80" in sentence and why in sentence and "--port" in sentence
+    assert "in use" not in sentence
+
+
 @pytest.mark.parametrize("model", ["{}/nowhere", "{}", "no such model"])
 def test_a_model_that_is_not_there(tmp_path, capsys, quiet, model):
     flags = ("--model", model.format(tmp_path), "--port", str(free_port()))
     assert "model" in told(capsys, *flags, "--data", str(tmp_path))
     Store(tmp_path / "feedback.db").close()  # it has let go of the data folder
+
+
+BROKEN = {  # file -> what becomes of its bytes, and what the sentence names
+    "weights cut off": ("model.safetensors", lambda b: b[: len(b) // 2], "weights"),
+    "weights that are none": ("model.safetensors", lambda b: b"hello", "weights"),
+    "no tokenizer": ("tokenizer.json", None, "no tokenizer"),
+    "half a tokenizer": ("tokenizer.json", lambda b: b[: len(b) // 2], "tokenizer"),
+    "another tokenizer": ("tokenizer.json", lambda b: b"{}", "tokenizer"),
+    "no configuration": ("config.json", None, "config.json"),
+    "half a configuration": ("config.json", lambda b: b[: len(b) // 2], "config.json"),
+    "a list for a configuration": ("config.json", lambda b: b"[]", "config.json"),
+    "an odd configuration": (
+        "config.json",
+        lambda b: b.replace(b'"hidden_size": 64', b'"hidden_size": "64"'),
+        "config.json",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_folder_is_a_sentence_that_names_what_is_broken(
+    tmp_path, toy_folder, capsys, quiet, what
+):
+    folder, (name, change, named) = tmp_path / "model", BROKEN[what]
+    shutil.copytree(toy_folder, folder)
+    before = (folder / name).read_bytes()
+    (folder / name).unlink()
+    if change:
+        (folder / name).write_bytes(change(before))
+    flags = ("--model", str(folder), "--port", str(free_port()))
+    sentence = told(capsys, *flags, "--data", str(tmp_path / "data"))
+    assert str(folder) in sentence and named in sentence
+    assert "hub" not in sentence and "http" not in sentence
 
 
 def test_a_database_of_a_newer_version(tmp_path, toy_folder, capsys, quiet):
@@ -167,6 +245,109 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys, quiet, where):
         folder.parent.mkdir(mode=0o555)
     flags = ("--data", str(folder), "--port", str(free_port()))
     assert str(folder) in told(capsys, *flags)
+
+
+# ---------------------------------------------------------------------- the hub
+
+CHOOSE_AND_LOAD = """
+import app, sys
+from rlhf_chat.model import Model, ModelError
+try:
+    name, plan = app.choose_model(app.parse(["--model", sys.argv[1], "--quantization", "none"]))
+    print("planned", bool(plan), flush=True)
+    Model.load(name, quantization="none", device="cpu")
+    print("loaded")
+except ModelError as error:
+    print(error)
+"""
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Has nothing, and remembers what it was asked for."""
+
+    asked: list[str] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(404)
+        self.end_headers()
+
+    do_HEAD = do_POST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub() -> Iterator[http.server.ThreadingHTTPServer]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    Hub.asked = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def with_hub(hub, home: Path, model: str) -> str:
+    """Chooses and loads a model in a process of its own, which may ask this hub."""
+    settings = environment() | {
+        "HF_HOME": str(home),
+        "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
+        "HF_HUB_OFFLINE": "0",
+    }
+    line = [sys.executable, "-W", "ignore", "-c", CHOOSE_AND_LOAD, model]
+    ended = subprocess.run(
+        line, capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT, env=settings
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def cached(home: Path, toy_folder: Path) -> None:
+    """The toy as the hub's own cache would keep it."""
+    repository = home / "hub" / "models--some--toy"
+    shutil.copytree(toy_folder, repository / "snapshots" / ("a" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+
+
+@pytest.mark.slow
+def test_a_model_that_is_wholly_here_is_loaded_without_a_single_request(tmp_path, toy_folder, hub):
+    cached(tmp_path, toy_folder)
+    assert with_hub(hub, tmp_path, "some/toy").split() == ["planned", "True", "loaded"]
+    assert Hub.asked == []
+
+
+@pytest.mark.parametrize("missing", ["model.safetensors", "config.json", "generation_config.json"])
+def test_what_was_only_begun_is_not_here(tmp_path, toy_folder, monkeypatch, missing):
+    cached(tmp_path, toy_folder)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert presets.is_here("some/toy")
+    assert not presets.is_here("some/other") and not presets.is_here("no name at all")
+    snapshot = tmp_path / "hub" / "models--some--toy" / "snapshots" / ("a" * 40)
+    (snapshot / missing).unlink()
+    assert not presets.is_here("some/toy")
+    if missing == "generation_config.json":  # the cache remembers that the hub has none
+        known = snapshot.parents[1] / ".no_exist" / ("a" * 40)
+        known.mkdir(parents=True)
+        (known / missing).touch()
+        assert presets.is_here("some/toy")
+    if missing == "model.safetensors":
+        shards = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+        (snapshot / f"{missing}.index.json").write_text(json.dumps(shards))
+        (snapshot / "model-1.safetensors").touch()
+        assert not presets.is_here("some/toy")
+        (snapshot / "model-2.safetensors").touch()
+        assert presets.is_here("some/toy")
+
+
+@pytest.mark.parametrize("name", ["large", presets.BY_NAME["large"].hub])
+def test_a_preset_that_does_not_fit_is_refused_without_a_network(monkeypatch, quiet, name):
+    """By its short name and by its hub id: the shape is known."""
+    monkeypatch.setattr(memory, "free", lambda device: 6 << 30)
+    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", None)
+    with pytest.raises(ModelError, match="GiB"):
+        app.choose_model(app.parse(["--model", name]))
 
 
 # ---------------------------------------------------------------------- starts all the same

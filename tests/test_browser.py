@@ -33,6 +33,7 @@ PATIENCE = int(
 HOW = "no browser: pip install playwright, then playwright install chromium"
 # A refused image, the missing "x" of a payload, and polls that a reload broke off.
 EXPECTED = "Content Security|404|AbortError|aborted|errored out|Failed to fetch|ERR_ABORTED"
+AXE = "axe-core@4.14.1"  # of the npm registry
 pytestmark = pytest.mark.browser
 PAYLOADS = (
     "${window.leak=1}",
@@ -783,7 +784,7 @@ def axe(tmp_path_factory) -> str:
     if program is None:
         pytest.skip("npm is not there, so axe-core cannot be fetched")
     done = subprocess.run(
-        [program, "pack", "axe-core", "--silent"], cwd=folder, capture_output=True, timeout=120
+        [program, "pack", AXE, "--silent"], cwd=folder, capture_output=True, timeout=120
     )
     archives = list(folder.glob("*.tgz"))
     if done.returncode or not archives:

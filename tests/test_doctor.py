@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import BertConfig, T5Config
 
 import app
 from rlhf_chat import doctor, memory, nf4, presets
 from rlhf_chat.doctor import FAIL, OK, WARN, preflight
 from rlhf_chat.footprint import COMFORT, GIB, LEAST, Load
 from rlhf_chat.model import ModelError
+from tests.test_app import free_port
 
 GOOD = presets.BY_NAME["good"]
 
@@ -81,6 +83,27 @@ def test_a_damaged_database_is_a_finding(tmp_path: Path) -> None:
     assert doctor.database(tmp_path).level == FAIL
 
 
+@pytest.mark.parametrize("kind", [T5Config, BertConfig])
+@pytest.mark.parametrize("made_for", [None, ["BertModel"]])
+def test_a_model_that_cannot_chat_is_a_finding(tmp_path: Path, kind, made_for) -> None:
+    kind(vocab_size=100, architectures=made_for).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    lines = list(doctor.fit(str(tmp_path), "nf4", torch.device("cpu")))
+    assert max(line.level for line in lines) > OK
+    assert all("\n" not in line.value for line in lines)
+    if kind is T5Config or made_for:
+        assert "cannot be used" in lines[-1].value and lines[-1].level == FAIL
+
+
+@pytest.mark.parametrize("there", ["nothing", "half a configuration"])
+def test_a_folder_that_is_no_model_is_a_finding(tmp_path: Path, there: str) -> None:
+    if there != "nothing":
+        (tmp_path / "model.safetensors").touch()
+        (tmp_path / "config.json").write_text("{")
+    (line,) = doctor.fit(str(tmp_path), "nf4", torch.device("cpu"))
+    assert line.level == FAIL and str(tmp_path) in line.value and "hub" not in line.value
+
+
 # ---------------------------------------------------------------------- preflight
 
 
@@ -107,7 +130,8 @@ def test_the_app_refuses_before_it_loads(
     monkeypatch.setattr(memory, "free", lambda device: 1 << 20)
     with pytest.raises(ModelError, match="needs"):
         doctor.check_fits("demo", "nf4", torch.device("cpu"))
-    assert app.main(["--data", str(tmp_path), "--no-browser", "--port", "0"]) == 1
+    flags = ["--data", str(tmp_path), "--no-browser", "--port", str(free_port())]
+    assert app.main(flags) == 1
     assert "are free" in capsys.readouterr().err
 
 

@@ -3,6 +3,7 @@ shapes that differ in what weighs most. Counted on a CPU; left out: the driver's
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from transformers import (
 )
 
 from rlhf_chat import nf4, presets, trees
-from rlhf_chat.footprint import GIB, Load, cache_bytes, predict, saved_bytes
+from rlhf_chat.footprint import COMFORT, GIB, LEAST, Load, cache_bytes, predict, saved_bytes
 from rlhf_chat.learner import Learner
 from rlhf_chat.model import Model
 from rlhf_chat.ppo import PPOConfig
@@ -28,6 +29,7 @@ from tests.families import FAMILIES, make_family
 from tests.tiny import make_tokenizer
 
 LOAD = Load(context=200, prompt=12, response=20, rollouts=6, microbatch=4, on_cpu=True, reserve=0)
+WAYS = (COMFORT, LEAST)
 SIZE = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
 SHAPES: dict[str, PreTrainedConfig] = {
     "wide vocabulary, tied": Qwen3Config(
@@ -154,6 +156,16 @@ def test_the_presets_have_the_sizes_that_they_say() -> None:
         assert preset.licence == "Apache 2.0"
 
 
+def test_the_readme_says_what_is_predicted() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    told = re.findall(r"^\| `(\w+)` \| (\S+) \| .*? \| (\S+) GiB \| (\S+) GiB \|$", readme, re.M)
+    needed = [
+        (p.name, p.hub, *(f"{presets.need(p, 'nf4', way).total / GIB:.1f}" for way in WAYS))
+        for p in presets.TABLE
+    ]
+    assert told == needed
+
+
 # ---------------------------------------------------------------------- auto
 
 
@@ -171,7 +183,7 @@ def yes(_: str) -> bool:
 def test_auto_takes_the_largest_that_fits_and_says_why(gib: float, name: str) -> None:
     hub, why = presets.choose(gib * GIB, here=no, reachable=yes)
     assert hub == presets.BY_NAME[name].hub
-    assert hub in why and f"{gib:.1f} GB" in why and "Apache 2.0" in why and "\n" not in why
+    assert hub in why and f"{gib:.1f} GiB" in why and "Apache 2.0" in why and "\n" not in why
 
 
 def test_auto_without_card_room_or_network_is_the_bundled_model_with_a_reason() -> None:
@@ -188,6 +200,6 @@ def test_auto_offline_takes_what_is_cached() -> None:
 
 
 def test_nothing_is_looked_up_when_the_hub_is_switched_off(monkeypatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(presets, "is_offline_mode", lambda: True)
     monkeypatch.setattr(presets, "HfApi", None)
     assert not presets.hub_answers("Qwen/Qwen3-0.6B")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,33 @@ def test_every_file_opens_by_saying_what_it_is() -> None:
     for file in [*PACKAGE.rglob("*.py"), *(ROOT / "bench").glob("*.py"), ROOT / "app.py"]:
         tree = ast.parse(file.read_text())
         assert not tree.body or ast.get_docstring(tree), f"{file.name} has no docstring"
+
+
+def test_what_is_imported_is_pinned() -> None:
+    """A package that comes along with another one may leave with it."""
+    belongs = packages_distributions()
+    pins = {"dev": pinned("requirements-dev.txt"), "run": pinned("requirements.txt")}
+    for needs, folders in (("run", ("rlhf_chat", "app.py")), ("dev", ("tests", "docs", "bench"))):
+        allowed = pins["run"] | (pins["dev"] if needs == "dev" else set())
+        for name in {n for folder in folders for n in imported(ROOT / folder)} & set(belongs):
+            assert allowed & {d.lower().replace("_", "-") for d in belongs[name]}, name
+
+
+def pinned(file: str) -> set[str]:
+    lines = (ROOT / file).read_text().splitlines()
+    return {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
+
+
+def imported(place: Path) -> set[str]:
+    """The first part of every module that is imported."""
+    found = set()
+    for file in [place] if place.is_file() else place.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {a.name.split(".")[0] for a in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
+    return found
 
 
 def test_nothing_large_or_pickled_is_kept() -> None:

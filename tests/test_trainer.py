@@ -17,7 +17,7 @@ import torch
 from rlhf_chat import decode, evidence, learner, ppo, reward
 from rlhf_chat import round as round_
 from rlhf_chat.adapters import AdapterError, Shelf
-from rlhf_chat.chat import Chat
+from rlhf_chat.chat import Chat, ChatError
 from rlhf_chat.compare import Compare
 from rlhf_chat.decode import Sampling
 from rlhf_chat.evidence import take_snapshot
@@ -168,6 +168,15 @@ def test_a_round_starts_by_itself_after_enough_ratings(store, chat, make, recipe
     wait_for(lambda: trainer.status().waiting == 0)
 
 
+@pytest.mark.parametrize("needed", [0, -3])
+def test_no_round_starts_by_itself_without_a_new_rating(store, chat, make, recipe, needed):
+    recipe.go.set()
+    trainer = make(needed=needed)
+    rate(chat, 1)
+    assert (trainer.step(), trainer.step()) == ("promoted", "")
+    assert trainer.status().needed == 1
+
+
 def test_nothing_to_learn_from_is_said_and_starts_nothing(store, make, recipe):
     trainer = make()
     trainer.start()
@@ -182,6 +191,46 @@ def test_without_its_thread_learning_is_off_and_says_so(chat, make, recipe):
     rate(chat, 1)
     assert "off" in trainer.train_now()
     assert trainer.status().phase == "off"
+
+
+@pytest.mark.parametrize("learn", [False, True])
+def test_the_taste_is_known_while_learning_is_off_or_paused(store, toy, chat, make, recipe, learn):
+    """So that "why" and the best of several drafts work without a single round, and before any
+    answer: wanting to see them is reason enough to read ahead."""
+    trainer = make(needed=1)
+    chat.taste = trainer.taste
+    if learn:
+        trainer.pause()
+    trainer.start(learn=learn)
+    if learn:
+        rate(chat, 1)
+    else:
+        reply = say(chat)
+        with pytest.raises(ChatError, match="moment"):
+            chat.explain(reply.message_id)
+    wait_for(lambda: trainer.taste.ready)
+    assert chat.explain(say(chat).message_id)
+    rate(chat, 2)
+    trainer.wake()
+    time.sleep(0.3)
+    assert store.rounds() == [] and recipe.rounds == 0
+    status = trainer.status()
+    assert (status.phase, status.paused) == (("paused", True) if learn else ("off", False))
+
+
+def test_started_without_learning_nothing_that_is_clicked_begins_a_round(store, chat, make, recipe):
+    rate(chat, 2)
+    store.add_rating(say(chat).message_id, 1, rater="visitor")
+    trainer = make(needed=1)
+    trainer.start(learn=False)
+    off = "Learning is off: the app was started with --no-train."
+    assert trainer.train_now() == trainer.rebuild(rater="visitor") == off
+    trainer.pause()
+    trainer.resume()
+    trainer.set_needed(1)
+    assert trainer.step() == ""
+    time.sleep(0.2)
+    assert store.rounds() == [] and trainer.status().phase == "off"
 
 
 def test_never_two_rounds_at_once(store, chat, make, recipe):

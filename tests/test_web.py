@@ -196,7 +196,7 @@ def test_a_page_names_no_other_host(url):
 
 def test_a_port_in_use_is_said_plainly(url, tmp_path):
     port = httpx.URL(url).port
-    with pytest.raises(app.PortInUse, match=str(port)):
+    with pytest.raises(app.PortError, match=str(port)):
         app.launch(*parts(ToyChat()), port=port, open_browser=False, data_dir=tmp_path)
 
 

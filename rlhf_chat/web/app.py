@@ -28,7 +28,7 @@ from rlhf_chat.web.compare import CompareScreen
 from rlhf_chat.web.data import DataScreen
 from rlhf_chat.web.learning import LearningScreen
 from rlhf_chat.web.people import People
-from rlhf_chat.web.port import PortInUse, check_port
+from rlhf_chat.web.port import PortError, check_port
 from rlhf_chat.web.quick import QUICK
 from rlhf_chat.web.status import StatusStrip
 from rlhf_chat.web.versions import VersionsScreen
@@ -134,7 +134,7 @@ def launch(
     try:
         _serve(demo, host, port, Path(data_dir))
     except OSError as error:  # someone took the port between the check and the start
-        raise PortInUse(host, port) from error
+        raise PortError(host, port, error) from error
     _running = demo
     url = f"http://{host}:{port}/"
     print(f"Ready at {url}", flush=True)
