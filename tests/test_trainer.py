@@ -4,6 +4,7 @@ round reaches the person. Left out: what a round computes (test_ppo.py, test_rew
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -114,7 +115,9 @@ def say(chat: Chat, text: str = "hello"):
 
 @pytest.fixture
 def chat(store: Store, toy: Model) -> Chat:
-    return Chat(store, toy, Sampling(max_new_tokens=5))
+    chat = Chat(store, toy, Sampling(max_new_tokens=5))
+    chat._rng = random.Random(0)  # no reply of the toy happens to end at once
+    return chat
 
 
 @pytest.fixture
