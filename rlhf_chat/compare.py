@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from rlhf_chat import pairs, prompts
 from rlhf_chat.chat import Chat, Spoken
 from rlhf_chat.decode import Response
-from rlhf_chat.evidence import Prompt, Reply
+from rlhf_chat.gauge import Prompt, Reply
 from rlhf_chat.model import View
 from rlhf_chat.pairs import OUTCOMES
 from rlhf_chat.refusal import MAX_CHARACTERS, ChatError, checked, sentences

@@ -3,7 +3,7 @@
 `Taste` scores replies: mean minus doubt, with length capped and flaws charged, because neither is
 what a person means by better. `CurrentTaste` keeps one fitted to every answer given so far, so that
 drafts can be chosen by it before anything is trained. Left out: the fit (reward.py), measuring
-(evidence.py), choosing (pairs.py).
+(gauge.py), choosing (pairs.py).
 """
 
 from __future__ import annotations
@@ -16,17 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlhf_chat import dissent, evidence, prompts, reward, style
-from rlhf_chat.evidence import (
-    Floats,
-    Gauge,
-    Prompt,
-    Reference,
-    Reply,
-    Snapshot,
-    take_snapshot,
-)
+from rlhf_chat.gauge import Floats, Gauge, Prompt, Reference, Reply, feature_map_of
 from rlhf_chat.likelihood import Evidence
 from rlhf_chat.reward import FeatureMap, RewardConfig, RewardHead
+from rlhf_chat.said import Snapshot, take_snapshot
 
 
 @dataclass(frozen=True)
@@ -59,7 +52,7 @@ class Ground:
         probes = [gauge.prompt(p) for p in prompts.probe(demo, config.probe_prompts)]
         base = gauge.references(probes, max_new_tokens, check)
         references = base + gauge.references(bank, max_new_tokens, check)
-        return cls(bank, probes, base, references, evidence.feature_map_of(references))
+        return cls(bank, probes, base, references, feature_map_of(references))
 
 
 @dataclass(frozen=True)

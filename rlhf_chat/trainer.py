@@ -25,11 +25,12 @@ import torch
 from rlhf_chat import round as round_
 from rlhf_chat import style
 from rlhf_chat.adapters import AdapterError, Shelf
-from rlhf_chat.evidence import Gauge, Said, Snapshot, take_snapshot
+from rlhf_chat.gauge import Gauge
 from rlhf_chat.leaderboard import Leaderboard, version_name
 from rlhf_chat.model import Model, ModelError
 from rlhf_chat.reward import RewardHead
 from rlhf_chat.round import RoundConfig
+from rlhf_chat.said import Said, Snapshot, take_snapshot
 from rlhf_chat.store import SIMULATED, Round, Store, StoreError
 from rlhf_chat.taste import CurrentTaste
 from rlhf_chat.versions import Versions

@@ -9,10 +9,21 @@ import pytest
 
 from rlhf_chat import evidence, likelihood, prompts, reward, style
 from rlhf_chat.decode import Sampling
-from rlhf_chat.evidence import Gauge, Reply, take_snapshot
+from rlhf_chat.gauge import (
+    RARE,
+    REFERENCES,
+    Gauge,
+    Prompt,
+    Reference,
+    Reply,
+    feature_map_of,
+    fluency_floor,
+    zero_points,
+)
 from rlhf_chat.likelihood import EDIT, EDIT_LAPSE, LAPSE, MUCH, PAIR, SCORE, THUMB, Evidence
 from rlhf_chat.model import Model
 from rlhf_chat.reward import RewardConfig, fit_head
+from rlhf_chat.said import lapses, take_snapshot
 from rlhf_chat.store import Store
 
 LIMIT = 8
@@ -52,7 +63,7 @@ def gauge(store: Store, toy: Model) -> Gauge:
     return Gauge(store, toy)
 
 
-def some_references(gauge: Gauge, count: int = 6) -> list[evidence.Reference]:
+def some_references(gauge: Gauge, count: int = 6) -> list[Reference]:
     asked = [gauge.prompt(f"tell me about {i}") for i in range(count)]
     return gauge.references(asked, LIMIT, nothing)
 
@@ -86,23 +97,23 @@ def test_reference_replies_are_sampled_once_and_kept(
     again = some_references(Gauge(store, toy))
     for one, two in zip(first, again, strict=True):
         assert [r.ids for r in one.replies] == [r.ids for r in two.replies]
-        assert len(one.replies) == evidence.REFERENCES
+        assert len(one.replies) == REFERENCES
 
 
 def test_the_zero_point_of_a_prompt_is_what_the_base_says(
     store: Store, toy: Model, gauge: Gauge
 ) -> None:
     references = some_references(gauge)
-    feature_map = evidence.feature_map_of(references)
+    feature_map = feature_map_of(references)
     for reference in references[:2]:
         x = feature_map(*gauge.measure(list(reference.replies), nothing))
         asked = [reference.replies[0].prompt]
-        zero = evidence.zero_points(asked, gauge, feature_map, LIMIT, nothing)
+        zero = zero_points(asked, gauge, feature_map, LIMIT, nothing)
         assert np.allclose(x.mean(0), zero[0], atol=1e-3)
 
 
 def built(store: Store, gauge: Gauge) -> Evidence:
-    feature_map = evidence.feature_map_of(some_references(gauge))
+    feature_map = feature_map_of(some_references(gauge))
     return evidence.build(take_snapshot(store), gauge, feature_map, LIMIT, 0.5, nothing)
 
 
@@ -234,7 +245,7 @@ def test_slips_are_counted_from_pairs_asked_again(store: Store, toy: Model) -> N
         answer = "b" if i < 6 else "a"
         store.add_preference(a, b, answer, shown_first="b", again=True)
     assert len(store.preferences()) == len(take_snapshot(store).said) == 30
-    assert evidence.lapses(store) == {"me": pytest.approx((2 + 3) / 50)}
+    assert lapses(store) == {"me": pytest.approx((2 + 3) / 50)}
 
 
 def test_changed_and_withdrawn_feedback_counts_as_it_stands(store: Store, toy: Model) -> None:
@@ -261,8 +272,8 @@ def test_a_reply_without_token_ids_is_left_out(store: Store) -> None:
 def test_rare_words_of_the_base_set_the_floor(store: Store, gauge: Gauge) -> None:
     references = some_references(gauge)
     tokens = np.concatenate([row for r in references for row in r.logprobs])
-    floor = evidence.fluency_floor(references, 0.05)
-    assert floor == min(np.quantile(tokens, 0.05), evidence.RARE)
+    floor = fluency_floor(references, 0.05)
+    assert floor == min(np.quantile(tokens, 0.05), RARE)
     assert np.mean(tokens < floor) <= 0.05 + 1e-9
 
 
@@ -281,6 +292,4 @@ def test_held_out_prompts_are_never_practised() -> None:
 
 
 def test_a_reply_and_its_prompt_are_told_apart() -> None:
-    assert Reply(evidence.Prompt((1,), "x"), (2,), "y") != Reply(
-        evidence.Prompt((1, 2), "x"), (), "y"
-    )
+    assert Reply(Prompt((1,), "x"), (2,), "y") != Reply(Prompt((1, 2), "x"), (), "y")

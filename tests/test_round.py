@@ -17,10 +17,11 @@ import torch
 from rlhf_chat import evidence, gate, ppo, reward
 from rlhf_chat import round as round_
 from rlhf_chat.decode import Response
-from rlhf_chat.evidence import Gauge, take_snapshot
 from rlhf_chat.gate import GateConfig, Measured
+from rlhf_chat.gauge import Gauge, fluency_floor
 from rlhf_chat.model import Model
 from rlhf_chat.round import Outcome, Plan, RoundConfig
+from rlhf_chat.said import take_snapshot
 from rlhf_chat.store import Store
 from rlhf_chat.taste import Ground, Taste
 from tests.tiny import tiny_round_config
@@ -93,7 +94,7 @@ def plan_for(gauge: Gauge, config: RoundConfig, target: float = 5.0) -> Plan:
         ground=ground,
         target=target,
         demonstrations=[],
-        floor=evidence.fluency_floor(ground.references),
+        floor=fluency_floor(ground.references),
         gauge=gauge,
         config=config,
         seed=3,

@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 import torch
 
-from rlhf_chat import decode, evidence, learner, ppo, reward
+from rlhf_chat import decode, gauge, learner, ppo, reward
 from rlhf_chat import round as round_
 from rlhf_chat.adapters import AdapterError, Shelf
 from rlhf_chat.chat import Chat
 from rlhf_chat.compare import Compare
 from rlhf_chat.decode import Sampling
-from rlhf_chat.evidence import take_snapshot
 from rlhf_chat.gate import PROVED, Verdict
 from rlhf_chat.model import Model
 from rlhf_chat.raters import Raters
+from rlhf_chat.said import take_snapshot
 from rlhf_chat.store import NotFound, Store, StoreError
 from rlhf_chat.store.history import NOT_LIVE
 from rlhf_chat.trainer import Trainer
@@ -264,7 +264,7 @@ def test_close_ends_the_thread_within_seconds(store, chat, make, recipe, paused)
 # ---------------------------------------------------------------------- what goes wrong
 
 PHASES: dict[str, tuple[object, str]] = {
-    "features": (evidence.Gauge, "references"),
+    "features": (gauge.Gauge, "references"),
     "reward head": (reward, "fit"),
     "rollouts": (learner.Learner, "collect"),
     "ppo": (learner.Learner, "update"),
