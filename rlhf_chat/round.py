@@ -1,8 +1,9 @@
 """One round: feedback snapshot + parent adapter + seed -> candidate adapter and verdict.
 
 Reads as the recipe: references, reward head, PPO, probe, gate. It changes nothing but the policy
-tree, writes to no database and serves nobody, so it can be stopped or fail at any point without a
-trace. Left out: when a round starts and what becomes of its candidate (trainer.py).
+tree, writes nothing but caches (what replies measure, what the base says) and serves nobody, so it
+can be stopped or fail at any point without a trace. Left out: when a round starts and what becomes
+of its candidate (trainer.py).
 """
 
 from __future__ import annotations

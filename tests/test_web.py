@@ -257,25 +257,13 @@ class Tab:
         raise AssertionError("the reply did not end")
 
 
-def a_rating_alone(url: str) -> float:
-    """Seconds that a rating takes in the only tab there is, on this machine as it is now."""
-    tab = Tab(url)
-    view = tab.send("echo alone")
-    took = []
-    for _ in range(9):
-        began = time.monotonic()
-        tab.call("rate", [view, "me", uuid.uuid4().hex], {"index": 1, "value": [], "liked": True})
-        took.append(time.monotonic() - began)
-    return sorted(took)[4]
-
-
 def test_twenty_tabs_chat_and_rate_at_once_and_none_hears_another(served):
     """A rating is answered within 300 ms at the 95th percentile, while replies stream; on a busy
-    machine twenty times what it takes alone, for that is what twenty in a row may take."""
+    machine within four times what a file takes at the same moments."""
     chat, url = served
     took: list[float] = []
+    plain: list[float] = []
     pauses = random.Random(1)
-    alone = a_rating_alone(url)
 
     def one(number: int) -> None:
         tab = Tab(url)
@@ -284,6 +272,9 @@ def test_twenty_tabs_chat_and_rate_at_once_and_none_hears_another(served):
             view = tab.send(said)
             rated = next(t for t in view["turns"] if t["role"] == "assistant" and t["id"])
             time.sleep(pauses.uniform(0.5, 2.5))  # a person reads first
+            began = time.monotonic()
+            assert tab.http.get("theme.css").status_code == 200
+            plain.append(time.monotonic() - began)
             began = time.monotonic()
             event = {"index": 1, "value": ["x"], "liked": True}
             tab.call("rate", [view, "me", uuid.uuid4().hex], event)
@@ -294,9 +285,8 @@ def test_twenty_tabs_chat_and_rate_at_once_and_none_hears_another(served):
 
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(one, range(20)))
-    alone = max(alone, a_rating_alone(url))
-    limit = min(max(0.3, 20 * alone), 5.0)
-    assert len(took) == 60 and sorted(took)[56] < limit, (alone, sorted(took)[-6:])
+    limit = min(max(0.3, 4 * sorted(plain)[56]), 10.0)
+    assert len(took) == 60 and sorted(took)[56] < limit, (limit, sorted(took)[-6:])
 
 
 # ---- what a handler answers --------------------------------------------------------------------
