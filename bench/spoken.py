@@ -55,7 +55,7 @@ def speak(
 
 def best_of(model, current, prompt: str, ids: list[int], drafts: list):
     """What the chat would show of these drafts."""
-    from rlhf_chat.evidence import Prompt, Reply
+    from rlhf_chat.gauge import Prompt, Reply
 
     asked = Prompt(tuple(ids), prompt)
     replies = [Reply(asked, tuple(r.ids), model.decode(r.ids)) for r in drafts]

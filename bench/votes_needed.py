@@ -58,7 +58,7 @@ def written(model, count: int = 400) -> Material:
     """Drafts of suggested and of held-out prompts, measured as the app measures them."""
     from rlhf_chat import prompts
     from rlhf_chat.decode import Sampling
-    from rlhf_chat.evidence import Gauge, Prompt, Reply
+    from rlhf_chat.gauge import Gauge, Prompt, Reply
     from rlhf_chat.store import Store
     from rlhf_chat.taste import CurrentTaste
 

@@ -4,7 +4,7 @@ A version is `adapters/v0003/` with adapter_model.safetensors, adapter_config.js
 format) and manifest.json, which holds the hash of every file. Order of publishing: staging folder,
 fsync, verify from disk, rename, fsync parent; only then may the database point at it
 (store.promote) and the live tree be changed. Version 0 is the base and has no folder.
-Left out: which version is live (store.py), whether it deserves to be (gate.py).
+Left out: which version is live (versions.py), whether it deserves to be (gate.py).
 """
 
 from __future__ import annotations

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 
 from rlhf_chat import store
 from rlhf_chat.decode import Response, Sampling
-from rlhf_chat.evidence import Prompt, Reply, reply_of
+from rlhf_chat.gauge import Prompt, Reply
 from rlhf_chat.manner import Manner, Manners
 from rlhf_chat.model import Model, ModelError, View
 from rlhf_chat.ratings import Ratings
 from rlhf_chat.refusal import ChatError, checked, sentences
+from rlhf_chat.said import reply_of
 from rlhf_chat.store import Conversation, Message, Store
 from rlhf_chat.taste import CurrentTaste, Piece, Taste
 
@@ -351,8 +352,8 @@ class Chat:
         if self.taste is None or taste is None:
             raise ChatError("The app is still reading what the base says; try again in a moment.")
         with sentences():
-            reply = reply_of(self.store, message_id, self.model.context_tokens)
-        if reply is None:
+            reply = reply_of(self.store, message_id)
+        if reply is None or not self.taste.gauge.can_measure(reply):
             raise ChatError("Only a reply of the model can be explained.")
         return self.taste.explain(taste, reply)
 

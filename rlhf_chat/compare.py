@@ -19,7 +19,8 @@ from datetime import UTC, datetime, timedelta
 from rlhf_chat import pairs, prompts
 from rlhf_chat.chat import Chat, Spoken
 from rlhf_chat.decode import Response
-from rlhf_chat.evidence import Prompt, Reply
+from rlhf_chat.gauge import Prompt, Reply
+from rlhf_chat.leaderboard import version_name
 from rlhf_chat.model import View
 from rlhf_chat.pairs import OUTCOMES
 from rlhf_chat.refusal import MAX_CHARACTERS, ChatError, checked, sentences
@@ -403,7 +404,7 @@ class Compare:
 
 def reveal(saved: str, versions: Sequence[int]) -> Revealed:
     """What is told once an answer is stored: who wrote the drafts, as shown."""
-    names = [version_name(version) for version in versions]
+    names = [version_name(version, "base") for version in versions]
     if len(set(names)) == 1:
         who = f"{'Both' if len(names) == 2 else 'All'} are from {names[0]}"
     else:
@@ -424,10 +425,6 @@ def in_order(places: Sequence[int]) -> str:
 def _listed(words: Sequence[str]) -> str:
     """One, two or more words: "A", "A and B", "A, B and C"."""
     return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
-
-
-def version_name(version: int) -> str:
-    return f"v{version}" if version else "base"
 
 
 def _ids(vote: Preference) -> tuple[str, str]:

@@ -4,7 +4,7 @@ Two honest tiers. *Proved*: the ratings say something beyond chance (permutation
 *Provisional*: they hint at it (15 %); served on a small KL budget, and said so. Whatever the tier,
 the candidate must please judges fitted on halves of the ratings, stay near the base and keep its
 language intact.
-Numbers are all this file knows; left out: how they were measured (trainer.py).
+Numbers are all this file knows; left out: how they were measured (round.py).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Measured:
 
     labels: int
     p_value: float
-    log_loss: float
+    log_loss: float  # for the record; no check reads it
     judged_gain: float  # judges on halves of the ratings: candidate minus base, log-odds
     judged_gain_low: float  # its lower 95 % bound over prompts
     win_rate: float  # the same judges: share of probe replies that beat the base's

@@ -1,7 +1,7 @@
 """What blind votes say of each version: read from the archive, told as standings and a proposal.
 
 Ordinary votes on Compare that happened to show two versions, and duels. Left out: the arithmetic
-that makes them valid whenever one looks (standings.py), and making a version live (trainer.py).
+that makes them valid whenever one looks (standings.py), and making a version live (versions.py).
 """
 
 from __future__ import annotations
@@ -100,5 +100,6 @@ class Leaderboard:
                 self.store.set_tier(s.version.version, "proved", f"It won {won}.")
 
 
-def version_name(version: int) -> str:
-    return f"v{version}" if version else "the base"
+def version_name(version: int, base: str = "the base") -> str:
+    """As a sentence says it; a mere label calls the base "base"."""
+    return f"v{version}" if version else base

@@ -2,7 +2,7 @@
 
 A pass that runs out of memory is cut in halves and tried again; when a single row is too much, its
 activations are given up and computed twice (checkpointing). Nothing is half done: work that failed
-has added no gradient. Left out: predictions before anything is loaded (doctor.py).
+has added no gradient. Left out: predictions before anything is loaded (footprint.py).
 """
 
 from __future__ import annotations

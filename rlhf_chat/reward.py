@@ -121,10 +121,6 @@ class RewardHead:
         variance = np.einsum("nd,de,ne->n", x, self.covariance, x)
         return x @ self.weights, np.sqrt(np.maximum(variance, 0))
 
-    def draw(self, rng: np.random.Generator, count: int) -> Floats:
-        """Posterior draws of the weights: (count, D)."""
-        return rng.multivariate_normal(self.weights, self.covariance, size=count, method="cholesky")
-
 
 @dataclass(frozen=True)
 class Fit:

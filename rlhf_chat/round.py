@@ -1,8 +1,9 @@
 """One round: feedback snapshot + parent adapter + seed -> candidate adapter and verdict.
 
 Reads as the recipe: references, reward head, PPO, probe, gate. It changes nothing but the policy
-tree, writes to no database and serves nobody, so it can be stopped or fail at any point without a
-trace. Left out: when a round starts and what becomes of its candidate (trainer.py).
+tree, writes nothing but caches (what replies measure, what the base says) and serves nobody, so it
+can be stopped or fail at any point without a trace. Left out: when a round starts and what becomes
+of its candidate (trainer.py).
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ from numpy.typing import NDArray
 
 from rlhf_chat import evidence, gate, ppo, reward, style
 from rlhf_chat.decode import Response, Sampling
-from rlhf_chat.evidence import Floats, Gauge, Prompt, Reference, Snapshot
 from rlhf_chat.footprint import Load
 from rlhf_chat.gate import GateConfig, Measured, Speech, Verdict
+from rlhf_chat.gauge import Floats, Gauge, Prompt, Reference, fluency_floor, zero_points
 from rlhf_chat.learner import Demonstration, Learner, Rollouts, Scorer, plausible
 from rlhf_chat.likelihood import Evidence
 from rlhf_chat.memory import in_parts
 from rlhf_chat.model import Model, Pass
 from rlhf_chat.ppo import PPOConfig
 from rlhf_chat.reward import RewardConfig, RewardHead
+from rlhf_chat.said import Snapshot, in_words
 from rlhf_chat.taste import Ground, Taste, TasteConfig
 
 KEPT_WEIGHT = 0.2  # of a token that a correction left as it was
@@ -112,7 +114,7 @@ def run(
         ground=ground,
         target=target,
         demonstrations=demonstrations(snapshot),
-        floor=evidence.fluency_floor(ground.references),
+        floor=fluency_floor(ground.references),
         gauge=gauge,
         config=config,
         seed=seed,
@@ -233,7 +235,7 @@ def _learner(plan: Plan) -> Learner:
 def _scorer(plan: Plan, practice: Sequence[Prompt]) -> Scorer:
     """Scores by the taste, relative to what the base says to the same prompt, flaws charged."""
     gauge, taste = plan.gauge, plan.taste
-    zero = evidence.zero_points(
+    zero = zero_points(
         practice, gauge, taste.feature_map, plan.config.ppo.max_new_tokens, plan.check
     )
 
@@ -336,7 +338,7 @@ def card(plan: Plan, snapshot: Snapshot, direction: Floats) -> dict[str, Any]:
     shown = np.argsort(-np.abs(change * head.weights[:named]), kind="stable")[:4]
     return {
         "moved": [
-            [evidence.in_words(one), round(float(owed[i]), 3), one.conversation]
+            [in_words(one), round(float(owed[i]), 3), one.conversation]
             for i, one in ((i, snapshot.said[i]) for i in most)
         ],
         "changed": [

@@ -3,7 +3,7 @@
 `Taste` scores replies: mean minus doubt, with length capped and flaws charged, because neither is
 what a person means by better. `CurrentTaste` keeps one fitted to every answer given so far, so that
 drafts can be chosen by it before anything is trained. Left out: the fit (reward.py), measuring
-(evidence.py), choosing (pairs.py).
+(gauge.py), choosing (pairs.py).
 """
 
 from __future__ import annotations
@@ -16,16 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlhf_chat import dissent, evidence, prompts, reward, style
-from rlhf_chat.evidence import (
-    Floats,
-    Gauge,
-    Prompt,
-    Reference,
-    Reply,
-    Snapshot,
-)
+from rlhf_chat.gauge import Floats, Gauge, Prompt, Reference, Reply, feature_map_of
 from rlhf_chat.likelihood import Evidence
 from rlhf_chat.reward import FeatureMap, RewardConfig, RewardHead
+from rlhf_chat.said import Snapshot, heard
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,7 @@ class Ground:
         probes = [gauge.prompt(p) for p in prompts.probe(demo, config.probe_prompts)]
         base = gauge.references(probes, max_new_tokens, check)
         references = base + gauge.references(bank, max_new_tokens, check)
-        return cls(bank, probes, base, references, evidence.feature_map_of(references))
+        return cls(bank, probes, base, references, feature_map_of(references))
 
 
 @dataclass(frozen=True)
@@ -133,7 +127,7 @@ class CurrentTaste:
             self.missed = True
             return None
         with self._lock:
-            snapshot = self.gauge.snapshot()
+            snapshot = heard(self.gauge)
             if self._known is None or self._known[0] != snapshot.hash:
                 said = self._evidence(snapshot, ground)
                 head = reward.fit_head(said, ground.feature_map.named, self._reward_config)
@@ -152,7 +146,7 @@ class CurrentTaste:
         if ground is None:
             return None
         with self._dissent_lock:
-            snapshot = self.gauge.snapshot()
+            snapshot = heard(self.gauge)
             if len(snapshot.raters) < dissent.FEWEST:
                 return None
             if self._dissent is None or self._dissent[0] != snapshot.hash:

@@ -25,11 +25,12 @@ import torch
 from rlhf_chat import round as round_
 from rlhf_chat import style
 from rlhf_chat.adapters import AdapterError, Shelf
-from rlhf_chat.evidence import Gauge, Said, Snapshot
+from rlhf_chat.gauge import Gauge
 from rlhf_chat.leaderboard import Leaderboard, version_name
 from rlhf_chat.model import Model, ModelError
 from rlhf_chat.reward import RewardHead
 from rlhf_chat.round import RoundConfig
+from rlhf_chat.said import Said, Snapshot, heard
 from rlhf_chat.store import SIMULATED, Round, Store, StoreError
 from rlhf_chat.taste import CurrentTaste
 from rlhf_chat.versions import Versions
@@ -230,7 +231,7 @@ class Trainer:
     ) -> Begun:
         """Opens a round. Called behind the door."""
         rater, live = self._rater, self.store.live_version()
-        snapshot = self.gauge.snapshot(rater)
+        snapshot = heard(self.gauge, rater)
         self._parent = parent = 0 if without else live
         if without:
             snapshot = snapshot.without(without)
@@ -393,7 +394,7 @@ class Trainer:
         def unsaid(one: Said) -> bool:
             return one.id in chosen or one.rater == rater or one.conversation == conversation
 
-        said = self.gauge.snapshot(self._rater).said
+        said = heard(self.gauge, self._rater).said
         if not any(unsaid(one) for one in said):
             return "Nothing that counts would be left out, so there is nothing to rebuild."
         if all(unsaid(one) for one in said):

@@ -156,8 +156,8 @@ class FoldedLinear(torch.nn.Linear):
 
 @cache
 def _packed_linear() -> Any:
-    """x (..., in), packed weight, bias -> (..., out). As a script, because a trace (step.py) cannot
-    take the operator's empty list by itself."""
+    """x (..., in), packed weight, bias -> (..., out). As a script, because a trace (recording.py)
+    cannot take the operator's empty list by itself."""
     return torch.jit.CompilationUnit("""
         def linear(x, packed, bias : Optional[Tensor]):
             none = torch.jit.annotate(List[Optional[number]], [])

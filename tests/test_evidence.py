@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 import numpy as np
 import pytest
 
 from rlhf_chat import evidence, likelihood, prompts, reward, style
 from rlhf_chat.decode import Sampling
-from rlhf_chat.evidence import Gauge, Reply, take_snapshot
+from rlhf_chat.gauge import (
+    RARE,
+    REFERENCES,
+    Gauge,
+    Prompt,
+    Reference,
+    Reply,
+    feature_map_of,
+    fluency_floor,
+    zero_points,
+)
 from rlhf_chat.likelihood import EDIT, EDIT_LAPSE, LAPSE, MUCH, PAIR, SCORE, THUMB, Evidence
 from rlhf_chat.model import Model
 from rlhf_chat.reward import RewardConfig, fit_head
+from rlhf_chat.said import heard, lapses, take_snapshot
 from rlhf_chat.store import Store
 
 LIMIT = 8
@@ -25,7 +38,7 @@ def pair(store: Store, model: Model, outcome: str, text: str = "hello") -> tuple
     asked = store.add_message(conversation, "user", text)
     ids = model.encode([{"role": "user", "content": text}])
     drafts = model.sample(
-        model.reference, [ids] * 2, Sampling(max_new_tokens=LIMIT), seed=hash(text) % 99
+        model.reference, [ids] * 2, Sampling(max_new_tokens=LIMIT), seed=crc32(text.encode()) % 99
     )
     a, b = (
         store.add_message(
@@ -50,7 +63,7 @@ def gauge(store: Store, toy: Model) -> Gauge:
     return Gauge(store, toy)
 
 
-def some_references(gauge: Gauge, count: int = 6) -> list[evidence.Reference]:
+def some_references(gauge: Gauge, count: int = 6) -> list[Reference]:
     asked = [gauge.prompt(f"tell me about {i}") for i in range(count)]
     return gauge.references(asked, LIMIT, nothing)
 
@@ -84,23 +97,23 @@ def test_reference_replies_are_sampled_once_and_kept(
     again = some_references(Gauge(store, toy))
     for one, two in zip(first, again, strict=True):
         assert [r.ids for r in one.replies] == [r.ids for r in two.replies]
-        assert len(one.replies) == evidence.REFERENCES
+        assert len(one.replies) == REFERENCES
 
 
 def test_the_zero_point_of_a_prompt_is_what_the_base_says(
     store: Store, toy: Model, gauge: Gauge
 ) -> None:
     references = some_references(gauge)
-    feature_map = evidence.feature_map_of(references)
+    feature_map = feature_map_of(references)
     for reference in references[:2]:
         x = feature_map(*gauge.measure(list(reference.replies), nothing))
         asked = [reference.replies[0].prompt]
-        zero = evidence.zero_points(asked, gauge, feature_map, LIMIT, nothing)
+        zero = zero_points(asked, gauge, feature_map, LIMIT, nothing)
         assert np.allclose(x.mean(0), zero[0], atol=1e-3)
 
 
 def built(store: Store, gauge: Gauge) -> Evidence:
-    feature_map = evidence.feature_map_of(some_references(gauge))
+    feature_map = feature_map_of(some_references(gauge))
     return evidence.build(take_snapshot(store), gauge, feature_map, LIMIT, 0.5, nothing)
 
 
@@ -223,7 +236,7 @@ def test_who_is_set_aside_does_not_count_and_keeps_their_answers(store: Store, t
     store.set_setting("quarantined", ["visitor"])
     snapshot = take_snapshot(store)
     assert snapshot.raters == ("me",) and [s.answer for s in snapshot.said] == ["a"]
-    assert store.raters() == ["me", "visitor"]
+    assert {vote.rater for vote in store.preferences()} == {"me", "visitor"}
 
 
 def test_slips_are_counted_from_pairs_asked_again(store: Store, toy: Model) -> None:
@@ -232,7 +245,7 @@ def test_slips_are_counted_from_pairs_asked_again(store: Store, toy: Model) -> N
         answer = "b" if i < 6 else "a"
         store.add_preference(a, b, answer, shown_first="b", again=True)
     assert len(store.preferences()) == len(take_snapshot(store).said) == 30
-    assert evidence.lapses(store) == {"me": pytest.approx((2 + 3) / 50)}
+    assert lapses(store) == {"me": pytest.approx((2 + 3) / 50)}
 
 
 def test_changed_and_withdrawn_feedback_counts_as_it_stands(store: Store, toy: Model) -> None:
@@ -259,16 +272,37 @@ def test_a_reply_the_model_cannot_hold_is_left_out_of_what_is_measured(
         edited = store.add_message(
             original.conversation_id,
             "assistant",
-            "long",
+            toy.decode([40] * length),
             parent_id=original.parent_id,
             prompt_ids=original.prompt_ids,
             response_ids=[40] * length,
         )
         store.add_edit(a, edited)
     assert [one.kind for one in take_snapshot(store).said] == ["pair", "edit", "edit"]
-    kept = gauge.snapshot().said
+    kept = heard(gauge).said
     assert [one.kind for one in kept] == ["pair", "edit"]
     assert len(kept[1].replies[0].prompt.ids + kept[1].replies[0].ids) == toy.context_tokens
+
+
+def test_what_another_models_tokens_said_is_left_out_of_what_is_measured(
+    store: Store, toy: Model, gauge: Gauge
+) -> None:
+    """The same database may have been used with a model that has another tokenizer."""
+    a, _ = pair(store, toy, "a")
+    original = store.message(a)
+    assert original.prompt_ids and [one.kind for one in heard(gauge).said] == ["pair"]
+    for ids in ([5, 6, 7], [toy.config.vocab_size + 9]):
+        foreign = store.add_message(
+            original.conversation_id,
+            "assistant",
+            "words of another model",
+            parent_id=original.parent_id,
+            prompt_ids=original.prompt_ids,
+            response_ids=ids,
+        )
+        store.add_rating(foreign, 1)
+    assert len(take_snapshot(store).said) == 3
+    assert [one.kind for one in heard(gauge).said] == ["pair"]
 
 
 def test_a_reply_without_token_ids_is_left_out(store: Store) -> None:
@@ -282,8 +316,8 @@ def test_a_reply_without_token_ids_is_left_out(store: Store) -> None:
 def test_rare_words_of_the_base_set_the_floor(store: Store, gauge: Gauge) -> None:
     references = some_references(gauge)
     tokens = np.concatenate([row for r in references for row in r.logprobs])
-    floor = evidence.fluency_floor(references, 0.05)
-    assert floor == min(np.quantile(tokens, 0.05), evidence.RARE)
+    floor = fluency_floor(references, 0.05)
+    assert floor == min(np.quantile(tokens, 0.05), RARE)
     assert np.mean(tokens < floor) <= 0.05 + 1e-9
 
 
@@ -302,6 +336,4 @@ def test_held_out_prompts_are_never_practised() -> None:
 
 
 def test_a_reply_and_its_prompt_are_told_apart() -> None:
-    assert Reply(evidence.Prompt((1,), "x"), (2,), "y") != Reply(
-        evidence.Prompt((1, 2), "x"), (), "y"
-    )
+    assert Reply(Prompt((1,), "x"), (2,), "y") != Reply(Prompt((1, 2), "x"), (), "y")

@@ -49,9 +49,11 @@ ARROWS = {
     },
     "prompts": {"demo"},
     "reward": {"likelihood"},
-    "evidence": {"decode", "likelihood", "model", "reward", "store", "style"},
+    "gauge": {"decode", "model", "reward", "store", "style"},
+    "said": {"gauge", "store"},
+    "evidence": {"gauge", "likelihood", "reward", "said", "style"},
     "dissent": {"likelihood", "reward"},
-    "taste": {"dissent", "evidence", "likelihood", "prompts", "reward", "style"},
+    "taste": {"dissent", "evidence", "gauge", "likelihood", "prompts", "reward", "said", "style"},
     "learner": {"decode", "memory", "model", "ppo"},
     "round": {
         "learner",
@@ -59,21 +61,24 @@ ARROWS = {
         "evidence",
         "footprint",
         "gate",
+        "gauge",
         "likelihood",
         "memory",
         "model",
         "ppo",
         "reward",
+        "said",
         "style",
         "taste",
     },
     "trainer": {
         "adapters",
-        "evidence",
+        "gauge",
         "leaderboard",
         "model",
         "reward",
         "round",
+        "said",
         "store",
         "style",
         "taste",
@@ -84,9 +89,19 @@ ARROWS = {
     "refusal": {"store"},
     "manner": {"decode", "refusal", "store"},
     "ratings": {"export", "pairs", "refusal", "store"},
-    "chat": {"decode", "evidence", "manner", "model", "ratings", "refusal", "store", "taste"},
-    "compare": {"chat", "decode", "evidence", "model", "pairs", "prompts", "refusal", "store"}
-    | {"taste"},
+    "chat": {"decode", "gauge", "manner", "model", "ratings", "refusal", "said", "store", "taste"},
+    "compare": {
+        "chat",
+        "decode",
+        "gauge",
+        "leaderboard",
+        "model",
+        "pairs",
+        "prompts",
+        "refusal",
+        "store",
+        "taste",
+    },
     "store": {"store"},
     "leaderboard": {"standings", "store"},
     "raters": {"agreement", "store", "taste"},
@@ -107,13 +122,16 @@ ARROWS = {
 }
 
 
-def imports(file: Path) -> set[str]:
-    """Rooms of ours that a file imports, function-level imports included."""
+def imports(file: Path, root: Path = ROOT) -> set[str]:
+    """Rooms of ours that a file imports, function-level and relative imports included."""
     found = set()
+    package = file.relative_to(root).with_suffix("").parts[:-1]
     for node in ast.walk(ast.parse(file.read_text())):
         names: list[str] = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{a.name}" for a in node.names]
+        if isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            names = [f"{module}.{a.name}" for a in node.names]
         elif isinstance(node, ast.Import):
             names = [a.name for a in node.names]
         for name in names:
@@ -131,6 +149,20 @@ def test_arrows_point_one_way() -> None:
     for file in PACKAGE.rglob("*.py"):
         beyond = imports(file) - ARROWS.get(room(file), set()) - {"__init__"}
         assert not beyond, f"{file.relative_to(ROOT)} reaches into {sorted(beyond)}"
+
+
+def test_the_arrows_have_no_cycle() -> None:
+    left = {room: to - {room} for room, to in ARROWS.items()}
+    while ends := {room for room, to in left.items() if not to & left.keys()}:
+        left = {room: to for room, to in left.items() if room not in ends}
+    assert not left, f"round and round: {sorted(left)}"
+
+
+def test_a_relative_import_is_an_import(tmp_path: Path) -> None:
+    file = tmp_path / "rlhf_chat" / "web" / "screen.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("from ..model import Model\nfrom .. import store\nfrom . import words\n")
+    assert imports(file, tmp_path) == {"model", "store", "web"}
 
 
 def test_one_room_speaks_sql() -> None:

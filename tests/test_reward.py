@@ -166,13 +166,6 @@ def test_strange_replies_are_doubted_more() -> None:
     assert head.score(4 * x)[1].mean() > head.score(x)[1].mean()
 
 
-def test_draws_have_the_mean_and_spread_of_the_posterior() -> None:
-    head = fit_head(votes(60, 6), 6, QUICK)
-    drawn = head.draw(np.random.default_rng(0), 20_000)
-    assert np.allclose(drawn.mean(0), head.weights, atol=0.02)
-    assert np.allclose(np.cov(drawn.T), head.covariance, atol=0.01)
-
-
 def test_ties_pull_scores_together() -> None:
     x = np.zeros((40, 3))
     x[:, 0] = 2.0

@@ -11,7 +11,7 @@ from rlhf_chat import pairs, style
 from rlhf_chat.chat import Chat
 from rlhf_chat.compare import Compare
 from rlhf_chat.decode import Sampling
-from rlhf_chat.evidence import Gauge
+from rlhf_chat.gauge import Gauge
 from rlhf_chat.model import Model
 from rlhf_chat.raters import Raters
 from rlhf_chat.refusal import ChatError

@@ -4,6 +4,7 @@ round reaches the person. Left out: what a round computes (test_ppo.py, test_rew
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,20 +15,19 @@ import numpy as np
 import pytest
 import torch
 
-from rlhf_chat import decode, evidence, learner, ppo, reward
+from rlhf_chat import decode, gauge, learner, ppo, reward
 from rlhf_chat import round as round_
 from rlhf_chat.adapters import AdapterError, Shelf
 from rlhf_chat.chat import Chat, ChatError
 from rlhf_chat.compare import Compare
 from rlhf_chat.decode import Sampling
-from rlhf_chat.evidence import take_snapshot
 from rlhf_chat.footprint import Load
 from rlhf_chat.gate import PROVED, Verdict
 from rlhf_chat.model import Model
 from rlhf_chat.ppo import PPOConfig
 from rlhf_chat.raters import Raters
-from rlhf_chat.refusal import ChatError
 from rlhf_chat.round import RoundConfig
+from rlhf_chat.said import take_snapshot
 from rlhf_chat.store import NotFound, Store, StoreError
 from rlhf_chat.store.history import NOT_LIVE
 from rlhf_chat.trainer import Trainer
@@ -79,14 +79,14 @@ def nudged(model: Model, seed: int) -> dict[str, torch.Tensor]:
     }
 
 
-def rate(chat: Chat, count: int) -> None:
+def rate(chat: Chat, count: int, rater: str = "me") -> None:
     """Votes by a plain rule: the longer of two drafts is better."""
     done, compare = 0, Compare(chat)
     while done < count:
         *_, pair = compare.write(f"tell me about the sea {done}")
         if pair.votable:
             left, right = map(len, pair.texts)
-            compare.prefer(pair.set_id, "a" if left > right else "b")
+            compare.prefer(pair.set_id, "a" if left > right else "b", rater=rater)
             done += 1
 
 
@@ -119,7 +119,9 @@ def say(chat: Chat, text: str = "hello"):
 
 @pytest.fixture
 def chat(store: Store, toy: Model) -> Chat:
-    return Chat(store, toy, Sampling(max_new_tokens=5))
+    chat = Chat(store, toy, Sampling(max_new_tokens=5))
+    chat._rng = random.Random(0)  # no reply of the toy happens to end at once
+    return chat
 
 
 @pytest.fixture
@@ -315,7 +317,7 @@ def test_close_ends_the_thread_within_seconds(store, chat, make, recipe, paused)
 # ---------------------------------------------------------------------- what goes wrong
 
 PHASES: dict[str, tuple[object, str]] = {
-    "features": (evidence.Gauge, "references"),
+    "features": (gauge.Gauge, "references"),
     "reward head": (reward, "fit"),
     "rollouts": (learner.Learner, "collect"),
     "ppo": (learner.Learner, "update"),
@@ -768,8 +770,7 @@ def test_a_round_for_a_simulated_person_hears_only_that_person_and_says_so(
     recipe.go.set()
     trainer = make()
     rate(chat, 2)
-    for _ in range(3):
-        stored_vote(store, 0, 0, "a", rater="simulated:lists")
+    rate(chat, 3, "simulated:lists")
     assert trainer.waiting() == 2
     trainer.listen_to("simulated:lists")
     assert trainer.waiting() == 3

@@ -27,7 +27,9 @@ REPLIES = ("Yes.", "- one\n- two\n- three", "I am so happy to help you, friend! 
 
 @pytest.fixture
 def chat(store: Store, toy: Model) -> Chat:
-    return Chat(store, toy, Sampling(max_new_tokens=5))
+    chat = Chat(store, toy, Sampling(max_new_tokens=5))
+    chat._rng = random.Random(0)  # no reply of the toy happens to end at once
+    return chat
 
 
 @pytest.fixture

@@ -101,14 +101,19 @@ def test_short_handlers_are_async_so_that_streams_cannot_starve_them(demo):
     assert [fn.name for fn in short if not asyncio.iscoroutinefunction(fn.fn)] == []
 
 
+def wakes(seconds: float = 1.0) -> float:
+    """How often a second this process wakes from waiting; a busy machine makes it no more."""
+    resource = pytest.importorskip("resource")  # not on Windows
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw, time.monotonic()
+    time.sleep(seconds)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+    return (after - before) / (time.monotonic() - began)
+
+
 def test_an_app_nobody_uses_rests(url):
-    """In the quietest of a few seconds: left to itself, Gradio alone takes 4 % of a core."""
-    shares = []
-    for _ in range(4):
-        used, began = time.process_time(), time.monotonic()
-        time.sleep(1)
-        shares.append((time.process_time() - used) / (time.monotonic() - began))
-    assert min(shares) < 0.03
+    """In the quietest of a few seconds it wakes 50 times, which takes 1 % of a core. Left to
+    itself, Gradio takes 4 %: at least 200 times on a busy machine, 900 on an idle one."""
+    assert min(wakes() for _ in range(4)) < 120
 
 
 @pytest.mark.parametrize(
@@ -253,9 +258,11 @@ class Tab:
 
 
 def test_twenty_tabs_chat_and_rate_at_once_and_none_hears_another(served):
-    """A rating is answered within 300 ms at the 95th percentile, while replies stream."""
+    """A rating is answered within 300 ms at the 95th percentile, while replies stream; on a busy
+    machine within eight times what a file takes at the same moments, for it takes more turns."""
     chat, url = served
     took: list[float] = []
+    plain: list[float] = []
     pauses = random.Random(1)
 
     def one(number: int) -> None:
@@ -266,6 +273,9 @@ def test_twenty_tabs_chat_and_rate_at_once_and_none_hears_another(served):
             rated = next(t for t in view["turns"] if t["role"] == "assistant" and t["id"])
             time.sleep(pauses.uniform(0.5, 2.5))  # a person reads first
             began = time.monotonic()
+            assert tab.http.get("theme.css").status_code == 200
+            plain.append(time.monotonic() - began)
+            began = time.monotonic()
             event = {"index": 1, "value": ["x"], "liked": True}
             tab.call("rate", [view, "me", uuid.uuid4().hex], event)
             took.append(time.monotonic() - began)
@@ -275,7 +285,8 @@ def test_twenty_tabs_chat_and_rate_at_once_and_none_hears_another(served):
 
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(one, range(20)))
-    assert len(took) == 60 and sorted(took)[56] < 0.3, sorted(took)[-6:]
+    limit = min(max(0.3, 8 * sorted(plain)[56]), 10.0)
+    assert len(took) == 60 and sorted(took)[56] < limit, (limit, sorted(took)[-6:])
 
 
 # ---- what a handler answers --------------------------------------------------------------------
@@ -1007,12 +1018,21 @@ def test_any_line_can_be_drawn(points):
     assert "nan" not in drawn and drawn.count(",") < 4 * charts.MOST_POINTS + 20
 
 
-def test_times_are_shown_in_this_machines_clock():
-    assert (
-        words.when("2026-11-22T01:02:03+00:00")
-        and words.when("not a time") == "not a time"
-        and words.when(None) == ""
-    )
+@pytest.mark.parametrize(
+    ("zone", "shown"), [("UTC0", "21 Nov, 23:05"), ("EAST-2", "22 Nov, 01:05")]
+)
+def test_times_are_shown_in_this_machines_clock(monkeypatch, zone, shown):
+    if not hasattr(time, "tzset"):
+        pytest.skip("this system's clock cannot be moved to another zone")
+    try:
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        for stamp in ("2026-11-21T23:05:03+00:00", "2026-11-21T23:05:03Z"):
+            assert words.when(stamp) == shown
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert words.when("not a time") == "not a time" and words.when(None) == ""
 
 
 def test_each_language_says_the_same_things(demo):

@@ -15,6 +15,7 @@ import time
 import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 from rlhf_chat import standings
 from rlhf_chat.agreement import Agreement
@@ -80,7 +81,7 @@ class Node:
 
 
 class ToyChat:
-    model_name = "toy model"
+    model = SimpleNamespace(name="toy model")
 
     def __init__(self, trainer: ToyTrainer | None = None, *, word_seconds: float = 0.01) -> None:
         self.trainer, self.word_seconds = trainer or ToyTrainer(), word_seconds

@@ -22,7 +22,6 @@ from rlhf_chat.store.ledger import (
 )
 from rlhf_chat.store.rows import (
     clean_text,
-    fetch,
     fresh_id,
     insert,
     message_row,
@@ -246,12 +245,6 @@ class FeedbackLogs(Archive):
         if not rater.startswith(SIMULATED):
             raise StoreError("Only a simulated person can be removed as a whole.")
         self._write(lambda db: erase_rater(db, rater))
-
-    def raters(self) -> list[str]:
-        """Everybody who said something and is not simulated, in the order of their names."""
-        sql = " UNION ".join(f"SELECT rater FROM {log} WHERE {WHOSE}" for log in LOGS)
-        with self._read() as db:
-            return sorted(row[0] for row in fetch(db, sql, [""]))
 
     def feedback_count(self) -> int:
         """The number of the newest answer; it never goes back."""

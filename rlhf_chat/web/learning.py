@@ -46,8 +46,6 @@ TITLES = {
     "head_accuracy": "Reward head: ratings it gets right",
     "head_p_value": "Reward head: p value",
     "head_log_loss": "Reward head: log loss",
-    "head_ridge": "Reward head: ridge",
-    "head_hidden_scale": "Reward head: weight of hidden features",
     "judged_win_rate": "Win rate against base, by held-out judges",
     "judged_gain": "Gain over base, log-odds",
     "judged_gain_low": "Gain over base, lower bound",

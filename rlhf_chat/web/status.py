@@ -69,7 +69,4 @@ class StatusStrip:
 
 def model_name(chat: Chat) -> str:
     """The last part of the model's name or folder, as people call it."""
-    name = str(
-        getattr(chat, "model_name", "") or getattr(getattr(chat, "model", None), "name", "") or ""
-    )
-    return name.rstrip("/").rsplit("/", 1)[-1]
+    return chat.model.name.rstrip("/").rsplit("/", 1)[-1]

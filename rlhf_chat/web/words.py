@@ -14,7 +14,7 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.compare import version_name
+from rlhf_chat.leaderboard import version_name
 
 # Draws {"text", "tone"}; an empty one keeps its line, so that the page does not jump when it fills.
 
@@ -49,7 +49,7 @@ def hidden(elem_id: str, value: str = "") -> gr.Textbox:
 
 
 def version_label(version: int | None) -> str:
-    return "" if version is None else version_name(version)
+    return "" if version is None else version_name(version, "base")
 
 
 def version_choices(versions: Sequence[Any]) -> list[tuple[str, str]]:
