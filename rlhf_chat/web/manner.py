@@ -31,20 +31,32 @@ class MannerPanel:
     async def save(
         self, view: dict, system: str, heat: float, top_p: float, top_k: float, most: float, by: str
     ) -> Update:
-        try:
-            manner = self._manner(system, heat, top_p, top_k, most, by)
-            await quick(self.chat.manners.set, view["conversation"], manner)
-        except Exception as error:
-            return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
-        whose = "this chat" if view["conversation"] else "new chats"
-        return {self.note: said(f"Saved for {whose}.", "good")}
+        word = "Saved for this chat" if view["conversation"] else "Saved for new chats"
+        return await self._save(view["conversation"], word, system, heat, top_p, top_k, most, by)
 
     async def save_for_new(self, *fields: Any) -> Update:
+        return await self._save("", "New chats begin like this from now on", *fields)
+
+    async def _save(self, conversation_id: str, word: str, system: str, *fields: Any) -> Update:
+        """A number beyond the ends of its slider is moved to that end, as the page itself does when
+        the box is left."""
+        *numbers, by = fields
+        if any(number is None for number in numbers):
+            return {self.note: said("Not saved: write a number.", "bad")}
+        sliders = (self.heat, self.top_p, self.top_k, self.most)
+        kept = [within(n, s) for n, s in zip(numbers, sliders, strict=True)]
+        heat, top_p, top_k, most = kept
         try:
-            await quick(self.chat.manners.set, "", self._manner(*fields))
+            manner = self._manner(system, heat, top_p, top_k, most, by)
+            await quick(self.chat.manners.set, conversation_id, manner)
         except Exception as error:
             return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
-        return {self.note: said("New chats begin like this from now on.", "good")}
+        moved = [
+            f", within its limits: {slider.label} is {now:g}"
+            for slider, asked, now in zip(sliders, numbers, kept, strict=True)
+            if now != asked
+        ]
+        return {self.note: said(f"{word}{''.join(moved[:1])}.", "good")}
 
     async def set_best_of(self, drafts: int) -> Update:
         try:
@@ -114,10 +126,10 @@ class MannerPanel:
                 elem_id="system",
                 placeholder="What the model reads before the first message",
             )
-            self.heat = gr.Slider(0, 2, drawn.temperature, step=0.05, label="Temperature")
-            self.top_p = gr.Slider(0.05, 1, drawn.top_p, step=0.05, label="Top-p")
-            self.top_k = gr.Slider(0, 200, drawn.top_k, step=1, label="Top-k (0 is off)")
-            self.most = gr.Slider(
+            self.heat = slider(0, 2, drawn.temperature, step=0.05, label="Temperature")
+            self.top_p = slider(0.05, 1, drawn.top_p, step=0.05, label="Top-p")
+            self.top_k = slider(0, 200, drawn.top_k, step=1, label="Top-k (0 is off)")
+            self.most = slider(
                 8, longest, drawn.max_new_tokens, step=8, label="Longest reply, tokens"
             )
             self.by = gr.Dropdown([("Whoever is live", LIVE)], value=LIVE, label="Answered by")
@@ -158,3 +170,18 @@ class MannerPanel:
             self.refresh, view, self.page, js="v => { rlhfPanel(); return [v]; }", **QUICK
         )
         self.close_button.click(None, None, None, js="() => { rlhfPanel(false); }", **QUICK)
+
+
+# ---- small parts -------------------------------------------------------------------------------
+
+
+def slider(*ends: float, **more: Any) -> gr.Slider:
+    """One that lets a number typed beyond its ends through to the handler. Gradio's own check
+    answers "500" before any handler, so nothing is saved and nobody is told."""
+    made = gr.Slider(*ends, **more)
+    made.preprocess = lambda payload: payload  # type: ignore[method-assign]
+    return made
+
+
+def within(number: float, ends: gr.Slider) -> float:
+    return min(max(number, ends.minimum), ends.maximum)
