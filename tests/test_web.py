@@ -738,14 +738,23 @@ def test_words_without_a_thumb_take_nothing_back():
 def test_a_number_beyond_its_limits_is_moved_to_them_and_said_so(asked, kept, told):
     tab = Screen()
     panel = tab.screen.manner
-    fields = (panel.heat, panel.top_p, panel.top_k, panel.most)
-    heard = [field.preprocess(n) for field, n in zip(fields, asked, strict=True)]
-    note = asyncio.run(panel.save(tab.view, "", *heard, "live"))[panel.note]
+    note = asyncio.run(panel.save(tab.view, "", *asked, "live"))[panel.note]
     assert note["text"] == f"Saved for new chats, within its limits: {told}."
     drawn = tab.chat.get("").sampling
     assert (drawn.temperature, drawn.top_p, drawn.top_k, drawn.max_new_tokens) == kept
     note = asyncio.run(panel.save(tab.view, "", None, 0.9, 40, 96, "live"))[panel.note]
     assert note == {"text": "Not saved: write a number.", "tone": "bad"}
+
+
+def test_a_number_beyond_its_limits_reaches_the_handler(served):
+    chat, url = served
+    view = {"conversation": chat.new_conversation(), "turns": [], "sent": False}
+    tab, fields = Tab(url), ["", -3, 0.9, 40, 96, "live"]
+    for _ in range(2):  # after an event Gradio makes its components anew
+        tab.call("save", [view, *fields])
+        tab.call("save_for_new", fields)
+    assert chat.get(view["conversation"]).sampling.temperature == 0
+    del chat.kept[""], chat.kept[view["conversation"]]
 
 
 def test_a_stop_before_the_first_word_leaves_no_reply_to_rate():

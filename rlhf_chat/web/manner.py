@@ -126,10 +126,10 @@ class MannerPanel:
                 elem_id="system",
                 placeholder="What the model reads before the first message",
             )
-            self.heat = slider(0, 2, drawn.temperature, step=0.05, label="Temperature")
-            self.top_p = slider(0.05, 1, drawn.top_p, step=0.05, label="Top-p")
-            self.top_k = slider(0, 200, drawn.top_k, step=1, label="Top-k (0 is off)")
-            self.most = slider(
+            self.heat = gr.Slider(0, 2, drawn.temperature, step=0.05, label="Temperature")
+            self.top_p = gr.Slider(0.05, 1, drawn.top_p, step=0.05, label="Top-p")
+            self.top_k = gr.Slider(0, 200, drawn.top_k, step=1, label="Top-k (0 is off)")
+            self.most = gr.Slider(
                 8, longest, drawn.max_new_tokens, step=8, label="Longest reply, tokens"
             )
             self.by = gr.Dropdown([("Whoever is live", LIVE)], value=LIVE, label="Answered by")
@@ -153,6 +153,9 @@ class MannerPanel:
         fields: list[Any] = [self.system, self.heat, self.top_p, self.top_k, self.most, self.by]
         self.page = [self.about, self.note, *fields, self.best_of]
         self.whose: list[Any] = [self.about, self.by]
+        # As they come: Gradio's own check of a number beyond its slider answers "500" before any
+        # handler, so nothing would be saved and nobody told.
+        as_they_come: dict[str, Any] = {"preprocess": False, **QUICK}
         gr.on(
             # Text that was pasted with the mouse is no `input` for Gradio, hence the blur.
             [*(field.input for field in fields), self.system.blur],
@@ -160,10 +163,10 @@ class MannerPanel:
             [view, *fields],
             self.page,
             trigger_mode="always_last",
-            **QUICK,
+            **as_they_come,
         )
         self.best_of.input(self.set_best_of, self.best_of, self.page, **QUICK)
-        self.new_button.click(self.save_for_new, fields, self.page, **QUICK)
+        self.new_button.click(self.save_for_new, fields, self.page, **as_they_come)
         # Opening is the browser's own business; the fields are read again, because another tab or
         # a new version may have changed them.
         self.toggle.click(
@@ -173,14 +176,6 @@ class MannerPanel:
 
 
 # ---- small parts -------------------------------------------------------------------------------
-
-
-def slider(*ends: float, **more: Any) -> gr.Slider:
-    """One that lets a number typed beyond its ends through to the handler. Gradio's own check
-    answers "500" before any handler, so nothing is saved and nobody is told."""
-    made = gr.Slider(*ends, **more)
-    made.preprocess = lambda payload: payload  # type: ignore[method-assign]
-    return made
 
 
 def within(number: float, ends: gr.Slider) -> float:
