@@ -137,12 +137,13 @@ class Chat:
         with sentences():
             self.store.delete_conversation(conversation_id)
 
-    def history(self, conversation_id: str) -> list[Turn]:
-        """The active branch, root to leaf."""
+    def history(self, conversation_id: str, rater: str = "") -> list[Turn]:
+        """The active branch, root to leaf, with this person's ratings; with nobody named, the
+        newest of any."""
         with sentences():
             head = self.store.conversation(conversation_id).head_id
             path = self.store.path_to(head) if head else []
-            rated = self.store.rating_of([m.id for m in path])
+            rated = self.store.rating_of([m.id for m in path], rater)
             return [self._turn(m, rated.get(m.id)) for m in path]
 
     def select(self, message_id: str) -> None:
@@ -286,8 +287,10 @@ class Chat:
         finally:  # also when the tab is closed in the middle
             stream.close()
             said = Spoken(view, sampling, seed, prompt_ids, response, text, cut)
-            with sentences():
-                saved = self.keep(asked, said)
+            saved = None
+            if response.ids or cut in ("stop", "length"):  # nobody can rate what was never said
+                with sentences():
+                    saved = self.keep(asked, said)
         rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
         yield Partial(saved, text, True, view.version, cut, note, rate)
 

@@ -7,6 +7,7 @@ of them (evidence.py).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from rlhf_chat import export
 from rlhf_chat.pairs import OUTCOMES
@@ -17,6 +18,16 @@ REASONS = {
     1: ("Helpful", "Right tone", "Right length", "Well said"),
     -1: ("Wrong", "Off topic", "Too long", "Too short", "Bad tone"),
 }
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What one person has said of one reply."""
+
+    value: int = 0
+    reason: str = ""
+    comment: str = ""
+    stars: int = 0
 
 
 class Ratings:
@@ -58,6 +69,14 @@ class Ratings:
         """1 to 5 stars, or 0 to take them back. Returns after COMMIT."""
         with sentences():
             self.store.add_score(message_id, stars, rater=rater, event_id=event_id)
+
+    def of(self, message_id: str, rater: str = "me") -> Opinion:
+        """What this person has said of this reply so far."""
+        with sentences():
+            thumb = self.store.rating_of([message_id], rater).get(message_id)
+            stars = self.store.stars_of(message_id, rater)
+        said = (thumb.value, thumb.reason, thumb.comment) if thumb else (0, "", "")
+        return Opinion(*said, stars)
 
     def correct(
         self, message_id: str, text: str, *, rater: str = "me", event_id: str | None = None

@@ -419,7 +419,13 @@ class Trainer:
 
     def waiting(self) -> int:
         """Ratings since the last round, of people or of the simulated person listened to."""
-        rater = self._rater
+        return self._waiting(self._rater)
+
+    def waiting_of_people(self) -> int:
+        """Ratings of people since their last round, whoever is listened to now."""
+        return self._waiting("")
+
+    def _waiting(self, rater: str) -> int:
         return self.store.feedback_since(self.store.last_watermark(rater), rater)
 
     def listen_to(self, rater: str) -> None:

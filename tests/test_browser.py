@@ -279,6 +279,56 @@ def test_text_never_becomes_script(page, served):
     assert page.evaluate("window.leak") is None
 
 
+def test_every_character_is_seen_copied_and_edited_as_it_was_written(opened):
+    from playwright.sync_api import expect
+
+    page = opened("laptop", permissions=["clipboard-read", "clipboard-write"])
+    text = "vector<int> v; if (a<b) <div></div> &lt; `x<y>`\n\n```cpp\nList<T> t;\n```"
+    send(page, "echo " + text)
+    reply = page.locator("#bot .bot.message").last
+    for seen in ("vector<int> v; if (a<b) <div></div> &lt; x<y>", "List<T> t;"):
+        expect(reply).to_contain_text(seen)
+    page.get_by_label("Copy message").last.click()
+    assert page.evaluate("navigator.clipboard.readText()").strip() == text
+    page.keyboard.press("/")
+    page.keyboard.press("ArrowUp")
+    box = page.locator("#bot .edit-textarea")
+    expect(box).to_be_focused()
+    assert box.input_value() == "echo " + text
+    size = box.bounding_box()
+    assert size["width"] > 480 and size["height"] > 80
+    page.keyboard.press("Escape")
+    expect(box).to_have_count(0)
+    page.keyboard.press("ArrowUp")
+    expect(box).to_be_focused()
+    box.fill("echo List<String>")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#bot .bot.message").last).to_have_text("List<String>")
+
+
+def test_escape_and_a_second_press_close_what_a_reply_opened(page):
+    from playwright.sync_api import expect
+
+    send(page, "echo words")
+    why, heat = page.locator("#bot .words").last, page.locator("#heat .heat")
+    for close in (why.click, page.locator("#heat .shut").click, lambda: press(page, "Escape")):
+        why.click()
+        expect(heat).to_have_count(1)
+        close()
+        expect(heat).to_have_count(0)
+    page.locator("#bot .star").last.click()
+    page.get_by_label("4 stars").click()
+    expect(page.locator("#chat-note")).to_contain_text("4 of 5 stars")
+    press(page, "Escape")
+    expect(page.locator("#why")).to_have_count(0)
+    page.locator("#bot .star").last.click()
+    expect(page.get_by_label("4 stars")).to_have_attribute("aria-pressed", "true")
+
+
+def press(page, key: str) -> None:
+    page.keyboard.press(key)
+
+
 def test_a_reply_cannot_call_out(page, served):
     asked = []
 

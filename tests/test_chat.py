@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from rlhf_chat.decode import Sampling
 from rlhf_chat.manner import Manner
 from rlhf_chat.model import Model, View
 from rlhf_chat.raters import checked_name
+from rlhf_chat.ratings import Opinion
 from rlhf_chat.refusal import MAX_CHARACTERS, ChatError
 from rlhf_chat.step import Rows
 from rlhf_chat.store import Store
@@ -106,6 +108,39 @@ def test_a_message_that_never_got_its_reply_becomes_one_with_the_next(chat, stor
     reply = say(chat, conversation, "how are you")
     expected = toy.encode([{"role": "user", "content": "hello\n\nhow are you"}])
     assert store.message(reply.message_id).prompt_ids == expected
+
+
+@pytest.mark.parametrize("how", ["button", "closed tab"])
+def test_a_reply_stopped_before_its_first_word_is_not_kept(chat, store, toy, how):
+    chat.taste = SimpleNamespace(get=lambda: object())  # the best of two drafts: none is shown yet
+    chat.manners.set_best_of(2)
+    conversation, stop = chat.new_conversation(), threading.Event()
+    stream = chat.reply(conversation, "hello", stop=stop)
+    next(stream)
+    if how == "button":
+        stop.set()
+        last = list(stream)[-1]
+        assert last.done and last.message_id is None and last.finish_reason == "cancelled"
+    else:
+        stream.close()
+    assert [turn.role for turn in chat.history(conversation)] == ["user"]
+    chat.taste = None
+    assert say(chat, conversation, "how are you").message_id
+
+
+def test_the_history_has_the_thumbs_of_who_is_named(chat, store):
+    conversation = chat.new_conversation()
+    reply = say(chat, conversation).message_id
+    chat.ratings.rate(reply, 1)
+    chat.ratings.rate(reply, -1, rater="Ada")
+    chat.ratings.score(reply, 4, rater="Ada")
+    shown = {who: chat.history(conversation, who)[-1].rating for who in ("me", "Ada", "Bo", "")}
+    assert shown == {"me": 1, "Ada": -1, "Bo": 0, "": -1}
+    assert chat.ratings.of(reply) == Opinion(1) and chat.ratings.of(reply, "Bo") == Opinion()
+    assert chat.ratings.of(reply, "Ada") == Opinion(-1, stars=4)
+    chat.ratings.score(reply, 0, rater="Ada")
+    chat.ratings.rate(reply, 0, rater="Ada")
+    assert chat.ratings.of(reply, "Ada") == Opinion()
 
 
 @pytest.mark.parametrize("how", ["button", "closed tab"])

@@ -773,9 +773,9 @@ def test_a_round_for_a_simulated_person_hears_only_that_person_and_says_so(
     rate(chat, 3, "simulated:lists")
     assert trainer.waiting() == 2
     trainer.listen_to("simulated:lists")
-    assert trainer.waiting() == 3
+    assert trainer.waiting() == 3 and trainer.waiting_of_people() == 2
     trainer.run_round("ratings")
-    assert heard == [3] and trainer.waiting() == 0
+    assert heard == [3] and trainer.waiting() == 0 and trainer.waiting_of_people() == 2
     assert store.rounds()[0].trigger == "simulated:lists"
     assert [s.made_for for s in trainer.leaderboard.standings() if s.live] == ["simulated:lists"]
     assert trainer.versions.shelf.manifest(1)["rated_by"] == "simulated:lists"

@@ -24,8 +24,9 @@ import pytest
 
 from rlhf_chat import export, gate, style
 from rlhf_chat.decode import Sampling
+from rlhf_chat.refusal import ChatError
 from rlhf_chat.watch import Watch
-from rlhf_chat.web import app, charts, keys, languages, security, theme, transcript, words
+from rlhf_chat.web import app, charts, keys, languages, markup, security, theme, transcript, words
 from rlhf_chat.web import learning as learning_screen
 from rlhf_chat.web.chat import ChatScreen
 from rlhf_chat.web.compare import CompareScreen
@@ -561,6 +562,246 @@ def test_an_unexpected_error_shows_no_traceback(caplog):
     assert tab.note.startswith("Not saved.") and "division" not in tab.note
 
 
+TAGS = (
+    "vector<int> v; if (a<b",
+    "<div></div>",
+    "List<String>",
+    "&lt;div&gt; &amp; & a&b",
+    "Inline `a<b>c` and a lone ` tick <b>\n\nnext ` tick <i>",
+    "```\nstd::vector<int> v;\n```\nthen <b>",
+    "- point\n  ```py\n  a<b>\n  ```\n  <c>",
+    "x\n\n    indented<code>\n\n<d>",
+    "- a\n\n    <p>a paragraph of the point</p>",
+    "> `a\n> <b>`\n<c>",
+    "```mermaid\ngraph LR\n```",
+    "```cpp\nint x;\n```",
+    "\\`<z>` \\\\`<z>`",
+    *PAYLOADS,
+)
+
+
+@pytest.mark.parametrize("text", TAGS)
+def test_what_was_written_can_be_had_back_from_what_is_shown(text):
+    assert markup.raw(markup.shown(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "tags"),
+    [
+        ("vector<int> v; if (a<b", []),
+        ("`a<b>c` <d>", ["<b>"]),
+        ("```\n<a>\n```\n<b>", ["<a>"]),
+        ("- x\n  ~~~py\n  <a>\n  ~~~\n  <b>", ["<a>"]),
+        ("a `\n\n` <b>", []),
+        ("x\n\n    <a>\n\n<b>", ["<a>"]),
+        ("- x\n\n    <a>", []),
+        ("<https://example.org>", ["<https://example.org>"]),
+        ("<!-- a --> <script>x</script> <img src=x>", []),
+    ],
+)
+def test_outside_code_nothing_is_a_tag_and_inside_code_nothing_is_changed(text, tags):
+    assert re.findall(r"<[^>]*>?", markup.shown(text)) == tags
+
+
+def test_a_written_entity_is_shown_as_it_was_written():
+    assert "&lt;" not in markup.shown("&lt;b&gt;") and markup.shown("a & b") == "a & b"
+
+
+def test_a_word_after_a_fence_runs_no_program():
+    assert not re.search(r"```mermaid\s*\n", markup.shown("```mermaid\ngraph LR\n```"))
+
+
+@pytest.mark.parametrize("piece", ["`", "<", "&a;", " ", "> ", "- ", "```\n", "\\", "1. "])
+def test_long_odd_text_is_made_ready_at_once(piece):
+    began = time.process_time()
+    markup.shown(piece * (60_000 // len(piece)))
+    markup.shown(" ".join("`" * i for i in range(300)))
+    assert time.process_time() - began < 2
+
+
+def test_drafts_show_every_character_too():
+    screen, _ = compare_screen()
+    *_, last = screen.draft("echo vector<int>", "click")
+    assert markup.raw(last[screen.panes[0]]).strip() == "vector<int>"
+    assert "<" not in last[screen.panes[0]]
+
+
+def test_an_edit_that_comes_back_as_it_was_shown_is_what_was_written():
+    tab = Screen()
+    tab.send("hello")
+    shown = transcript.bubble("user", "vector<int>")["content"][0]["text"]
+    tab.take(tab.screen.edit(tab.view, "me", tab.request, SimpleNamespace(index=0, value=shown)))
+    assert tab.chat.history(tab.view["conversation"])[0].content == "vector<int>"
+
+
+def test_a_reply_that_cannot_be_stored_does_not_lock_the_conversation():
+    tab = Screen()
+    tab.send("hello")
+
+    class Full:
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            raise RuntimeError("broken")
+
+        def close(self):
+            raise OSError("No space left on device")
+
+    reply, tab.chat.reply = tab.chat.reply, lambda *args, **more: Full()
+    with pytest.raises(OSError):
+        tab.send("again")
+    tab.chat.reply = reply
+    tab.send("and again")
+    assert len(tab.view["turns"]) == 4
+
+
+def test_the_thumbs_shown_are_those_of_who_rates_here():
+    tab = Screen()
+    tab.send("hello")
+    tab.rate(1, True)
+    conversation = tab.view["conversation"]
+    renamed = tab._take(asyncio.run(tab.screen.rename(tab.view, "Ada", tab.request)))
+    assert renamed[tab.screen.bot]["feedback_value"] == [None] and tab.view["rater"] == "Ada"
+    update = tab.send("again")[-1]
+    assert update[tab.screen.bot]["feedback_value"] == [None, None]
+    opened = tab._take(asyncio.run(tab.screen.open(conversation, tab.request)))
+    assert opened[tab.screen.bot]["feedback_value"] == [None, None]
+    asked = SimpleNamespace(session_hash="tab", query_params={"c": conversation})
+    assert asyncio.run(tab.screen.load(asked, "me"))[tab.screen.bot]["feedback_value"][0] == "Like"
+
+
+def test_a_renamed_tab_shows_its_own_thumbs_at_the_end_of_a_reply():
+    tab = Screen()
+    tab.send("hello")
+    tab.rate(1, True)
+    running = tab.screen.send("second", tab.view, "", tab.request)
+    tab._take(next(running))
+    renamed = asyncio.run(tab.screen.rename(tab.view, "Ada", tab.request))
+    assert tab.screen.bot not in renamed  # what is being written stays on the page
+    assert tab.take(running)[-1][tab.screen.bot]["feedback_value"] == [None, None]
+
+
+def test_what_a_reply_opened_is_put_away_with_it():
+    tab = Screen()
+    tab.send("hello")
+    tab.take(tab.screen.regenerate(tab.view, tab.request, SimpleNamespace(index=0)))
+    sibling = tab.view["turns"][1]["sibling_ids"][0]
+    correction = SimpleNamespace(index=1, value="Good day.")
+    updates = [
+        asyncio.run(tab.screen.on_view(tab.view, SimpleNamespace(message_id=sibling))),
+        asyncio.run(tab.screen.open(tab.view["conversation"], tab.request)),
+        asyncio.run(tab.screen.start_new(tab.request)),
+        *tab.screen.edit(tab.view, "me", tab.request, correction),
+    ]
+    for update in updates:
+        assert update[tab.screen.heat] == "" and not update[tab.screen.ratings.why]["visible"]
+    assert asyncio.run(tab.screen.on_view(tab.view, SimpleNamespace(shut="yes"))) == {
+        tab.screen.heat: ""
+    }
+
+
+def test_a_reason_pressed_again_is_taken_back_and_said_so():
+    tab = Screen()
+    tab.send("hello")
+    ratings = tab.screen.ratings
+    chips = tab.rate(1, False)[ratings.chips]
+    press = SimpleNamespace(reason="Too long")
+    chosen = asyncio.run(ratings.add_reason(chips, "", "me", press))[ratings.chips]
+    tab._take(asyncio.run(ratings.add_reason(chosen, "", "me", press)))
+    assert tab.note == "Reason taken back." and list(tab.chat.rated.values()) == [(-1, "", "")]
+
+
+def test_the_panel_opens_with_what_was_said_and_stars_need_no_thumb():
+    tab = Screen()
+    tab.send("hello")
+    ratings, asked = tab.screen.ratings, SimpleNamespace(rate=tab.view["turns"][1]["id"])
+    opened = asyncio.run(tab.screen.on_view(tab.view, asked))
+    assert opened[ratings.why]["visible"] and not opened[ratings.comment]["visible"]
+    assert opened[ratings.chips]["choices"] == []
+    asyncio.run(ratings.add_reason(opened[ratings.chips], "", "me", SimpleNamespace(stars=4)))
+    assert not tab.chat.rated
+    again = tab.rate(1, True)
+    assert again[ratings.chips]["stars"] == 4 and again[ratings.comment]["visible"]
+    back = asyncio.run(ratings.add_reason(again[ratings.chips], "", "me", SimpleNamespace(stars=4)))
+    assert "taken back" in back[tab.screen.note]["text"]
+    shut = asyncio.run(ratings.add_reason(again[ratings.chips], "", "me", SimpleNamespace(shut=1)))
+    assert not shut[ratings.why]["visible"]
+
+
+def test_words_without_a_thumb_take_nothing_back():
+    tab = Screen()
+    tab.send("hello")
+    ratings, asked = tab.screen.ratings, SimpleNamespace(rate=tab.view["turns"][1]["id"])
+    chips = asyncio.run(tab.screen.on_view(tab.view, asked))[ratings.chips]
+    asyncio.run(ratings.add_comment(chips, "nice", "me"))
+    assert not tab.chat.rating_events
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept", "told"),
+    [
+        ((-3, 0.9, 40, 96), (0, 0.9, 40, 96), "Temperature is 0"),
+        ((1, 7, 40, 96), (1, 1, 40, 96), "Top-p is 1"),
+        ((1, 0.9, 40, 9999), (1, 0.9, 40, 256), "Longest reply, tokens is 256"),
+    ],
+)
+def test_a_number_beyond_its_limits_is_moved_to_them_and_said_so(asked, kept, told):
+    tab = Screen()
+    panel = tab.screen.manner
+    note = asyncio.run(panel.save(tab.view, "", *asked, "live"))[panel.note]
+    assert note["text"] == f"Saved for new chats, within its limits: {told}."
+    drawn = tab.chat.get("").sampling
+    assert (drawn.temperature, drawn.top_p, drawn.top_k, drawn.max_new_tokens) == kept
+    note = asyncio.run(panel.save(tab.view, "", None, 0.9, 40, 96, "live"))[panel.note]
+    assert note == {"text": "Not saved: write a number.", "tone": "bad"}
+
+
+def test_a_number_beyond_its_limits_reaches_the_handler(served):
+    chat, url = served
+    view = {"conversation": chat.new_conversation(), "turns": [], "sent": False}
+    tab, fields = Tab(url), ["", -3, 0.9, 40, 96, "live"]
+    for _ in range(2):  # after an event Gradio makes its components anew
+        tab.call("save", [view, *fields])
+        tab.call("save_for_new", fields)
+    assert chat.get(view["conversation"]).sampling.temperature == 0
+    del chat.kept[""], chat.kept[view["conversation"]]
+
+
+def test_a_stop_before_the_first_word_leaves_no_reply_to_rate():
+    tab = Screen()
+    tab.chat.word_seconds = 0.02
+    running = tab.screen.send("hello", tab.view, "", tab.request)
+    tab._take(next(running))
+    asyncio.run(tab.screen.stop(tab.view))
+    tab.take(running)
+    assert [turn["role"] for turn in tab.view["turns"]] == ["user"]
+    assert tab.note == "Stopped before anything was written, so no reply is kept."
+
+
+def test_a_message_refused_in_the_middle_of_a_conversation_stays_in_the_box():
+    tab = Screen()
+    tab.send("hello")
+    tab.message = "a very long thought"
+
+    def refuse(*args, **more):
+        raise ChatError("This message is too long for the model: 900 tokens of 416.")
+        yield
+
+    tab.chat.reply = refuse
+    updates = tab.send("a very long thought")
+    assert tab.message == "a very long thought" and "too long" in tab.note
+    assert all(tab.screen.view not in update for update in updates)  # `sent` would forget the draft
+
+
+def test_beside_a_simulated_person_the_note_counts_ones_own_ratings():
+    tab = Screen()
+    tab.send("hello")
+    tab.chat.trainer.waiting, tab.chat.trainer.waiting_of_people = 8, lambda: 2
+    tab.rate(1, True)
+    assert tab.note.startswith("Saved. 2 of")
+
+
 def compare_screen() -> tuple[CompareScreen, ToyChat]:
     chat = ToyChat(word_seconds=0)
     screen = CompareScreen(chat.compare, chat.trainer)
@@ -857,7 +1098,7 @@ def test_the_settings_of_a_chat_are_saved_and_shown():
     assert panel.shown(conversation)[panel.heat] == 0.5
     # a reply that ends just now must not overwrite what is being typed
     assert set(asyncio.run(panel.after_sending(one.view))) == {panel.about, panel.by}
-    refused = asyncio.run(panel.save(one.view, "", 9, 1, 0, 40, "live"))
+    refused = asyncio.run(panel.save(one.view, "", None, 1, 0, 40, "live"))
     assert refused[panel.note]["tone"] == "bad"
     assert asyncio.run(panel.save_for_new("", 0.2, 1, 0, 40, "live"))[panel.note]["tone"] == "good"
     assert one.chat.manners.get().sampling.temperature == 0.2

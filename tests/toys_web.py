@@ -26,6 +26,7 @@ from rlhf_chat.leaderboard import Standing
 from rlhf_chat.manner import Manner
 from rlhf_chat.pairs import OUTCOMES
 from rlhf_chat.raters import Rater
+from rlhf_chat.ratings import Opinion
 from rlhf_chat.refusal import ChatError
 from rlhf_chat.store import Feedback
 from rlhf_chat.taste import Piece
@@ -89,6 +90,7 @@ class ToyChat:
         self._nodes: dict[str, Node] = {}
         self.rated: dict[str, tuple[int, str, str]] = {}
         self.rating_events: list[tuple[str, int, str, str]] = []
+        self.by: dict[str, str] = {}  # who gave the newest thumb
         self.stars: dict[str, int] = {}
         self.corrected: dict[str, str] = {}
         self.kept: dict[str, Manner] = {}
@@ -148,25 +150,28 @@ class ToyChat:
             if node.conversation == id:
                 self.rated.pop(node.id, None)
 
-    def history(self, conversation_id: str) -> list[Turn]:
+    def history(self, conversation_id: str, rater: str = "") -> list[Turn]:
         path, at = [], self._found(conversation_id).head_id
         while at:
             path.append(self._nodes[at])
             at = self._nodes[at].parent
-        return [self._turn(node) for node in reversed(path)]
+        return [self._turn(node, rater) for node in reversed(path)]
 
     def _found(self, id: str) -> Conversation:
         if id not in self._conversations:
             raise ChatError("That conversation is not here any more.")
         return self._conversations[id]
 
-    def _turn(self, node: Node) -> Turn:
+    def _turn(self, node: Node, rater: str) -> Turn:
         family = [
             n.id
             for n in self._nodes.values()
             if (n.parent, n.role, n.conversation) == (node.parent, node.role, node.conversation)
         ]
-        value, reason, comment = self.rated.get(node.id, (0, "", ""))
+        whose = self.by.get(node.id, "me")
+        value, reason, comment = (0, "", "")
+        if rater in ("", whose):  # of each reply the toy remembers one person's thumb
+            value, reason, comment = self.rated.get(node.id, (0, "", ""))
         return Turn(
             message_id=node.id,
             role=node.role,
@@ -216,7 +221,7 @@ class ToyChat:
     def _answer(self, asked: Node, stop: threading.Event):
         by = self.get(asked.conversation).version
         version = self.trainer.live if by is None else by
-        text, finish, note = "", "stop", ""
+        text, finish, note, made = "", "stop", "", None
         pace = self.word_seconds * (60 if asked.text.startswith("slow") else 1)
         began = time.monotonic()
         yield Partial(None, "", False, version, None, "Waiting for the model", None)
@@ -235,11 +240,13 @@ class ToyChat:
             finish = "cancelled"
             raise
         finally:
-            made = self._add(
-                asked.conversation, "assistant", text, asked.id, version=version, finish=finish
-            )
+            if text or finish != "cancelled":
+                said = self._add(
+                    asked.conversation, "assistant", text, asked.id, version=version, finish=finish
+                )
+                made = said.id
         speed = text.count(" ") / max(1e-3, time.monotonic() - began)
-        yield Partial(made.id, text, True, version, finish, note, speed)
+        yield Partial(made, text, True, version, finish, note, speed)
 
     @staticmethod
     def _words(prompt: str) -> list[str]:
@@ -262,9 +269,14 @@ class ToyChat:
         if event_id:
             self._seen.add(event_id)
         new = message_id not in self.rated
-        self.rated[message_id] = (value, reason, comment)
+        self.rated[message_id], self.by[message_id] = (value, reason, comment), rater
         self.rating_events.append((message_id, value, reason, comment))
         self.trainer.waiting += new
+
+    def of(self, message_id, rater="me") -> Opinion:
+        mine = self.by.get(message_id, "me") == rater
+        thumb = self.rated.get(message_id, (0, "", "")) if mine else (0, "", "")
+        return Opinion(*thumb, self.stars.get(message_id, 0))
 
     # what was said
 
@@ -586,6 +598,9 @@ class ToyTrainer:
         if self.paused:
             return replace(base, phase="paused", sentence="Learning is paused.")
         return base
+
+    def waiting_of_people(self) -> int:
+        return self.waiting
 
     def train_now(self) -> str:
         if self.began is not None:

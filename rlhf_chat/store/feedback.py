@@ -78,11 +78,12 @@ class FeedbackLogs(Archive):
         rest = f"FROM ratings AS r WHERE {_CURRENT_RATING} AND {WHOSE} ORDER BY number"
         return self._list(Rating, rest, [rater])
 
-    def rating_of(self, message_ids: Iterable[str]) -> dict[str, Rating]:
-        """The current rating of each of these messages that has one (the newest of any rater)."""
+    def rating_of(self, message_ids: Iterable[str], rater: str = "") -> dict[str, Rating]:
+        """The current rating of each of these messages that has one: this person's, or, with
+        nobody named, the newest of any."""
         rest = f"""FROM ratings AS r WHERE {_CURRENT_RATING} AND {WHOSE}
             AND message_id IN (SELECT value FROM json_each(?2)) ORDER BY number"""
-        found = self._list(Rating, rest, ["", json.dumps(list(message_ids))])
+        found = self._list(Rating, rest, [rater, json.dumps(list(message_ids))])
         return {rating.message_id: rating for rating in found}
 
     def add_score(
@@ -105,6 +106,12 @@ class FeedbackLogs(Archive):
             (SELECT max(number) FROM scores
              WHERE message_id = s.message_id AND rater = s.rater) ORDER BY number"""
         return self._list(Score, rest, [rater])
+
+    def stars_of(self, message_id: str, rater: str) -> int:
+        """What this person gives this reply now; 0 if nothing."""
+        sql = """SELECT stars FROM scores WHERE message_id = ? AND rater = ?
+            ORDER BY number DESC LIMIT 1"""
+        return self._value(sql, [message_id, rater]) or 0
 
     # ---- comparisons
 

@@ -16,11 +16,13 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.chat import Chat, Partial, Turn
+from rlhf_chat.raters import ME
 from rlhf_chat.trainer import Trainer
-from rlhf_chat.web import transcript
+from rlhf_chat.web import markup, transcript
 from rlhf_chat.web.charts import heat
 from rlhf_chat.web.conversations import ConversationList
 from rlhf_chat.web.manner import MannerPanel
+from rlhf_chat.web.people import READ
 from rlhf_chat.web.presence import Presence, Reply
 from rlhf_chat.web.quick import (
     FRAME_SECONDS,
@@ -40,6 +42,7 @@ EMPTY = """## What shall we talk about?
 Rate what you read: the model learns your taste while you go on chatting."""
 
 EARLIER = "Show earlier messages"
+SHUT = '<button type="button" class="shut" aria-label="Close">×</button>'  # pressed: js/view.js
 
 Update = dict[Any, Any]
 
@@ -63,7 +66,7 @@ class ChatScreen:
         try:
             if not conversation_id:
                 conversation_id = made_here = self.chat.new_conversation()
-            before = [] if made_here else self.chat.history(conversation_id)
+            before = [] if made_here else self.chat.history(conversation_id, _rater(view))
         except Exception as error:
             yield {self.note: said(sentence(error), "bad")}
             return
@@ -78,7 +81,7 @@ class ChatScreen:
                 conversation_id, text, event_id=event_id or None, stop=stop
             ),
             sent=True,
-            limit=_limit(view),
+            view=view,
         )
         if made_here and not accepted:
             self.presence.show(_session(request), "")
@@ -102,7 +105,7 @@ class ChatScreen:
         self, view: dict, rater: str, request: gr.Request, event: gr.EditData
     ) -> Iterator[Update]:
         """One's own message is said differently; a reply is corrected, and that is a rating."""
-        text = str(event.value)
+        text = markup.raw(str(event.value))
         turn = view["turns"][event_index(event)]
         if turn["role"] == "assistant":
             yield self._correct(view, turn["id"], text, rater)
@@ -121,7 +124,7 @@ class ChatScreen:
             word = said(f"Saved: your wording is preferred to the reply's. {counted}", "good")
         except Exception as error:
             word = said(f"Not saved. {sentence(error)}", "bad")
-        return {**self._shown(view["conversation"], _limit(view)), self.note: word}
+        return {**self._redraw(view), **self._put_away(), self.note: word}
 
     def _branch(
         self,
@@ -136,7 +139,8 @@ class ChatScreen:
         try:
             before = list(
                 takewhile(
-                    lambda turn: turn.message_id != message_id, self.chat.history(conversation_id)
+                    lambda turn: turn.message_id != message_id,
+                    self.chat.history(conversation_id, _rater(view)),
                 )
             )
         except Exception as error:
@@ -151,7 +155,7 @@ class ChatScreen:
             before,
             said_now,
             lambda stop: act(message_id, stop=stop),
-            limit=_limit(view),
+            view=view,
         )
         if not accepted and edited is not None:
             yield {self.message: edited}  # what was typed is not lost; it waits in the message box
@@ -164,8 +168,8 @@ class ChatScreen:
         said_now: list[dict],
         start: Callable[[threading.Event], Iterator[Partial]],
         *,
+        view: dict,
         sent: bool = False,
-        limit: int = SHOWN_AT_FIRST,
     ) -> Generator[Update, None, bool]:
         """Show a reply as it is written. Returns whether the message was accepted."""
         reply = self.presence.begin(conversation_id, session)
@@ -178,13 +182,14 @@ class ChatScreen:
                 )
             }
             return False
+        limit, rater = _limit(view), _rater(view)
         said_now, accepted = said_now[-limit:], False
         partials: Iterator[Partial] | None = None
         try:
             partials = start(reply.stop)
             partial = next(partials)  # refusals come here, before anything on the page has changed
             accepted = True
-            yield self._begun(conversation_id, before[-limit:], said_now, partial, sent)
+            yield self._begun(conversation_id, before[-limit:], said_now, partial, rater, sent)
             drawn = time.monotonic()
             for partial in partials:
                 reply.text, reply.note = partial.text, partial.note
@@ -198,15 +203,19 @@ class ChatScreen:
         except Exception as error:
             note = said(sentence(error), "bad")
             if not accepted:  # an edited message on the page goes back to what it was
-                yield {self.note: note, **({} if sent else self._shown(conversation_id, limit))}
+                redrawn = {} if sent else self._shown(conversation_id, limit, rater)
+                yield {self.note: note, **redrawn}
                 return False
         finally:
             # Closing it stores the partial text, so this comes before the page is told the end.
             reply.stop.set()
-            close(partials)
-            self.presence.end(conversation_id)
+            try:
+                close(partials)
+            finally:  # also where nothing can be stored: the next message must not wait for ever
+                self.presence.end(conversation_id)
         if self.presence.shows(session, conversation_id):
-            yield self._ended(conversation_id, limit, note, partial.tokens_per_second)
+            rater = self.presence.named(session, rater)
+            yield self._ended(conversation_id, limit, rater, note, partial.tokens_per_second)
         return True
 
     def _begun(
@@ -215,6 +224,7 @@ class ChatScreen:
         before: list[Turn],
         said_now: list[dict],
         partial: Partial,
+        rater: str,
         sent: bool,
     ) -> Update:
         update = {
@@ -224,10 +234,9 @@ class ChatScreen:
                 value=[*said_now, transcript.bubble("assistant", partial.text or "…")],
                 feedback_value=[*transcript.thumbs(before), None],
             ),
-            self.view: transcript.view(conversation_id, before, sent=sent),
+            self.view: transcript.view(conversation_id, before, rater=rater, sent=sent),
             self.note: said(partial.note),
-            **self.ratings.hidden(),
-            self.heat: "",
+            **self._put_away(),
             **self._buttons(replying=True),
         }
         if sent:
@@ -250,7 +259,8 @@ class ChatScreen:
             yield self._frame(said_now, reply)
             time.sleep(2 * FRAME_SECONDS)
         if self.presence.shows(session, conversation_id):
-            yield self._ended(conversation_id, _limit(view), said())
+            rater = self.presence.named(session, _rater(view))
+            yield self._ended(conversation_id, _limit(view), rater, said())
 
     def _frame(self, said_now: list[dict], reply: Reply) -> Update:
         return {
@@ -259,10 +269,15 @@ class ChatScreen:
         }
 
     def _ended(
-        self, conversation_id: str, limit: int, note: dict, speed: float | None = None
+        self,
+        conversation_id: str,
+        limit: int,
+        rater: str,
+        note: dict,
+        speed: float | None = None,
     ) -> Update:
         return {
-            **self._shown(conversation_id, limit, speed=speed),
+            **self._shown(conversation_id, limit, rater, speed=speed),
             self.note: note,
             **self.conversations.rows(conversation_id),
             **self._buttons(replying=False),
@@ -278,16 +293,17 @@ class ChatScreen:
 
     async def on_view(self, view: dict, event: gr.EventData) -> Update:
         """What is under a message was pressed: the picker "2/3" shows another branch, "why" what
-        each word of the reply does to its score."""
+        each word of the reply does to its score, the star what one has said of it."""
         try:
+            if getattr(event, "shut", ""):
+                return {self.heat: ""}
             if asked := str(getattr(event, "explain", "")):
                 pieces = await quick(self.chat.explain, asked)
-                return {self.heat: heat([(p.text, p.gain, p.sigma) for p in pieces])}
+                return {self.heat: SHUT + heat([(p.text, p.gain, p.sigma) for p in pieces])}
+            if asked := str(getattr(event, "rate", "")):
+                return await self.ratings.opened(asked, _rater(view))
             await quick(self.chat.select, str(getattr(event, "message_id", "")))
-            return {
-                **await quick(self._shown, view["conversation"], _limit(view)),
-                **self.ratings.hidden(),
-            }
+            return {**await quick(self._redraw, view), **self._put_away()}
         except Exception as error:
             return {self.note: said(sentence(error), "bad")}
 
@@ -309,7 +325,7 @@ class ChatScreen:
                     }
                 self.presence.show(_session(request), "")
                 return {
-                    **self._blank(),
+                    **self._blank(_rater(view)),
                     **await quick(self.conversations.rows, ""),
                     self.note: said("Conversation deleted."),
                 }
@@ -322,74 +338,94 @@ class ChatScreen:
 
     async def open(self, conversation_id: str, request: gr.Request) -> Update:
         """Show a conversation and come to the front."""
-        self.presence.show(_session(request), conversation_id)
-        return {**await quick(self._opened, conversation_id), self.tabs: gr.update(selected="chat")}
+        tab = _session(request)
+        self.presence.show(tab, conversation_id)
+        shown = await quick(self._opened, conversation_id, self.presence.named(tab))
+        return {**shown, self.tabs: gr.update(selected="chat")}
 
     async def start_new(self, request: gr.Request) -> Update:
-        self.presence.show(_session(request), "")
+        tab = _session(request)
+        self.presence.show(tab, "")
         return {
-            **self._blank(),
+            **self._blank(self.presence.named(tab)),
             **await quick(self.conversations.rows, ""),
             self.note: said(),
             self.tabs: gr.update(selected="chat"),
         }
 
     async def show_earlier(self, view: dict) -> Update:
-        return await quick(
-            self._shown, view["conversation"], len(view["turns"]) + 4 * SHOWN_AT_FIRST
-        )
+        limit = len(view["turns"]) + 4 * SHOWN_AT_FIRST
+        return await quick(self._shown, view["conversation"], limit, _rater(view))
 
-    async def load(self, request: gr.Request) -> Update:
+    async def rename(self, view: dict, rater: str, request: gr.Request) -> Update:
+        """Somebody else rates here from now on, so their thumbs are drawn; a reply that is being
+        written is left alone and draws them at its end."""
+        self.presence.name(_session(request), rater)
+        named = {**view, "rater": rater}
+        if view["conversation"] and not self.presence.reply(view["conversation"]):
+            return {**await quick(self._redraw, named), **self._put_away()}
+        return {self.view: named}
+
+    async def load(self, request: gr.Request, rater: str = ME) -> Update:
         """The conversation named in the address, so that a reload or a restart brings it back."""
-        asked = request.query_params.get("c", "")
-        self.presence.show(_session(request), asked)
+        asked, tab = request.query_params.get("c", ""), _session(request)
+        self.presence.show(tab, asked)
+        self.presence.name(tab, rater)
         try:
-            return await quick(self._opened, asked)
+            return await quick(self._opened, asked, rater)
         except Exception as error:
-            self.presence.show(_session(request), "")
+            self.presence.show(tab, "")
             return {
-                **self._blank(),
+                **self._blank(rater),
                 **await quick(self.conversations.rows, ""),
                 self.note: said(sentence(error), "bad"),
             }
 
-    def _opened(self, conversation_id: str) -> Update:
+    def _opened(self, conversation_id: str, rater: str) -> Update:
         replying = self.presence.reply(conversation_id) is not None
-        shown = self._shown(conversation_id) if conversation_id else self._blank()
+        shown = self._shown(conversation_id, rater=rater) if conversation_id else self._blank(rater)
         return {
             **shown,
             **self.manner.shown(conversation_id),
             **self.conversations.rows(conversation_id),
-            **self.ratings.hidden(),
+            **self._put_away(),
             self.note: said(),
             **self._buttons(replying=replying),
         }
 
-    def _blank(self) -> Update:
+    def _put_away(self) -> Update:
+        """Nothing on the page speaks of a reply that may not be there any more."""
+        return {**self.ratings.hidden(), self.heat: ""}
+
+    def _blank(self, rater: str) -> Update:
         return {
             self.bot: gr.update(value=[], feedback_value=None),
-            self.view: transcript.view("", []),
-            **self.ratings.hidden(),
+            self.view: transcript.view("", [], rater=rater),
+            **self._put_away(),
             self.earlier: gr.update(value=EARLIER, visible=False),
             **self.manner.shown(""),
             **self._buttons(replying=False),
         }
 
     def _shown(
-        self, conversation_id: str, limit: int = SHOWN_AT_FIRST, speed: float | None = None
+        self,
+        conversation_id: str,
+        limit: int = SHOWN_AT_FIRST,
+        rater: str = ME,
+        speed: float | None = None,
     ) -> Update:
-        turns = self.chat.history(conversation_id) if conversation_id else []
+        turns = self.chat.history(conversation_id, rater) if conversation_id else []
         return {
             self.bot: gr.update(
                 value=transcript.bubbles(turns[-limit:]),
                 feedback_value=transcript.thumbs(turns[-limit:]),
             ),
-            self.view: transcript.view(conversation_id, turns[-limit:], speed=speed),
+            self.view: transcript.view(conversation_id, turns[-limit:], rater=rater, speed=speed),
             self.earlier: gr.update(value=EARLIER, visible=len(turns) > limit),
         }
 
     def _redraw(self, view: dict) -> Update:
-        return self._shown(view["conversation"], _limit(view))
+        return self._shown(view["conversation"], _limit(view), _rater(view))
 
     def _buttons(self, *, replying: bool) -> Update:
         # An update of a button without its text empties it.
@@ -502,12 +538,15 @@ class ChatScreen:
 
         redrawn = [self.bot, self.view, self.earlier]
         self.ratings.wire(self.bot, self.view, rater, self.event_id, redrawn)
-        self.view.select(self.on_view, self.view, page, **QUICK)
+        renamed = [*redrawn, self.ratings.why, self.heat]
+        rater.change(self.rename, [self.view, rater], renamed, trigger_mode="always_last", **QUICK)
+        about = [*page, self.ratings.comment, self.ratings.chips]
+        self.view.select(self.on_view, self.view, about, **QUICK)
         opened = self.conversations.list.select(self.on_list, self.view, page, **QUICK)
         self.conversations.new_button.click(self.start_new, None, page, **QUICK)
         self.earlier.click(self.show_earlier, self.view, page, **QUICK)
         self.conversations.wire(self.view)
-        loaded = demo.load(self.load, None, page, **QUICK)
+        loaded = demo.load(self.load, rater, page, js=f"() => [({READ})()]", **QUICK)
         for event in (opened, loaded):
             event.then(self.follow, self.view, streamed, trigger_mode="multiple", **REPLIES)
 
@@ -517,6 +556,11 @@ class ChatScreen:
 
 def _session(request: gr.Request) -> str:
     return request.session_hash or ""
+
+
+def _rater(view: dict) -> str:
+    """Whose thumbs this page shows."""
+    return str(view.get("rater") or ME)
 
 
 def _limit(view: dict) -> int:

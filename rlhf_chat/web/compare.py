@@ -19,6 +19,7 @@ import gradio as gr
 
 from rlhf_chat.compare import Compare, Drafts
 from rlhf_chat.trainer import Trainer
+from rlhf_chat.web import markup
 from rlhf_chat.web.ahead import Ahead
 from rlhf_chat.web.answers import LETTERS, AnswerPart, asking
 from rlhf_chat.web.duel import Duel, between
@@ -242,7 +243,9 @@ class CompareScreen:
 
     def _panes(self, drafts: Drafts) -> Update:
         texts = [*drafts.texts, *[""] * (len(LETTERS) - len(drafts.texts))]
-        return {pane: text or "…" for pane, text in zip(self.panes, texts, strict=True)}
+        return {
+            pane: markup.shown(text) or "…" for pane, text in zip(self.panes, texts, strict=True)
+        }
 
     def _columns(self, count: int) -> Update:
         """Room for so many drafts; two have it always."""

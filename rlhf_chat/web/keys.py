@@ -12,7 +12,7 @@ SHORTCUTS = (
     ("/", "Write a message"),
     ("Enter", "Send; Shift+Enter starts a new line"),
     ("\u2191", "In an empty message box: change your last message"),
-    ("Esc", "Stop the reply; leave a box"),
+    ("Esc", "Stop the reply; leave a box; close what a reply opened"),
     ("+  \u2212", "Rate the last reply up or down"),
     ("R", "Another reply to the same message"),
     ("[  ]", "Previous or next version of the last reply"),

@@ -84,12 +84,20 @@ CHINESE = {
     "Answer first, then say why.": "请先回答，再说明原因。",
     "Tell the model more (optional, Enter saves)": "再说一点（可选，按回车保存）",
     "Saved with your reason.": "已连同理由保存。",
+    "Reason taken back.": "理由已撤回。",
+    "Stars, and what you said": "星级，以及你说过的话",
+    "Your wording": "你的措辞",
+    "Save (Ctrl+Enter)": "保存（Ctrl+Enter）",
+    "Cancel (Esc)": "取消（Esc）",
     "Saved. {} of {} ratings until the next round.": "已保存。距下一轮 {}/{} 条评分。",
     "Saved. {} new ratings, enough for the next round.": "已保存。{} 条新评分，足够开始下一轮。",
     "Rating taken back. {} of {} ratings until the next round.": (
         "评分已撤回。距下一轮 {}/{} 条评分。"
     ),
     "Stopped. What was written so far is kept.": "已停止。写到这里的内容已保留。",
+    "Stopped before anything was written, so no reply is kept.": (
+        "还没写出内容就停止了，因此没有保留回复。"
+    ),
     "The reply reached its length limit.": "回复已达到长度上限。",
     "Write something first: the message is empty.": "请先写点什么：消息是空的。",
     "This message is too long for the model: {} tokens of {}.": (
@@ -126,6 +134,12 @@ CHINESE = {
     "Use for new chats": "用于新对话",
     "Saved for this chat.": "已保存到本对话。",
     "Saved for new chats.": "已保存到新对话。",
+    "Saved for this chat, within its limits: {} is {}.": "已在允许范围内保存到本对话：{}为 {}。",
+    "Saved for new chats, within its limits: {} is {}.": "已在允许范围内保存到新对话：{}为 {}。",
+    "New chats begin like this from now on, within its limits: {} is {}.": (
+        "以后的新对话都这样开始，在允许范围内：{}为 {}。"
+    ),
+    "Not saved: write a number.": "未保存：请填写一个数字。",
     "New chats begin like this from now on.": "以后的新对话都这样开始。",
     # welcome
     "A model of your own": "你自己的模型",
@@ -453,7 +467,9 @@ CHINESE = {
     "Keyboard shortcuts": "键盘快捷键",
     "Send; Shift+Enter starts a new line": "发送；Shift+Enter 换行",
     "In an empty message box: change your last message": "消息框为空时：修改上一条消息",
-    "Stop the reply; leave a box": "停止回复；离开输入框",
+    "Stop the reply; leave a box; close what a reply opened": (
+        "停止回复；离开输入框；关闭回复打开的面板"
+    ),
     "Rate the last reply up or down": "给最后一条回复点赞或点踩",
     "Another reply to the same message": "对同一条消息再回复一次",
     "Previous or next version of the last reply": "最后一条回复的上一个或下一个版本",

@@ -31,20 +31,32 @@ class MannerPanel:
     async def save(
         self, view: dict, system: str, heat: float, top_p: float, top_k: float, most: float, by: str
     ) -> Update:
-        try:
-            manner = self._manner(system, heat, top_p, top_k, most, by)
-            await quick(self.chat.manners.set, view["conversation"], manner)
-        except Exception as error:
-            return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
-        whose = "this chat" if view["conversation"] else "new chats"
-        return {self.note: said(f"Saved for {whose}.", "good")}
+        word = "Saved for this chat" if view["conversation"] else "Saved for new chats"
+        return await self._save(view["conversation"], word, system, heat, top_p, top_k, most, by)
 
     async def save_for_new(self, *fields: Any) -> Update:
+        return await self._save("", "New chats begin like this from now on", *fields)
+
+    async def _save(self, conversation_id: str, word: str, system: str, *fields: Any) -> Update:
+        """A number beyond the ends of its slider is moved to that end, as the page itself does when
+        the box is left."""
+        *numbers, by = fields
+        if any(number is None for number in numbers):
+            return {self.note: said("Not saved: write a number.", "bad")}
+        sliders = (self.heat, self.top_p, self.top_k, self.most)
+        kept = [within(n, s) for n, s in zip(numbers, sliders, strict=True)]
+        heat, top_p, top_k, most = kept
         try:
-            await quick(self.chat.manners.set, "", self._manner(*fields))
+            manner = self._manner(system, heat, top_p, top_k, most, by)
+            await quick(self.chat.manners.set, conversation_id, manner)
         except Exception as error:
             return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
-        return {self.note: said("New chats begin like this from now on.", "good")}
+        moved = [
+            f", within its limits: {slider.label} is {now:g}"
+            for slider, asked, now in zip(sliders, numbers, kept, strict=True)
+            if now != asked
+        ]
+        return {self.note: said(f"{word}{''.join(moved[:1])}.", "good")}
 
     async def set_best_of(self, drafts: int) -> Update:
         try:
@@ -141,6 +153,9 @@ class MannerPanel:
         fields: list[Any] = [self.system, self.heat, self.top_p, self.top_k, self.most, self.by]
         self.page = [self.about, self.note, *fields, self.best_of]
         self.whose: list[Any] = [self.about, self.by]
+        # As they come: Gradio's own check of a number beyond its slider answers "500" before any
+        # handler, so nothing would be saved and nobody told.
+        as_they_come: dict[str, Any] = {"preprocess": False, **QUICK}
         gr.on(
             # Text that was pasted with the mouse is no `input` for Gradio, hence the blur.
             [*(field.input for field in fields), self.system.blur],
@@ -148,13 +163,20 @@ class MannerPanel:
             [view, *fields],
             self.page,
             trigger_mode="always_last",
-            **QUICK,
+            **as_they_come,
         )
         self.best_of.input(self.set_best_of, self.best_of, self.page, **QUICK)
-        self.new_button.click(self.save_for_new, fields, self.page, **QUICK)
+        self.new_button.click(self.save_for_new, fields, self.page, **as_they_come)
         # Opening is the browser's own business; the fields are read again, because another tab or
         # a new version may have changed them.
         self.toggle.click(
             self.refresh, view, self.page, js="v => { rlhfPanel(); return [v]; }", **QUICK
         )
         self.close_button.click(None, None, None, js="() => { rlhfPanel(false); }", **QUICK)
+
+
+# ---- small parts -------------------------------------------------------------------------------
+
+
+def within(number: float, ends: gr.Slider) -> float:
+    return min(max(number, ends.minimum), ends.maximum)

@@ -10,6 +10,8 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 
+from rlhf_chat.raters import ME
+
 CLICKS = 256  # newest clicks on Send that are remembered: the same click twice is one
 TABS = 1000
 
@@ -28,6 +30,7 @@ class Presence:
     def __init__(self) -> None:
         self._under_way: dict[str, Reply] = {}  # by conversation
         self._shown: dict[str, str] = {}  # the conversation each tab shows, the oldest tab first
+        self._names: dict[str, str] = {}  # whom each tab rates as, likewise
         self._clicks: deque[str] = deque(maxlen=CLICKS)
         self._lock = threading.Lock()
 
@@ -52,12 +55,23 @@ class Presence:
         return self._under_way.get(conversation_id)
 
     def show(self, tab: str, conversation_id: str) -> None:
-        """Notes which conversation a tab shows, forgetting the oldest tabs."""
+        """Notes which conversation a tab shows."""
+        self._note(self._shown, tab, conversation_id)
+
+    def name(self, tab: str, rater: str) -> None:
+        """Notes whom a tab rates as."""
+        self._note(self._names, tab, rater)
+
+    def named(self, tab: str, otherwise: str = ME) -> str:
+        return self._names.get(tab, otherwise)
+
+    def _note(self, of_tabs: dict[str, str], tab: str, what: str) -> None:
+        """The oldest tabs are forgotten."""
         with self._lock:
-            self._shown.pop(tab, None)
-            self._shown[tab] = conversation_id
-            while len(self._shown) > TABS:
-                del self._shown[next(iter(self._shown))]
+            of_tabs.pop(tab, None)
+            of_tabs[tab] = what
+            while len(of_tabs) > TABS:
+                del of_tabs[next(iter(of_tabs))]
 
     def shows(self, tab: str, conversation_id: str) -> bool:
         """Whether this tab shows it. A tab nobody knows is one that asked before a restart."""

@@ -12,10 +12,12 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.chat import Chat
-from rlhf_chat.ratings import REASONS
+from rlhf_chat.ratings import REASONS, Opinion
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.quick import QUICK, WITH_EVENT_ID, quick, sentence
 from rlhf_chat.web.words import countdown, said, script
+
+NOTHING = Opinion()
 
 Update = dict[Any, Any]
 
@@ -42,6 +44,7 @@ class RatingPart:
                 self.chat.ratings.rate, message_id, value, rater=rater, event_id=event_id or None
             )
             self.trainer.wake()
+            opinion = await quick(self.chat.ratings.of, message_id, rater)
         except Exception as error:
             return {
                 self.note: said(f"Not saved. {sentence(error)}", "bad"),
@@ -57,13 +60,19 @@ class RatingPart:
         return {
             self.note: said(f"Saved. {counted}", "good"),
             self.why: gr.update(visible=True),
-            self.comment: "",
-            self.chips: chips_for(message_id, value),
+            **self._drawn(message_id, opinion),
         }
+
+    async def opened(self, message_id: str, rater: str) -> Update:
+        """The panel of one reply, with what this person has said of it: stars need no thumb."""
+        opinion = await quick(self.chat.ratings.of, message_id, rater)
+        return {self.why: gr.update(visible=True), **self._drawn(message_id, opinion)}
 
     async def add_reason(
         self, chips: dict, comment: str, rater: str, event: gr.EventData
     ) -> Update:
+        if getattr(event, "shut", ""):
+            return self.hidden()
         stars = getattr(event, "stars", None)
         if stars is not None:
             return await self._give_stars(chips, stars, rater)
@@ -88,7 +97,7 @@ class RatingPart:
 
     async def _explain(self, chips: dict, comment: str, rater: str) -> Update:
         """The same rating again, now with its reason: the newest one of a message counts."""
-        if chips["chosen"] not in ("", *REASONS.get(chips["value"], ())) or not chips["id"]:
+        if chips["chosen"] not in ("", *REASONS.get(chips["value"], ())) or not chips["value"]:
             return {self.note: said("Choose one of the reasons shown.", "bad")}
         try:
             await quick(
@@ -101,15 +110,24 @@ class RatingPart:
             )
         except Exception as error:
             return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
-        return {self.note: said("Saved with your reason.", "good"), self.chips: chips}
+        given = chips["chosen"] or comment.strip()
+        word = said("Saved with your reason.", "good") if given else said("Reason taken back.")
+        return {self.note: word, self.chips: chips}
 
     def countdown(self) -> str:
-        status = self.trainer.status()
-        return countdown(status.waiting, status.needed) + "."
+        """Of people's ratings, also while a simulated person is watched."""
+        return countdown(self.trainer.waiting_of_people(), self.trainer.status().needed) + "."
 
     def hidden(self) -> Update:
         """Put away: no reply is being rated."""
         return {self.why: gr.update(visible=False)}
+
+    def _drawn(self, message_id: str, opinion: Opinion) -> Update:
+        return {
+            # Words belong to a thumb; without one there is nothing to explain.
+            self.comment: gr.update(value=opinion.comment, visible=bool(opinion.value)),
+            self.chips: chips_for(message_id, opinion),
+        }
 
     # ---- layout and wiring ---------------------------------------------------------------------
 
@@ -157,6 +175,11 @@ def event_index(event: Any) -> int:
     return event.index if isinstance(event.index, int) else event.index[0]
 
 
-def chips_for(message_id: str = "", value: int = 0) -> dict:
-    choices = list(REASONS.get(value, ()))
-    return {"id": message_id, "value": value, "choices": choices, "chosen": "", "stars": 0}
+def chips_for(message_id: str = "", opinion: Opinion = NOTHING) -> dict:
+    return {
+        "id": message_id,
+        "value": opinion.value,
+        "choices": list(REASONS.get(opinion.value, ())),
+        "chosen": opinion.reason,
+        "stars": opinion.stars,
+    }

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rlhf_chat.chat import Partial, Turn
+from rlhf_chat.web import markup
 from rlhf_chat.web.words import version_label
 
 THUMBS = {1: "Like", -1: "Dislike", 0: None}
@@ -19,7 +20,7 @@ def bubble(role: str, text: str, message_id: str = "") -> dict:
     # A content part, not a bare string: Gradio strips and re-indents bare strings.
     return {
         "role": role,
-        "content": [{"type": "text", "text": text}],
+        "content": [{"type": "text", "text": markup.shown(text)}],
         "metadata": {"id": message_id},
     }
 
@@ -37,14 +38,16 @@ def view(
     conversation_id: str,
     turns: Sequence[Turn],
     *,
+    rater: str = "me",
     sent: bool = False,
     speed: float | None = None,
 ) -> dict:
-    """`sent`: the last message was typed just now; `speed`: of the last reply, tokens a second."""
+    """`rater`: whose thumbs are drawn; `sent`: the last message was typed just now; `speed`: of the
+    last reply, tokens a second."""
     rows = [_row(turn) for turn in turns]
     if speed and rows and rows[-1]["role"] == "assistant":
         rows[-1]["stamp"] += f" · {speed:.0f} tokens/s"
-    return {"conversation": conversation_id, "turns": rows, "sent": sent}
+    return {"conversation": conversation_id, "turns": rows, "rater": rater, "sent": sent}
 
 
 def _row(turn: Turn) -> dict:
@@ -65,6 +68,8 @@ def _row(turn: Turn) -> dict:
 
 def ending(partial: Partial) -> str:
     """What to say under a reply that has ended; mostly nothing."""
+    if partial.finish_reason == "cancelled" and not partial.message_id:
+        return "Stopped before anything was written, so no reply is kept."
     return partial.note or {
         "length": "The reply reached its length limit.",
         "cancelled": "Stopped. What was written so far is kept.",

@@ -1,9 +1,9 @@
-// The reasons one can give after a thumb.
+// The reasons one can give after a thumb, the stars, and what closes them.
 const draw = () => {
   const v = props.value || {}, choices = v.choices || [];
   const row = document.createElement('div'); row.className = 'chiprow';
   row.setAttribute('role', 'group'); row.setAttribute('aria-label', 'Why?');
-  const why = document.createElement('span'); why.textContent = 'Why?'; row.append(why);
+  const why = document.createElement('span'); why.textContent = 'Why?'; if (choices.length) row.append(why);
   for (const c of choices) {
     const b = document.createElement('button'); b.type = 'button'; b.className = 'chip'; b.textContent = c;
     b.setAttribute('aria-pressed', String(c === v.chosen));
@@ -17,6 +17,9 @@ const draw = () => {
     b.onclick = () => trigger('select', {stars: n, value: n, index: 0}); stars.append(b);
   }
   if (v.id) row.append(stars);
+  const shut = document.createElement('button'); shut.type = 'button'; shut.className = 'shut'; shut.textContent = '\u00d7';
+  shut.setAttribute('aria-label', 'Close'); shut.onclick = () => trigger('select', {shut: 'yes', value: 'shut', index: 0});
+  row.append(shut);
   element.replaceChildren(row);
 };
 watch('value', draw); draw();

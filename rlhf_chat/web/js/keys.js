@@ -12,6 +12,15 @@
   window.rlhfDraft = {sent: () => setTimeout(() => { const b = box(); keep(b ? b.value : ''); }, 60)};
   document.addEventListener('input', e => { if (e.target === box()) keep(e.target.value); });
 
+  // What was written, from what markup.py made of it for the page; also for Gradio's copy button.
+  window.rlhfRaw = text => text.replace(/&#x000(3c|26|20);/g, (_, mark) => ({'3c': '<', '26': '&', '20': ''}[mark]));
+  if (navigator.clipboard) {
+    const write = navigator.clipboard.writeText.bind(navigator.clipboard);
+    navigator.clipboard.writeText = text => write(window.rlhfRaw(text));
+  }
+  // Each line of a box runs the way its own words do.
+  document.addEventListener('focusin', e => { if (e.target.matches('textarea, input[type=text], input:not([type])')) e.target.dir = 'auto'; });
+
   let last = {of: '', id: '', at: 0};
   window.rlhfSendId = inputs => {
     const of = JSON.stringify(inputs), now = Date.now();
@@ -130,11 +139,22 @@
            '.': () => press('manner-toggle'), '/': help}[key];
       if (act) { act(); e.preventDefault(); return; }
     }
+    if (t && t.matches && t.matches('#bot .edit-textarea') && (e.key === 'Escape' || (e.key === 'Enter' && (e.ctrlKey || e.metaKey)))) {
+      const bar = t.closest('.message-row').nextElementSibling, both = bar ? bar.querySelectorAll('.icon-button-wrapper button') : [];
+      const b = both[e.key === 'Escape' ? 1 : 0];
+      if (b) { b.click(); e.preventDefault(); setTimeout(() => seen(box()) && box().focus(), 60); }
+      return;
+    }
     if (e.key === 'ArrowUp' && t === box() && !t.value) {
       if (editLast()) e.preventDefault();
       return;
     }
-    if (e.key === 'Escape') { if (press('stop') || press('stop-drafts')) e.preventDefault(); else if (typing) t.blur(); return; }
+    if (e.key === 'Escape') {
+      if (press('stop') || press('stop-drafts')) { e.preventDefault(); return; }
+      document.querySelectorAll('#why .shut, #heat .shut').forEach(b => { if (seen(b)) b.click(); });
+      if (typing) t.blur();
+      return;
+    }
     if (typing || e.ctrlKey || e.metaKey || e.altKey) return;
     if (e.key === 'Enter') {
       // After a vote; a focused button keeps its own Enter, except the vote button that was just pressed.

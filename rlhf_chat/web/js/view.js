@@ -1,6 +1,6 @@
 // Keeps the address, the draft and the marks under each message in step with the view. The marks
 // (version, "2/3") are put into Gradio's own button row, again after each of its redraws.
-let at = 0;
+let at = 0, explained = '';
 const foot = t => {
   const f = document.createElement('span'); f.className = 'foot';
   if (t.siblings > 1) {
@@ -16,14 +16,32 @@ const foot = t => {
   if (t.stamp && t.id) {
     const w = document.createElement('button'); w.type = 'button'; w.className = 'words'; w.textContent = 'why';
     w.title = 'What each word does to the score'; w.setAttribute('aria-label', 'why: what each word of this reply does to its score');
-    w.onclick = () => trigger('select', {explain: t.id, value: t.id, index: 0}); f.append(w);
+    w.onclick = () => {
+      const again = explained === t.id && document.querySelector('#heat .heat');
+      explained = t.id; trigger('select', again ? {shut: 'yes', value: t.id, index: 0} : {explain: t.id, value: t.id, index: 0});
+    };
+    const s = document.createElement('button'); s.type = 'button'; s.className = 'star'; s.textContent = '\u2606';
+    s.title = 'Stars, and what you said'; s.setAttribute('aria-label', 'Stars, and what you said');
+    s.onclick = () => trigger('select', {rate: t.id, value: t.id, index: 0}); f.append(w, s);
   }
   return f;
+};
+document.addEventListener('click', e => { if (e.target.closest('#heat .shut')) trigger('select', {shut: 'yes', value: 'shut', index: 0}); });
+// A box in which a message is edited opens with what was written, ready to type in.
+const openBox = box => {
+  const text = window.rlhfRaw(box.value), bar = box.closest('.message-row').nextElementSibling;
+  box.dataset.open = 'yes'; box.setAttribute('aria-label', 'Your wording');
+  if (text !== box.value) { box.value = text; box.dispatchEvent(new Event('input', {bubbles: true})); }
+  const names = ['Save (Ctrl+Enter)', 'Cancel (Esc)'];
+  [...bar.querySelectorAll('.icon-button-wrapper button')].slice(0, 2).forEach((b, i) => { b.title = names[i]; });
+  box.focus(); box.setSelectionRange(text.length, text.length); box.scrollIntoView({block: 'nearest'});
 };
 const mark = () => {
   at = 0;
   const turns = (props.value || {}).turns || [], bot = document.getElementById('bot');
   if (!bot) return;
+  bot.querySelectorAll('.edit-textarea:not([data-open])').forEach(openBox);
+  bot.querySelectorAll('[data-testid][aria-label*="&#x000"]').forEach(e => e.setAttribute('aria-label', window.rlhfRaw(e.getAttribute('aria-label'))));
   [...bot.querySelectorAll('.message-row')].forEach((row, i) => {
     const bar = row.nextElementSibling;
     if (!bar || !bar.classList.contains('message-buttons')) return;

@@ -1,0 +1,113 @@
+"""Text as it was written, for the panes that read Markdown: nothing in it is a tag, all of it is
+seen.
+
+Gradio takes the "<int>" of "vector<int>" for HTML and drops it. So outside code `<` goes to the
+page as an entity; inside code Markdown shows it anyway. The entities are spelt as nobody spells
+them, so that `raw`, and the page's own script (js/keys.js) for copying and editing, give back
+exactly what was written. Leaves out what Markdown itself hides: asterisks, addresses of links.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+
+LESS, AND, NOTHING = "&#x0003c;", "&#x00026;", "&#x00020;"
+MEANT = {LESS: "<", AND: "&", NOTHING: ""}
+
+# What Gradio may not draw by the word after a fence: the first runs a program, the colours of the
+# second fail and leave the message empty. With something behind it the word picks nothing.
+UNDRAWN = ("mermaid", "cpp")
+
+LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")
+BULLET = re.compile(r"[ \t]*(?:[-*+]|\d{1,9}[.)])(?:[ \t]|$)")
+BEFORE = re.compile(r"[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+|>[ \t]*)*")  # bullets and quotes
+FENCE = re.compile(r"(?P<fence>`{3,}(?=[^`\r\n]*$)|~{3,})(?P<language>[ \t]*\S*)", re.MULTILINE)
+RUN = re.compile("`+")
+# The first that fits: an escaped backtick, backticks, an address, a tag, an entity.
+WITHIN = re.compile(
+    r"\\[\\`]|(?P<run>`+)|<(?:https?://|mailto:)[^\s<>]*>|(?P<less><)|(?P<and>&)(?=#?\w+;)"
+)
+
+
+def shown(text: str) -> str:
+    """For Markdown: every `<` that it could take for a tag, and every entity, is made plain text.
+
+    The same blocks as Markdown's: code spans end with their paragraph, fences and indented lines
+    are code.
+    """
+    done: list[str] = []
+    paragraph: list[str] = []  # its lines so far
+    fence = ""  # what opened the fence we are in
+    in_list, after_blank = False, True
+
+    def end_paragraph() -> None:
+        done.append(_plain("".join(paragraph)))
+        paragraph.clear()
+
+    for line in LINES.findall(text):
+        deep = len(line.expandtabs(4)) - len(line.expandtabs(4).lstrip(" ")) >= 4
+        if fence:
+            done.append(line)
+            if _closes(line, fence):
+                fence = ""
+        elif (opened := FENCE.match(line, _start(line))) and (in_list or not deep):
+            end_paragraph()
+            in_list |= bool(BULLET.match(line))
+            fence, after_blank = opened["fence"], False
+            left_plain = NOTHING if opened["language"].strip().lower() in UNDRAWN else ""
+            done += [line[: opened.end()], left_plain, line[opened.end() :]]
+        elif not line.strip():
+            end_paragraph()
+            done.append(line)
+            after_blank = True
+        elif deep and after_blank and not in_list:
+            done.append(line)
+        else:
+            bullet = bool(BULLET.match(line))
+            if bullet or line.lstrip()[0] in "#|" or _quoted(line) != _quoted("".join(paragraph)):
+                end_paragraph()
+            in_list = bullet or (in_list and (line[0] in " \t" or not after_blank))
+            paragraph.append(line)
+            after_blank = False
+    end_paragraph()
+    return "".join(done)
+
+
+def raw(text: str) -> str:
+    """What was written, from what `shown` made of it."""
+    return re.sub("|".join(MEANT), lambda found: MEANT[found[0]], text)
+
+
+def _plain(paragraph: str) -> str:
+    """With code spans left alone: from a run of backticks to the next one as long."""
+    runs: dict[int, list[int]] = {}
+    for run in RUN.finditer(paragraph):
+        runs.setdefault(len(run[0]), []).append(run.start())
+    done, at = [], 0
+    while found := WITHIN.search(paragraph, at):
+        done.append(paragraph[at : found.start()])
+        at = found.end()
+        if found["run"]:
+            same = runs.get(len(found["run"]), [])
+            later = bisect_right(same, found.start())
+            if later < len(same):
+                at = same[later] + len(found["run"])
+        written = paragraph[found.start() : at]
+        done.append(LESS if found["less"] else AND if found["and"] else written)
+    return "".join([*done, paragraph[at:]])
+
+
+def _start(line: str) -> int:
+    """Where the words of a line begin, behind its bullets and quotes."""
+    found = BEFORE.match(line)
+    return found.end() if found else 0
+
+
+def _closes(line: str, fence: str) -> bool:
+    bare = line.lstrip(" \t>").rstrip()
+    return bare.startswith(fence) and not bare.strip("`~")
+
+
+def _quoted(line: str) -> bool:
+    return line.lstrip()[:1] == ">"
