@@ -904,6 +904,55 @@ def test_learning_shows_each_measure_under_a_sensible_title():
     assert screen.panel()[screen.note]["tone"] == "bad"
 
 
+def learning_of(trainer: ToyTrainer) -> LearningScreen:
+    screen = LearningScreen(trainer, Watch(ToyChat(trainer).compare, trainer))
+    with gr.Blocks() as demo:
+        screen.lay_out()
+        screen.wire(demo)
+    return screen
+
+
+@pytest.mark.parametrize("needed", [0, -5, 10_001, None, float("inf")])
+def test_a_number_of_ratings_that_cannot_be_is_refused_in_words_and_the_old_one_stays(needed):
+    trainer = ToyTrainer()
+    screen = learning_of(trainer)
+    if needed is not None and needed != float("inf"):
+        assert screen.needed.preprocess(needed) == needed  # Gradio lets the handler speak
+    told = asyncio.run(screen.set_needed(needed))
+    assert told[screen.note] == words.said("Choose a number of ratings from 1 to 10,000.", "bad")
+    assert told[screen.needed] == trainer.needed == 12
+    assert "after 7 new" in asyncio.run(screen.set_needed(7))[screen.note]["text"]
+    assert trainer.needed == 7
+
+
+@pytest.mark.parametrize(
+    ("waiting", "whole", "short"),
+    [
+        (0, "0 of 12 new ratings; a round starts at 12", "0 of 12 ratings"),
+        (11, "11 of 12 new ratings; a round starts at 12", "11 of 12 ratings"),
+        (12, "12 new ratings, enough for the next round", "12 of 12 ratings"),
+        (15, "15 new ratings, enough for the next round", "15 new ratings"),
+    ],
+)
+def test_a_counter_is_never_read_as_what_is_missing_nor_as_more_than_all(waiting, whole, short):
+    assert words.countdown(waiting, 12) == whole and words.so_far(waiting, 12) == short
+    trainer = ToyTrainer()
+    trainer.waiting = waiting
+    shown = learning_of(trainer).panel()
+    assert "15 of 12" not in str(shown) and "of 12 for a round" not in str(shown) or waiting < 12
+
+
+def test_a_versions_name_is_never_capitalised_and_one_vote_is_one_vote():
+    screen, chat = versions_screen()
+    chat.trainer.make_live = lambda version: f"v{version} answers from now on."
+    assert press(screen, "live", 1)[screen.note]["text"] == "v1 answers from now on."
+    assert words.capital("the base answers from now on.").startswith("The base")
+    chat.trainer.blind = [(1, 0, "a")]
+    assert screen.panel()[screen.timeline]["versions"][0]["told"].endswith(", 1 blind vote")
+    learning = learning_of(chat.trainer)
+    assert "of 1 blind vote over" in learning.panel()[learning.better]
+
+
 def data_screen() -> tuple[DataScreen, ToyChat]:
     chat = ToyChat(word_seconds=0)
     screen = DataScreen(chat, chat.trainer)

@@ -500,8 +500,8 @@ class ToyTrainer:
                 now(),
                 "ratings",
                 "promoted",
-                "Served: held-out judges prefer it to the base on 71% of probe prompts at 3.1 "
-                "nats; your ratings only hint at it (p = 0.06), so it is on trial.",
+                "Served: judges fitted on halves of your ratings prefer it to the base 71% of the "
+                "time at 3.1 nats; your ratings only hint at it (p = 0.06), so it is on trial.",
                 0,
                 1,
                 verdict={

@@ -17,7 +17,7 @@ from rlhf_chat.watch import Watch
 from rlhf_chat.web.charts import bars, intervals, line_chart, number, safe
 from rlhf_chat.web.quick import QUICK, quick, sentence
 from rlhf_chat.web.watching import WatchPart
-from rlhf_chat.web.words import countdown, duration, said, saying, version_label, when
+from rlhf_chat.web.words import countdown, duration, said, saying, several, version_label, when
 
 # The measures a person should look at first, in this order; the others follow under "More
 # measures".
@@ -48,7 +48,7 @@ TITLES = {
     "head_log_loss": "Reward head: log loss",
     "head_ridge": "Reward head: ridge",
     "head_hidden_scale": "Reward head: weight of hidden features",
-    "judged_win_rate": "Win rate against base, by held-out judges",
+    "judged_win_rate": "Win rate against base, by judges fitted on halves of your ratings",
     "judged_gain": "Gain over base, log-odds",
     "judged_gain_low": "Gain over base, lower bound",
 }
@@ -62,6 +62,7 @@ ENDINGS = {
 }
 PHASES = ("features", "reward head", "rollouts", "ppo", "gate", "publishing")
 ROUNDS_SHOWN = 20
+MOST_NEEDED = 10_000  # ratings per round
 
 Update = dict[Any, Any]
 
@@ -98,11 +99,14 @@ class LearningScreen:
         return await self._do(act)
 
     async def set_needed(self, needed: float | None) -> Update:
+        if needed is None or not math.isfinite(needed) or not 1 <= needed <= MOST_NEEDED:
+            told = f"Choose a number of ratings from 1 to {MOST_NEEDED:,}."
+            before = (await quick(self.trainer.status)).needed
+            return {self.note: said(told, "bad"), self.needed: before}
+
         def act() -> str:
-            if needed is None or not math.isfinite(needed) or not 1 <= needed <= 10_000:
-                return "Choose a number of ratings from 1 to 10,000."
             self.trainer.set_needed(int(needed))
-            return f"A round starts by itself after {int(needed)} new ratings."
+            return f"A round starts by itself after {several(int(needed), 'new rating')}."
 
         return await self._do(act)
 
@@ -187,11 +191,11 @@ class LearningScreen:
             self.stop_button = gr.Button(
                 "Stop", interactive=False, scale=0, min_width=80, elem_id="stop-round"
             )
+            # No minimum and maximum: Gradio refuses what is beyond them before any handler is asked,
+            # and says nothing to the person.
             self.needed = gr.Number(
                 label="Ratings per round",
                 precision=0,
-                minimum=1,
-                maximum=10_000,
                 scale=0,
                 min_width=150,
                 elem_id="needed",
@@ -285,13 +289,19 @@ def _ending(status: str) -> str:
 def _cards(status: Status, rounds: list) -> str:
     cards = (
         ("Live", version_label(status.live_version), status.live_tier),
-        ("New ratings", str(status.waiting), f"of {status.needed} for a round"),
+        ("New ratings", str(status.waiting), _enough(status)),
         ("Rounds", str(max((r.id for r in rounds), default=0)), "so far"),
     )
     return "".join(
         f'<div class="card"><span>{name}</span><b>{value}</b><small>{safe(note)}</small></div>'
         for name, value, note in cards
     )
+
+
+def _enough(status: Status) -> str:
+    if status.waiting >= status.needed:
+        return "enough for the next round"
+    return f"of {status.needed} for a round"
 
 
 def _split(
@@ -358,7 +368,7 @@ def _live_words(live: Standing | None) -> str:
     name, record = version_label(live.version.version), live.record
     if not record.votes:
         return f"{name} is live. Blind votes on Compare will say whether it beats the base."
-    share = f"{name} won {record.win_rate:.0%} of {record.votes} blind votes over the base"
+    share = f"{name} won {record.win_rate:.0%} of {several(record.votes, 'blind vote')} over the base"
     if live.proved:
         return f"Yes: {share}, more than luck explains."
     return f"Not proved yet: {share}; the true share is between {live.low:.0%} and {live.high:.0%}."

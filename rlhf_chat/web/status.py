@@ -9,7 +9,7 @@ import gradio as gr
 from rlhf_chat.chat import Chat
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.quick import QUICK, quick, sentence
-from rlhf_chat.web.words import script, version_label
+from rlhf_chat.web.words import script, so_far, version_label
 
 
 class StatusStrip:
@@ -42,7 +42,7 @@ class StatusStrip:
                 for part in (
                     model,
                     f"{version_label(status.live_version)} live",
-                    f"{status.waiting} of {status.needed} ratings",
+                    so_far(status.waiting, status.needed),
                     doing,
                 )
                 if part

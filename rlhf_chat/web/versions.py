@@ -19,7 +19,7 @@ from rlhf_chat.web.charts import number
 from rlhf_chat.web.chat import ChatScreen
 from rlhf_chat.web.compare import CompareScreen
 from rlhf_chat.web.quick import QUICK, quick, sentence
-from rlhf_chat.web.words import capital, said, saying, script, version_label, when
+from rlhf_chat.web.words import capital, said, saying, script, several, version_label, when
 
 TIERS = {
     "base": "The model as it came",
@@ -153,7 +153,7 @@ def _card(s: Standing) -> dict[str, Any]:
         origin.append(f"KL {number(v.kl)} nats")
     if record.votes:
         told = f"{record.win_rate:.0%} over base ({s.low:.0%} to {s.high:.0%}), "
-        told += f"{record.votes} blind votes"
+        told += several(record.votes, "blind vote")
     else:
         told = NO_VOTES
     return {

@@ -7,6 +7,7 @@ the component's value, and a few lines of script put it on the page with `textCo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -64,7 +65,13 @@ def version_choices(versions: Sequence[Any]) -> list[tuple[str, str]]:
 
 
 def capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """With a capital first, except where it begins with the name of a version: v3 is no V3."""
+    return text if re.match(r"v\d", text) else text[:1].upper() + text[1:]
+
+
+def several(count: int, one: str, more: str = "") -> str:
+    """A number with its noun: "1 vote", "2 votes"."""
+    return f"{count} {one if count == 1 else more or one + 's'}"
 
 
 def when(stamp: str | None) -> str:
@@ -89,5 +96,12 @@ def duration(seconds: float | None) -> str:
 def countdown(waiting: int, needed: int) -> str:
     """How far the ratings are from starting a round."""
     if waiting >= needed:
-        return f"{waiting} new ratings, enough for the next round"
-    return f"{waiting} of {needed} ratings until the next round"
+        return f"{several(waiting, 'new rating')}, enough for the next round"
+    return f"{waiting} of {needed} new ratings; a round starts at {needed}"
+
+
+def so_far(waiting: int, needed: int) -> str:
+    """The same in few words. More than are needed, as during a round, are counted alone."""
+    if waiting > needed:
+        return several(waiting, "new rating")
+    return f"{waiting} of {needed} ratings"

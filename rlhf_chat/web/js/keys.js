@@ -60,6 +60,7 @@
   const dialog = document.createElement('dialog');
   dialog.id = 'shortcuts'; dialog.setAttribute('aria-label', 'Keyboard shortcuts');
   const title = document.createElement('h2'); title.textContent = 'Keys';
+  title.tabIndex = -1; title.autofocus = true;  // else Close takes the focus, and a low window opens at its end
   const list = document.createElement('dl');
   for (const [key, what] of SHORTCUTS) {
     const dt = document.createElement('dt'), dd = document.createElement('dd');
@@ -69,7 +70,7 @@
   const shut = document.createElement('button'); shut.textContent = 'Close'; shut.onclick = () => dialog.close();
   dialog.append(title, list, shut);
   dialog.onclick = e => { if (e.target === dialog) dialog.close(); };
-  const help = () => { if (!dialog.isConnected) (document.querySelector('.gradio-container') || document.body).append(dialog); dialog.open ? dialog.close() : dialog.showModal(); };
+  const help = () => { if (!dialog.isConnected) (document.querySelector('.gradio-container') || document.body).append(dialog); dialog.open ? dialog.close() : dialog.showModal(); dialog.scrollTop = 0; };
 
   // The buttons under the last reply by place, because their names change with the language:
   // copy, another reply, thumb down, thumb up. Only rows of replies carry our stamp.
