@@ -534,6 +534,63 @@ def test_an_unknown_conversation_opens_an_empty_one():
     assert tab.view["conversation"] == "" and "not here" in tab.note
 
 
+def deleted_elsewhere(tab: Screen) -> str:
+    """A conversation with a liked reply, open here and deleted on another screen; its id."""
+    tab.send("hello")
+    tab.rate(1, True)
+    gone = tab.view["conversation"]
+    tab.chat.delete(gone)
+    return gone
+
+
+def test_what_was_deleted_elsewhere_leaves_the_page_and_the_list_when_chat_is_opened():
+    tab = Screen()
+    deleted_elsewhere(tab)
+    update = tab._take(asyncio.run(tab.screen.reread(tab.view, tab.request)))
+    assert tab.view == {"conversation": "", "turns": [], "sent": False}
+    assert update[tab.screen.bot]["value"] == [] and "not here" in tab.note
+    assert update[tab.screen.conversations.list]["rows"] == []
+
+
+def test_a_message_to_what_was_deleted_elsewhere_is_kept_and_can_be_sent_again():
+    tab = Screen()
+    gone = deleted_elsewhere(tab)
+    [update] = tab.send("are you there?")
+    assert "not here" in tab.note and tab.view["conversation"] == ""
+    assert tab.screen.message not in update  # the box keeps what was typed
+    tab.send("are you there?")
+    assert tab.view["conversation"] not in ("", gone) and len(tab.view["turns"]) == 2
+
+
+def test_a_thumb_on_what_was_deleted_elsewhere_is_refused_in_words():
+    tab = Screen()
+    deleted_elsewhere(tab)
+    tab.chat.refuse_ratings = "That message is not here any more."
+    update = tab.rate(1, False)
+    assert tab.note == "Not saved. That message is not here any more."
+    assert update[tab.screen.bot]["value"] == []
+
+
+def test_a_thumb_taken_back_elsewhere_goes_out_when_chat_is_opened():
+    tab = Screen()
+    tab.send("hello")
+    tab.rate(1, True)
+    [told] = tab.chat.ratings.all()
+    tab.chat.ratings.change(told, "withdrawn")
+    update = asyncio.run(tab.screen.reread(tab.view, tab.request))
+    assert update[tab.screen.bot]["feedback_value"] == [None]
+
+
+def test_opening_chat_leaves_a_reply_under_way_alone():
+    tab = Screen()
+    running = tab.screen.send("hello", tab.view, "", tab.request)
+    tab._take(next(running))
+    assert set(asyncio.run(tab.screen.reread(tab.view, tab.request))) == {
+        tab.screen.conversations.list
+    }
+    tab.take(running)
+
+
 def test_a_message_is_sent_byte_for_byte():
     tab = Screen()
     text = "x\n\tall:\n\t\tgcc x"
@@ -753,6 +810,43 @@ def test_prompts_come_from_where_they_are_wanted():
     list(chat.reply(chat.new_conversation(), "my question", stop=threading.Event()))
     assert asyncio.run(screen.choose_source("From my chats"))[screen.prompt] == "my question"
     assert asyncio.run(screen.choose_source("My own"))[screen.prompt] == ""
+
+
+def test_choosing_another_number_of_drafts_begins_anew():
+    """Nothing of the last answer stays to be pressed: it would be about drafts that are gone."""
+    screen, _ = compare_screen()
+    *_, last = screen.draft("rivers", "click", count=4)
+    asyncio.run(screen.answers.place("", last[screen.set_id], "id", order="B"))
+    told = asyncio.run(screen.choose_count(2))
+    assert not told[screen.answers.undo_button]["visible"]
+    assert not told[screen.answers.because]["visible"]
+    assert told[screen.answers.voted] == told[screen.answers.order] == told[screen.set_id] == ""
+    assert told[screen.next_button]["value"] in told[screen.verdict]["text"]
+
+
+def test_the_chosen_button_is_marked_until_the_answer_is_taken_back():
+    screen, _ = compare_screen()
+    *_, last = screen.draft("rivers", "click")
+
+    def marked(update: dict) -> list[bool]:
+        return [update[b]["variant"] == "primary" for b in screen.answers.vote_buttons]
+
+    voted = asyncio.run(screen.answers.vote("tie", last[screen.set_id], "id"))
+    assert marked(voted) == [False, False, True, False, False]
+    back = asyncio.run(screen.answers.undo(last[screen.set_id], "tie"))
+    assert not any(marked(back)) and not any(marked(last))
+
+
+def test_the_base_alone_is_no_duel():
+    screen, chat = compare_screen()
+    chat.trainer.live, chat.trainer._versions[1:] = 0, []
+    for told in (
+        asyncio.run(screen.set_duel(True, "0", "0")),
+        screen.duel.begun(0),
+    ):
+        assert told[screen.duel.dueling] is False and not told[screen.duel.one]["visible"]
+        assert "nothing to compare" in told[screen.duel.standing]["text"]
+    assert asyncio.run(screen.set_duel(False, "0", "0"))[screen.duel.standing]["text"] == ""
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def build(
         data.wire(demo)
         welcome.wire(demo)
         strip.wire(demo)
-        Clocks(strip, comparing, learning, versions, data, people).wire(tabs)
+        Clocks(strip, chatting, comparing, learning, versions, data, people).wire(tabs)
     return demo
 
 

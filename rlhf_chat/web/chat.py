@@ -65,7 +65,7 @@ class ChatScreen:
                 conversation_id = made_here = self.chat.new_conversation()
             before = [] if made_here else self.chat.history(conversation_id)
         except Exception as error:
-            yield {self.note: said(sentence(error), "bad")}
+            yield self._refused(conversation_id, _session(request), error)
             return
         if made_here:
             self.presence.show(_session(request), made_here)
@@ -140,7 +140,7 @@ class ChatScreen:
                 )
             )
         except Exception as error:
-            yield {self.note: said(sentence(error), "bad")}
+            yield self._refused(conversation_id, _session(request), error)
             return
         said_now = transcript.bubbles(before) + (
             [transcript.bubble("user", edited)] if edited is not None else []
@@ -334,6 +334,25 @@ class ChatScreen:
             self.tabs: gr.update(selected="chat"),
         }
 
+    async def reread(self, view: dict, request: gr.Request) -> Update:
+        """What is open and the list, as they are by now; a reply under way draws itself."""
+        conversation_id, session = view["conversation"], _session(request)
+        try:
+            listed = await quick(self.conversations.rows, conversation_id)
+            if not conversation_id or self.presence.reply(conversation_id):
+                return listed
+            return {**listed, **await quick(self._shown, conversation_id, _limit(view))}
+        except Exception as error:
+            return await quick(self._refused, conversation_id, session, error)
+
+    def _refused(self, conversation_id: str, session: str, error: Exception) -> Update:
+        """Why not; and where the conversation is gone, deleted elsewhere, the page without it."""
+        update: Update = {self.note: said(sentence(error), "bad")}
+        if not conversation_id or conversation_id in [c.id for c in self.chat.conversations()]:
+            return update
+        self.presence.show(session, "")
+        return {**update, **self._shown(""), **self.conversations.rows(""), self.heat: ""}
+
     async def show_earlier(self, view: dict) -> Update:
         return await quick(
             self._shown, view["conversation"], len(view["turns"]) + 4 * SHOWN_AT_FIRST
@@ -389,7 +408,8 @@ class ChatScreen:
         }
 
     def _redraw(self, view: dict) -> Update:
-        return self._shown(view["conversation"], _limit(view))
+        known = view["conversation"] in [c.id for c in self.chat.conversations()]
+        return self._shown(view["conversation"] if known else "", _limit(view))
 
     def _buttons(self, *, replying: bool) -> Update:
         # An update of a button without its text empties it.

@@ -98,6 +98,14 @@
     if (!press(id)) return false;
     votedAt = Date.now(); return true;
   };
+  // The second half of a double click on a vote falls on whatever appears there by then.
+  let clickedAt = 0;
+  document.addEventListener('click', e => {
+    const b = e.isTrusted && e.target.closest && e.target.closest('button');
+    if (!b) return;
+    if (/^(vote|place)-|^rest-equal$/.test(b.id)) clickedAt = Date.now();
+    else if (/^(slightly|much|undo)$/.test(b.id) && Date.now() - clickedAt < 500) { e.stopImmediatePropagation(); e.preventDefault(); }
+  }, true);
   const say = () => { const b = document.querySelector('#because textarea'); if (!seen(b)) return false; b.focus(); return true; };
   const next = () => { const b = byId('new-drafts'); return seen(b) ? press('new-drafts') : false; };
 
