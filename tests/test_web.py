@@ -32,7 +32,9 @@ from rlhf_chat.web.compare import CompareScreen
 from rlhf_chat.web.data import DataScreen
 from rlhf_chat.web.learning import LearningScreen, measure_title
 from rlhf_chat.web.people import People
+from rlhf_chat.web.status import StatusStrip
 from rlhf_chat.web.versions import VersionsScreen
+from rlhf_chat.web.watching import WatchPart
 from tests.toys_web import ToyChat, ToyTrainer, parts
 
 PAYLOADS = (
@@ -1032,8 +1034,8 @@ def test_a_counter_is_never_read_as_what_is_missing_nor_as_more_than_all(waiting
     assert words.countdown(waiting, 12) == whole and words.so_far(waiting, 12) == short
     trainer = ToyTrainer()
     trainer.waiting = waiting
-    shown = learning_of(trainer).panel()
-    assert "15 of 12" not in str(shown) and "of 12 for a round" not in str(shown) or waiting < 12
+    shown = str(learning_of(trainer).panel())
+    assert "15 of 12" not in shown and ("of 12 for a round" in shown) == (waiting < 12)
 
 
 def test_a_versions_name_is_never_capitalised_and_one_vote_is_one_vote():
@@ -1045,6 +1047,24 @@ def test_a_versions_name_is_never_capitalised_and_one_vote_is_one_vote():
     assert screen.panel()[screen.timeline]["versions"][0]["told"].endswith(", 1 blind vote")
     learning = learning_of(chat.trainer)
     assert "of 1 blind vote over" in learning.panel()[learning.better]
+
+
+def test_the_strip_says_when_a_simulated_person_is_in_charge_and_until_when():
+    chat = ToyChat(word_seconds=0)
+    watch = Watch(chat.compare, chat.trainer)
+    strip = StatusStrip(chat, chat.trainer, watch)
+    part = WatchPart(watch, chat.trainer)
+    with gr.Blocks():
+        part.lay_out()
+    assert strip.read()["parts"][0] == "toy model"
+    asyncio.run(part.start("short_and_plain", 120, *[0] * 5))
+    assert strip.read()["parts"][0] == "short and plain (simulated) is in charge"
+    asyncio.run(part.stop())  # its versions still answer
+    assert strip.read()["parts"][0] == "short and plain (simulated) is in charge"
+    shown = part.panel()[part.scene]
+    assert shown["rater"] == "short and plain (simulated)"
+    asyncio.run(part.remove())
+    assert strip.read()["parts"][0] == "toy model"
 
 
 def data_screen() -> tuple[DataScreen, ToyChat]:
@@ -1090,7 +1110,34 @@ def test_what_was_said_can_be_taken_away_whole():
     assert [set(json.loads(line)) for line in pairs[screen.file]["text"].splitlines()] == [
         {"prompt", "chosen", "rejected"}
     ]
-    assert pairs[screen.note]["text"].startswith("1 preference pairs")
+    assert pairs[screen.note]["text"] == "1 preference pair is in the download."
+
+
+def test_a_ranking_is_shown_with_its_order_and_deleted_as_what_it_is():
+    screen, chat = data_screen()
+    *_, drafts = chat.compare.write("the sea", 3, stop=threading.Event())
+    chat.compare.rank(drafts.set_id, (1, 0, 1))
+    [row] = screen.panel("", "ranking")[screen.table]["rows"]
+    assert [p["place"] for p in row["order"]] == [0, 1, 1]
+    assert row["order"][0]["reply"] == drafts.texts[1]
+    assert "all drafts" in ask(screen, "delete", row["id"])[screen.note]["text"]
+    assert not chat.compare.rankings
+
+
+def test_one_can_learn_without_everything_that_was_found():
+    screen, chat = data_screen()
+    votes = [told.id for told in chat.ratings.all("", "vote")]
+    press = SimpleNamespace(do="rebuild_all", id="")
+    told = asyncio.run(screen.act("", "vote", "", 50, press))
+    assert chat.trainer.rebuilt == [(votes, "")] and told[screen.note]["tone"] == "good"
+
+
+def test_a_refusal_never_has_the_colour_of_success():
+    screen, chat = data_screen()
+    told = asyncio.run(screen.act("", "", "", 50, SimpleNamespace(do="rebuild_all", id="")))
+    assert told[screen.note]["tone"] == "bad"
+    watch = Watch(chat.compare, chat.trainer)
+    assert words.answered(watch.remove())["tone"] == "bad"
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])

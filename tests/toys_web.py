@@ -25,8 +25,8 @@ from rlhf_chat.leaderboard import Standing
 from rlhf_chat.manner import Manner
 from rlhf_chat.pairs import OUTCOMES
 from rlhf_chat.raters import Rater
-from rlhf_chat.refusal import ChatError
-from rlhf_chat.store import Feedback
+from rlhf_chat.refusal import ChatError, Refused
+from rlhf_chat.store import Feedback, Placed
 from rlhf_chat.taste import Piece
 from rlhf_chat.trainer import Status
 
@@ -140,6 +140,7 @@ class ToyChat:
     def delete(self, id: str) -> None:
         if id in self.compare.sets:
             self.compare.votes.pop(id, None)
+            self.compare.rankings.pop(id, None)
             return
         self._found(id)
         del self._conversations[id]
@@ -277,9 +278,10 @@ class ToyChat:
             self._told(id, "vote", outcome, None, "", "", self.compare.sets[id])
             for id, outcome in self.compare.votes.items()
         ]
+        rankings = [self._told_ranking(id, places) for id, places in self.compare.rankings.items()]
         return [
             t
-            for t in [*votes, *thumbs][::-1]
+            for t in [*votes, *thumbs, *rankings][::-1]
             if containing.lower() in f"{t.prompt} {t.reply} {t.other} {t.comment}".lower()
             and kind in ("", t.kind)
             and said in ("", t.said)
@@ -311,6 +313,12 @@ class ToyChat:
             conversation_id=node.conversation if node else id,
             created_at=now(),
         )
+
+    def _told_ranking(self, id: str, places: tuple[int, ...]) -> Feedback:
+        drafts, versions = self.compare.sets[id]
+        order = sorted(map(Placed, places, versions, drafts.texts), key=lambda p: p.place)
+        first = self._told(id, "ranking", "ranked", None, "", "", self.compare.sets[id])
+        return replace(first, reply=order[0].reply, other="", other_version=None, order=order)
 
     def change(self, told: Feedback, said: str) -> None:
         if told.kind == "vote":
@@ -492,6 +500,7 @@ class ToyTrainer:
         self.error = ""
         self.watched = ""
         self.simulated: list[tuple[str, str]] = []
+        self.rebuilt: list[tuple[list[str], str]] = []
         self.blind = [(1, 0, "a")] * 7 + [(0, 1, "a")] * 2 + [(1, 0, "tie")]
         self._rounds = [
             Round(
@@ -596,6 +605,12 @@ class ToyTrainer:
             Round(len(self._rounds) + 1, now(), None, "by hand", "running", "", self.live, None)
         )
         return f"Round {len(self._rounds)} starts now with {self.waiting} new ratings."
+
+    def rebuild(self, ids=(), *, rater="") -> str:
+        self.rebuilt.append((list(ids), rater))
+        if len(ids) > 2:
+            return Refused("Nothing would be left to learn from; make the base live instead.")
+        return "A new version is learned from the base and the 3 answers that are left."
 
     def pause(self) -> None:
         self.paused = True

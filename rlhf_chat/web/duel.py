@@ -28,7 +28,11 @@ class Duel:
         choices = version_choices(self.trainer.versions.all())
         values = [value for _, value in choices]
         if dueling and len(values) < 2:
-            return {**self.menus(False, one, other), self.dueling: False, self.standing: said(ALONE)}
+            return {
+                **self.menus(False, one, other),
+                self.dueling: False,
+                self.standing: said(ALONE),
+            }
         one = one if one in values else values[0]
         if other not in values or other == one:
             other = next((v for v in reversed(values) if v != one), one)

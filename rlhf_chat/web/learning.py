@@ -13,11 +13,20 @@ import gradio as gr
 
 from rlhf_chat.leaderboard import Standing
 from rlhf_chat.trainer import Status, Trainer
-from rlhf_chat.watch import Watch
+from rlhf_chat.watch import Watch, spoken
 from rlhf_chat.web.charts import bars, intervals, line_chart, number, safe
 from rlhf_chat.web.quick import QUICK, quick, sentence
 from rlhf_chat.web.watching import WatchPart
-from rlhf_chat.web.words import countdown, duration, said, saying, several, version_label, when
+from rlhf_chat.web.words import (
+    answered,
+    countdown,
+    duration,
+    said,
+    saying,
+    several,
+    version_label,
+    when,
+)
 
 # The measures a person should look at first, in this order; the others follow under "More
 # measures".
@@ -100,9 +109,9 @@ class LearningScreen:
 
     async def set_needed(self, needed: float | None) -> Update:
         if needed is None or not math.isfinite(needed) or not 1 <= needed <= MOST_NEEDED:
-            told = f"Choose a number of ratings from 1 to {MOST_NEEDED:,}."
+            why = f"Choose a number of ratings from 1 to {MOST_NEEDED:,}."
             before = (await quick(self.trainer.status)).needed
-            return {self.note: said(told, "bad"), self.needed: before}
+            return {self.note: said(why, "bad"), self.needed: before}
 
         def act() -> str:
             self.trainer.set_needed(int(needed))
@@ -121,7 +130,7 @@ class LearningScreen:
 
     async def _do(self, act: Any) -> Update:
         try:
-            word = said(str(await quick(act) or ""))
+            word = answered(await quick(act) or "", "quiet")
         except Exception as error:
             word = said(sentence(error), "bad")
         return {self.note: word, **await quick(self.panel)}
@@ -191,8 +200,8 @@ class LearningScreen:
             self.stop_button = gr.Button(
                 "Stop", interactive=False, scale=0, min_width=80, elem_id="stop-round"
             )
-            # No minimum and maximum: Gradio refuses what is beyond them before any handler is asked,
-            # and says nothing to the person.
+            # No minimum and maximum: Gradio refuses what is beyond them before a handler is asked,
+            # and tells the person nothing.
             self.needed = gr.Number(
                 label="Ratings per round",
                 precision=0,
@@ -368,7 +377,9 @@ def _live_words(live: Standing | None) -> str:
     name, record = version_label(live.version.version), live.record
     if not record.votes:
         return f"{name} is live. Blind votes on Compare will say whether it beats the base."
-    share = f"{name} won {record.win_rate:.0%} of {several(record.votes, 'blind vote')} over the base"
+    share = (
+        f"{name} won {record.win_rate:.0%} of {several(record.votes, 'blind vote')} over the base"
+    )
     if live.proved:
         return f"Yes: {share}, more than luck explains."
     return f"Not proved yet: {share}; the true share is between {live.low:.0%} and {live.high:.0%}."
@@ -422,7 +433,7 @@ def _why(verdict: dict | None) -> str:
 
 def _for_whom(trigger: str) -> str:
     simulated = trigger.startswith("simulated:")
-    return f"<span class='badge'>{safe(trigger)}</span>" if simulated else ""
+    return f"<span class='badge'>{safe(spoken(trigger))}</span>" if simulated else ""
 
 
 def _checks(verdict: dict | None) -> str:

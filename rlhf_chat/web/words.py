@@ -16,6 +16,7 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.compare import version_name
+from rlhf_chat.refusal import Refused
 
 # Draws {"text", "tone"}; an empty one keeps its line, so that the page does not jump when it fills.
 
@@ -28,6 +29,11 @@ def script(name: str) -> str:
 def said(text: str = "", tone: str = "quiet") -> dict[str, str]:
     """A value for a `saying`. Tones: quiet, good (saved), bad (refused)."""
     return {"text": text, "tone": tone}
+
+
+def answered(text: str, tone: str = "good") -> dict[str, str]:
+    """What an act answered: a refusal is never in the colour of success."""
+    return said(text, "bad" if isinstance(text, Refused) else tone)
 
 
 def saying(elem_id: str, *, classes: str = "") -> gr.HTML:
@@ -66,7 +72,9 @@ def version_choices(versions: Sequence[Any]) -> list[tuple[str, str]]:
 
 def capital(text: str) -> str:
     """With a capital first, except where it begins with the name of a version: v3 is no V3."""
-    return text if re.match(r"v\d", text) else text[:1].upper() + text[1:]
+    if isinstance(text, Refused) or re.match(r"v\d", text):
+        return text
+    return text[:1].upper() + text[1:]
 
 
 def several(count: int, one: str, more: str = "") -> str:
