@@ -7,6 +7,7 @@ tab loses nothing.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import gradio as gr
@@ -407,7 +408,8 @@ def _why(verdict: dict | None) -> str:
     """What moved the round and what it changed, in words; then three prompts before and after."""
     card = (verdict or {}).get("card") or {}
     moved = "".join(
-        f"<li>{safe(words)} <b>{number(owed)}</b></li>" for words, owed, *_ in card.get("moved", [])
+        f"<li>{_moved(words)} <b>{number(owed)}</b></li>"
+        for words, owed, *_ in card.get("moved", [])
     )
     changed = "".join(
         f"<li><span>{'more' if change > 0 else 'less'}</span> <span>{safe(name)}</span></li>"
@@ -415,8 +417,9 @@ def _why(verdict: dict | None) -> str:
         if abs(change) >= 0.05
     )
     examples = "".join(
-        f"<dt>{safe(prompt)}</dt><dd><span>before</span>{safe(before)}</dd>"
-        f"<dd><span>after</span>{safe(after)}</dd>"
+        f"<dt class='theirs'>{safe(prompt)}</dt>"
+        f"<dd><span>before</span><span class='theirs'>{safe(before)}</span></dd>"
+        f"<dd><span>after</span><span class='theirs'>{safe(after)}</span></dd>"
         for prompt, before, after in card.get("examples", [])
     )
     if not moved:
@@ -428,6 +431,17 @@ def _why(verdict: dict | None) -> str:
         + (f"<p>Its replies have</p><ul>{changed}</ul>" if changed else "")
         + (f"<dl>{examples}</dl>" if examples else "")
         + "</details>"
+    )
+
+
+def _moved(words: str) -> str:
+    """An answer in words, “a” was better than “b”: what is quoted is never put into another
+    language, each word of our own stands alone so that it can be."""
+    parts = re.split("(“[^”]*”)", words)
+    return " ".join(
+        f"<span{' class=theirs' if part.startswith('“') else ''}>{safe(part.strip())}</span>"
+        for part in parts
+        if part.strip()
     )
 
 
