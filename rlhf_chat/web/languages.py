@@ -269,7 +269,9 @@ CHINESE = {
     "Other version": "另一个版本",
     "Vote for a draft first.": "请先投票选一份草稿。",
     "Write a prompt, then press New drafts.": "写一个提示，然后点“新草稿”。",
-    "You have not asked anything in Chat yet: suggested ones.": "你还没有在对话里提问：这些是建议。",
+    "You have not asked anything in Chat yet: suggested ones.": (
+        "你还没有在对话里提问：这些是建议。"
+    ),
     "to": "到",
     "slightly": "稍好",
     "much": "好得多",
