@@ -19,6 +19,9 @@
     if (!core || core.length > 400) return null;
     if (known.has(core)) return known.get(core);
     let out = Object.hasOwn(table, core) && !core.includes('{}') ? table[core] : null;
+    // A whole sentence first, so that no pattern takes it for one of its blanks.
+    const dot = core.indexOf('. ') + 1, lead = core.slice(0, dot);
+    if (out === null && dot && Object.hasOwn(table, lead)) { const rest = say(core.slice(dot)); if (rest) out = table[lead] + rest; }
     if (out === null) for (const [from, to] of patterns) {
       const m = from.exec(core);
       if (m) { let i = 1; out = to.replace(/\{\}/g, () => { const part = m[i++]; return say(part) || part; }); break; }
@@ -57,7 +60,7 @@
     if (root.nodeType === 3) return text(root);
     if (root.nodeType !== 1 || root.matches('script, style')) return;
     attributes(root); root.querySelectorAll('[aria-label], [title], [placeholder]').forEach(attributes);
-    root.querySelectorAll('input[role=listbox]').forEach(menu); if (root.matches('input[role=listbox]')) menu(root);
+    root.querySelectorAll('input[readonly]').forEach(menu); if (root.matches('input[readonly]')) menu(root);
     const all = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
     while (all.nextNode()) text(all.currentNode);
   };
