@@ -29,6 +29,7 @@ COLUMNS = (
     "version",
     "other_version",
     "rater",
+    "order",
 )
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 
@@ -49,6 +50,8 @@ def csv_table(rows: Iterable[Feedback]) -> str:
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, list):  # of a ranking, one line a reply, the best first
+        value = "\n".join(f"{placed.place + 1}. {placed.reply}" for placed in value)
     words = "" if value is None else str(value)
     return f"'{words}" if words.startswith(FORMULA) else words
 

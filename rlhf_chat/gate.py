@@ -25,7 +25,7 @@ class GateConfig:
     max_extra_surprise: float = 0.06  # share of responses with a token the base would never say
     max_extra_flaws: float = 0.02
     max_extra_unfinished: float = 0.01  # beyond twice what the base leaves without an end
-    min_distinct_share: float = 0.6  # distinct responses, relative to the base
+    min_distinct_share: float = 0.6  # distinct 2-grams, relative to the base
     length_range: tuple[float, float] = (0.25, 2.5)  # relative to the base
 
     def at_look(self, look: int) -> GateConfig:
@@ -58,7 +58,7 @@ class Measured:
     p_value: float
     log_loss: float  # for the record; no check reads it
     judged_gain: float  # judges on halves of the ratings: candidate minus base, log-odds
-    judged_gain_low: float  # its lower 95 % bound over prompts
+    judged_gain_low: float  # the 5 % quantile over the judges
     win_rate: float  # the same judges: share of probe replies that beat the base's
     kl: float  # nats per response against the base
     kl_target: float

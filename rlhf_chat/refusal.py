@@ -11,6 +11,10 @@ class ChatError(Exception):
     """Something the person should know, in one sentence."""
 
 
+class Refused(str):
+    """A sentence that says why something was not done, where others say that it was."""
+
+
 class sentences:
     """Turns the store's refusals into what the person is told."""
 

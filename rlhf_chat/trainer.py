@@ -28,6 +28,7 @@ from rlhf_chat.adapters import AdapterError, Shelf
 from rlhf_chat.gauge import Gauge
 from rlhf_chat.leaderboard import Leaderboard, version_name
 from rlhf_chat.model import Model, ModelError
+from rlhf_chat.refusal import Refused
 from rlhf_chat.reward import RewardHead
 from rlhf_chat.round import RoundConfig
 from rlhf_chat.said import Said, Snapshot, heard
@@ -369,13 +370,13 @@ class Trainer:
     def _ask(self, asked: Asked) -> str:
         """Asks for a round; "" or why there will be none."""
         if self._round_id is not None or self._asked:
-            return "A round is running already."
+            return Refused("A round is running already.")
         if not self._on:
-            return "Learning is off: the app was started with --no-train."
+            return Refused("Learning is off: the app was started with --no-train.")
         if not self.store.feedback_since(0, self._rater):
-            return "There is nothing to learn from yet: rate a few replies first."
+            return Refused("There is nothing to learn from yet: rate a few replies first.")
         if self.store.read_only:
-            return "The database is read-only, so nothing can be learned."
+            return Refused("The database is read-only, so nothing can be learned.")
         with self._door:
             self._paused, self._asked = False, asked
         self._wake.set()
@@ -396,9 +397,9 @@ class Trainer:
 
         said = heard(self.gauge, self._rater).said
         if not any(unsaid(one) for one in said):
-            return "Nothing that counts would be left out, so there is nothing to rebuild."
+            return Refused("Nothing that counts would be left out: there is nothing to rebuild.")
         if all(unsaid(one) for one in said):
-            return "Nothing would be left to learn from; make the base live instead."
+            return Refused("Nothing would be left to learn from; make the base live instead.")
         left = sum(not unsaid(one) for one in said)
         told = f"A new version is learned from the base and the {left} answers that are left."
         return self._ask(Asked(unsaid)) or told
@@ -548,7 +549,9 @@ class Trainer:
     def delete(self, version: int) -> str:
         """Removes a version nobody needs any more (versions.py); returns a sentence."""
         if self._round_id is not None and self._parent == version:
-            return f"A round is learning from {version_name(version)}; wait for it or stop it."
+            name = version_name(version)
+            return Refused(f"A round is learning from {name}; wait for it or stop it.")
         if (left := self.store.setting("watching")) and left["before"] == version:
-            return f"{version_name(version)} comes back when the simulated person leaves."
+            name = version_name(version)
+            return Refused(f"{name} comes back when the simulated person leaves.")
         return self.versions.delete(version)

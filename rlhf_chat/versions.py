@@ -18,6 +18,7 @@ import torch
 from rlhf_chat.adapters import AdapterError, Shelf
 from rlhf_chat.leaderboard import version_name
 from rlhf_chat.model import Model, ModelError, View
+from rlhf_chat.refusal import Refused
 from rlhf_chat.store import AdapterVersion, NotFound, Store
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class Versions:
         """Back to the parent of what is live; returns a sentence."""
         live = self.store.live_version()
         if not live:
-            return "The base is live; there is nothing to roll back."
+            return Refused("The base is live; there is nothing to roll back.")
         return self.make_live(self.get(live).parent or 0)
 
     def publish(

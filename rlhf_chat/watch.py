@@ -21,6 +21,7 @@ from pathlib import Path
 
 from rlhf_chat import style
 from rlhf_chat.compare import Compare, Drafts
+from rlhf_chat.refusal import Refused
 from rlhf_chat.store import SIMULATED
 from rlhf_chat.trainer import Trainer
 
@@ -63,6 +64,12 @@ def people() -> list[str]:
     """Whom one can watch: files of bench/people where they are, and one's own mix."""
     there = sorted(f.stem for f in PEOPLE.glob("*.py") if not f.stem.startswith("_"))
     return [*there, OWN]
+
+
+def spoken(rater: str) -> str:
+    """The name of a simulated person as it is shown: "short and plain (simulated)"."""
+    name = rater.removeprefix(SIMULATED).replace("_", " ")
+    return f"{name} (simulated)" if rater.startswith(SIMULATED) else rater
 
 
 def taste(name: str, sliders: Mapping[str, float]) -> Utility:
@@ -111,7 +118,7 @@ class Watch:
         """Begins at the base, after everything an earlier one left is gone."""
         with self._lock:
             if self.seen.running:
-                return "Somebody is rating already."
+                return Refused("Somebody is rating already.")
             utility = taste(name, sliders)
             rater = SIMULATED + ("mix" if name == OWN else name)
             self.trainer.begin_watching(rater)
@@ -123,7 +130,7 @@ class Watch:
                 target=self._live, args=[utility], name="simulated person", daemon=True
             )
             self._thread.start()
-        return f"{rater} begins at the base and rates. Your own ratings are not touched."
+        return f"{spoken(rater)} begins at the base and rates. Your own ratings are not touched."
 
     def set_speed(self, votes_per_minute: float) -> None:
         self._pause = 60 / min(600.0, max(1.0, float(votes_per_minute)))
@@ -140,7 +147,7 @@ class Watch:
         """Everything it left is gone, and what was live before answers again."""
         with self._lock:
             if not self.seen.running and not self.trainer.watching():
-                return "There is nothing to remove."
+                return Refused("There is nothing to remove.")
             self.stop()
             self.trainer.end_watching()
             self.seen = Seen()

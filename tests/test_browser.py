@@ -569,6 +569,7 @@ def test_every_screen_fits_and_every_key_works(opened, size, served):
     expect(page.locator("dialog#shortcuts")).to_be_visible()
     box = page.locator("dialog#shortcuts").bounding_box()
     assert box["y"] >= 0 and box["x"] >= 0
+    assert page.evaluate("document.querySelector('dialog#shortcuts').scrollTop") == 0
     page.keyboard.press("Escape")
     page.keyboard.press("Control+k")
     expect(page.get_by_label("Search chats")).to_be_focused()
@@ -667,6 +668,42 @@ def test_drafts_are_ranked_by_keys_and_by_buttons(opened, served, size):
     page.locator("#how-many label", has_text="2 drafts").click()
     expect(page.locator("#draft-d")).to_have_count(0)
     expect(page.locator("#vote-a")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [390, 800, 1024, 1440])
+def test_a_double_click_is_one_vote_and_nothing_moves(browser, served, width):
+    context = browser.new_context(viewport={"width": width, "height": 844})
+    try:
+        page = watched(context, served.url)
+        go_to(page, "compare")
+        draft(page, "rivers")
+        before = page.locator("#vote-a").bounding_box()
+        page.locator("#vote-a").dblclick()
+        page.locator("#verdict", has_text="Saved: A is better.").wait_for()
+        page.locator("#because textarea").wait_for()
+        assert page.locator("#vote-a").bounding_box() == before
+        assert list(served.compare.strengths.values())[-1] == ""
+        assert page.locator("#count").bounding_box()["height"] <= 44
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    finally:
+        context.close()
+
+
+def test_what_data_deletes_leaves_the_chat(opened, served):
+    from playwright.sync_api import expect
+
+    page = opened()
+    send(page, "echo to be deleted")
+    page.get_by_label("Like", exact=True).last.click()
+    page.locator("#chat-note", has_text="Saved").wait_for()
+    go_to(page, "data")
+    row = page.locator("#data .row", has_text="to be deleted").first
+    row.get_by_role("button", name="Delete…").click()
+    button(page, "Delete for good").click()
+    page.locator("#data-note", has_text="Deleted").wait_for()
+    go_to(page, "chat")
+    expect(page.locator("#bot .bot-row")).to_have_count(0)
+    expect(page.locator("#conversations")).not_to_contain_text("to be deleted")
 
 
 def test_a_browser_remembers_who_rates_and_others_can_be_set_aside(opened, served):
@@ -783,7 +820,8 @@ def test_a_simulated_person_rates_and_leaves(opened, served):
     go_to(page, "learning")
     page.get_by_role("button", name="Watch it learn").click()
     button(page, "Start").click()
-    expect(page.locator("#scene .badge")).to_contain_text("simulated:")
+    expect(page.locator("#scene .badge")).to_contain_text("(simulated)")
+    expect(page.locator("#strip")).to_contain_text("(simulated) is in charge")
     expect(page.locator("#scene .best")).to_have_count(1)
     button(page, "Remove all of it").click()
     expect(page.locator("#watch-note")).to_contain_text("Gone")
@@ -806,6 +844,9 @@ def test_in_chinese_the_window_speaks_chinese_and_leaves_peoples_words_alone(ope
     expect(page.locator("#chat-note")).to_contain_text("已保存")
     go_to(page, "versions")
     expect(page.locator("#roll-back")).to_have_text("回退")
+    go_to(page, "data")
+    shown = "Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').get.call"
+    assert page.evaluate(f"{shown}(document.querySelector('#data-kind input'))") == "全部"
 
 
 def test_a_thumb_is_saved_and_shown_within_150_ms(opened, served):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 
 import pytest
@@ -74,6 +76,22 @@ def test_a_ranking_is_every_pair_it_tells_apart(store):
     assert asked
     store.add_ranking(asked, {one: 1, two: 0, three: 1})
     assert sorted(pairs(store)) == [("two", "one"), ("two", "three")]
+
+
+def test_a_table_and_lines_tell_the_order_of_a_ranking(store):
+    conversation = talk(store)
+    one, two, three = replies(store, conversation, "one", "two", "three")
+    asked = store.conversation(conversation).head_id
+    assert asked
+    store.add_ranking(asked, {one: 1, two: 0, three: 2})
+    [row] = csv.DictReader(io.StringIO(export.csv_table(store.feedback()), newline=""))
+    assert row["order"] == "1. two\n2. one\n3. three"
+    told = json.loads(export.json_lines(store.feedback()))
+    assert [(p["place"], p["reply"]) for p in told["order"]] == [
+        (0, "two"),
+        (1, "one"),
+        (2, "three"),
+    ]
 
 
 def test_each_line_is_json_of_its_own_whatever_was_written(store):

@@ -108,6 +108,24 @@ def test_the_ledger_tells_what_counts_with_its_words(store):
     assert [f.kind for f in store.feedback()] == ["vote"]
 
 
+def test_a_ranking_is_told_with_every_reply_and_its_place(store):
+    conversation = store.add_conversation("compare")
+    asked = store.add_message(conversation, "user", "Tell me about tea")
+    ids = [
+        store.add_message(
+            conversation, "assistant", text, parent_id=asked, adapter_version=0, make_head=False,
+            prompt_ids=[1], response_ids=[2],
+        )
+        for text in ('first "one"', "second", "third")
+    ]  # fmt: skip
+    store.add_ranking(asked, {ids[0]: 1, ids[1]: 0, ids[2]: 1})
+    [told] = store.feedback()
+    assert [(p.place, p.version) for p in told.order] == [(0, 0), (1, 0), (1, 0)]
+    assert told.order[0].reply == told.reply == "second"
+    assert {p.reply for p in told.order[1:]} == {'first "one"', "third"}
+    assert store.feedback(containing="third") == [told] and not store.feedback(containing="place")
+
+
 def test_a_simulated_person_is_gone_whole_and_nobody_else_loses_anything(store):
     promote(store, 1, round_id=open_round(store))
     mine = vote(store)

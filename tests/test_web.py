@@ -4,6 +4,7 @@ No drawing here.
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import csv
 import io
@@ -16,24 +17,30 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
 import httpx
 import pytest
 
-from rlhf_chat import export, gate, style
+from rlhf_chat import export, gate, style, trainer
 from rlhf_chat.decode import Sampling
+from rlhf_chat.ratings import REASONS
 from rlhf_chat.refusal import ChatError
-from rlhf_chat.watch import Watch
+from rlhf_chat.watch import OWN, Watch, people
 from rlhf_chat.web import app, charts, keys, languages, markup, security, theme, transcript, words
+from rlhf_chat.web import data as data_screen_of
 from rlhf_chat.web import learning as learning_screen
+from rlhf_chat.web.answers import KEYS, RANK_KEYS
 from rlhf_chat.web.chat import ChatScreen
 from rlhf_chat.web.compare import CompareScreen
 from rlhf_chat.web.data import DataScreen
 from rlhf_chat.web.learning import LearningScreen, measure_title
 from rlhf_chat.web.people import People
+from rlhf_chat.web.status import StatusStrip
 from rlhf_chat.web.versions import VersionsScreen
+from rlhf_chat.web.watching import WatchPart
 from tests.toys_web import ToyChat, ToyTrainer, parts
 
 PAYLOADS = (
@@ -546,6 +553,63 @@ def test_an_unknown_conversation_opens_an_empty_one():
     assert tab.view["conversation"] == "" and "not here" in tab.note
 
 
+def deleted_elsewhere(tab: Screen) -> str:
+    """A conversation with a liked reply, open here and deleted on another screen; its id."""
+    tab.send("hello")
+    tab.rate(1, True)
+    gone = tab.view["conversation"]
+    tab.chat.delete(gone)
+    return gone
+
+
+def test_what_was_deleted_elsewhere_leaves_the_page_and_the_list_when_chat_is_opened():
+    tab = Screen()
+    deleted_elsewhere(tab)
+    update = tab._take(asyncio.run(tab.screen.reread(tab.view, tab.request)))
+    assert tab.view == {"conversation": "", "turns": [], "sent": False, "rater": "me"}
+    assert update[tab.screen.bot]["value"] == [] and "not here" in tab.note
+    assert update[tab.screen.conversations.list]["rows"] == []
+
+
+def test_a_message_to_what_was_deleted_elsewhere_is_kept_and_can_be_sent_again():
+    tab = Screen()
+    gone = deleted_elsewhere(tab)
+    [update] = tab.send("are you there?")
+    assert "not here" in tab.note and tab.view["conversation"] == ""
+    assert tab.screen.message not in update  # the box keeps what was typed
+    tab.send("are you there?")
+    assert tab.view["conversation"] not in ("", gone) and len(tab.view["turns"]) == 2
+
+
+def test_a_thumb_on_what_was_deleted_elsewhere_is_refused_in_words():
+    tab = Screen()
+    deleted_elsewhere(tab)
+    tab.chat.refuse_ratings = "That message is not here any more."
+    update = tab.rate(1, False)
+    assert tab.note == "Not saved. That message is not here any more."
+    assert update[tab.screen.bot]["value"] == []
+
+
+def test_a_thumb_taken_back_elsewhere_goes_out_when_chat_is_opened():
+    tab = Screen()
+    tab.send("hello")
+    tab.rate(1, True)
+    [told] = tab.chat.ratings.all()
+    tab.chat.ratings.change(told, "withdrawn")
+    update = asyncio.run(tab.screen.reread(tab.view, tab.request))
+    assert update[tab.screen.bot]["feedback_value"] == [None]
+
+
+def test_opening_chat_leaves_a_reply_under_way_alone():
+    tab = Screen()
+    running = tab.screen.send("hello", tab.view, "", tab.request)
+    tab._take(next(running))
+    assert set(asyncio.run(tab.screen.reread(tab.view, tab.request))) == {
+        tab.screen.conversations.list
+    }
+    tab.take(running)
+
+
 def test_a_message_is_sent_byte_for_byte():
     tab = Screen()
     text = "x\n\tall:\n\t\tgcc x"
@@ -1007,6 +1071,43 @@ def test_prompts_come_from_where_they_are_wanted():
     assert asyncio.run(screen.choose_source("My own"))[screen.prompt] == ""
 
 
+def test_choosing_another_number_of_drafts_begins_anew():
+    """Nothing of the last answer stays to be pressed: it would be about drafts that are gone."""
+    screen, _ = compare_screen()
+    *_, last = screen.draft("rivers", "click", count=4)
+    asyncio.run(screen.answers.place("", last[screen.set_id], "id", order="B"))
+    told = asyncio.run(screen.choose_count(2))
+    assert not told[screen.answers.undo_button]["visible"]
+    assert not told[screen.answers.because]["visible"]
+    assert told[screen.answers.voted] == told[screen.answers.order] == told[screen.set_id] == ""
+    assert told[screen.next_button]["value"] in told[screen.verdict]["text"]
+
+
+def test_the_chosen_button_is_marked_until_the_answer_is_taken_back():
+    screen, _ = compare_screen()
+    *_, last = screen.draft("rivers", "click")
+
+    def marked(update: dict) -> list[bool]:
+        return [update[b]["variant"] == "primary" for b in screen.answers.vote_buttons]
+
+    voted = asyncio.run(screen.answers.vote("tie", last[screen.set_id], "id"))
+    assert marked(voted) == [False, False, True, False, False]
+    back = asyncio.run(screen.answers.undo(last[screen.set_id], "tie"))
+    assert not any(marked(back)) and not any(marked(last))
+
+
+def test_the_base_alone_is_no_duel():
+    screen, chat = compare_screen()
+    chat.trainer.live, chat.trainer._versions[1:] = 0, []
+    for told in (
+        asyncio.run(screen.set_duel(True, "0", "0")),
+        screen.duel.begun(0),
+    ):
+        assert told[screen.duel.dueling] is False and not told[screen.duel.one]["visible"]
+        assert "nothing to compare" in told[screen.duel.standing]["text"]
+    assert asyncio.run(screen.set_duel(False, "0", "0"))[screen.duel.standing]["text"] == ""
+
+
 @pytest.mark.parametrize(
     ("waiting", "paused", "words"),
     [
@@ -1156,6 +1257,73 @@ def test_learning_shows_each_measure_under_a_sensible_title():
     assert screen.panel()[screen.note]["tone"] == "bad"
 
 
+def learning_of(trainer: ToyTrainer) -> LearningScreen:
+    screen = LearningScreen(trainer, Watch(ToyChat(trainer).compare, trainer))
+    with gr.Blocks() as demo:
+        screen.lay_out()
+        screen.wire(demo)
+    return screen
+
+
+@pytest.mark.parametrize("needed", [0, -5, 10_001, None, float("inf")])
+def test_a_number_of_ratings_that_cannot_be_is_refused_in_words_and_the_old_one_stays(needed):
+    trainer = ToyTrainer()
+    screen = learning_of(trainer)
+    if needed is not None and needed != float("inf"):
+        assert screen.needed.preprocess(needed) == needed  # Gradio lets the handler speak
+    told = asyncio.run(screen.set_needed(needed))
+    assert told[screen.note] == words.said("Choose a number of ratings from 1 to 10,000.", "bad")
+    assert told[screen.needed] == trainer.needed == 12
+    assert "after 7 new" in asyncio.run(screen.set_needed(7))[screen.note]["text"]
+    assert trainer.needed == 7
+
+
+@pytest.mark.parametrize(
+    ("waiting", "whole", "short"),
+    [
+        (0, "0 of 12 new ratings; a round starts at 12", "0 of 12 ratings"),
+        (11, "11 of 12 new ratings; a round starts at 12", "11 of 12 ratings"),
+        (12, "12 new ratings, enough for the next round", "12 of 12 ratings"),
+        (15, "15 new ratings, enough for the next round", "15 new ratings"),
+    ],
+)
+def test_a_counter_is_never_read_as_what_is_missing_nor_as_more_than_all(waiting, whole, short):
+    assert words.countdown(waiting, 12) == whole and words.so_far(waiting, 12) == short
+    trainer = ToyTrainer()
+    trainer.waiting = waiting
+    shown = str(learning_of(trainer).panel())
+    assert "15 of 12" not in shown and ("of 12 for a round" in shown) == (waiting < 12)
+
+
+def test_a_versions_name_is_never_capitalised_and_one_vote_is_one_vote():
+    screen, chat = versions_screen()
+    chat.trainer.make_live = lambda version: f"v{version} answers from now on."
+    assert press(screen, "live", 1)[screen.note]["text"] == "v1 answers from now on."
+    assert words.capital("the base answers from now on.").startswith("The base")
+    chat.trainer.blind = [(1, 0, "a")]
+    assert screen.panel()[screen.timeline]["versions"][0]["told"].endswith(", 1 blind vote")
+    learning = learning_of(chat.trainer)
+    assert "of 1 blind vote over" in learning.panel()[learning.better]
+
+
+def test_the_strip_says_when_a_simulated_person_is_in_charge_and_until_when():
+    chat = ToyChat(word_seconds=0)
+    watch = Watch(chat.compare, chat.trainer)
+    strip = StatusStrip(chat, chat.trainer, watch)
+    part = WatchPart(watch, chat.trainer)
+    with gr.Blocks():
+        part.lay_out()
+    assert strip.read()["parts"][0] == "toy model"
+    asyncio.run(part.start("short_and_plain", 120, *[0] * 5))
+    assert strip.read()["parts"][0] == "short and plain (simulated) is in charge"
+    asyncio.run(part.stop())  # its versions still answer
+    assert strip.read()["parts"][0] == "short and plain (simulated) is in charge"
+    shown = part.panel()[part.scene]
+    assert shown["rater"] == "short and plain (simulated)"
+    asyncio.run(part.remove())
+    assert strip.read()["parts"][0] == "toy model"
+
+
 def data_screen() -> tuple[DataScreen, ToyChat]:
     chat = ToyChat(word_seconds=0)
     screen = DataScreen(chat, chat.trainer)
@@ -1199,7 +1367,34 @@ def test_what_was_said_can_be_taken_away_whole():
     assert [set(json.loads(line)) for line in pairs[screen.file]["text"].splitlines()] == [
         {"prompt", "chosen", "rejected"}
     ]
-    assert pairs[screen.note]["text"].startswith("1 preference pairs")
+    assert pairs[screen.note]["text"] == "1 preference pair is in the download."
+
+
+def test_a_ranking_is_shown_with_its_order_and_deleted_as_what_it_is():
+    screen, chat = data_screen()
+    *_, drafts = chat.compare.write("the sea", 3, stop=threading.Event())
+    chat.compare.rank(drafts.set_id, (1, 0, 1))
+    [row] = screen.panel("", "ranking")[screen.table]["rows"]
+    assert [p["place"] for p in row["order"]] == [0, 1, 1]
+    assert row["order"][0]["reply"] == drafts.texts[1]
+    assert "all drafts" in ask(screen, "delete", row["id"])[screen.note]["text"]
+    assert not chat.compare.rankings
+
+
+def test_one_can_learn_without_everything_that_was_found():
+    screen, chat = data_screen()
+    votes = [told.id for told in chat.ratings.all("", "vote")]
+    press = SimpleNamespace(do="rebuild_all", id="")
+    told = asyncio.run(screen.act("", "vote", "", 50, press))
+    assert chat.trainer.rebuilt == [(votes, "")] and told[screen.note]["tone"] == "good"
+
+
+def test_a_refusal_never_has_the_colour_of_success():
+    screen, chat = data_screen()
+    told = asyncio.run(screen.act("", "", "", 50, SimpleNamespace(do="rebuild_all", id="")))
+    assert told[screen.note]["tone"] == "bad"
+    watch = Watch(chat.compare, chat.trainer)
+    assert words.answered(watch.remove())["tone"] == "bad"
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
@@ -1289,16 +1484,111 @@ def test_each_language_says_the_same_things(demo):
 
 
 def translated(text: str, table: dict[str, str]) -> str | None:
-    """As js/language.js does it: the whole sentence, or the first pattern that fits."""
+    """As js/language.js does it: the whole sentence, or the first pattern that fits, or two
+    sentences one after the other."""
     if text in table:
         return table[text]
     for english, other in table.items():
         parts = [re.escape(part) for part in english.split("{}")]
-        if len(parts) > 1 and re.fullmatch("([^:;]{1,80}?)".join(parts), text):
+        if len(parts) > 1 and re.fullmatch(r"((?:[^:;]|\d:\d){1,80}?)".join(parts), text):
             return other
-    head, _, tail = text.partition(": ")
-    both = tail and (translated(head, table), translated(tail, table))
-    return "：".join(both) if both and all(both) else None
+    for between in (": ", ". ", " · "):
+        head, found, tail = text.partition(between)
+        if found:
+            both = (
+                translated(head + between.strip() * (between == ". "), table),
+                translated(tail, table),
+            )
+            if all(both):
+                return "".join(map(str, both))
+    return None
+
+
+OWN_NAMES = {"me", "base", "Top-p", *(name.replace("_", " ") for name in people())} - {OWN}
+PACKAGE = Path(words.__file__).parent.parent
+TOLD_AT_START = {
+    "loading.py",
+    "selftest.py",
+    "doctor.py",
+    "presets.py",
+    "lease.py",
+}  # by the terminal
+# Never seen by a person who uses the window: bounds that its own buttons keep, faults of ours.
+NEVER_SEEN = re.compile(
+    r"^(A (thumb|vote|rating|score|preference|ranking|place|conversation|message|round|feature)\b"
+    r"|The (reply shown first|answer is one of|base cannot)|Only (a (choice|simulated)|your own)"
+    r"|Only (two )?replies|A reply cannot|Round 7 has|Version 7|This adapter|There are 7 drafts"
+    r"|2 to 7 drafts|More than two drafts|Drafts of a reply|7 is closed|A backup|7 refused"
+    r"|This SQLite|7, then|7 is not a simulated|There is nobody|There is no version|Choose one of"
+    r"|Wait for the|7 cannot be kept|the PPO|its chat template|[a-z -]+$)"
+)
+# Put together from parts, each of which has its own entry.
+TOGETHER = re.compile(
+    r"^(7 7 (from|in) |7: 7, between|7 so far|7\. It|(Not proved yet|Yes): 7[,;]"
+    r"|The first 7 no longer|The round (failed|could|was|ran)|7; 7 stays)"
+)
+
+
+def literal(node: ast.expr) -> str | None:
+    """The words of a string as it is written in the source, 7 for what changes."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(v.value if isinstance(v, ast.Constant) else "7" for v in node.values)
+    return None
+
+
+def spoken_in(file: Path) -> set[str]:
+    """The sentences a file says to the person who uses the window."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Call) and node.args:
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            if name in ("said", "Refused") or name.endswith(("Error", "NotFound")):
+                found.add(literal(node.args[0]))
+        elif isinstance(node, ast.Return) and node.value is not None:
+            told = literal(node.value) or ""
+            if " " in told and re.match("[A-Z7]", told) and told[-1] in ".…":
+                found.add(told)
+    return {text for text in found if text and re.search("[a-z]{3}", text)}
+
+
+@pytest.mark.parametrize("language", languages.LANGUAGES)
+def test_whatever_a_person_is_told_is_said_in_every_language(language):
+    table, missing = languages.LANGUAGES[language], []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        if file.name in TOLD_AT_START or "demo" in file.parts or file.name == "languages.py":
+            continue
+        missing += [
+            f"{file.name}: {text}"
+            for text in sorted(spoken_in(file))
+            if not NEVER_SEEN.match(text)
+            and not TOGETHER.match(text)
+            and translated(text.removesuffix(" 7"), table) is None
+        ]
+    assert not missing, "\n".join(missing)
+
+
+@pytest.mark.parametrize("language", languages.LANGUAGES)
+def test_whatever_is_named_on_the_page_is_named_in_every_language(language, demo):
+    table, named = languages.LANGUAGES[language], set(learning_screen.TITLES.values())
+    named |= {
+        *learning_screen.ENDINGS.values(),
+        *learning_screen.PHASES,
+        *trainer.SENTENCES.values(),
+    }
+    named |= {word for reasons in REASONS.values() for word in reasons}
+    named |= {*data_screen_of.ANSWERS.values(), *data_screen_of.GONE.values()}
+    named |= set(re.split("<kbd>.*?</kbd>|<i></i>", KEYS + RANK_KEYS))
+    for block in demo.blocks.values():
+        if isinstance(block, gr.Dropdown | gr.Radio):
+            named |= {str(name) for name, _ in block.choices}
+        shown = isinstance(block, gr.Textbox | gr.Number | gr.Slider | gr.Checkbox | gr.Accordion)
+        if shown and getattr(block, "visible", True):
+            named |= {str(block.label), str(getattr(block, "placeholder", "") or "")}
+    named = {word.strip() for word in named if re.search("[a-z]{2}", word)} - OWN_NAMES
+    missing = {word for word in named if translated(word, table) is None}
+    assert not missing
 
 
 @pytest.mark.parametrize("language", languages.LANGUAGES)

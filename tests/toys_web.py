@@ -27,8 +27,8 @@ from rlhf_chat.manner import Manner
 from rlhf_chat.pairs import OUTCOMES
 from rlhf_chat.raters import Rater
 from rlhf_chat.ratings import Opinion
-from rlhf_chat.refusal import ChatError
-from rlhf_chat.store import Feedback
+from rlhf_chat.refusal import ChatError, Refused
+from rlhf_chat.store import Feedback, Placed
 from rlhf_chat.taste import Piece
 from rlhf_chat.trainer import Status
 
@@ -143,6 +143,7 @@ class ToyChat:
     def delete(self, id: str) -> None:
         if id in self.compare.sets:
             self.compare.votes.pop(id, None)
+            self.compare.rankings.pop(id, None)
             return
         self._found(id)
         del self._conversations[id]
@@ -290,9 +291,10 @@ class ToyChat:
             self._told(id, "vote", outcome, None, "", "", self.compare.sets[id])
             for id, outcome in self.compare.votes.items()
         ]
+        rankings = [self._told_ranking(id, places) for id, places in self.compare.rankings.items()]
         return [
             t
-            for t in [*votes, *thumbs][::-1]
+            for t in [*votes, *thumbs, *rankings][::-1]
             if containing.lower() in f"{t.prompt} {t.reply} {t.other} {t.comment}".lower()
             and kind in ("", t.kind)
             and said in ("", t.said)
@@ -324,6 +326,12 @@ class ToyChat:
             conversation_id=node.conversation if node else id,
             created_at=now(),
         )
+
+    def _told_ranking(self, id: str, places: tuple[int, ...]) -> Feedback:
+        drafts, versions = self.compare.sets[id]
+        order = sorted(map(Placed, places, versions, drafts.texts), key=lambda p: p.place)
+        first = self._told(id, "ranking", "ranked", None, "", "", self.compare.sets[id])
+        return replace(first, reply=order[0].reply, other="", other_version=None, order=order)
 
     def change(self, told: Feedback, said: str) -> None:
         if told.kind == "vote":
@@ -505,6 +513,7 @@ class ToyTrainer:
         self.error = ""
         self.watched = ""
         self.simulated: list[tuple[str, str]] = []
+        self.rebuilt: list[tuple[list[str], str]] = []
         self.blind = [(1, 0, "a")] * 7 + [(0, 1, "a")] * 2 + [(1, 0, "tie")]
         self._rounds = [
             Round(
@@ -513,8 +522,8 @@ class ToyTrainer:
                 now(),
                 "ratings",
                 "promoted",
-                "Served: held-out judges prefer it to the base on 71% of probe prompts at 3.1 "
-                "nats; your ratings only hint at it (p = 0.06), so it is on trial.",
+                "Served: judges fitted on halves of your ratings prefer it to the base 71% of the "
+                "time at 3.1 nats; your ratings only hint at it (p = 0.06), so it is on trial.",
                 0,
                 1,
                 verdict={
@@ -612,6 +621,12 @@ class ToyTrainer:
             Round(len(self._rounds) + 1, now(), None, "by hand", "running", "", self.live, None)
         )
         return f"Round {len(self._rounds)} starts now with {self.waiting} new ratings."
+
+    def rebuild(self, ids=(), *, rater="") -> str:
+        self.rebuilt.append((list(ids), rater))
+        if len(ids) > 2:
+            return Refused("Nothing would be left to learn from; make the base live instead.")
+        return "A new version is learned from the base and the 3 answers that are left."
 
     def pause(self) -> None:
         self.paused = True

@@ -19,7 +19,7 @@ WHOSE = "(CASE ?1 WHEN '' THEN rater NOT LIKE 'simulated:%' ELSE rater = ?1 END)
 _THUMBS = """SELECT r.number, r.id, 'thumb' AS kind, iif(value > 0, 'up', 'down') AS said,
     asked.content AS prompt, m.content AS reply, '' AS other, reason, comment, rater,
     m.adapter_version AS version, NULL AS other_version, m.id AS message_id, '' AS other_id,
-    m.conversation_id AS conversation_id, r.created_at AS created_at
+    m.conversation_id AS conversation_id, r.created_at AS created_at, '[]' AS "order"
     FROM ratings r JOIN messages m ON m.id = message_id
     LEFT JOIN messages asked ON asked.id = m.parent_id
     WHERE value <> 0 AND r.number = (SELECT max(number) FROM ratings
@@ -28,7 +28,7 @@ _VOTES = """SELECT p.number, p.id, 'vote' AS kind, outcome AS said,
     asked.content AS prompt, a.content AS reply, b.content AS other, '' AS reason,
     p.comment AS comment, rater, a.adapter_version AS version, b.adapter_version AS other_version,
     a.id AS message_id, b.id AS other_id, a.conversation_id AS conversation_id,
-    p.created_at AS created_at
+    p.created_at AS created_at, '[]' AS "order"
     FROM preferences p JOIN messages a ON a.id = message_a JOIN messages b ON b.id = message_b
     LEFT JOIN messages asked ON asked.id = a.parent_id
     WHERE outcome <> 'withdrawn' AND again = 0 AND p.number = (SELECT max(number) FROM preferences
@@ -38,7 +38,7 @@ _ALONE = """'' AS reason, '' AS comment, rater, m.adapter_version AS version"""
 _STARS = f"""SELECT s.number, s.id, 'stars' AS kind, CAST(stars AS TEXT) AS said,
     asked.content AS prompt, m.content AS reply, '' AS other, {_ALONE}, NULL AS other_version,
     m.id AS message_id, '' AS other_id, m.conversation_id AS conversation_id,
-    s.created_at AS created_at
+    s.created_at AS created_at, '[]' AS "order"
     FROM scores s JOIN messages m ON m.id = message_id
     LEFT JOIN messages asked ON asked.id = m.parent_id
     WHERE stars > 0 AND s.number = (SELECT max(number) FROM scores
@@ -46,17 +46,21 @@ _STARS = f"""SELECT s.number, s.id, 'stars' AS kind, CAST(stars AS TEXT) AS said
 _EDITS = f"""SELECT e.number, e.id, 'edit' AS kind, 'corrected' AS said,
     asked.content AS prompt, m.content AS reply, mine.content AS other, {_ALONE},
     NULL AS other_version, m.id AS message_id, mine.id AS other_id,
-    m.conversation_id AS conversation_id, e.created_at AS created_at
+    m.conversation_id AS conversation_id, e.created_at AS created_at,
+    '[]' AS "order"
     FROM edits e JOIN messages m ON m.id = message_id JOIN messages mine ON mine.id = edited_id
     LEFT JOIN messages asked ON asked.id = m.parent_id
     WHERE withdrawn = 0 AND e.number = (SELECT max(number) FROM edits WHERE
         message_id = e.message_id AND edited_id = e.edited_id AND rater = e.rater)"""
-# The reply shown is the one put first; the others stand in the conversation.
+# `reply` is the one put first; the others are told with their places.
 _RANKINGS = """SELECT r.number, r.id, 'ranking' AS kind, 'ranked' AS said,
     asked.content AS prompt, m.content AS reply, '' AS other, '' AS reason,
     r.comment AS comment, rater, m.adapter_version AS version, NULL AS other_version,
     m.id AS message_id, '' AS other_id, asked.conversation_id AS conversation_id,
-    r.created_at AS created_at
+    r.created_at AS created_at,
+    (SELECT json_group_array(json_array(value, adapter_version, content)) FROM
+        (SELECT value, adapter_version, content FROM json_each(r.places)
+         JOIN messages ON messages.id = key ORDER BY value, key)) AS "order"
     FROM rankings r JOIN messages asked ON asked.id = asked_id JOIN messages m ON m.id =
         (SELECT key FROM json_each(r.places) ORDER BY value, key LIMIT 1)
     WHERE places <> '{}' AND r.number = (SELECT max(number) FROM rankings
@@ -74,8 +78,9 @@ def like(words: str) -> str:
 
 def feedback(db: Database, rater: str, containing: str, kind: str, said: str) -> list[Feedback]:
     rest = f"""FROM ({_EVERYTHING}) WHERE {WHOSE}
-        AND (?2 = '%%' OR prompt || ' ' || reply || ' ' || other || ' ' || comment LIKE ?2
-            ESCAPE '\\') AND ?3 IN ('', kind) AND ?4 IN ('', said) ORDER BY number DESC"""
+        AND (?2 = '%%' OR prompt || ' ' || reply || ' ' || other || ' ' || comment
+            || ' ' || "order" LIKE ?2 ESCAPE '\\')
+        AND ?3 IN ('', kind) AND ?4 IN ('', said) ORDER BY number DESC"""
     return select(db, Feedback, rest, [rater, like(containing), kind, said])
 
 

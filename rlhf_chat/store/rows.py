@@ -17,6 +17,7 @@ import numpy as np
 from sqlite_utils import Database
 
 from rlhf_chat.store.errors import NotFound
+from rlhf_chat.store.schema import Placed
 
 T = TypeVar("T")
 
@@ -48,6 +49,7 @@ _DECODE: dict[str, Callable[[Any], Any]] = {
     "verdict": json.loads,
     "data": json.loads,
     "places": json.loads,
+    "order": lambda text: [Placed(*row) for row in json.loads(text)],
 }
 
 

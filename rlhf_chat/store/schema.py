@@ -7,7 +7,7 @@ as the migration itself, so a kill leaves the old shape or the new one. Left out
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlite_utils import Database, Migrations
 
@@ -128,9 +128,19 @@ class AdapterVersion:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """One reply of a ranking."""
+
+    place: int  # 0 is best; equal places are tied
+    version: int | None
+    reply: str
+
+
+@dataclass(frozen=True)
 class Feedback:
     """One rating or vote as the person would tell it: what was asked, what was read, what was
-    said. `other` is the second reply of a vote."""
+    said. `other` is the second reply of a vote; `order` are all replies of a ranking, the best
+    first."""
 
     id: str
     kind: str  # thumb, vote, stars, edit or ranking
@@ -147,6 +157,7 @@ class Feedback:
     other_id: str
     conversation_id: str
     created_at: str
+    order: list[Placed] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class AnswerPart:
         except Exception as error:
             return self._not_saved(error)
         return {
-            **self.shown(2, False),
+            **self.shown(2, False, outcome),
             **self._strengths(outcome in ("a", "b")),
             self.voted: outcome,
             **self._saved(revealed.sentence),
@@ -175,11 +175,16 @@ class AnswerPart:
             self.because: gr.update(value="", visible=False),
         }
 
-    def shown(self, count: int, open_: bool) -> Update:
-        """The buttons for so many drafts: votes on two, an order of more."""
+    def shown(self, count: int, open_: bool, chosen: str = "") -> Update:
+        """The buttons for so many drafts: votes on two, the chosen one marked; an order of more."""
         votes = {
-            button: gr.update(value=label, interactive=open_, visible=count == 2)
-            for button, (_, label, _) in zip(self.vote_buttons, VOTES, strict=True)
+            button: gr.update(
+                value=label,
+                interactive=open_,
+                visible=count == 2,
+                variant="primary" if outcome == chosen else "secondary",
+            )
+            for button, (outcome, label, _) in zip(self.vote_buttons, VOTES, strict=True)
         }
         keys = {self.keys: RANK_KEYS if count > 2 else KEYS}
         return {**votes, **keys, **self._ranked(count, "", open_)}
@@ -243,15 +248,16 @@ class AnswerPart:
                 "Undo", visible=False, size="sm", scale=0, min_width=72, elem_id="undo"
             )
             self.keys = gr.HTML(KEYS, elem_id="compare-keys", apply_default_css=False)
-        self.because = gr.Textbox(
-            label="Why",
-            show_label=False,
-            container=False,
-            max_lines=2,
-            visible=False,
-            elem_id="because",
-            placeholder="Say why (optional, Enter saves)",
-        )
+        with gr.Row(elem_id="because-room"):  # as high without the box: nothing moves under a hand
+            self.because = gr.Textbox(
+                label="Why",
+                show_label=False,
+                container=False,
+                max_lines=2,
+                visible=False,
+                elem_id="because",
+                placeholder="Say why (optional, Enter saves)",
+            )
 
     @property
     def page(self) -> list[Any]:

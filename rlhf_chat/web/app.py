@@ -51,11 +51,12 @@ def build(
     chat: Chat, compare: Compare, raters: Raters, trainer: Trainer, *, title: str = "RLHF Chat"
 ) -> gr.Blocks:
     starters = [compare.suggest_prompt() for _ in range(STARTERS)]
-    strip, chatting = StatusStrip(chat, trainer), ChatScreen(chat, trainer, starters)
+    watch = Watch(compare, trainer)
+    strip, chatting = StatusStrip(chat, trainer, watch), ChatScreen(chat, trainer, starters)
     welcome, people = Welcome(chat, trainer), People(raters, trainer)
     comparing, learning, versions, data = (
         CompareScreen(compare, trainer),
-        LearningScreen(trainer, Watch(compare, trainer)),
+        LearningScreen(trainer, watch),
         VersionsScreen(chat, trainer),
         DataScreen(chat, trainer),
     )
@@ -100,7 +101,7 @@ def build(
         data.wire(demo)
         welcome.wire(demo)
         strip.wire(demo)
-        Clocks(strip, comparing, learning, versions, data, people).wire(tabs)
+        Clocks(strip, chatting, comparing, learning, versions, data, people).wire(tabs)
     return demo
 
 

@@ -68,7 +68,7 @@ class ChatScreen:
                 conversation_id = made_here = self.chat.new_conversation()
             before = [] if made_here else self.chat.history(conversation_id, _rater(view))
         except Exception as error:
-            yield {self.note: said(sentence(error), "bad")}
+            yield self._refused(conversation_id, _session(request), error)
             return
         if made_here:
             self.presence.show(_session(request), made_here)
@@ -144,7 +144,7 @@ class ChatScreen:
                 )
             )
         except Exception as error:
-            yield {self.note: said(sentence(error), "bad")}
+            yield self._refused(conversation_id, _session(request), error)
             return
         said_now = transcript.bubbles(before) + (
             [transcript.bubble("user", edited)] if edited is not None else []
@@ -353,6 +353,27 @@ class ChatScreen:
             self.tabs: gr.update(selected="chat"),
         }
 
+    async def reread(self, view: dict, request: gr.Request) -> Update:
+        """What is open and the list, as they are by now; a reply under way draws itself."""
+        conversation_id, session = view["conversation"], _session(request)
+        try:
+            listed = await quick(self.conversations.rows, conversation_id)
+            if not conversation_id or self.presence.reply(conversation_id):
+                return listed
+            redrawn = await quick(self._shown, conversation_id, _limit(view), _rater(view))
+            return {**listed, **redrawn}
+        except Exception as error:
+            return await quick(self._refused, conversation_id, session, error)
+
+    def _refused(self, conversation_id: str, session: str, error: Exception) -> Update:
+        """Why not; and where the conversation is gone, deleted elsewhere, the page without it."""
+        update: Update = {self.note: said(sentence(error), "bad")}
+        if not conversation_id or conversation_id in [c.id for c in self.chat.conversations()]:
+            return update
+        self.presence.show(session, "")
+        blank = {**self._shown("", rater=self.presence.named(session)), **self._put_away()}
+        return {**update, **blank, **self.conversations.rows("")}
+
     async def show_earlier(self, view: dict) -> Update:
         limit = len(view["turns"]) + 4 * SHOWN_AT_FIRST
         return await quick(self._shown, view["conversation"], limit, _rater(view))
@@ -425,7 +446,9 @@ class ChatScreen:
         }
 
     def _redraw(self, view: dict) -> Update:
-        return self._shown(view["conversation"], _limit(view), _rater(view))
+        known = view["conversation"] in [c.id for c in self.chat.conversations()]
+        conversation_id = view["conversation"] if known else ""
+        return self._shown(conversation_id, _limit(view), _rater(view))
 
     def _buttons(self, *, replying: bool) -> Update:
         # An update of a button without its text empties it.

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from rlhf_chat.web.chat import ChatScreen
 from rlhf_chat.web.compare import CompareScreen
 from rlhf_chat.web.data import DataScreen
 from rlhf_chat.web.learning import LearningScreen
@@ -19,6 +20,12 @@ from rlhf_chat.web.words import hidden, script
 
 SLOW, FAST = 3.0, 1.0  # seconds
 
+# The tab that is open, as the page has it: one that a handler opened sends no `select`.
+OPEN_TAB = """() => {
+    const tab = document.querySelector('#tabs [role=tab][aria-selected=true]');
+    return tab ? tab.id.replace(/^tab-|-button$/g, '') : '';
+}"""
+
 Update = dict[Any, Any]
 
 
@@ -26,14 +33,15 @@ class Clocks:
     def __init__(
         self,
         strip: StatusStrip,
+        chatting: ChatScreen,
         comparing: CompareScreen,
         learning: LearningScreen,
         versions: VersionsScreen,
         data: DataScreen,
         people: People,
     ) -> None:
-        self.strip, self.comparing, self.learning = strip, comparing, learning
-        self.versions, self.data, self.people = versions, data, people
+        self.strip, self.chatting, self.comparing = strip, chatting, comparing
+        self.learning, self.versions, self.data, self.people = learning, versions, data, people
 
     async def on_tab(
         self, words: str, kind: str, answer: str, shown: float, event: gr.SelectData
@@ -46,6 +54,12 @@ class Clocks:
             return update | await self.data.refresh(words, kind, answer, shown)
         return update | await self._often(name)
 
+    async def on_tab_of_chat(self, view: dict, request: gr.Request, event: gr.SelectData) -> Update:
+        """Conversations may have been deleted, and thumbs taken back, on Data or in another tab."""
+        if str(event.value) == "Chat":
+            return await self.chatting.reread(view, request)
+        return {self.chatting.note: gr.skip()}
+
     async def on_tab_of_people(self, event: gr.SelectData) -> Update:
         """By itself: to see who agrees with whom may take a fit for each of them."""
         if str(event.value) == "Data":
@@ -53,7 +67,11 @@ class Clocks:
         return {self.people.note: gr.skip()}
 
     async def on_slow(self, name: str) -> Update:
-        return {self.strip.strip: await quick(self.strip.read), **await self._often(name)}
+        name = name.capitalize()
+        update: Update = {self.strip.strip: await quick(self.strip.read), self.open_tab: name}
+        if name != "Learning":
+            update[self.fast] = gr.update(active=False)
+        return update | await self._often(name)
 
     async def on_page_seen(self, name: str, event: gr.EventData) -> Update:
         seen = bool(getattr(event, "seen", True))
@@ -82,7 +100,10 @@ class Clocks:
         often = [*self.versions.page, self.comparing.answers.count]
         pages = [*self.learning.page, *self.data.page, *often]
         tabs.select(self.on_tab, self.data.filters, [self.open_tab, self.fast, *pages], **QUICK)
+        chat = self.chatting
+        tabs.select(self.on_tab_of_chat, chat.view, chat.page, **QUICK)
         tabs.select(self.on_tab_of_people, None, self.people.page, **QUICK)
-        self.slow.tick(self.on_slow, self.open_tab, [self.strip.strip, *often], **QUICK)
+        slow = [self.strip.strip, self.open_tab, self.fast, *often]
+        self.slow.tick(self.on_slow, self.open_tab, slow, js=OPEN_TAB, **QUICK)
         self.fast.tick(self.learning.refresh, None, self.learning.page, **QUICK)
         page_seen.select(self.on_page_seen, self.open_tab, [self.slow, self.fast], **QUICK)

@@ -213,8 +213,9 @@ class CompareScreen:
         """Room for so many drafts; the ones on the page stay until new ones are made."""
         return {
             **self._columns(int(count)),
-            **self.answers.shown(int(count), False),
+            **self.answers.cleared(int(count)),
             self.set_id: "",
+            self.next_button: gr.update(value="New drafts"),
             self.verdict: said("Press New drafts."),
         }
 

@@ -19,7 +19,7 @@ from rlhf_chat.chat import Chat
 from rlhf_chat.raters import ME
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.quick import QUICK, quick, sentence
-from rlhf_chat.web.words import said, saying, script, version_label, when
+from rlhf_chat.web.words import answered, said, saying, script, several, version_label, when
 
 ANSWERS = {
     "up": "Thumb up",
@@ -48,6 +48,10 @@ KINDS = [
     ("Corrections", "edit"),
     ("Rankings", "ranking"),
 ]
+GONE = {
+    "vote": "Deleted: the prompt, both drafts and your vote.",
+    "ranking": "Deleted: the prompt, all drafts and their order.",
+}
 SHOWN = 50  # rows on the page; "Show more" doubles them
 Update = dict[Any, Any]
 
@@ -65,23 +69,27 @@ class DataScreen:
         do, id = str(getattr(event, "do", "")), str(getattr(event, "id", ""))
         choice = str(getattr(event, "said", ""))
         try:
-            word = await quick(self._change, do, id, choice)
+            if do == "rebuild_all":
+                word = answered(await quick(self._without, words, kind, answer))
+            else:
+                word = await quick(self._change, do, id, choice)
         except Exception as error:
             word = said(f"Not saved. {sentence(error)}", "bad")
         return {self.note: word, **await quick(self.panel, words, kind, answer, shown)}
+
+    def _without(self, *what: str) -> str:
+        """Learns once more as if none of the answers found had been given."""
+        return self.trainer.rebuild([told.id for told in self.chat.ratings.all(*what)])
 
     def _change(self, do: str, id: str, choice: str) -> dict:
         told = next((f for f in self.chat.ratings.all() if f.id == id), None)
         if told is None:
             return said("That answer is not here any more.", "bad")
         if do == "delete":
-            if told.kind == "vote":
-                self.chat.delete(told.conversation_id)
-                return said("Deleted: the prompt, both drafts and your vote.", "good")
             self.chat.delete(told.conversation_id)
-            return said("Deleted: the conversation and its ratings.", "good")
+            return said(GONE.get(told.kind, "Deleted: the conversation and its ratings."), "good")
         if do == "rebuild":
-            return said(self.trainer.rebuild([told.id]), "good")
+            return answered(self.trainer.rebuild([told.id]))
         self.chat.ratings.change(told, "withdrawn" if do == "withdraw" else choice)
         self.trainer.wake()
         if do == "withdraw":
@@ -100,21 +108,21 @@ class DataScreen:
             rows = self.chat.ratings.all(*what)
             return export.json_lines(rows), len(rows)
 
-        return await self._export(make, "rlhf-chat-feedback.jsonl", "answers")
+        return await self._export(make, "rlhf-chat-feedback.jsonl", "answer")
 
     async def export_table(self, *what: str) -> Update:
         def make() -> tuple[str, int]:
             rows = self.chat.ratings.all(*what)
             return export.csv_table(rows), len(rows)
 
-        return await self._export(make, "rlhf-chat-feedback.csv", "answers")
+        return await self._export(make, "rlhf-chat-feedback.csv", "answer")
 
     async def export_pairs(self, *what: str) -> Update:
         def make() -> tuple[str, int]:
             pairs = self.chat.ratings.preference_pairs(*what)
             return export.json_lines(pairs), len(pairs)
 
-        return await self._export(make, "rlhf-chat-preferences.jsonl", "preference pairs")
+        return await self._export(make, "rlhf-chat-preferences.jsonl", "preference pair")
 
     async def _export(self, make: Callable[[], tuple[str, int]], name: str, what: str) -> Update:
         try:
@@ -123,7 +131,7 @@ class DataScreen:
             return {self.note: said(sentence(error), "bad")}
         return {
             self.file: {"name": name, "text": text, "id": uuid4().hex},
-            self.note: said(f"{count} {what} are in the download.", "good"),
+            self.note: said(_in_the_download(count, what), "good"),
         }
 
     # ---- what is shown -------------------------------------------------------------------------
@@ -223,6 +231,10 @@ class DataScreen:
 # ---- small parts -------------------------------------------------------------------------------
 
 
+def _in_the_download(count: int, what: str) -> str:
+    return f"{several(count, what)} {'is' if count == 1 else 'are'} in the download."
+
+
 def _row(told: Any) -> dict[str, Any]:
     return {
         "id": told.id,
@@ -235,7 +247,11 @@ def _row(told: Any) -> dict[str, Any]:
         "other": told.other,
         "by": version_label(told.version),
         "other_by": "you" if told.kind == "edit" else version_label(told.other_version),
-        "reason": " · ".join(part for part in (told.reason, told.comment) if part),
+        "order": [
+            {"place": p.place, "by": version_label(p.version), "reply": p.reply} for p in told.order
+        ],
+        "reason": told.reason,
+        "comment": told.comment,
         "at": when(told.created_at),
         "rater": "" if told.rater == ME else told.rater,
     }

@@ -12,6 +12,8 @@ import gradio as gr
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.words import said, saying, version_choices, version_label
 
+ALONE = "There is only the base yet, so there is nothing to compare it with."
+
 Update = dict[Any, Any]
 
 
@@ -25,6 +27,12 @@ class Duel:
         """The two menus with every version there is; what was chosen stays if it can."""
         choices = version_choices(self.trainer.versions.all())
         values = [value for _, value in choices]
+        if dueling and len(values) < 2:
+            return {
+                **self.menus(False, one, other),
+                self.dueling: False,
+                self.standing: said(ALONE),
+            }
         one = one if one in values else values[0]
         if other not in values or other == one:
             other = next((v for v in reversed(values) if v != one), one)
@@ -41,7 +49,7 @@ class Duel:
         other = live if live != version else (known[version].parent or 0 if version else 0)
         if other == version:
             other = max(known)
-        return {**self.menus(True, str(version), str(other)), self.dueling: True}
+        return {self.dueling: True, **self.menus(True, str(version), str(other))}
 
     def stand(self, versions: tuple[int, int] | None) -> Update:
         return {self.standing: said(self._standing(versions))}

@@ -11,6 +11,9 @@ import json
 
 from rlhf_chat.web.words import script
 
+# As words.when writes them.
+MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+
 CHINESE = {
     # the frame
     "Chat": "对话",
@@ -39,6 +42,10 @@ CHINESE = {
     "Status": "状态",
     "{} live": "{} 在线",
     "{} of {} ratings": "{}/{} 条评分",
+    "{} new ratings": "{} 条新评分",
+    "{} (simulated)": "{}（模拟）",
+    "{} is in charge": "由 {} 掌管",
+    **{f"{{}} {name}, {{}}": f"{month} 月 {{}} 日 {{}}" for month, name in enumerate(MONTHS, 1)},
     "Ready": "就绪",
     "Learning is off": "学习已关闭",
     "Learning paused": "学习已暂停",
@@ -89,20 +96,58 @@ CHINESE = {
     "Your wording": "你的措辞",
     "Save (Ctrl+Enter)": "保存（Ctrl+Enter）",
     "Cancel (Esc)": "取消（Esc）",
-    "Saved. {} of {} ratings until the next round.": "已保存。距下一轮 {}/{} 条评分。",
-    "Saved. {} new ratings, enough for the next round.": "已保存。{} 条新评分，足够开始下一轮。",
-    "Rating taken back. {} of {} ratings until the next round.": (
-        "评分已撤回。距下一轮 {}/{} 条评分。"
+    "Saved.": "已保存。",
+    "Not saved.": "未保存。",
+    "Rating taken back.": "评分已撤回。",
+    "Taken back.": "已撤回。",
+    "Saved: your wording is preferred to the reply's.": "已保存：你的写法优于原回复。",
+    "{} of {} new ratings; a round starts at {}.": "{}/{} 条新评分；满 {} 条开始一轮。",
+    "{} new ratings, enough for the next round.": "{} 条新评分，足够开始下一轮。",
+    "{} new rating, enough for the next round.": "{} 条新评分，足够开始下一轮。",
+    "A reply is still being written here. Wait for it, or press Stop. Your message is kept.": (
+        "这里还有一条回复正在写。请等它写完，或点“停止”。你的消息已保留。"
     ),
+    "There is no reply to make again yet.": "还没有可以重写的回复。",
+    "Nothing was changed, so there is nothing to learn.": "没有改动，所以没有可学的。",
+    "Only a reply of the model can be corrected.": "只能改写模型的回复。",
+    "Only a reply of the model can be explained.": "只能解释模型的回复。",
+    "The app is still reading what the base says; try again in a moment.": (
+        "还在读取原始模型的回答；请稍后再试。"
+    ),
+    "The first {} messages are no longer read: the conversation is longer than the model can "
+    "hold.": "最前面的 {} 条消息不再读取：对话超过了模型能容纳的长度。",
+    "The first message is no longer read: the conversation is longer than the model can hold.": (
+        "第一条消息不再读取：对话超过了模型能容纳的长度。"
+    ),
+    "The model broke off; what it said until then is kept.": "模型中断了；已写的内容已保留。",
+    "This message is too long for the model: {} tokens of {}.": (
+        "这条消息对模型来说太长：{} 个词元，上限 {}。"
+    ),
+    "This prompt is too long: {} tokens of {}.": "提示太长：{} 个词元，上限 {}。",
+    "This is too long: {} characters; {} are allowed.": "太长了：{} 个字符；最多 {} 个。",
+    "A comment can have {} characters.": "评论最多 {} 个字符。",
+    "A system prompt can have {} characters.": "系统提示词最多 {} 个字符。",
+    "A reply can have 1 to {} tokens.": "回复可以有 1 到 {} 个词元。",
+    "Temperature is 0 to 2, top-p above 0 and up to 1, top-k 0 or more.": (
+        "温度为 0 到 2，top-p 大于 0 且不超过 1，top-k 为 0 或更大。"
+    ),
+    "There is not enough memory for this reply: shorten the conversation.": (
+        "内存不够写这条回复：请缩短对话。"
+    ),
+    "That message is not here any more.": "那条消息已不在了。",
+    "That conversation is not here any more.": "那个对话已不在了。",
+    "That did not work: {}. The log has the details.": "没有成功：{}。日志里有详情。",
+    "What each word does to the score, as your ratings are understood now; together {} log-odds": (
+        "按目前对你评分的理解，每个词对得分的影响；合计 {} 对数几率"
+    ),
+    "What each word does to the score": "每个词对得分的影响",
+    "{} plus or minus {}": "{} ± {}",
     "Stopped. What was written so far is kept.": "已停止。写到这里的内容已保留。",
     "Stopped before anything was written, so no reply is kept.": (
         "还没写出内容就停止了，因此没有保留回复。"
     ),
     "The reply reached its length limit.": "回复已达到长度上限。",
     "Write something first: the message is empty.": "请先写点什么：消息是空的。",
-    "This message is too long for the model: {} tokens of {}.": (
-        "这条消息对模型来说太长：{} 个词元，最多 {} 个。"
-    ),
     "This correction is too long for the model: {} tokens of {}.": (
         "这条改写对模型来说太长：{} 个词元，最多 {} 个。"
     ),
@@ -133,6 +178,7 @@ CHINESE = {
     ),
     "Use for new chats": "用于新对话",
     "Saved for this chat.": "已保存到本对话。",
+    "Saved for {}.": "已保存：{}。",
     "Saved for new chats.": "已保存到新对话。",
     "Saved for this chat, within its limits: {} is {}.": "已在允许范围内保存到本对话：{}为 {}。",
     "Saved for new chats, within its limits: {} is {}.": "已在允许范围内保存到新对话：{}为 {}。",
@@ -228,6 +274,26 @@ CHINESE = {
     "Round {} is learning from your votes; go on, they count for the next.": (
         "第 {} 轮正在学习你的投票；请继续，新票计入下一轮。"
     ),
+    "There is only the base yet, so there is nothing to compare it with.": (
+        "目前只有原始模型，没有可与它比较的版本。"
+    ),
+    "{} won {} of {} against {}: {}, between {} and {}.": (
+        "{} 赢得 {} 票（共 {} 票，对 {}）：{}，在 {} 到 {} 之间。"
+    ),
+    "{} won {} of {} against {} ({} ties): {}, between {} and {}.": (
+        "{} 赢得 {} 票（共 {} 票，对 {}，平 {}）：{}，在 {} 到 {} 之间。"
+    ),
+    "Prompts": "提示来源",
+    "One version": "一个版本",
+    "Other version": "另一个版本",
+    "Vote for a draft first.": "请先投票选一份草稿。",
+    "Write a prompt, then press New drafts.": "写一个提示，然后点“新草稿”。",
+    "You have not asked anything in Chat yet: suggested ones.": (
+        "你还没有在对话里提问：这些是建议。"
+    ),
+    "to": "到",
+    "slightly": "稍好",
+    "much": "好得多",
     "No blind votes between {} and {} yet.": "{} 与 {} 之间还没有盲投。",
     # learning
     "Train now": "现在训练",
@@ -242,8 +308,93 @@ CHINESE = {
     "Checking the candidate at the gate": "在关口检查候选版本",
     "Publishing the new version": "发布新版本",
     "Paused": "已暂停",
-    "{} of {} ratings until the next round": "距下一轮 {}/{} 条评分",
+    "Ratings until the next round": "距下一轮的评分",
+    "{} of {} new ratings; a round starts at {}": "{}/{} 条新评分；满 {} 条开始一轮",
     "{} new ratings, enough for the next round": "{} 条新评分，足够开始下一轮",
+    "{} new rating, enough for the next round": "{} 条新评分，足够开始下一轮",
+    "enough for the next round": "足够开始下一轮",
+    "ppo": "PPO",
+    "Learning is off: the app was started with --no-train.": (
+        "学习已关闭：启动时用了 --no-train。"
+    ),
+    "A round is running already.": "已有一轮在进行。",
+    "There is nothing to learn from yet: rate a few replies first.": (
+        "还没有可学的：请先给几条回复评分。"
+    ),
+    "The database is read-only, so nothing can be learned.": "数据库是只读的，无法学习。",
+    "The database is read-only, so nobody can rate.": "数据库是只读的，无法评分。",
+    "The running round does not end yet; try again in a moment.": (
+        "正在进行的一轮还没有结束；请稍后再试。"
+    ),
+    "The round is being stopped. {} stays live; the ratings are kept.": (
+        "正在停止这一轮。{} 继续在线；评分会保留。"
+    ),
+    "Choose a number of ratings from 1 to {}.": "请选择 1 到 {} 之间的评分数。",
+    "A round starts by itself after {} new ratings.": "满 {} 条新评分后自动开始一轮。",
+    "A round starts by itself after {} new rating.": "满 {} 条新评分后自动开始一轮。",
+    "Nothing that counts would be left out: there is nothing to rebuild.": (
+        "去掉的内容都不计入，所以无需重新学习。"
+    ),
+    "Nothing would be left to learn from; make the base live instead.": (
+        "没有剩下可学的内容；请改让原始模型上线。"
+    ),
+    "A round is learning from {}; wait for it or stop it.": (
+        "一轮正在从 {} 学习；请等待或停止它。"
+    ),
+    "{} comes back when the simulated person leaves.": "模拟人物离开后 {} 会恢复。",
+    "You made another version live meanwhile, so it waits on the Versions screen.": (
+        "这期间你让另一个版本上线了，所以它在“版本”里等候。"
+    ),
+    "Your blind votes speak against {}: it won {} and lost {} against the base. Rolling back to "
+    "{} is proposed.": "盲投结果对 {} 不利：对原始模型胜 {} 负 {}。建议回退到 {}。",
+    "Win rate against base, by judges fitted on halves of your ratings": (
+        "对原始模型的胜率（由用你一半评分训练的评判者判断）"
+    ),
+    "Spread of the scores": "得分的离散程度",
+    "Reward": "奖励",
+    "KL coefficient": "KL 系数",
+    "KL target, nats": "KL 目标（nat）",
+    "KL to base on probe prompts, nats": "测试提示上与原始模型的 KL（nat）",
+    "Replies without an end": "没有结尾的回复",
+    "Explained variance": "解释方差",
+    "KL of one update": "单次更新的 KL",
+    "Share of clipped tokens": "被截断词元的比例",
+    "Largest probability ratio": "最大概率比",
+    "Loss": "损失",
+    "Value loss": "价值损失",
+    "Updates stopped early": "提前停止的更新",
+    "Ratings used": "使用的评分",
+    "Ratings used, by weight": "使用的评分（加权）",
+    "Reward head: ratings it gets right": "奖励模型：判断正确的评分",
+    "Reward head: p value": "奖励模型：p 值",
+    "Reward head: log loss": "奖励模型：对数损失",
+    "Reward head: ridge": "奖励模型：岭系数",
+    "Reward head: weight of hidden features": "奖励模型：隐藏特征的权重",
+    "Gain over base, log-odds": "对原始模型的提升（对数几率）",
+    "Gain over base, lower bound": "对原始模型的提升（下界）",
+    "No other measures yet.": "还没有其他指标。",
+    "step {}": "第 {} 步",
+    "round {}": "第 {} 轮",
+    "vote {}": "第 {} 票",
+    "The answers that moved it most, with the part of its gain owed to each:": (
+        "影响最大的回答，以及各自带来的提升："
+    ),
+    "Its replies have": "它的回复",
+    "before": "之前",
+    "after": "之后",
+    "was better than": "好于",
+    "was slightly better than": "稍好于",
+    "was much better than": "远好于",
+    "and": "和",
+    "were equal": "一样好",
+    "were both bad": "都不好",
+    "were both good": "都好",
+    "thumb up for": "赞：",
+    "thumb down for": "踩：",
+    "{} stars for": "{} 星：",
+    "was corrected to": "被改写为",
+    "ranked:": "排序：",
+    ", then": "，然后",
     "features": "特征",
     "reward head": "奖励模型",
     "rollouts": "练习回复",
@@ -273,6 +424,8 @@ CHINESE = {
     "{} is live. Blind votes on Compare will say whether it beats the base.": (
         "{} 在线。“比较”里的盲投会说明它是否胜过原始模型。"
     ),
+    "Not proved yet: {} won {} of {} blind vote over the base; the true share is between {} "
+    "and {}.": "尚未证实：{} 对原始模型赢得 {}（共 {} 次盲投）；真实比例在 {} 到 {} 之间。",
     "Not proved yet: {} won {} of {} blind votes over the base; the true share is between {} "
     "and {}.": "尚未证实：{} 对原始模型赢得 {}（共 {} 次盲投）；真实比例在 {} 到 {} 之间。",
     "Yes: {} won {} of {} blind votes over the base, more than luck explains.": (
@@ -338,6 +491,22 @@ CHINESE = {
     "Asks back": "反问",
     "How much it likes the replies": "它对回复的喜欢程度",
     "It prefers this one": "它更喜欢这一份",
+    "your own mix": "自己调配",
+    "{} vote so far.": "已投 {} 票。",
+    "{} votes. It has stopped; its versions are still here.": "{} 票。它已停止；它的版本还在。",
+    "{} vote. It has stopped; its versions are still here.": "{} 票。它已停止；它的版本还在。",
+    "{} was here before the app was started again; what it left is set aside.": (
+        "{} 在重新启动之前来过；它留下的内容已另放。"
+    ),
+    "{} begins at the base and rates. Your own ratings are not touched.": (
+        "{} 从原始模型开始评分。你自己的评分不受影响。"
+    ),
+    "Somebody is rating already.": "已有人物在评分。",
+    "There is nothing to remove.": "没有可移除的。",
+    "Stopped. Its versions stay until you remove them.": "已停止。它的版本会保留到你移除为止。",
+    "Gone: its votes, drafts, rounds and versions. What you had before is live again.": (
+        "已移除：它的投票、草稿、轮次和版本。你之前的版本重新上线。"
+    ),
     "{} votes so far.": "已投 {} 票。",
     "{} votes. It rests while the round learns from them.": "{} 票。这一轮学习时它在休息。",
     # versions
@@ -361,6 +530,12 @@ CHINESE = {
     "Proved by your blind votes": "已由你的盲投证实",
     "Blind votes speak against it": "盲投结果对它不利",
     "no blind votes against base yet": "还没有与原始模型的盲投",
+    "{} over base ({} to {}), {} blind vote": "对原始模型 {}（{} 到 {}），{} 次盲投",
+    "from {}": "来自 {}",
+    "KL {} nats": "KL {} nat",
+    "{} is deleted. Its votes and replies are kept.": "{} 已删除。它的投票和回复会保留。",
+    "{} is live; make another version live first.": "{} 在线；请先让另一个版本上线。",
+    "The base is live; there is nothing to roll back.": "在线的是原始模型；没有可回退的。",
     "{} over base ({} to {}), {} blind votes": "对原始模型 {}（{} 到 {}），{} 次盲投",
     "from {} · {} · KL {} nats": "来自 {} · {} · KL {} nat",
     "Ranking by blind votes": "盲投排名",
@@ -376,6 +551,26 @@ CHINESE = {
     "{} answers from now on.": "从现在起由 {} 回答。",
     "The base answers from now on.": "从现在起由原始模型回答。",
     # data
+    "Search answers": "搜索回答",
+    "Kind": "种类",
+    "Answer": "回答",
+    "Saved: {}.": "已保存：{}。",
+    "That answer is not here any more.": "那条回答已不在了。",
+    "Deleted: the prompt, both drafts and your vote.": "已删除：提示、两份草稿和你的投票。",
+    "Deleted: the prompt, all drafts and their order.": "已删除：提示、所有草稿和它们的排序。",
+    "Deleted: the conversation and its ratings.": "已删除：对话和它的评分。",
+    "Delete this prompt, both drafts and your vote?": "删除这个提示、两份草稿和你的投票？",
+    "Delete this prompt, all drafts and their order?": "删除这个提示、所有草稿和它们的排序？",
+    "Delete the whole conversation and its ratings?": "删除整个对话和它的评分？",
+    "Learn once more from the base, as if these had never been said?": (
+        "从原始模型重新学习，就像从未有过这些回答？"
+    ),
+    "Learn": "学习",
+    "Change the answer": "修改回答",
+    "Try other words, or show every kind of answer.": "换些词，或显示所有种类的回答。",
+    "{} answer is in the download.": "下载中有 {} 条回答。",
+    "{} preference pair is in the download.": "下载中有 {} 对偏好。",
+    "you": "你",
     "Search prompts, replies and comments": "搜索提示、回复和评论",
     "Everything": "全部",
     "Thumbs": "点赞点踩",
@@ -449,6 +644,12 @@ CHINESE = {
     "Who rates": "谁在评分",
     "Rating as": "评分者",
     "{} answers": "{} 条回答",
+    "{} answer": "{} 条回答",
+    "Agreement (Krippendorff's alpha): {}, {}.": "一致程度（Krippendorff α）：{}，{}。",
+    "they mean the same": "意见一致",
+    "they mostly mean the same": "大体一致",
+    "they often disagree": "常有分歧",
+    "no more than by chance": "不超过偶然",
     "same answer to {} of {} repeated pairs": "{}/{} 对重复草稿回答相同",
     "agrees with the others {} of the time": "与他人一致 {}",
     "Set aside": "不计入",
@@ -464,6 +665,7 @@ CHINESE = {
     ),
     # keys
     "Keys": "按键",
+    "G then C M L V D": "先 G，再 C M L V D",
     "Keyboard shortcuts": "键盘快捷键",
     "Send; Shift+Enter starts a new line": "发送；Shift+Enter 换行",
     "In an empty message box: change your last message": "消息框为空时：修改上一条消息",

@@ -7,17 +7,27 @@ tab loses nothing.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import gradio as gr
 
 from rlhf_chat.leaderboard import Standing
 from rlhf_chat.trainer import Status, Trainer
-from rlhf_chat.watch import Watch
+from rlhf_chat.watch import Watch, spoken
 from rlhf_chat.web.charts import bars, intervals, line_chart, number, safe
 from rlhf_chat.web.quick import QUICK, quick, sentence
 from rlhf_chat.web.watching import WatchPart
-from rlhf_chat.web.words import countdown, duration, said, saying, version_label, when
+from rlhf_chat.web.words import (
+    answered,
+    countdown,
+    duration,
+    said,
+    saying,
+    several,
+    version_label,
+    when,
+)
 
 # The measures a person should look at first, in this order; the others follow under "More
 # measures".
@@ -46,7 +56,7 @@ TITLES = {
     "head_accuracy": "Reward head: ratings it gets right",
     "head_p_value": "Reward head: p value",
     "head_log_loss": "Reward head: log loss",
-    "judged_win_rate": "Win rate against base, by held-out judges",
+    "judged_win_rate": "Win rate against base, by judges fitted on halves of your ratings",
     "judged_gain": "Gain over base, log-odds",
     "judged_gain_low": "Gain over base, lower bound",
 }
@@ -60,6 +70,7 @@ ENDINGS = {
 }
 PHASES = ("features", "reward head", "rollouts", "ppo", "gate", "publishing")
 ROUNDS_SHOWN = 20
+MOST_NEEDED = 10_000  # ratings per round
 
 Update = dict[Any, Any]
 
@@ -96,11 +107,14 @@ class LearningScreen:
         return await self._do(act)
 
     async def set_needed(self, needed: float | None) -> Update:
+        if needed is None or not math.isfinite(needed) or not 1 <= needed <= MOST_NEEDED:
+            why = f"Choose a number of ratings from 1 to {MOST_NEEDED:,}."
+            before = (await quick(self.trainer.status)).needed
+            return {self.note: said(why, "bad"), self.needed: before}
+
         def act() -> str:
-            if needed is None or not math.isfinite(needed) or not 1 <= needed <= 10_000:
-                return "Choose a number of ratings from 1 to 10,000."
             self.trainer.set_needed(int(needed))
-            return f"A round starts by itself after {int(needed)} new ratings."
+            return f"A round starts by itself after {several(int(needed), 'new rating')}."
 
         return await self._do(act)
 
@@ -115,7 +129,7 @@ class LearningScreen:
 
     async def _do(self, act: Any) -> Update:
         try:
-            word = said(str(await quick(act) or ""))
+            word = answered(await quick(act) or "", "quiet")
         except Exception as error:
             word = said(sentence(error), "bad")
         return {self.note: word, **await quick(self.panel)}
@@ -185,11 +199,11 @@ class LearningScreen:
             self.stop_button = gr.Button(
                 "Stop", interactive=False, scale=0, min_width=80, elem_id="stop-round"
             )
+            # No minimum and maximum: Gradio refuses what is beyond them before a handler is asked,
+            # and tells the person nothing.
             self.needed = gr.Number(
                 label="Ratings per round",
                 precision=0,
-                minimum=1,
-                maximum=10_000,
                 scale=0,
                 min_width=150,
                 elem_id="needed",
@@ -283,13 +297,19 @@ def _ending(status: str) -> str:
 def _cards(status: Status, rounds: list) -> str:
     cards = (
         ("Live", version_label(status.live_version), status.live_tier),
-        ("New ratings", str(status.waiting), f"of {status.needed} for a round"),
+        ("New ratings", str(status.waiting), _enough(status)),
         ("Rounds", str(max((r.id for r in rounds), default=0)), "so far"),
     )
     return "".join(
         f'<div class="card"><span>{name}</span><b>{value}</b><small>{safe(note)}</small></div>'
         for name, value, note in cards
     )
+
+
+def _enough(status: Status) -> str:
+    if status.waiting >= status.needed:
+        return "enough for the next round"
+    return f"of {status.needed} for a round"
 
 
 def _split(
@@ -356,7 +376,9 @@ def _live_words(live: Standing | None) -> str:
     name, record = version_label(live.version.version), live.record
     if not record.votes:
         return f"{name} is live. Blind votes on Compare will say whether it beats the base."
-    share = f"{name} won {record.win_rate:.0%} of {record.votes} blind votes over the base"
+    share = (
+        f"{name} won {record.win_rate:.0%} of {several(record.votes, 'blind vote')} over the base"
+    )
     if live.proved:
         return f"Yes: {share}, more than luck explains."
     return f"Not proved yet: {share}; the true share is between {live.low:.0%} and {live.high:.0%}."
@@ -384,7 +406,8 @@ def _why(verdict: dict | None) -> str:
     """What moved the round and what it changed, in words; then three prompts before and after."""
     card = (verdict or {}).get("card") or {}
     moved = "".join(
-        f"<li>{safe(words)} <b>{number(owed)}</b></li>" for words, owed, *_ in card.get("moved", [])
+        f"<li>{_moved(words)} <b>{number(owed)}</b></li>"
+        for words, owed, *_ in card.get("moved", [])
     )
     changed = "".join(
         f"<li><span>{'more' if change > 0 else 'less'}</span> <span>{safe(name)}</span></li>"
@@ -392,8 +415,9 @@ def _why(verdict: dict | None) -> str:
         if abs(change) >= 0.05
     )
     examples = "".join(
-        f"<dt>{safe(prompt)}</dt><dd><span>before</span>{safe(before)}</dd>"
-        f"<dd><span>after</span>{safe(after)}</dd>"
+        f"<dt class='theirs'>{safe(prompt)}</dt>"
+        f"<dd><span>before</span><span class='theirs'>{safe(before)}</span></dd>"
+        f"<dd><span>after</span><span class='theirs'>{safe(after)}</span></dd>"
         for prompt, before, after in card.get("examples", [])
     )
     if not moved:
@@ -408,9 +432,20 @@ def _why(verdict: dict | None) -> str:
     )
 
 
+def _moved(words: str) -> str:
+    """An answer in words, “a” was better than “b”: what is quoted is never put into another
+    language, each word of our own stands alone so that it can be."""
+    parts = re.split("(“[^”]*”)", words)
+    return " ".join(
+        f"<span{' class=theirs' if part.startswith('“') else ''}>{safe(part.strip())}</span>"
+        for part in parts
+        if part.strip()
+    )
+
+
 def _for_whom(trigger: str) -> str:
     simulated = trigger.startswith("simulated:")
-    return f"<span class='badge'>{safe(trigger)}</span>" if simulated else ""
+    return f"<span class='badge'>{safe(spoken(trigger))}</span>" if simulated else ""
 
 
 def _checks(verdict: dict | None) -> str:

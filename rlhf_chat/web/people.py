@@ -14,7 +14,7 @@ import gradio as gr
 from rlhf_chat.raters import LONGEST_NAME, ME, Rater, Raters, checked_name
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.quick import QUICK, quick, sentence
-from rlhf_chat.web.words import said, saying, script
+from rlhf_chat.web.words import answered, said, saying, script
 
 # The browser's own memory; "me" where it keeps none.
 READ = (
@@ -39,7 +39,7 @@ class People:
         """Set somebody aside, let them back, or learn once more without them."""
         do, name = str(getattr(event, "do", "")), str(getattr(event, "name", ""))
         try:
-            word = said(await quick(self._act, do, name), "good")
+            word = answered(await quick(self._act, do, name))
         except Exception as error:
             word = said(sentence(error), "bad")
         return {self.note: word, **await quick(self.panel)}
@@ -47,23 +47,23 @@ class People:
     def _act(self, do: str, name: str) -> str:
         if do == "rebuild":
             return self.trainer.rebuild(rater=name)
-        told = self.raters.set_aside(name, do == "aside")
+        answer = self.raters.set_aside(name, do == "aside")
         self.trainer.wake()
-        return told
+        return answer
 
     # ---- what is shown -------------------------------------------------------------------------
 
     def panel(self) -> Update:
         try:
             table = self.raters.table()
-            told = alpha_in_words(self.raters.alpha())
+            alpha = alpha_in_words(self.raters.alpha())
         except Exception as error:
             return {self.note: said(sentence(error), "bad")}
         worth_showing = len(table) > 1 or any(r.asked_again or not r.counts for r in table)
         return {
             self.list: {
                 "rows": [_row(r) for r in table] if worth_showing else [],
-                "alpha": told,
+                "alpha": alpha,
             }
         }
 

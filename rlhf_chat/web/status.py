@@ -1,5 +1,6 @@
-"""The strip that is always visible: model, live version, new ratings, what the trainer does.
-Leaves out all detail.
+"""The strip that is always visible: model, live version, new ratings, what the trainer does. While
+a simulated person is in charge, its name stands there instead of the model's. Leaves out all
+detail.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ import gradio as gr
 
 from rlhf_chat.chat import Chat
 from rlhf_chat.trainer import Trainer
+from rlhf_chat.watch import Watch, spoken
 from rlhf_chat.web.quick import QUICK, quick, sentence
-from rlhf_chat.web.words import script, version_label
+from rlhf_chat.web.words import script, so_far, version_label
 
 
 class StatusStrip:
-    def __init__(self, chat: Chat, trainer: Trainer) -> None:
-        self.chat, self.trainer = chat, trainer
+    def __init__(self, chat: Chat, trainer: Trainer, watch: Watch) -> None:
+        self.chat, self.trainer, self.watch = chat, trainer, watch
 
     # ---- acts ----------------------------------------------------------------------------------
 
@@ -34,7 +36,8 @@ class StatusStrip:
                 "good" if status.phase != "off" else "off",
                 "Learning is off" if status.phase == "off" else "Ready",
             )
-        model = model_name(self.chat)
+        watched = self.watch.seen.rater
+        model = f"{spoken(watched)} is in charge" if watched else model_name(self.chat)
         return {
             "tone": tone,
             "parts": [
@@ -42,7 +45,7 @@ class StatusStrip:
                 for part in (
                     model,
                     f"{version_label(status.live_version)} live",
-                    f"{status.waiting} of {status.needed} ratings",
+                    so_far(status.waiting, status.needed),
                     doing,
                 )
                 if part

@@ -15,11 +15,21 @@ import gradio as gr
 from rlhf_chat.chat import Chat
 from rlhf_chat.leaderboard import Standing
 from rlhf_chat.trainer import Trainer
+from rlhf_chat.watch import spoken
 from rlhf_chat.web.charts import number
 from rlhf_chat.web.chat import ChatScreen
 from rlhf_chat.web.compare import CompareScreen
 from rlhf_chat.web.quick import QUICK, quick, sentence
-from rlhf_chat.web.words import capital, said, saying, script, version_label, when
+from rlhf_chat.web.words import (
+    answered,
+    capital,
+    said,
+    saying,
+    script,
+    several,
+    version_label,
+    when,
+)
 
 TIERS = {
     "base": "The model as it came",
@@ -88,7 +98,7 @@ class VersionsScreen:
 
     async def _do(self, act: Callable[[], str]) -> Update:
         try:
-            word = said(capital(await quick(act) or "Done."), "good")
+            word = answered(capital(await quick(act)))
         except Exception as error:
             word = said(sentence(error), "bad")
         return {self.note: word, **await quick(self.panel)}
@@ -152,10 +162,10 @@ def _card(s: Standing) -> dict[str, Any]:
     if v.kl is not None and v.version:
         origin.append(f"KL {number(v.kl)} nats")
     if record.votes:
-        told = f"{record.win_rate:.0%} over base ({s.low:.0%} to {s.high:.0%}), "
-        told += f"{record.votes} blind votes"
+        rate = f"{record.win_rate:.0%} over base ({s.low:.0%} to {s.high:.0%}), "
+        rate += several(record.votes, "blind vote")
     else:
-        told = NO_VOTES
+        rate = NO_VOTES
     return {
         "version": v.version,
         "label": version_label(v.version),
@@ -165,15 +175,15 @@ def _card(s: Standing) -> dict[str, Any]:
         "live": s.live,
         "tier": "worse" if s.worse else "proved" if s.proved else v.tier,
         "standing": _standing(s),
-        "made_for": s.made_for,
+        "made_for": spoken(s.made_for),
         "origin": " · ".join(part for part in origin if part),
         "note": v.note if v.version else "",
         "votes": record.votes,
         "rate": record.win_rate,
         "low": s.low,
         "high": s.high,
-        "told": told,
-        "spoken": f"Win rate of {version_label(v.version)}: {told}",
+        "told": rate,
+        "spoken": f"Win rate of {version_label(v.version)}: {rate}",
     }
 
 

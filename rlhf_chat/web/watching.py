@@ -10,10 +10,10 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.trainer import Trainer
-from rlhf_chat.watch import OWN, SLIDERS, Watch, people
+from rlhf_chat.watch import OWN, SLIDERS, Watch, people, spoken
 from rlhf_chat.web.charts import line_chart
 from rlhf_chat.web.quick import QUICK, quick, sentence
-from rlhf_chat.web.words import said, saying, script
+from rlhf_chat.web.words import answered, said, saying, script, several
 
 INTRO = (
     "A simulated person with a hidden taste votes on drafts, through the same calls as you, and "
@@ -49,7 +49,7 @@ class WatchPart:
 
     async def _do(self, act: Any) -> Update:
         try:
-            word = said(await quick(act), "good")
+            word = answered(await quick(act))
         except Exception as error:
             word = said(sentence(error), "bad")
         return {self.note: word, **await quick(self.panel)}
@@ -64,7 +64,7 @@ class WatchPart:
             return {self.note: said(sentence(error), "bad")}
         return {
             self.scene: {
-                "rater": seen.rater or left_over,
+                "rater": spoken(seen.rater or left_over),
                 "running": seen.running,
                 "doing": _doing(seen, left_over),
                 "prompt": seen.prompt,
@@ -149,13 +149,14 @@ def _doing(seen: Any, left_over: str) -> str:
     if seen.problem:
         return str(seen.problem)
     if seen.resting:
-        return f"{seen.votes} votes. It rests while the round learns from them."
+        return f"{several(seen.votes, 'vote')}. It rests while the round learns from them."
     if seen.running:
-        return f"{seen.votes} votes so far."
+        return f"{several(seen.votes, 'vote')} so far."
     if seen.rater:
-        return f"{seen.votes} votes. It has stopped; its versions are still here."
+        return f"{several(seen.votes, 'vote')}. It has stopped; its versions are still here."
     if left_over:
-        return f"{left_over} was here before the app was started again; what it left is set aside."
+        name = spoken(left_over)
+        return f"{name} was here before the app was started again; what it left is set aside."
     return ""
 
 

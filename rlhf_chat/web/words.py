@@ -7,6 +7,7 @@ the component's value, and a few lines of script put it on the page with `textCo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.leaderboard import version_name
+from rlhf_chat.refusal import Refused
 
 # Draws {"text", "tone"}; an empty one keeps its line, so that the page does not jump when it fills.
 
@@ -27,6 +29,11 @@ def script(name: str) -> str:
 def said(text: str = "", tone: str = "quiet") -> dict[str, str]:
     """A value for a `saying`. Tones: quiet, good (saved), bad (refused)."""
     return {"text": text, "tone": tone}
+
+
+def answered(text: str, tone: str = "good") -> dict[str, str]:
+    """What an act answered: a refusal is never in the colour of success."""
+    return said(text, "bad" if isinstance(text, Refused) else tone)
 
 
 def saying(elem_id: str, *, classes: str = "") -> gr.HTML:
@@ -64,7 +71,15 @@ def version_choices(versions: Sequence[Any]) -> list[tuple[str, str]]:
 
 
 def capital(text: str) -> str:
+    """With a capital first, except where it begins with the name of a version: v3 is no V3."""
+    if isinstance(text, Refused) or re.match(r"v\d", text):
+        return text
     return text[:1].upper() + text[1:]
+
+
+def several(count: int, one: str, more: str = "") -> str:
+    """A number with its noun: "1 vote", "2 votes"."""
+    return f"{count} {one if count == 1 else more or one + 's'}"
 
 
 def when(stamp: str | None) -> str:
@@ -89,5 +104,12 @@ def duration(seconds: float | None) -> str:
 def countdown(waiting: int, needed: int) -> str:
     """How far the ratings are from starting a round."""
     if waiting >= needed:
-        return f"{waiting} new ratings, enough for the next round"
-    return f"{waiting} of {needed} ratings until the next round"
+        return f"{several(waiting, 'new rating')}, enough for the next round"
+    return f"{waiting} of {needed} new ratings; a round starts at {needed}"
+
+
+def so_far(waiting: int, needed: int) -> str:
+    """The same in few words. More than are needed, as during a round, are counted alone."""
+    if waiting > needed:
+        return several(waiting, "new rating")
+    return f"{waiting} of {needed} ratings"

@@ -7,37 +7,65 @@ const words = (name, text, cls) => {
   box.append(el('span', 'by', name), p); return box;
 };
 const ask = (r, foot) => {
-  const what = r.kind === 'vote' ? 'Delete this prompt, both drafts and your vote?' : 'Delete the whole conversation and its ratings?';
+  const what = r.kind === 'vote' ? 'Delete this prompt, both drafts and your vote?'
+    : r.kind === 'ranking' ? 'Delete this prompt, all drafts and their order?' : 'Delete the whole conversation and its ratings?';
   const yes = el('button', 'yes', 'Delete'), no = el('button', '', 'Keep');
   yes.type = no.type = 'button'; yes.setAttribute('aria-label', 'Delete for good'); no.setAttribute('aria-label', 'Keep it');
   yes.onclick = () => tell(r, 'delete'); no.onclick = draw;
   foot.replaceChildren(el('span', 'ask', what), yes, no); no.focus();
 };
+// A ranking: every reply under its place, the best first.
+const ranked = r => {
+  const list = el('div', 'texts');
+  for (const p of r.order) {
+    const box = words(p.by, p.reply, p.place ? '' : 'best');
+    box.prepend(el('b', 'place', String(p.place + 1))); list.append(box);
+  }
+  list.classList.add('ranked'); return list;
+};
+const texts = r => {
+  if (r.order.length) return ranked(r);
+  const two = r.kind === 'vote' || r.kind === 'edit', box = el('div', two ? 'texts pair' : 'texts');
+  box.append(words(r.by, r.reply, r.said === 'a' ? 'best' : ''));
+  if (two) box.append(words(r.other_by, r.other, r.said === 'b' || r.kind === 'edit' ? 'best' : ''));
+  return box;
+};
+// Everything that was found at once, asked first.
+const without = (v, line) => {
+  const b = el('button', '', 'Learn without these'); b.type = 'button';
+  b.title = 'What if you had not said this: learns once more from the base, and the result goes through the gate';
+  b.onclick = () => {
+    const yes = el('button', 'yes', 'Learn'), no = el('button', '', 'Cancel'); yes.type = no.type = 'button';
+    yes.onclick = () => trigger('select', {do: 'rebuild_all', id: '', value: '', index: 0}); no.onclick = draw;
+    line.replaceChildren(el('span', 'ask', 'Learn once more from the base, as if these had never been said?'), yes, no); no.focus();
+  };
+  line.append(el('span', 'found', v.found === 1 ? '1 answer' : v.found + ' answers'), b);
+};
 const card = r => {
   const li = el('li', 'row'), head = el('div', 'head'), foot = el('div', 'foot');
   head.append(el('b', 'answer ' + r.said, r.answer), el('span', 'at', r.at));
   if (r.rater) head.append(el('span', 'rater', r.rater));
-  if (r.reason) head.append(el('span', 'reason', r.reason));
-  const two = r.kind === 'vote' || r.kind === 'edit', texts = el('div', two ? 'texts pair' : 'texts');
-  texts.append(words(r.by, r.reply, r.said === 'a' ? 'best' : ''));
-  if (two) texts.append(words(r.other_by, r.other, r.said === 'b' || r.kind === 'edit' ? 'best' : ''));
+  if (r.reason) head.append(el('span', '', r.reason));
+  if (r.comment) head.append(el('span', 'comment', r.comment));
   const choose = el('select'); choose.setAttribute('aria-label', 'Change the answer');
   for (const [value, text] of r.choices) { const o = el('option', '', text); o.value = value; o.selected = value === r.said; choose.append(o); }
   if (!r.choices.some(c => c[0] === r.said)) { const o = el('option', '', r.answer); o.selected = true; o.disabled = true; choose.prepend(o); }
   choose.onchange = () => tell(r, 'change', {said: choose.value});
-  const back = el('button', '', 'Take back'), without = el('button', '', 'Learn without it'), gone = el('button', 'delete', 'Delete\u2026');
-  back.type = without.type = gone.type = 'button'; without.onclick = () => tell(r, 'rebuild');
-  without.title = 'What if you had not said this: learns once more from the base, and the result goes through the gate'; back.onclick = () => tell(r, 'withdraw'); gone.onclick = () => ask(r, foot);
-  foot.append(choose, back, without, gone);
-  li.append(head, el('p', 'prompt', r.prompt), texts, foot); return li;
+  const back = el('button', '', 'Take back'), unsaid = el('button', '', 'Learn without it'), gone = el('button', 'delete', 'Delete\u2026');
+  back.type = unsaid.type = gone.type = 'button'; unsaid.onclick = () => tell(r, 'rebuild');
+  unsaid.title = 'What if you had not said this: learns once more from the base, and the result goes through the gate'; back.onclick = () => tell(r, 'withdraw'); gone.onclick = () => ask(r, foot);
+  if (r.choices.length > 1) foot.append(choose);  // an order or a correction has no other answer
+  foot.append(back, unsaid, gone);
+  li.append(head, el('p', 'prompt', r.prompt), texts(r), foot); return li;
 };
 const draw = () => {
   const v = props.value || {rows: [], counts: []}, parts = [];
   if (v.counts.length) {
     const line = el('p', 'counts');
-    for (const [name, n] of v.counts) { const s = el('span'); s.append(el('b', '', String(n)), ' ' + name); line.append(s); }
+    for (const [name, n] of v.counts) { const s = el('span'); s.append(el('span', '', name), el('b', '', String(n))); line.append(s); }
     parts.push(line);
   }
+  if (v.filtered && v.found) { const line = el('p', 'foot these'); without(v, line); parts.push(line); }
   if (!v.rows.length) {
     const none = el('div', 'none');
     none.append(el('h3', '', v.filtered ? 'Nothing matches.' : 'Nothing here yet.'),

@@ -69,6 +69,7 @@
   const dialog = document.createElement('dialog');
   dialog.id = 'shortcuts'; dialog.setAttribute('aria-label', 'Keyboard shortcuts');
   const title = document.createElement('h2'); title.textContent = 'Keys';
+  title.tabIndex = -1; title.autofocus = true;  // else Close takes the focus, and a low window opens at its end
   const list = document.createElement('dl');
   for (const [key, what] of SHORTCUTS) {
     const dt = document.createElement('dt'), dd = document.createElement('dd');
@@ -78,7 +79,7 @@
   const shut = document.createElement('button'); shut.textContent = 'Close'; shut.onclick = () => dialog.close();
   dialog.append(title, list, shut);
   dialog.onclick = e => { if (e.target === dialog) dialog.close(); };
-  const help = () => { if (!dialog.isConnected) (document.querySelector('.gradio-container') || document.body).append(dialog); dialog.open ? dialog.close() : dialog.showModal(); };
+  const help = () => { if (!dialog.isConnected) (document.querySelector('.gradio-container') || document.body).append(dialog); dialog.open ? dialog.close() : dialog.showModal(); dialog.scrollTop = 0; };
 
   // The buttons under the last reply by place, because their names change with the language:
   // copy, another reply, thumb down, thumb up. Only rows of replies carry our stamp.
@@ -106,6 +107,14 @@
     if (!press(id)) return false;
     votedAt = Date.now(); return true;
   };
+  // The second half of a double click on a vote falls on whatever appears there by then.
+  let clickedAt = 0;
+  document.addEventListener('click', e => {
+    const b = e.isTrusted && e.target.closest && e.target.closest('button');
+    if (!b) return;
+    if (/^(vote|place)-|^rest-equal$/.test(b.id)) clickedAt = Date.now();
+    else if (/^(slightly|much|undo)$/.test(b.id) && Date.now() - clickedAt < 500) { e.stopImmediatePropagation(); e.preventDefault(); }
+  }, true);
   const say = () => { const b = document.querySelector('#because textarea'); if (!seen(b)) return false; b.focus(); return true; };
   const next = () => { const b = byId('new-drafts'); return seen(b) ? press('new-drafts') : false; };
 

@@ -5,13 +5,13 @@
   if (!table) return;
   document.documentElement.lang = navigator.language;
   const THEIRS = '#bot .message, #bot .examples, #tab-compare:has(#asked .said:not(:empty)) .draft, #conversations .open, #conversations input, #asked, '
-    + '#data .prompt, #data .text p, #data .reason, #scene .prompt, #scene .text p, #versions .given, #versions .remark, '
+    + '#data .prompt, #data .text p, #data .comment, #heat p, #rounds .theirs, #scene .prompt, #scene .text p, #versions .given, #versions .remark, '
     + 'textarea, script, style, code, pre';
   const patterns = [];
   for (const [from, to] of Object.entries(table)) {
     if (!from.includes('{}')) continue;
     const parts = from.split('{}').map(p => p.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
-    patterns.push([new RegExp('^' + parts.join('([^:;]{1,80}?)') + '$', 's'), to]);
+    patterns.push([new RegExp('^' + parts.join('((?:[^:;]|\\d:\\d){1,80}?)') + '$', 's'), to]);
   }
   const known = new Map();
   const say = text => {
@@ -19,13 +19,18 @@
     if (!core || core.length > 400) return null;
     if (known.has(core)) return known.get(core);
     let out = Object.hasOwn(table, core) && !core.includes('{}') ? table[core] : null;
+    // A whole sentence first, so that no pattern takes it for one of its blanks.
+    const dot = core.indexOf('. ') + 1, lead = core.slice(0, dot);
+    if (out === null && dot && Object.hasOwn(table, lead)) { const rest = say(core.slice(dot)); if (rest) out = table[lead] + rest; }
     if (out === null) for (const [from, to] of patterns) {
       const m = from.exec(core);
-      if (m) { let i = 1; out = to.replace(/\{\}/g, () => { const part = m[i++]; return table[part] || part; }); break; }
+      if (m) { let i = 1; out = to.replace(/\{\}/g, () => { const part = m[i++]; return say(part) || part; }); break; }
     }
-    if (out === null) {  // "Not served: why" is two sentences, each with its own entry
-      const [head, ...tail] = core.split(': '), one = tail.length && say(head), other = one && say(tail.join(': '));
-      if (other) out = one + '：' + other;
+    // "Not served: why" and "Not saved. Why." are two sentences, "v1 · 3 Nov" two facts, each with its own entry.
+    for (const [between, joint] of [[': ', '：'], ['. ', ''], [' · ', ' · ']]) {
+      const at = out === null ? core.indexOf(between) : -1; if (at < 0) continue;
+      const end = between === '. ' ? at + 1 : at, one = say(core.slice(0, end)), other = one && say(core.slice(at + between.length));
+      if (other) out = one + joint + other;
     }
     if (known.size > 2000) known.clear();
     known.set(core, out); return out;
@@ -36,6 +41,16 @@
     const now = say(was);
     if (now !== null && now !== was && !theirs(node)) node.nodeValue = now;
   };
+  // A menu shows its choice as the value of a box that cannot be typed in: what is read there is put into the
+  // language, what scripts read stays as it was.
+  const own = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value');
+  const menu = input => {
+    if (!input.readOnly || input.dataset.said) return;
+    input.dataset.said = '1';
+    let real = own.get.call(input);
+    Object.defineProperty(input, 'value', {configurable: true, get: () => real, set: v => { real = v; own.set.call(input, say(String(v)) || v); }});
+    input.value = real;
+  };
   const NAMES = ['aria-label', 'title', 'placeholder'];
   const attributes = e => { for (const n of NAMES) {
     const was = e.getAttribute && e.getAttribute(n); if (!was) continue;
@@ -45,6 +60,7 @@
     if (root.nodeType === 3) return text(root);
     if (root.nodeType !== 1 || root.matches('script, style')) return;
     attributes(root); root.querySelectorAll('[aria-label], [title], [placeholder]').forEach(attributes);
+    root.querySelectorAll('input[readonly]').forEach(menu); if (root.matches('input[readonly]')) menu(root);
     const all = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
     while (all.nextNode()) text(all.currentNode);
   };
