@@ -689,11 +689,20 @@ def test_a_double_click_is_one_vote_and_nothing_moves(browser, served, width):
         context.close()
 
 
-def test_what_data_deletes_leaves_the_chat(opened, served):
+def test_what_data_takes_back_or_deletes_leaves_the_chat(opened, served):
     from playwright.sync_api import expect
 
     page = opened()
     send(page, "echo to be deleted")
+    for _ in range(2):
+        page.get_by_label("Like", exact=True).last.click()
+        page.locator("#chat-note", has_text="Saved").wait_for()
+        go_to(page, "data")
+        row = page.locator("#data .row", has_text="to be deleted").first
+        row.get_by_role("button", name="Take back").click()
+        page.locator("#data-note", has_text="Taken back").wait_for()
+        go_to(page, "chat")
+        expect(page.get_by_label("Liked", exact=True)).to_have_count(0)
     page.get_by_label("Like", exact=True).last.click()
     page.locator("#chat-note", has_text="Saved").wait_for()
     go_to(page, "data")

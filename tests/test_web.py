@@ -566,7 +566,7 @@ def test_what_was_deleted_elsewhere_leaves_the_page_and_the_list_when_chat_is_op
     tab = Screen()
     deleted_elsewhere(tab)
     update = tab._take(asyncio.run(tab.screen.reread(tab.view, tab.request)))
-    assert tab.view == {"conversation": "", "turns": [], "sent": False, "rater": "me"}
+    assert (tab.view["conversation"], tab.view["turns"]) == ("", [])
     assert update[tab.screen.bot]["value"] == [] and "not here" in tab.note
     assert update[tab.screen.conversations.list]["rows"] == []
 
@@ -593,6 +593,8 @@ def test_a_thumb_on_what_was_deleted_elsewhere_is_refused_in_words():
 def test_a_thumb_taken_back_elsewhere_goes_out_when_chat_is_opened():
     tab = Screen()
     tab.send("hello")
+    untouched = asyncio.run(tab.screen.reread(tab.view, tab.request))
+    assert tab.screen.bot not in untouched  # a page that is right is not drawn again
     tab.rate(1, True)
     [told] = tab.chat.ratings.all()
     tab.chat.ratings.change(told, "withdrawn")

@@ -360,8 +360,10 @@ class ChatScreen:
             listed = await quick(self.conversations.rows, conversation_id)
             if not conversation_id or self.presence.reply(conversation_id):
                 return listed
-            redrawn = await quick(self._shown, conversation_id, _limit(view), _rater(view))
-            return {**listed, **redrawn}
+            shown = await quick(self._shown, conversation_id, _limit(view), _rater(view))
+            # A page that is right is left alone: a thumb pressed just now must not go out again.
+            same = conversation_id not in self.ratings.rated and _same(shown[self.view], view)
+            return listed if same else {**listed, **shown}
         except Exception as error:
             return await quick(self._refused, conversation_id, session, error)
 
@@ -441,7 +443,10 @@ class ChatScreen:
                 value=transcript.bubbles(turns[-limit:]),
                 feedback_value=transcript.thumbs(turns[-limit:]),
             ),
-            self.view: transcript.view(conversation_id, turns[-limit:], rater=rater, speed=speed),
+            self.view: {
+                **transcript.view(conversation_id, turns[-limit:], rater=rater, speed=speed),
+                "thumbs": transcript.thumbs(turns[-limit:]),
+            },
             self.earlier: gr.update(value=EARLIER, visible=len(turns) > limit),
         }
 
@@ -584,6 +589,14 @@ def _session(request: gr.Request) -> str:
 def _rater(view: dict) -> str:
     """Whose thumbs this page shows."""
     return str(view.get("rater") or ME)
+
+
+def _same(one: dict, other: dict) -> bool:
+    """Whether two views show the same messages with the same person's thumbs."""
+    ids = [[turn["id"] for turn in view["turns"]] for view in (one, other)]
+    return (
+        ids[0] == ids[1] and _rater(one) == _rater(other) and one["thumbs"] == other.get("thumbs")
+    )
 
 
 def _limit(view: dict) -> int:

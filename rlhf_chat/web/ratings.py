@@ -29,6 +29,7 @@ class RatingPart:
 
     def __init__(self, chat: Chat, trainer: Trainer, redraw: Callable[[dict], Update]) -> None:
         self.chat, self.trainer, self._redraw = chat, trainer, redraw
+        self.rated: set[str] = set()  # conversations whose views do not know their thumbs any more
 
     # ---- acts ----------------------------------------------------------------------------------
 
@@ -38,6 +39,7 @@ class RatingPart:
         if index >= len(turns) or not turns[index]["id"]:
             return {self.note: said("Rate this reply when it is complete.", "bad")}
         message_id = turns[index]["id"]
+        self.rated.add(view["conversation"])
         value = {True: 1, False: -1}.get(event.liked, 0) if isinstance(event.liked, bool) else 0
         try:
             await quick(
