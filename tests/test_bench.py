@@ -131,7 +131,7 @@ def test_one_run_writes_one_record_per_label_count(tmp_path, toy_folder, monkeyp
     monkeypatch.setattr(
         learning_curve, "speak", lambda m, v, p, seed, _, *rest: real(m, v, p, seed, 8, *rest)
     )
-    monkeypatch.setattr(trainer_, "RoundConfig", tiny_round_config)
+    monkeypatch.setattr(trainer_.RoundConfig, "of", lambda model: tiny_round_config())
     init = Chat.__init__
     short = Sampling(max_new_tokens=8)
     monkeypatch.setattr(Chat, "__init__", lambda self, *a, **k: init(self, *a, short, **k))

@@ -299,6 +299,7 @@ def test_every_character_is_seen_copied_and_edited_as_it_was_written(opened):
     assert size["width"] > 480 and size["height"] > 80
     page.keyboard.press("Escape")
     expect(box).to_have_count(0)
+    expect(page.get_by_label("Message", exact=True)).to_be_focused()
     page.keyboard.press("ArrowUp")
     expect(box).to_be_focused()
     box.fill("echo List<String>")

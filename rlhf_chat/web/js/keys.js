@@ -151,7 +151,9 @@
     if (t && t.matches && t.matches('#bot .edit-textarea') && (e.key === 'Escape' || (e.key === 'Enter' && (e.ctrlKey || e.metaKey)))) {
       const bar = t.closest('.message-row').nextElementSibling, both = bar ? bar.querySelectorAll('.icon-button-wrapper button') : [];
       const b = both[e.key === 'Escape' ? 1 : 0];
-      if (b) { b.click(); e.preventDefault(); setTimeout(() => seen(box()) && box().focus(), 60); }
+      // The message box has the focus again once the other one is gone.
+      const back = () => { if (t.isConnected) requestAnimationFrame(back); else if (seen(box())) box().focus(); };
+      if (b) { b.click(); e.preventDefault(); back(); }
       return;
     }
     if (e.key === 'ArrowUp' && t === box() && !t.value) {
