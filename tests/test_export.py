@@ -69,21 +69,22 @@ def test_a_correction_is_better_than_what_it_corrects(store):
     assert pairs(store) == [("it is blue", "it is blu")]
 
 
-def test_a_ranking_is_every_pair_it_tells_apart(store):
+def ranked(store, *places: int) -> None:
+    """Three replies in these places."""
     conversation = talk(store)
-    one, two, three = replies(store, conversation, "one", "two", "three")
+    three = replies(store, conversation, "one", "two", "three")
     asked = store.conversation(conversation).head_id
     assert asked
-    store.add_ranking(asked, {one: 1, two: 0, three: 1})
+    store.add_ranking(asked, dict(zip(three, places, strict=True)))
+
+
+def test_a_ranking_is_every_pair_it_tells_apart(store):
+    ranked(store, 1, 0, 1)
     assert sorted(pairs(store)) == [("two", "one"), ("two", "three")]
 
 
 def test_a_table_and_lines_tell_the_order_of_a_ranking(store):
-    conversation = talk(store)
-    one, two, three = replies(store, conversation, "one", "two", "three")
-    asked = store.conversation(conversation).head_id
-    assert asked
-    store.add_ranking(asked, {one: 1, two: 0, three: 2})
+    ranked(store, 1, 0, 2)
     [row] = csv.DictReader(io.StringIO(export.csv_table(store.feedback()), newline=""))
     assert row["order"] == "1. two\n2. one\n3. three"
     told = json.loads(export.json_lines(store.feedback()))

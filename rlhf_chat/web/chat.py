@@ -363,14 +363,17 @@ class ChatScreen:
             shown = await quick(self._shown, conversation_id, _limit(view), _rater(view))
             # A page that is right is left alone: a thumb pressed just now must not go out again.
             same = conversation_id not in self.ratings.rated and _same(shown[self.view], view)
-            return listed if same else {**listed, **shown}
+            if same:
+                return listed
+            self.ratings.rated.discard(conversation_id)  # what is drawn now knows them
+            return {**listed, **shown}
         except Exception as error:
             return await quick(self._refused, conversation_id, session, error)
 
     def _refused(self, conversation_id: str, session: str, error: Exception) -> Update:
         """Why not; and where the conversation is gone, deleted elsewhere, the page without it."""
         update: Update = {self.note: said(sentence(error), "bad")}
-        if not conversation_id or conversation_id in [c.id for c in self.chat.conversations()]:
+        if not conversation_id or self._is_here(conversation_id):
             return update
         self.presence.show(session, "")
         blank = {**self._shown("", rater=self.presence.named(session)), **self._put_away()}
@@ -450,9 +453,12 @@ class ChatScreen:
             self.earlier: gr.update(value=EARLIER, visible=len(turns) > limit),
         }
 
+    def _is_here(self, conversation_id: str) -> bool:
+        """False where it was deleted elsewhere."""
+        return conversation_id in [c.id for c in self.chat.conversations()]
+
     def _redraw(self, view: dict) -> Update:
-        known = view["conversation"] in [c.id for c in self.chat.conversations()]
-        conversation_id = view["conversation"] if known else ""
+        conversation_id = view["conversation"] if self._is_here(view["conversation"]) else ""
         return self._shown(conversation_id, _limit(view), _rater(view))
 
     def _buttons(self, *, replying: bool) -> Update:
