@@ -599,6 +599,31 @@ def test_settings_are_kept_with_the_chat_and_its_draft_with_the_page(opened, ser
     expect(page.get_by_label("System prompt")).to_have_value("")
 
 
+def test_what_is_typed_while_the_settings_are_read_again_stays(opened, served, monkeypatch):
+    from playwright.sync_api import expect
+
+    page, read = opened(), threading.Event()
+    send(page, "echo one")
+    page.wait_for_timeout(500)  # what follows a message is over
+    get = served.manners.get
+
+    def slow(conversation_id=""):
+        manner = get(conversation_id)
+        read.wait(PATIENCE / 1000)
+        return manner
+
+    monkeypatch.setattr(served.manners, "get", slow)
+    page.keyboard.press("Control+.")
+    page.get_by_label("System prompt").fill("be brief")
+    page.wait_for_timeout(500)  # the typing has been sent
+    read.set()
+    page.wait_for_timeout(500)  # what was read has arrived
+    page.get_by_label("System prompt").blur()
+    page.wait_for_timeout(500)
+    expect(page.get_by_label("System prompt")).to_have_value("be brief")
+    assert get(served.conversations()[0].id).system_prompt == "be brief"
+
+
 def test_the_theme_is_remembered(opened):
     page = opened()
     dark = "document.body.classList.contains('dark')"

@@ -68,8 +68,13 @@ class MannerPanel:
         told = f"The best of {drafts} drafts is shown, by what your ratings say, once it is whole."
         return {self.note: said(told, "good")}
 
-    async def refresh(self, view: dict) -> Update:
-        return await quick(self.shown, view["conversation"])
+    async def refresh(self, view: dict, *on_page: Any) -> Update:
+        """Writes only into fields that were out of date: the answer may come after somebody has
+        begun to type."""
+        shown = await quick(self.shown, view["conversation"])
+        fields = zip(self.fields, on_page, strict=True)
+        fresh = [f for f, value in fields if f is not self.by and shown.get(f) == value]
+        return {part: value for part, value in shown.items() if part not in fresh}
 
     async def after_sending(self, view: dict) -> Update:
         """A first message has made the settings those of this chat. Fields are left alone: somebody
@@ -151,7 +156,8 @@ class MannerPanel:
 
     def wire(self, view: gr.HTML) -> None:
         fields: list[Any] = [self.system, self.heat, self.top_p, self.top_k, self.most, self.by]
-        self.page = [self.about, self.note, *fields, self.best_of]
+        self.fields = [*fields, self.best_of]
+        self.page = [self.about, self.note, *self.fields]
         self.whose: list[Any] = [self.about, self.by]
         # As they come: Gradio's own check of a number beyond its slider answers "500" before any
         # handler, so nothing would be saved and nobody told.
@@ -170,7 +176,11 @@ class MannerPanel:
         # Opening is the browser's own business; the fields are read again, because another tab or
         # a new version may have changed them.
         self.toggle.click(
-            self.refresh, view, self.page, js="v => { rlhfPanel(); return [v]; }", **QUICK
+            self.refresh,
+            [view, *self.fields],
+            self.page,
+            js="(...page) => { rlhfPanel(); return page; }",
+            **as_they_come,
         )
         self.close_button.click(None, None, None, js="() => { rlhfPanel(false); }", **QUICK)
 
