@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from rlhf_chat import store
+from rlhf_chat.arrivals import Arrivals
 from rlhf_chat.decode import Response, Sampling
 from rlhf_chat.gauge import Prompt, Reply
 from rlhf_chat.manner import Manner, Manners
@@ -100,6 +101,7 @@ class Chat:
         sampling = sampling or Sampling(max_new_tokens=longest)
         self.manners = Manners(store, sampling, model.context_tokens, self.view)
         self.ratings = Ratings(store, model.encode_reply, model.context_tokens)
+        self.arrivals = Arrivals(store, model)
         self._load_view = load_view
         self.taste = taste  # None, or not warm yet: drafts are shown as they come
         self._views: OrderedDict[int, View] = OrderedDict()  # loaded beside the live one

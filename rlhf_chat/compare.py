@@ -92,7 +92,9 @@ class Compare:
         else's is voted on like any other, and says how far the two agree."""
         with sentences():
             every = self.store.preferences()
-            votes = [p for p in every if p.outcome in ("a", "b")]
+            elsewhere = self.store.brought()  # other models' replies, in longer conversations
+            clear = [p for p in every if p.outcome in ("a", "b")]
+            votes = [p for p in clear if p.message_a not in elsewhere]
             known = {_ids(p) for p in every if p.rater == rater}  # also those that came to a tie
             if self._rng.random() < (pairs.ANCHOR_SHARE if share is None else share):
                 others = [p for p in votes if p.rater != rater and _ids(p) not in known]

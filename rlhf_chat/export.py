@@ -34,9 +34,22 @@ COLUMNS = (
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 
 
-def json_lines(rows: Iterable[Feedback | dict]) -> str:
-    plain = (row if isinstance(row, dict) else asdict(row) for row in rows)
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in plain)
+def json_lines(rows: Iterable[dict]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def answers(store: Store, rows: Iterable[Feedback]) -> list[dict]:
+    """Each answer with all that is known of it, and what had been said "before" its prompt: what
+    `elsewhere.read` reads back."""
+    return [asdict(told) | {"before": _prompt(store, told.message_id)[:-1]} for told in rows]
+
+
+def _prompt(store: Store, reply: str) -> list[dict]:
+    """The messages that a reply answers, the system prompt first."""
+    *before, message = store.path_to(reply)
+    system = store.conversation(message.conversation_id).system_prompt
+    first = [{"role": "system", "content": system}] if system else []
+    return first + [{"role": m.role, "content": m.content} for m in before]
 
 
 def csv_table(rows: Iterable[Feedback]) -> str:
@@ -62,12 +75,9 @@ def preference_pairs(store: Store, rows: Iterable[Feedback]) -> list[dict]:
     pairs = []
     for told in rows:
         for better, worse in _ordered(told, rankings.get(told.id)):
-            *before, chosen = store.path_to(better)
-            system = store.conversation(chosen.conversation_id).system_prompt
-            prompt = [{"role": "system", "content": system}] if system else []
-            prompt += [{"role": m.role, "content": m.content} for m in before]
-            rejected = store.message(worse)
-            pairs.append({"prompt": prompt, "chosen": _said(chosen), "rejected": _said(rejected)})
+            chosen, rejected = (_said(store.message(reply)) for reply in (better, worse))
+            prompt = _prompt(store, better)
+            pairs.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
     return pairs
 
 

@@ -113,6 +113,11 @@ class Ratings:
         with sentences():
             return self.store.feedback(containing=containing.strip(), kind=kind, said=said)
 
+    def answers(self, containing: str = "", kind: str = "", said: str = "") -> list[dict]:
+        """The same as plain values, with what was said before (export.py)."""
+        with sentences():
+            return export.answers(self.store, self.all(containing, kind, said))
+
     def preference_pairs(self, containing: str = "", kind: str = "", said: str = "") -> list[dict]:
         """Which reply is better than which, of those answers, as TRL reads it (export.py)."""
         with sentences():

@@ -29,7 +29,7 @@ class Said:
     answer: int | str | tuple[int, ...]
     rater: str
     strength: str = ""
-    first: int = 0  # +1 where a was shown first, -1 where b was
+    first: int = 0  # +1 where a was shown first, -1 where b was, 0 where nobody knows
     conversation: str = ""
 
     @property
@@ -83,6 +83,7 @@ def take_snapshot(
         return tuple(r for r in some if r) if all(some) else None
 
     said: list[Said] = []
+    elsewhere = store.brought()  # nobody knows which reply was shown first there
 
     def add(about: str, one: Said) -> None:
         with suppress(NotFound):  # deleted this moment
@@ -90,7 +91,7 @@ def take_snapshot(
 
     for p in store.preferences(rater):
         if pair := found(p.message_a, p.message_b):
-            first = 1 if p.shown_first == "a" else -1
+            first = 0 if p.message_a in elsewhere else 1 if p.shown_first == "a" else -1
             add(p.message_a, Said(p.id, "pair", pair, p.outcome, p.rater, p.strength, first))
     scores = store.scores(rater)
     starred = {(score.message_id, score.rater) for score in scores}

@@ -87,7 +87,7 @@ def test_a_table_and_lines_tell_the_order_of_a_ranking(store):
     ranked(store, 1, 0, 2)
     [row] = csv.DictReader(io.StringIO(export.csv_table(store.feedback()), newline=""))
     assert row["order"] == "1. two\n2. one\n3. three"
-    told = json.loads(export.json_lines(store.feedback()))
+    told = json.loads(export.json_lines(export.answers(store, store.feedback())))
     assert [(p["place"], p["reply"]) for p in told["order"]] == [
         (0, "two"),
         (1, "one"),

@@ -17,6 +17,7 @@ from rlhf_chat.store.ledger import SIMULATED
 from rlhf_chat.store.rows import clean_text, content_key
 from rlhf_chat.store.schema import (
     AdapterVersion,
+    Arrival,
     Conversation,
     Edit,
     Event,
@@ -34,6 +35,7 @@ from rlhf_chat.store.store import Store
 __all__ = [
     "SIMULATED",
     "AdapterVersion",
+    "Arrival",
     "Busy",
     "Conversation",
     "DatabaseDamaged",

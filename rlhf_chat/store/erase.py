@@ -17,12 +17,15 @@ from rlhf_chat.store.file import connect
 from rlhf_chat.store.rows import as_json, fetch
 
 
-def erase(db: Database, conversation_id: str) -> None:
-    """The conversation with all that hangs on it, and every cached thing made from its words."""
-    _erase_prompts(db, conversation_id)
+def erase(db: Database, conversation_ids: Sequence[str]) -> None:
+    """The conversations with all that hangs on them, and every cached thing made from their
+    words."""
+    named = json.dumps(list(conversation_ids))
+    these = "IN (SELECT value FROM json_each(?))"
+    _erase_prompts(db, named)
     # Let go of one another first: SQLite follows a cascade only a thousand messages deep.
-    db.execute("UPDATE messages SET parent_id = NULL WHERE conversation_id = ?", [conversation_id])
-    db.execute("DELETE FROM conversations WHERE id = ?", [conversation_id])
+    db.execute(f"UPDATE messages SET parent_id = NULL WHERE conversation_id {these}", [named])
+    db.execute(f"DELETE FROM conversations WHERE id {these}", [named])
     for round_id, told in fetch(db, "SELECT id, verdict FROM rounds WHERE verdict IS NOT NULL"):
         if told != (kept := without_lost_words(db, told)):
             db.execute("UPDATE rounds SET verdict = ? WHERE id = ?", [kept, round_id])
@@ -52,16 +55,19 @@ def drop_orphans(db: Database) -> None:
     )
 
 
-def _erase_prompts(db: Database, conversation_id: str) -> None:
-    """Cached prompts that hold this conversation's words, unless another one has the same."""
-    sql = "SELECT DISTINCT prompt_ids FROM messages WHERE conversation_id = ? AND prompt_ids <> x''"
-    own = [row[0] for row in fetch(db, sql, [conversation_id])]
+def _erase_prompts(db: Database, named: str) -> None:
+    """Cached prompts that hold words of the named conversations (JSON), unless another one has the
+    same."""
+    these = "IN (SELECT value FROM json_each(?1))"
+    sql = f"""SELECT DISTINCT prompt_ids FROM messages
+        WHERE conversation_id {these} AND prompt_ids <> x''"""
+    own = {row[0] for row in fetch(db, sql, [named])}
     for (cached,) in fetch(db, "SELECT DISTINCT prompt_ids FROM reference_responses"):
-        if any(_is_part(cached, prompt) for prompt in own):
+        if cached in own or any(_is_part(cached, prompt) for prompt in own):
             db.execute(
-                """DELETE FROM reference_responses WHERE prompt_ids = ?1 AND NOT EXISTS
-                (SELECT 1 FROM messages WHERE prompt_ids = ?1 AND conversation_id <> ?2)""",
-                [cached, conversation_id],
+                f"""DELETE FROM reference_responses WHERE prompt_ids = ?2 AND NOT EXISTS
+                (SELECT 1 FROM messages WHERE prompt_ids = ?2 AND conversation_id NOT {these})""",
+                [named, cached],
             )
 
 
@@ -96,8 +102,7 @@ def _erase_from_backup(backup: Path, conversation_ids: Sequence[str]) -> None:
             held = [row[0] for row in fetch(db, sql, [json.dumps(list(conversation_ids))])]
             if held:
                 with db.atomic():
-                    for conversation_id in held:
-                        erase(db, conversation_id)
+                    erase(db, held)
     except sqlite3.Error:
         _remove(backup)
 

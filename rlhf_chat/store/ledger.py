@@ -19,8 +19,8 @@ WHOSE = "(CASE ?1 WHEN '' THEN rater NOT LIKE 'simulated:%' ELSE rater = ?1 END)
 _THUMBS = """SELECT r.number, r.id, 'thumb' AS kind, iif(value > 0, 'up', 'down') AS said,
     asked.content AS prompt, m.content AS reply, '' AS other, reason, comment, rater,
     m.adapter_version AS version, NULL AS other_version, m.id AS message_id, '' AS other_id,
-    m.conversation_id AS conversation_id, r.created_at AS created_at, '[]' AS "order"
-    FROM ratings r JOIN messages m ON m.id = message_id
+    m.conversation_id AS conversation_id, r.created_at AS created_at, '[]' AS "order",
+    '' AS strength FROM ratings r JOIN messages m ON m.id = message_id
     LEFT JOIN messages asked ON asked.id = m.parent_id
     WHERE value <> 0 AND r.number = (SELECT max(number) FROM ratings
         WHERE message_id = r.message_id AND rater = r.rater)"""
@@ -28,7 +28,8 @@ _VOTES = """SELECT p.number, p.id, 'vote' AS kind, outcome AS said,
     asked.content AS prompt, a.content AS reply, b.content AS other, '' AS reason,
     p.comment AS comment, rater, a.adapter_version AS version, b.adapter_version AS other_version,
     a.id AS message_id, b.id AS other_id, a.conversation_id AS conversation_id,
-    p.created_at AS created_at, '[]' AS "order"
+    p.created_at AS created_at, '[]' AS "order",
+    strength
     FROM preferences p JOIN messages a ON a.id = message_a JOIN messages b ON b.id = message_b
     LEFT JOIN messages asked ON asked.id = a.parent_id
     WHERE outcome <> 'withdrawn' AND again = 0 AND p.number = (SELECT max(number) FROM preferences
@@ -38,8 +39,8 @@ _ALONE = """'' AS reason, '' AS comment, rater, m.adapter_version AS version"""
 _STARS = f"""SELECT s.number, s.id, 'stars' AS kind, CAST(stars AS TEXT) AS said,
     asked.content AS prompt, m.content AS reply, '' AS other, {_ALONE}, NULL AS other_version,
     m.id AS message_id, '' AS other_id, m.conversation_id AS conversation_id,
-    s.created_at AS created_at, '[]' AS "order"
-    FROM scores s JOIN messages m ON m.id = message_id
+    s.created_at AS created_at, '[]' AS "order",
+    '' AS strength FROM scores s JOIN messages m ON m.id = message_id
     LEFT JOIN messages asked ON asked.id = m.parent_id
     WHERE stars > 0 AND s.number = (SELECT max(number) FROM scores
         WHERE message_id = s.message_id AND rater = s.rater)"""
@@ -47,7 +48,7 @@ _EDITS = f"""SELECT e.number, e.id, 'edit' AS kind, 'corrected' AS said,
     asked.content AS prompt, m.content AS reply, mine.content AS other, {_ALONE},
     NULL AS other_version, m.id AS message_id, mine.id AS other_id,
     m.conversation_id AS conversation_id, e.created_at AS created_at,
-    '[]' AS "order"
+    '[]' AS "order", '' AS strength
     FROM edits e JOIN messages m ON m.id = message_id JOIN messages mine ON mine.id = edited_id
     LEFT JOIN messages asked ON asked.id = m.parent_id
     WHERE withdrawn = 0 AND e.number = (SELECT max(number) FROM edits WHERE
@@ -60,7 +61,7 @@ _RANKINGS = """SELECT r.number, r.id, 'ranking' AS kind, 'ranked' AS said,
     r.created_at AS created_at,
     (SELECT json_group_array(json_array(value, adapter_version, content)) FROM
         (SELECT value, adapter_version, content FROM json_each(r.places)
-         JOIN messages ON messages.id = key ORDER BY value, key)) AS "order"
+         JOIN messages ON messages.id = key ORDER BY value, key)) AS "order", '' AS strength
     FROM rankings r JOIN messages asked ON asked.id = asked_id JOIN messages m ON m.id =
         (SELECT key FROM json_each(r.places) ORDER BY value, key LIMIT 1)
     WHERE places <> '{}' AND r.number = (SELECT max(number) FROM rankings

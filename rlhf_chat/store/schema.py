@@ -25,6 +25,7 @@ class Conversation:
     kind: str = "chat"
     sampling: dict | None = None  # how replies here are drawn; None: as everywhere
     adapter_version: int | None = None  # who answers here; None: whoever is live
+    origin: str = ""  # the arrival that brought it from elsewhere; "" for what was said here
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,30 @@ class Feedback:
     conversation_id: str
     created_at: str
     order: list[Placed] = field(default_factory=list)
+    strength: str = ""  # of a vote: slightly, much, or not said
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One answer that was given elsewhere, with all it is about.
+
+    `answer`: of a thumb +1 or -1, of stars 1 to 5, of a vote one of the outcomes, of a ranking a
+    place for each reply; a correction has two replies, what was written and what was made of it.
+    """
+
+    kind: str  # thumb, vote, stars, edit or ranking
+    turns: tuple[tuple[str, str], ...]  # (role, words) before the reply, the last one the person's
+    replies: tuple[str, ...]
+    answer: int | str | tuple[int, ...]
+    system: str = ""
+    strength: str = ""
+    reason: str = ""
+    comment: str = ""
+    rater: str = ""  # "": whoever brings it
+    created_at: str = ""
+    id: str = ""  # of the answer, where it comes from one of our own databases
+    prompt_ids: tuple[int, ...] = ()
+    response_ids: tuple[tuple[int, ...], ...] = ()  # of each reply
 
 
 @dataclass(frozen=True)
@@ -440,4 +465,17 @@ _M004 = (
 def m004_words_beside_comparisons(db: Database) -> None:
     """Why one draft is better than another, in the person's own words."""
     for statement in _M004:
+        db.execute(statement)
+
+
+_M005 = (
+    "ALTER TABLE conversations ADD COLUMN origin TEXT NOT NULL DEFAULT ''",
+    "CREATE INDEX conversations_by_origin ON conversations (origin) WHERE origin <> ''",
+)
+
+
+@migration
+def m005_answers_from_elsewhere(db: Database) -> None:
+    """Which conversations were brought from elsewhere, and by which arrival."""
+    for statement in _M005:
         db.execute(statement)

@@ -4,7 +4,7 @@ Messages are added and never changed; which branch is shown is the conversation'
 what people thought of the replies (feedback.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -113,16 +113,35 @@ class Talk(Archive):
     def delete_conversation(self, id: str) -> None:
         """Remove every trace of it from the file, its WAL and the automatic backups."""
 
-        def change(db: Database) -> None:
+        def this_one(db: Database) -> list[str]:
             _conversation_row(db, id)
-            erase(db, id)
-            add_event(db, "conversation_deleted", id, {})
+            return [id]
 
-        self._write(change)
+        self._delete(this_one)
+
+    def send_back(self, origin: str) -> int:
+        """Deletes what one arrival brought, as `delete_conversation` does; how many there were."""
+
+        def brought_by_it(db: Database) -> list[str]:
+            sql = "SELECT id FROM conversations WHERE origin = ? AND origin <> ''"
+            return [row[0] for row in fetch(db, sql, [origin])]
+
+        return self._delete(brought_by_it)
+
+    def _delete(self, chosen: Callable[[Database], list[str]]) -> int:
+        def change(db: Database) -> list[str]:
+            ids = chosen(db)
+            erase(db, ids)
+            for id in ids:
+                add_event(db, "conversation_deleted", id, {})
+            return ids
+
+        ids = self._write(change)
         try:
-            erase_from_backups(self.path, [id])
+            erase_from_backups(self.path, ids)
         finally:  # a backup that cannot be cleaned must not keep the words in the WAL
             self._empty_wal()
+        return len(ids)
 
     def set_head(self, conversation_id: str, message_id: str) -> None:
         def change(db: Database) -> None:
@@ -246,14 +265,13 @@ class Talk(Archive):
         """Compared drafts from before that time which nobody answered; how many sets there were."""
 
         def change(db: Database) -> int:
-            sql = """SELECT c.id FROM conversations c WHERE kind = 'compare' AND created_at < ?
-                AND NOT EXISTS (SELECT 1 FROM messages m JOIN preferences
+            sql = """SELECT c.id FROM conversations c WHERE kind = 'compare' AND origin = ''
+                AND created_at < ? AND NOT EXISTS (SELECT 1 FROM messages m JOIN preferences
                     ON m.id IN (message_a, message_b) WHERE m.conversation_id = c.id)
                 AND NOT EXISTS (SELECT 1 FROM messages m JOIN rankings ON m.id = asked_id
                     WHERE m.conversation_id = c.id)"""
             found = [row[0] for row in fetch(db, sql, [before])]
-            for id in found:
-                erase(db, id)
+            erase(db, found)
             return len(found)
 
         return self._write(change)

@@ -105,7 +105,7 @@ class DataScreen:
 
     async def export_lines(self, *what: str) -> Update:
         def make() -> tuple[str, int]:
-            rows = self.chat.ratings.all(*what)
+            rows = self.chat.ratings.answers(*what)
             return export.json_lines(rows), len(rows)
 
         return await self._export(make, "rlhf-chat-feedback.jsonl", "answer")

@@ -1,0 +1,90 @@
+"""Answers given elsewhere, made readable for the model that runs here and taken in.
+
+A reply is kept as the token ids with which this model would have said it. Left out: how other
+tools write (elsewhere.py), what an answer is worth (evidence.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from rlhf_chat import elsewhere
+from rlhf_chat.model import Model
+from rlhf_chat.refusal import ChatError, sentences
+from rlhf_chat.store import Arrival, Store
+
+MOST = 2000  # answers at a time: each reply is read once by the model, in the next round
+TOO_LONG = "It is too long for this model."
+FOREIGN = "It has signs this model does not know."
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a file holds that can be learned from."""
+
+    arrivals: tuple[Arrival, ...]
+    unread: tuple[tuple[int, str], ...]  # (number in the file, why)
+    left: int  # answers beyond what is taken at a time
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """How many of each kind, the most common first."""
+        return dict(Counter(one.kind for one in self.arrivals).most_common())
+
+
+class Arrivals:
+    def __init__(self, store: Store, model: Model) -> None:
+        self.store, self.model = store, model
+
+    def look(self, text: str) -> Look:
+        """Reads a file and changes nothing. Raises ChatError where nothing in it is a rating."""
+        found = elsewhere.read(text)
+        unread, usable = list(found.unread), []
+        for number, one in found.arrivals[:MOST]:
+            made = self._encoded(one)
+            if isinstance(made, Arrival):
+                usable.append(made)
+            else:
+                unread.append((number, made))
+        unread.sort()
+        if not usable:
+            why = f" {unread[0][1]}" if unread else ""
+            raise ChatError(f"There are no ratings in this file that can be used.{why}")
+        return Look(tuple(usable), tuple(unread), max(0, len(found.arrivals) - MOST))
+
+    def bring(self, text: str, rater: str = "me") -> tuple[str, int, int]:
+        """Takes in what the file holds, all or nothing. Returns what `send_back` takes, how many
+        answers are new, and how many were here already. Returns after COMMIT."""
+        arrivals = sorted(self.look(text).arrivals, key=lambda one: one.created_at)
+        with sentences():
+            origin, new = self.store.bring(arrivals, rater)
+        return origin, new, len(arrivals) - new
+
+    def send_back(self, origin: str) -> int:
+        """Deletes what one arrival brought, words and all; how many conversations that were."""
+        with sentences():
+            return self.store.send_back(origin)
+
+    def _encoded(self, one: Arrival) -> Arrival | str:
+        """With token ids; or why that cannot be. Of a conversation that is too long the oldest
+        turns give way, as they do in chat."""
+        replies = tuple(tuple(self.model.encode_reply(reply)) for reply in one.replies)
+        if any(
+            self.model.decode(ids).split() != reply.split()
+            for ids, reply in zip(replies, one.replies, strict=True)
+        ):
+            return FOREIGN
+        room = self.model.context_tokens - max(map(len, replies))
+        turns = one.turns
+        while turns:
+            prompt = tuple(self.model.encode(_messages(one.system, turns)))
+            if len(prompt) <= room:
+                return replace(one, turns=turns, prompt_ids=prompt, response_ids=replies)
+            turns = turns[2:]
+        return TOO_LONG
+
+
+def _messages(system: str, turns: tuple[tuple[str, str], ...]) -> list[dict[str, str]]:
+    first = [("system", system)] if system else []
+    return [{"role": role, "content": words} for role, words in [*first, *turns]]

@@ -1,0 +1,253 @@
+"""Ratings that were given elsewhere, as other tools write them down: text in, answers out.
+
+Understood, each as JSON lines or as one JSON list:
+- our own export: {"kind", "said", "prompt", "reply", ...} (export.py);
+- preference pairs: {"prompt", "chosen", "rejected"}, the prompt explicit or the part both begin
+  with, as words, as messages ({"role", "content"}) or as "Human: ... Assistant: ..."
+  (huggingface.co/docs/trl/dataset_formats, Anthropic's hh-rlhf);
+- single replies: {"prompt", "completion", "label"} (the same page, "unpaired preference");
+- feedback of Open WebUI: {"data": {"rating": 1 or -1}, "meta": {"message_id"}, "snapshot"}.
+Left out: whether a model can read the words (arrivals.py), and storing them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from rlhf_chat.store import SIMULATED, Arrival, clean_text
+
+Turns = tuple[tuple[str, str], ...]  # (role, words)
+SPEAKERS = re.compile(r"\n*\b(Human|Assistant): ?")  # as hh-rlhf marks turns
+ROLES = {"Human": "user", "Assistant": "assistant"}
+OUTCOMES = ("a", "b", "tie", "both_bad", "both_good")
+
+
+class Unreadable(Exception):
+    """Why one entry is no rating, in one sentence."""
+
+
+@dataclass
+class Found:
+    """What a file holds."""
+
+    arrivals: list[tuple[int, Arrival]] = field(default_factory=list)  # (number from 1, answer)
+    unread: list[tuple[int, str]] = field(default_factory=list)  # (number, why)
+
+
+def read(text: str) -> Found:
+    """Never raises: what cannot be read is listed with its number in the file."""
+    found = Found()
+    for number, entry in enumerate(_entries(text), 1):
+        try:
+            if isinstance(entry, Unreadable):
+                raise entry
+            found.arrivals.append((number, _arrival(entry)))
+        except Unreadable as error:
+            found.unread.append((number, str(error)))
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
+            found.unread.append((number, "It does not have the shape its fields promise."))
+    return found
+
+
+def _entries(text: str) -> Iterator[Any]:
+    """The entries of a JSON list, or of lines of JSON. A line ends at a line feed and nowhere else:
+    words may hold other separators."""
+    text = text.lstrip("\ufeff").strip()
+    try:
+        whole = json.loads(text)
+        yield from whole if isinstance(whole, list) else [whole]
+    except (ValueError, RecursionError):
+        for line in filter(str.strip, text.split("\n")):
+            try:
+                yield json.loads(line)
+            except (ValueError, RecursionError):
+                yield Unreadable("It is not JSON.")
+
+
+def _arrival(entry: Any) -> Arrival:
+    if not isinstance(entry, dict):
+        raise Unreadable("It is not a rating.")
+    for fields, reader in READERS:
+        if all(name in entry for name in fields):
+            return reader(entry)
+    raise Unreadable("It is not a rating of a kind that is known here.")
+
+
+# ---- our own export --------------------------------------------------------------------------
+
+
+def _own(entry: dict) -> Arrival:
+    kind, said = entry["kind"], str(entry["said"])
+    before = _messages(entry.get("before") or [])
+    replies: tuple[str, ...] = (_words(entry["reply"]),)
+    answer: int | str | tuple[int, ...]
+    if kind == "thumb" and said in ("up", "down"):
+        answer = 1 if said == "up" else -1
+    elif kind == "stars" and said in "12345":
+        answer = int(said)
+    elif kind == "vote" and said in OUTCOMES:
+        answer, replies = said, (*replies, _words(entry["other"]))
+    elif kind == "edit":
+        answer, replies = 1, (*replies, _words(entry["other"]))
+    elif kind == "ranking":
+        placed = entry["order"]
+        answer = tuple(int(one["place"]) for one in placed)
+        replies = tuple(_words(one["reply"]) for one in placed)
+    else:
+        raise Unreadable(f"An answer of kind {kind!r} that says {said!r} is not known here.")
+    strength = entry.get("strength") or ""
+    return _made(
+        kind,
+        (*before, ("user", _words(entry["prompt"]))),
+        replies,
+        answer,
+        strength=strength if strength in ("slightly", "much") and answer in ("a", "b") else "",
+        reason=entry.get("reason") or "",
+        comment=entry.get("comment") or "",
+        rater=_rater(entry.get("rater")),
+        created_at=_moment(entry.get("created_at")),
+        id=str(entry.get("id") or ""),
+    )
+
+
+def _rater(name: Any) -> str:
+    """Whose answer it is. "me" is whoever brings it."""
+    name = str(name or "")
+    if name.startswith(SIMULATED):
+        raise Unreadable("It was said by a simulated person.")
+    return "" if name == "me" else name
+
+
+# ---- other tools' --------------------------------------------------------------------------
+
+
+def _pair(entry: dict) -> Arrival:
+    chosen, rejected = _dialogue(entry["chosen"]), _dialogue(entry["rejected"])
+    before = _dialogue(entry["prompt"], "user") if entry.get("prompt") else ()
+    if before and (chosen[: len(before)] != before or len(chosen) == 1):
+        chosen, rejected = before + chosen, before + rejected  # else both hold the prompt already
+    if chosen[:-1] != rejected[:-1]:
+        raise Unreadable("Its two replies do not answer the same message.")
+    if chosen[-1][0] != "assistant" or rejected[-1][0] != "assistant":
+        raise Unreadable("It does not end with a reply of the assistant.")
+    return _made("vote", chosen[:-1], (chosen[-1][1], rejected[-1][1]), "a")
+
+
+def _single(entry: dict) -> Arrival:
+    if not isinstance(entry["label"], bool | int) or entry["label"] not in (0, 1):
+        raise Unreadable("Its label is neither true nor false.")
+    turns = _dialogue(entry["prompt"], "user")
+    [(role, reply)] = _dialogue(entry["completion"])
+    if role != "assistant":
+        raise Unreadable("It does not end with a reply of the assistant.")
+    return _made("thumb", turns, (reply,), 1 if entry["label"] else -1)
+
+
+def _open_webui(entry: dict) -> Arrival:
+    data, meta = entry["data"], entry["meta"]
+    rating = {"1": 1, "-1": -1}.get(str(data["rating"]))
+    if rating is None:
+        raise Unreadable("It has no thumb.")
+    chat = (entry["snapshot"] or {}).get("chat") or {}
+    chat = chat.get("chat") or chat
+    messages = (chat.get("history") or {}).get("messages") or {}
+    path: list[dict] = []
+    at = messages.get(meta["message_id"])
+    while at and len(path) < len(messages):
+        path.append(at)
+        at = messages.get(at.get("parentId"))
+    if not path:
+        raise Unreadable("The message that was rated is not in its snapshot.")
+    turns = _messages(path[::-1])
+    system = str((chat.get("params") or {}).get("system") or chat.get("system") or "")
+    if turns[-1][0] != "assistant":
+        raise Unreadable("It does not end with a reply of the assistant.")
+    return _made(
+        "thumb",
+        ((("system", system),) if system.strip() else ()) + turns[:-1],
+        (turns[-1][1],),
+        rating,
+        reason=str(data.get("reason") or "").replace("_", " "),
+        comment=str(data.get("comment") or ""),
+        created_at=_moment(entry.get("created_at")),
+    )
+
+
+READERS: tuple[tuple[Sequence[str], Callable[[dict], Arrival]], ...] = (
+    (("kind", "said", "prompt", "reply"), _own),
+    (("chosen", "rejected"), _pair),
+    (("prompt", "completion", "label"), _single),
+    (("data", "meta", "snapshot"), _open_webui),
+)
+
+
+# ---- small parts -----------------------------------------------------------------------------
+
+
+def _dialogue(said: Any, alone: str = "assistant") -> Turns:
+    """Messages, a marked dialogue, or words alone, which are then by `alone`."""
+    if not isinstance(said, str):
+        return _messages(said)
+    if not re.match(r"\s*(Human|Assistant): ?", said):
+        return ((alone, _words(said)),)
+    _, *marked = SPEAKERS.split(said)
+    roles = [ROLES[speaker] for speaker in marked[::2]]
+    words = marked[1::2]
+    if alone == "user" and roles[-1] == "assistant" and not words[-1].strip():
+        roles, words = roles[:-1], words[:-1]  # a prompt that ends where the reply begins
+    return tuple((role, _words(text)) for role, text in zip(roles, words, strict=True))
+
+
+def _messages(said: Any) -> Turns:
+    turns = tuple((str(one["role"]), _words(one["content"])) for one in said)
+    if not all(role in ("system", "user", "assistant") for role, _ in turns):
+        raise Unreadable("Somebody beside the person and the assistant speaks in it.")
+    return turns
+
+
+def _words(text: Any) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise Unreadable("A message in it is empty or is not text.")
+    return clean_text(text).strip()
+
+
+def _moment(stamp: Any) -> str:
+    """ISO 8601 of a time written so or as seconds since 1970; "" for anything else."""
+    try:
+        if isinstance(stamp, str):
+            return datetime.fromisoformat(stamp).astimezone(UTC).isoformat(timespec="milliseconds")
+        return datetime.fromtimestamp(stamp, UTC).isoformat(timespec="milliseconds")
+    except (TypeError, ValueError, OverflowError, OSError):
+        return ""
+
+
+def _made(
+    kind: str,
+    turns: Turns,
+    replies: tuple[str, ...],
+    answer: int | str | tuple[int, ...],
+    **more: Any,
+) -> Arrival:
+    """The same with the system prompt apart and turns that alternate, the person's first and
+    last."""
+    system = "\n\n".join(words for role, words in turns if role == "system")
+    told: list[tuple[str, str]] = []
+    for role, words in turns:
+        if role == "system" or (role == "assistant" and not told):
+            continue  # what the assistant says first answers nothing
+        if told and told[-1][0] == role:
+            told[-1] = (role, f"{told[-1][1]}\n\n{words}")
+        else:
+            told.append((role, words))
+    if not told or told[-1][0] != "user":
+        raise Unreadable("There is no message that its replies answer.")
+    if len(set(replies)) < len(replies):
+        raise Unreadable("Its replies are all the same.")
+    if kind == "ranking" and not 2 <= len(replies) <= 8:
+        raise Unreadable("It does not put 2 to 8 replies in order.")
+    return Arrival(kind, tuple(told), replies, answer, system, **more)
