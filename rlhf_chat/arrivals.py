@@ -49,8 +49,8 @@ class Arrivals:
                 unread.append((number, made))
         unread.sort()
         if not usable:
-            why = f" {unread[0][1]}" if unread else ""
-            raise ChatError(f"There are no ratings in this file that can be used.{why}")
+            why = unread[0][1] if unread else "It is empty."
+            raise ChatError(f"There are no ratings in this file that can be used. {why}")
         return Look(tuple(usable), tuple(unread), max(0, len(found.arrivals) - MOST))
 
     def bring(self, text: str, rater: str = "me") -> tuple[str, int, int]:

@@ -27,7 +27,7 @@ ROLES = {"Human": "user", "Assistant": "assistant"}
 OUTCOMES = ("a", "b", "tie", "both_bad", "both_good")
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """Why one entry is no rating, in one sentence."""
 
 
@@ -44,10 +44,10 @@ def read(text: str) -> Found:
     found = Found()
     for number, entry in enumerate(_entries(text), 1):
         try:
-            if isinstance(entry, Unreadable):
+            if isinstance(entry, UnreadableError):
                 raise entry
             found.arrivals.append((number, _arrival(entry)))
-        except Unreadable as error:
+        except UnreadableError as error:
             found.unread.append((number, str(error)))
         except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
             found.unread.append((number, "It does not have the shape its fields promise."))
@@ -66,16 +66,16 @@ def _entries(text: str) -> Iterator[Any]:
             try:
                 yield json.loads(line)
             except (ValueError, RecursionError):
-                yield Unreadable("It is not JSON.")
+                yield UnreadableError("It is not JSON.")
 
 
 def _arrival(entry: Any) -> Arrival:
     if not isinstance(entry, dict):
-        raise Unreadable("It is not a rating.")
+        raise UnreadableError("It is not a rating.")
     for fields, reader in READERS:
         if all(name in entry for name in fields):
             return reader(entry)
-    raise Unreadable("It is not a rating of a kind that is known here.")
+    raise UnreadableError("It is not a rating of a kind that is known here.")
 
 
 # ---- our own export --------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def _own(entry: dict) -> Arrival:
         answer = tuple(int(one["place"]) for one in placed)
         replies = tuple(_words(one["reply"]) for one in placed)
     else:
-        raise Unreadable(f"An answer of kind {kind!r} that says {said!r} is not known here.")
+        raise UnreadableError(f"An answer of kind {kind!r} that says {said!r} is not known here.")
     strength = entry.get("strength") or ""
     return _made(
         kind,
@@ -119,7 +119,7 @@ def _rater(name: Any) -> str:
     """Whose answer it is. "me" is whoever brings it."""
     name = str(name or "")
     if name.startswith(SIMULATED):
-        raise Unreadable("It was said by a simulated person.")
+        raise UnreadableError("It was said by a simulated person.")
     return "" if name == "me" else name
 
 
@@ -132,19 +132,19 @@ def _pair(entry: dict) -> Arrival:
     if before and (chosen[: len(before)] != before or len(chosen) == 1):
         chosen, rejected = before + chosen, before + rejected  # else both hold the prompt already
     if chosen[:-1] != rejected[:-1]:
-        raise Unreadable("Its two replies do not answer the same message.")
+        raise UnreadableError("Its two replies do not answer the same message.")
     if chosen[-1][0] != "assistant" or rejected[-1][0] != "assistant":
-        raise Unreadable("It does not end with a reply of the assistant.")
+        raise UnreadableError("It does not end with a reply of the assistant.")
     return _made("vote", chosen[:-1], (chosen[-1][1], rejected[-1][1]), "a")
 
 
 def _single(entry: dict) -> Arrival:
     if not isinstance(entry["label"], bool | int) or entry["label"] not in (0, 1):
-        raise Unreadable("Its label is neither true nor false.")
+        raise UnreadableError("Its label is neither true nor false.")
     turns = _dialogue(entry["prompt"], "user")
     [(role, reply)] = _dialogue(entry["completion"])
     if role != "assistant":
-        raise Unreadable("It does not end with a reply of the assistant.")
+        raise UnreadableError("It does not end with a reply of the assistant.")
     return _made("thumb", turns, (reply,), 1 if entry["label"] else -1)
 
 
@@ -152,7 +152,7 @@ def _open_webui(entry: dict) -> Arrival:
     data, meta = entry["data"], entry["meta"]
     rating = {"1": 1, "-1": -1}.get(str(data["rating"]))
     if rating is None:
-        raise Unreadable("It has no thumb.")
+        raise UnreadableError("It has no thumb.")
     chat = (entry["snapshot"] or {}).get("chat") or {}
     chat = chat.get("chat") or chat
     messages = (chat.get("history") or {}).get("messages") or {}
@@ -162,11 +162,11 @@ def _open_webui(entry: dict) -> Arrival:
         path.append(at)
         at = messages.get(at.get("parentId"))
     if not path:
-        raise Unreadable("The message that was rated is not in its snapshot.")
+        raise UnreadableError("The message that was rated is not in its snapshot.")
     turns = _messages(path[::-1])
     system = str((chat.get("params") or {}).get("system") or chat.get("system") or "")
     if turns[-1][0] != "assistant":
-        raise Unreadable("It does not end with a reply of the assistant.")
+        raise UnreadableError("It does not end with a reply of the assistant.")
     return _made(
         "thumb",
         ((("system", system),) if system.strip() else ()) + turns[:-1],
@@ -206,13 +206,13 @@ def _dialogue(said: Any, alone: str = "assistant") -> Turns:
 def _messages(said: Any) -> Turns:
     turns = tuple((str(one["role"]), _words(one["content"])) for one in said)
     if not all(role in ("system", "user", "assistant") for role, _ in turns):
-        raise Unreadable("Somebody beside the person and the assistant speaks in it.")
+        raise UnreadableError("Somebody beside the person and the assistant speaks in it.")
     return turns
 
 
 def _words(text: Any) -> str:
     if not isinstance(text, str) or not text.strip():
-        raise Unreadable("A message in it is empty or is not text.")
+        raise UnreadableError("A message in it is empty or is not text.")
     return clean_text(text).strip()
 
 
@@ -245,9 +245,9 @@ def _made(
         else:
             told.append((role, words))
     if not told or told[-1][0] != "user":
-        raise Unreadable("There is no message that its replies answer.")
+        raise UnreadableError("There is no message that its replies answer.")
     if len(set(replies)) < len(replies):
-        raise Unreadable("Its replies are all the same.")
+        raise UnreadableError("Its replies are all the same.")
     if kind == "ranking" and not 2 <= len(replies) <= 8:
-        raise Unreadable("It does not put 2 to 8 replies in order.")
+        raise UnreadableError("It does not put 2 to 8 replies in order.")
     return Arrival(kind, tuple(told), replies, answer, system, **more)

@@ -79,6 +79,18 @@ def test_peft_itself_reads_it_and_says_the_same(shelf, toy, toy_folder):
     assert not torch.allclose(bare, theirs)
 
 
+def test_peft_merges_it_into_a_model_that_stands_alone(shelf, toy, toy_folder, tmp_path):
+    publish(shelf, toy)
+    base = AutoModelForCausalLM.from_pretrained(toy_folder, dtype=torch.float32)
+    with_adapter = PeftModel.from_pretrained(base, str(shelf.path(1))).eval()
+    ids = torch.tensor([toy.encode([{"role": "user", "content": "tell me about the sea"}])])
+    with torch.no_grad():
+        expected = with_adapter(input_ids=ids).logits
+        with_adapter.merge_and_unload().save_pretrained(tmp_path)
+        alone = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+        assert torch.allclose(alone(input_ids=ids).logits, expected, atol=1e-4)
+
+
 def test_a_version_is_never_overwritten(shelf, toy):
     first = publish(shelf, toy)
     before = {f.name: f.read_bytes() for f in shelf.path(1).iterdir()}

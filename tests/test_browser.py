@@ -8,6 +8,7 @@ where CI is set.
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import re
 import shutil
@@ -713,6 +714,45 @@ def test_a_double_click_is_one_vote_and_nothing_moves(browser, served, width):
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     finally:
         context.close()
+
+
+def test_ratings_from_a_file_are_shown_before_they_are_taken_in(opened, served):
+    from playwright.sync_api import expect
+
+    page = opened()
+    go_to(page, "data")
+    pair = {"prompt": PAYLOADS[2], "chosen": PAYLOADS[0], "rejected": "green"}
+    text = "\n".join([json.dumps(pair), "not json", json.dumps([PAYLOADS[4]])])
+    file = {"name": "${window.leak=1}.jsonl", "mimeType": "", "buffer": text.encode()}
+
+    def choose() -> None:
+        with page.expect_file_chooser() as chooser:
+            button(page, "Import").click()
+        chooser.value.set_files([file])
+
+    choose()
+    box = page.locator("#arrivals")
+    expect(box).to_contain_text(file["name"])
+    expect(box.locator(".counts")).to_have_text("Votes1")
+    expect(box.locator("li")).to_have_text(["2It is not JSON.", "3It is not a rating."])
+    assert not served.arrivals.here
+    button(page, "Cancel").click()
+    expect(box).to_be_hidden()
+    choose()
+    button(page, "Import these").press("Enter")
+    expect(page.locator("#data-note")).to_contain_text("Imported: 1 new answer.")
+    assert len(served.arrivals.here) == 1
+    button(page, "Undo the import").click()
+    expect(page.locator("#data-note")).to_contain_text("Undone")
+    assert not served.arrivals.here
+    file["buffer"] = b"x" * (16 * 1024 * 1024 + 1)
+    choose()
+    expect(box).to_contain_text("too large")
+    file["buffer"] = json.dumps([pair | {"prompt": '"' * 1000}] * 3000).encode()
+    choose()  # as large as the server ever gets
+    button(page, "Import these").click()
+    expect(page.locator("#data-note")).to_contain_text("Imported: 3000 new answers.")
+    assert page.evaluate("window.leak") is None
 
 
 def test_what_data_takes_back_or_deletes_leaves_the_chat(opened, served):

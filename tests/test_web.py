@@ -1329,9 +1329,9 @@ def test_the_strip_says_when_a_simulated_person_is_in_charge_and_until_when():
 def data_screen() -> tuple[DataScreen, ToyChat]:
     chat = ToyChat(word_seconds=0)
     screen = DataScreen(chat, chat.trainer)
-    with gr.Blocks() as demo:
+    with gr.Blocks():
         screen.lay_out()
-        screen.wire(demo)
+        screen.wire(gr.Textbox("me"))
     for text in ("echo =1+1", "echo tea"):
         *_, reply = chat.reply(chat.new_conversation(), text, stop=threading.Event())
         chat.ratings.rate(reply.message_id, 1, comment="@home")
@@ -1370,6 +1370,31 @@ def test_what_was_said_can_be_taken_away_whole():
         {"prompt", "chosen", "rejected"}
     ]
     assert pairs[screen.note]["text"] == "1 preference pair is in the download."
+
+
+def test_a_file_is_looked_at_taken_in_once_and_undone():
+    screen, chat = data_screen()
+    panel, here = screen.arrivals, chat.arrivals.here
+
+    def act(do: str, **more: str) -> tuple[dict, dict]:
+        event = SimpleNamespace(do=do, **more)
+        update = asyncio.run(panel.act("me", event))
+        return update[panel.box], update[panel.note]
+
+    pair = {"prompt": "the sea", "chosen": "blue", "rejected": "green"}
+    text = "\n".join([json.dumps(pair), *["{"] * 7])
+    box, note = act("look", text=text)
+    assert box["kinds"] == [["Votes", 1]] and not here and not note["text"]
+    assert [at for at, _ in box["unread"]] == [2, 3, 4, 5, 6] and box["more"] == 2
+    box, note = act("bring", text=text)
+    assert note == {"text": "Imported: 1 new answer.", "tone": "good"} and len(here) == 1
+    origin = box["origin"]
+    box, note = act("bring", text=text)
+    assert "origin" not in box and "here already" in note["text"]
+    box, note = act("back", origin=origin)
+    assert origin not in here and note["tone"] == "good" and set(box) == {"id"}
+    box, note = act("look", text="no ratings")
+    assert note["tone"] == "bad" and set(box) == {"id"}
 
 
 def test_a_ranking_is_shown_with_its_order_and_deleted_as_what_it_is():

@@ -13,12 +13,13 @@ import sys
 import threading
 import time
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
-from rlhf_chat import standings
+from rlhf_chat import elsewhere, standings
 from rlhf_chat.agreement import Agreement
+from rlhf_chat.arrivals import Look
 from rlhf_chat.chat import Partial, Turn
 from rlhf_chat.compare import Drafts, Revealed, in_order, reveal
 from rlhf_chat.decode import Sampling
@@ -28,7 +29,7 @@ from rlhf_chat.pairs import OUTCOMES
 from rlhf_chat.raters import Rater
 from rlhf_chat.ratings import Opinion
 from rlhf_chat.refusal import ChatError, Refused
-from rlhf_chat.store import Feedback, Placed
+from rlhf_chat.store import Arrival, Feedback, Placed
 from rlhf_chat.taste import Piece
 from rlhf_chat.trainer import Status
 
@@ -99,6 +100,7 @@ class ToyChat:
         self.best_of = 1
         self.ratings = self.manners = self  # one toy for all of it
         self.compare, self.raters = ToyCompare(self), ToyRaters()
+        self.arrivals = ToyArrivals()
 
     # conversations
 
@@ -300,6 +302,9 @@ class ToyChat:
             and said in ("", t.said)
         ]
 
+    def answers(self, *what: str) -> list[dict]:
+        return [asdict(told) for told in self.all(*what)]
+
     def preference_pairs(self, *what: str) -> list[dict]:
         return [
             {"prompt": told.prompt, "chosen": told.reply, "rejected": told.other}
@@ -362,6 +367,28 @@ class ToyChat:
 
     def set_best_of(self, drafts: int) -> None:
         self.best_of = drafts
+
+
+class ToyArrivals:
+    """Reads files as the real one does and only remembers what it was asked to take in."""
+
+    def __init__(self) -> None:
+        self.here: dict[str, list[Arrival]] = {}
+
+    def look(self, text: str) -> Look:
+        found = elsewhere.read(text)
+        if not found.arrivals:
+            raise ChatError("There are no ratings in this file that can be used. It is empty.")
+        return Look(tuple(one for _, one in found.arrivals), tuple(found.unread), 0)
+
+    def bring(self, text: str, rater: str = "me") -> tuple[str, int, int]:
+        origin, asked = uuid.uuid4().hex, self.look(text).arrivals
+        known = [one for some in self.here.values() for one in some]
+        self.here[origin] = [one for one in asked if one not in known]
+        return origin, len(self.here[origin]), len(asked) - len(self.here[origin])
+
+    def send_back(self, origin: str) -> int:
+        return len(self.here.pop(origin, []))
 
 
 class ToyCompare:

@@ -98,7 +98,7 @@ def build(
         comparing.wire(demo, people.rater, tabs)
         learning.wire(demo)
         versions.wire(demo, chatting, comparing)
-        data.wire(demo)
+        data.wire(people.rater)
         welcome.wire(demo)
         strip.wire(demo)
         Clocks(strip, chatting, comparing, learning, versions, data, people).wire(tabs)

@@ -1,8 +1,8 @@
 """The Data screen: everything you said that counts, to search, filter, correct, take back, delete
 and take away.
 
-Leaves out import, and what training makes of it. An export is put together by the page itself, so
-no copy of it stays in a temporary folder.
+Leaves out import (arrivals.py), and what training makes of it. An export is put together by the
+page itself, so no copy of it stays in a temporary folder.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from rlhf_chat import export
 from rlhf_chat.chat import Chat
 from rlhf_chat.raters import ME
 from rlhf_chat.trainer import Trainer
+from rlhf_chat.web.arrivals import ArrivalsPanel
 from rlhf_chat.web.quick import QUICK, quick, sentence
 from rlhf_chat.web.words import answered, said, saying, script, several, version_label, when
 
@@ -59,6 +60,7 @@ Update = dict[Any, Any]
 class DataScreen:
     def __init__(self, chat: Chat, trainer: Trainer) -> None:
         self.chat, self.trainer = chat, trainer
+        self.arrivals = ArrivalsPanel(chat, trainer, {kind: name for name, kind in KINDS})
 
     # ---- acts ----------------------------------------------------------------------------------
 
@@ -163,7 +165,7 @@ class DataScreen:
                 show_label=False,
                 container=False,
                 max_lines=1,
-                placeholder="Search prompts, replies and comments",
+                placeholder="Search prompts and replies",
                 elem_id="data-search",
                 scale=1,
             )
@@ -171,10 +173,12 @@ class DataScreen:
             self.answer = self._menu(
                 "Answer", [("Any answer", ""), *((w, v) for v, w in ANSWERS.items())], "data-answer"
             )
+            self.arrivals.lay_out_button()
             self.lines_button = gr.Button("Export JSONL", scale=0, min_width=112)
             self.csv_button = gr.Button("Export CSV", scale=0, min_width=100)
             self.pairs_button = gr.Button("Export for TRL", scale=0, min_width=120)
         self.note = saying("data-note")
+        self.arrivals.lay_out(self.note)
         self.table = gr.HTML(
             {"rows": [], "found": 0, "filtered": False, "counts": []},
             apply_default_css=False,
@@ -209,7 +213,7 @@ class DataScreen:
 
     # ---- wiring --------------------------------------------------------------------------------
 
-    def wire(self, demo: gr.Blocks) -> None:
+    def wire(self, rater: gr.Textbox) -> None:
         self.page = [self.note, self.table, self.more_button]
         what: list[Any] = [self.words, self.kind, self.answer]
         self.filters = [*what, self.shown]
@@ -224,6 +228,7 @@ class DataScreen:
         )
         self.more_button.click(self.show_more, self.filters, [self.shown, *self.page], **QUICK)
         self.lines_button.click(self.export_lines, what, [self.file, self.note], **QUICK)
+        self.arrivals.wire(rater).then(self.refresh, self.filters, self.page, **QUICK)
         self.csv_button.click(self.export_table, what, [self.file, self.note], **QUICK)
         self.pairs_button.click(self.export_pairs, what, [self.file, self.note], **QUICK)
 

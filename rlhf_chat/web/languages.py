@@ -571,7 +571,7 @@ CHINESE = {
     "{} answer is in the download.": "下载中有 {} 条回答。",
     "{} preference pair is in the download.": "下载中有 {} 对偏好。",
     "you": "你",
-    "Search prompts, replies and comments": "搜索提示、回复和评论",
+    "Search prompts and replies": "搜索提示、回复和评论",
     "Everything": "全部",
     "Thumbs": "点赞点踩",
     "Votes": "投票",
@@ -597,9 +597,55 @@ CHINESE = {
     "changed, taken back or taken away here.": (
         "在“对话”里给回复点赞，或在“比较”里给两份草稿投票。之后可以在这里修改、撤回或带走。"
     ),
+    "Import brings what you said elsewhere: in Open WebUI, as pairs for TRL, or here on another "
+    "machine.": "“导入”带来你在别处说过的：Open WebUI、TRL 的偏好对，或另一台机器上的本应用。",
     "Taken back. It does not count from the next round on.": "已撤回。从下一轮起不再计入。",
     "{} answers are in the download.": "下载中有 {} 条回答。",
     "{} preference pairs are in the download.": "下载中有 {} 对偏好。",
+    # ratings from a file
+    "Import": "导入",
+    "A file of ratings": "评分文件",
+    "Reading the file": "正在读取文件",
+    "Importing": "正在导入",
+    "Undoing": "正在撤销",
+    "Import these": "导入这些",
+    "Undo the import": "撤销导入",
+    "This file is too large: 16 MB can be imported at a time.": "文件太大：一次最多导入 16 MB。",
+    "{} more answers are left out: import them from a file of their own.": (
+        "另有 {} 条回答未包括：请用单独的文件导入。"
+    ),
+    "These entries cannot be used:": "这些条目不能使用：",
+    "and {} more": "还有 {} 条",
+    "Nothing was new: all of it was here already.": "没有新内容：全部都已在这里。",
+    "Undone: what the file brought is gone, words and all.": (
+        "已撤销：文件带来的内容连同文字都已删除。"
+    ),
+    "Imported: {} new answer.": "已导入：{} 条新回答。",
+    "Imported: {} new answers.": "已导入：{} 条新回答。",
+    "Here already: {} answer.": "已在这里：{} 条回答。",
+    "Here already: {} answers.": "已在这里：{} 条回答。",
+    "There are no ratings in this file that can be used.": "这个文件里没有可用的评分。",
+    "It is too long for this model.": "对这个模型来说太长。",
+    "It has signs this model does not know.": "含有这个模型不认识的符号。",
+    "It does not have the shape its fields promise.": "它的结构与字段不符。",
+    "It is not JSON.": "它不是 JSON。",
+    "It is not a rating.": "它不是评分。",
+    "It is not a rating of a kind that is known here.": "它不是这里认识的评分。",
+    "It is empty.": "它是空的。",
+    "An answer of kind {} that says {} is not known here.": (
+        "这里不认识类型为 {}、内容为 {} 的回答。"
+    ),
+    "It was said by a simulated person.": "它来自模拟的人。",
+    "Its two replies do not answer the same message.": "两条回复回答的不是同一条消息。",
+    "It does not end with a reply of the assistant.": "它不以助手的回复结尾。",
+    "Its label is neither true nor false.": "它的标签既不是真也不是假。",
+    "It has no thumb.": "它没有点赞或点踩。",
+    "The message that was rated is not in its snapshot.": "快照里没有被评分的消息。",
+    "Somebody beside the person and the assistant speaks in it.": "其中有用户和助手之外的说话者。",
+    "A message in it is empty or is not text.": "其中有一条消息为空或不是文字。",
+    "There is no message that its replies answer.": "没有回复所回答的消息。",
+    "Its replies are all the same.": "它的回复都一样。",
+    "It does not put 2 to 8 replies in order.": "它没有给 2 到 8 条回复排序。",
     # the gate
     "Only {} ratings say which reply is better; {} are needed.": (
         "只有 {} 条评分能说明哪条回复更好；需要 {} 条。"

@@ -48,9 +48,9 @@ HEADERS = {
     "permissions-policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
 }
 
-BODY_LIMIT = (
-    2 * 1024 * 1024
-)  # bytes; a message of 100,000 characters is well below, so that it gets a sentence
+# Bytes; a message of 100,000 characters is well below, so that it gets a sentence, and so is a file
+# of ratings that the page lets through (js/arrivals.js), with signs that JSON escapes.
+BODY_LIMIT = 32 * 1024 * 1024
 
 
 def guards(*, body_limit: int = BODY_LIMIT) -> list[Middleware]:

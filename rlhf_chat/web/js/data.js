@@ -70,6 +70,7 @@ const draw = () => {
     const none = el('div', 'none');
     none.append(el('h3', '', v.filtered ? 'Nothing matches.' : 'Nothing here yet.'),
       el('p', '', v.filtered ? 'Try other words, or show every kind of answer.' : 'Give a reply a thumb in Chat, or vote on two drafts in Compare. What you said can then be changed, taken back or taken away here.'));
+    if (!v.filtered) none.append(el('p', '', 'Import brings what you said elsewhere: in Open WebUI, as pairs for TRL, or here on another machine.'));
     parts.push(none);
   }
   const list = el('ol', 'rows'); for (const r of v.rows) list.append(card(r));

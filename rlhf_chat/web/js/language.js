@@ -5,7 +5,7 @@
   if (!table) return;
   document.documentElement.lang = navigator.language;
   const THEIRS = '#bot .message, #bot .examples, #tab-compare:has(#asked .said:not(:empty)) .draft, #conversations .open, #conversations input, #asked, '
-    + '#data .prompt, #data .text p, #data .comment, #heat p, #rounds .theirs, #scene .prompt, #scene .text p, #versions .given, #versions .remark, '
+    + '#arrivals .name, #data .prompt, #data .text p, #data .comment, #heat p, #rounds .theirs, #scene .prompt, #scene .text p, #versions .given, #versions .remark, '
     + 'textarea, script, style, code, pre';
   const patterns = [];
   for (const [from, to] of Object.entries(table)) {
