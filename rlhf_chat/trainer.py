@@ -38,6 +38,7 @@ from rlhf_chat.versions import Versions
 
 log = logging.getLogger(__name__)
 
+HOUR = 3600.0  # seconds
 NEEDED = 12  # new ratings until a round starts by itself
 
 SENTENCES = {
@@ -128,6 +129,7 @@ class Trainer:
         self._started = 0.0
         self._head: RewardHead | None = None
         self._rater = ""  # the simulated person it listens to; "" for people
+        self._next_copy = 0.0  # of the database, on the monotonic clock
         self._gave_up_at = -1  # watermark of a failed or stopped round: wait for new ratings
 
     # ------------------------------------------------------------------ life
@@ -178,6 +180,7 @@ class Trainer:
         begun = self._begin_if_due()
         if begun is None:
             self._read_ahead()
+            self._keep_a_copy()
             return ""
         return self._carry_out(begun)
 
@@ -208,6 +211,16 @@ class Trainer:
 
         with contextlib.suppress(Stopped):
             self.taste.warm_up(check)
+
+    def _keep_a_copy(self) -> None:
+        """Looks once an hour whether the day's backup is there."""
+        if time.monotonic() < self._next_copy:
+            return
+        self._next_copy = time.monotonic() + HOUR
+        try:
+            self.store.back_up()
+        except StoreError as error:
+            log.warning("no backup was made: %s", error)
 
     def run_round(
         self,

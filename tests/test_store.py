@@ -1253,6 +1253,65 @@ def backed_up(store: Store) -> str:
     return conversation
 
 
+def on_day(monkeypatch, day: int) -> None:
+    monkeypatch.setattr(store_file, "_today", lambda: f"202601{day:02d}")
+
+
+def test_a_backup_is_made_once_a_day_in_which_something_was_said(store, monkeypatch):
+    on_day(monkeypatch, 1)
+    assert not store.back_up()  # nothing to lose yet
+    make_pair(store)
+    assert [store.back_up(), store.back_up()] == [True, False]
+    make_pair(store)
+    assert not store.back_up()
+    on_day(monkeypatch, 2)
+    assert [store.back_up(), store.back_up()] == [True, False]
+    on_day(monkeypatch, 3)
+    assert not store.back_up()  # the newest says all there is
+    with closing(Store(backups_of(store.path)[-1])) as copy:
+        assert copy.counts() == store.counts()
+
+
+def test_seven_backups_are_kept_and_one_that_is_damaged_is_replaced(store, monkeypatch):
+    for day in range(1, 11):
+        make_pair(store)
+        on_day(monkeypatch, day)
+        assert store.back_up()
+    kept = backups_of(store.path)
+    assert [copy.stem[-2:] for copy in kept] == [f"{day:02d}" for day in range(4, 11)]
+    kept[-1].write_bytes(b"no database")
+    on_day(monkeypatch, 11)
+    assert store.back_up()
+
+
+def test_what_is_deleted_while_a_backup_is_made_is_not_in_it(store, monkeypatch):
+    conversation, *_ = make_pair(store, text=CANARY)
+    copying, deleted = threading.Event(), threading.Event()
+    real = os.replace
+
+    def slow(*names) -> None:
+        copying.set()
+        deleted.wait(0.5)  # the rows are gone by then, but not from the copy
+        real(*names)
+
+    monkeypatch.setattr(store_file.os, "replace", slow)
+    thread = threading.Thread(target=store.back_up)
+    thread.start()
+    assert copying.wait(10)
+    store.delete_conversation(conversation)
+    deleted.set()
+    thread.join()
+    assert len(backups_of(store.path)) == 1 and not in_backups(store.path)
+
+
+def test_a_backup_that_cannot_be_made_is_one_sentence(store):
+    make_pair(store)
+    (store.path.parent / "backups").write_text("in the way")
+    with pytest.raises(StoreError) as error:
+        store.back_up()
+    assert one_sentence(error, "backups")
+
+
 def test_a_reader_in_the_way_keeps_no_deleted_words_in_backups(store, monkeypatch):
     monkeypatch.setattr(archive, "time", type("Now", (), {"sleep": staticmethod(lambda s: None)}))
     conversation = backed_up(store)

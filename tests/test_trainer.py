@@ -1026,3 +1026,26 @@ def test_a_real_model_practises_on_longer_replies_than_the_bundled_one(toy, monk
     assert RoundConfig.of(toy).ppo.max_new_tokens == Load().response > PPOConfig().max_new_tokens
     monkeypatch.setattr(toy, "context_tokens", 512)
     assert RoundConfig.of(toy).ppo.max_new_tokens == 128  # room for what was asked
+
+
+# ---- the day's backup --------------------------------------------------------------------------
+
+
+def test_a_backup_is_made_while_there_is_nothing_to_do_also_with_learning_off(make, store):
+    store.add_conversation()
+    trainer = make()
+    trainer._learns = False
+    trainer.step()
+    folder = store.path.parent / "backups"
+    assert len(list(folder.iterdir())) == 1
+    trainer.step()
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_a_backup_that_fails_is_no_trouble_to_learning(make, store, monkeypatch):
+    def full() -> bool:
+        raise StoreError("The disk is full.")
+
+    monkeypatch.setattr(store, "back_up", full)
+    trainer = make()
+    assert trainer.step() == "" and trainer.status().error == ""

@@ -19,7 +19,16 @@ from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3
 
 from rlhf_chat.store.errors import Busy, ReadOnly, StoreError, in_plain_words
-from rlhf_chat.store.file import connect, copy_to, create, has_bytes, inspect, lock
+from rlhf_chat.store.file import (
+    add_backup,
+    backup_is_due,
+    connect,
+    copy_to,
+    create,
+    has_bytes,
+    inspect,
+    lock,
+)
 from rlhf_chat.store.rows import (
     as_json,
     fetch,
@@ -48,6 +57,7 @@ class Archive:
         self._writer: Writer | None = None
         self._reader_mode = "ro"
         self._closed = False
+        self.copying = threading.Lock()  # held while backups are made or cleaned
         self._local = threading.local()
         self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()
         self._readers_lock = threading.Lock()
@@ -178,6 +188,19 @@ class Archive:
 
     def set_setting(self, key: str, value: Any) -> None:
         self._run_sql("INSERT OR REPLACE INTO settings VALUES (?, ?)", [(key, as_json(value))])
+
+    def back_up(self) -> bool:
+        """Once a day in which something was said: a copy in backups/. Returns whether one was made.
+        Whoever deletes something meanwhile waits, so that no copy keeps what is gone."""
+        if self.read_only:
+            return False
+        try:
+            with self.copying, self._read() as db:
+                if due := backup_is_due(db, self.path):
+                    add_backup(db, self.path)
+                return due
+        except (OSError, sqlite3.Error) as error:
+            raise in_plain_words(error, self.path.parent / "backups") from error
 
     def backup(self, path: Path | str) -> None:
         """A verified copy of everything, made while the app goes on."""

@@ -157,12 +157,7 @@ def upgrade(db: Database, path: Path) -> None:
     """Bring an older file to today's shape, after a verified copy of it is safe in backups/."""
     if not migrations.pending(db):
         return
-    folder = path.parent / "backups"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    number = 1 + max((backup_number(old) for old in backups_of(path)), default=0)
-    copy_to(db, folder / f"{path.stem}-{number:04d}-{datetime.now(UTC):%Y%m%d}{path.suffix}")
-    for old in backups_of(path)[:-KEEP_BACKUPS]:
-        old.unlink()
+    add_backup(db, path)
     # Rebuilding a table that others point at must not cascade; the check below stands in for it.
     db.execute("PRAGMA foreign_keys = OFF")
     try:
@@ -174,6 +169,35 @@ def upgrade(db: Database, path: Path) -> None:
     db.execute("PRAGMA foreign_keys = ON")
     if broken:
         raise DatabaseDamaged(f"{path} has rows that point at nothing; {rescue(path)}.")
+
+
+def add_backup(db: Database, path: Path) -> None:
+    """A verified copy in backups/; the oldest beyond KEEP_BACKUPS goes."""
+    folder = path.parent / "backups"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    number = 1 + max((backup_number(old) for old in backups_of(path)), default=0)
+    copy_to(db, folder / f"{path.stem}-{number:04d}-{_today()}{path.suffix}")
+    for old in backups_of(path)[:-KEEP_BACKUPS]:
+        old.unlink()
+
+
+def backup_is_due(db: Database, path: Path) -> bool:
+    """Whether anything was said or made since the newest copy, and that is not of today."""
+    counted = "SELECT sum(value) FROM counters"
+    if not (now := one_value(db, counted)):
+        return False
+    newest = backups_of(path)[-1:]
+    if not newest or newest[0].stem.endswith(_today()):
+        return not newest
+    try:
+        with closing(connect(newest[0], "ro")) as copy:
+            return one_value(copy, counted) != now
+    except sqlite3.Error:
+        return True
+
+
+def _today() -> str:
+    return f"{datetime.now(UTC):%Y%m%d}"
 
 
 def copy_to(db: Database, target: Path) -> None:

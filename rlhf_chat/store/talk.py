@@ -138,7 +138,8 @@ class Talk(Archive):
 
         ids = self._write(change)
         try:
-            erase_from_backups(self.path, ids)
+            with self.copying:
+                erase_from_backups(self.path, ids)
         finally:  # a backup that cannot be cleaned must not keep the words in the WAL
             self._empty_wal()
         return len(ids)
