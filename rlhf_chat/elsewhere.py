@@ -128,9 +128,9 @@ def _rater(name: Any) -> str:
 
 def _pair(entry: dict) -> Arrival:
     chosen, rejected = _dialogue(entry["chosen"]), _dialogue(entry["rejected"])
-    before = _dialogue(entry["prompt"], "user") if entry.get("prompt") else ()
-    if before and (chosen[: len(before)] != before or len(chosen) == 1):
-        chosen, rejected = before + chosen, before + rejected  # else both hold the prompt already
+    if chosen[0][0] == "assistant" and entry.get("prompt"):  # else both hold the prompt already
+        before = _dialogue(entry["prompt"], "user")
+        chosen, rejected = before + chosen, before + rejected
     if chosen[:-1] != rejected[:-1]:
         raise UnreadableError("Its two replies do not answer the same message.")
     if chosen[-1][0] != "assistant" or rejected[-1][0] != "assistant":
@@ -204,7 +204,8 @@ def _dialogue(said: Any, alone: str = "assistant") -> Turns:
 
 
 def _messages(said: Any) -> Turns:
-    turns = tuple((str(one["role"]), _words(one["content"])) for one in said)
+    spoken = [one for one in said if one["role"] != "system" or one["content"]]
+    turns = tuple((str(one["role"]), _words(one["content"])) for one in spoken)
     if not all(role in ("system", "user", "assistant") for role, _ in turns):
         raise UnreadableError("Somebody beside the person and the assistant speaks in it.")
     return turns

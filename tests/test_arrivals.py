@@ -60,6 +60,11 @@ PAIRS = {
         "chosen": [user(SEA), assistant(BLUE)],
         "rejected": [user(SEA), assistant(DEEP)],
     },
+    "words, replies as messages after an empty system prompt": {
+        "prompt": SEA,
+        "chosen": [{"role": "system", "content": ""}, user(SEA), assistant(BLUE)],
+        "rejected": [{"role": "system", "content": ""}, user(SEA), assistant(DEEP)],
+    },
     "marked": {"chosen": MARKED + BLUE, "rejected": MARKED + DEEP},
     "marked, with its prompt": {"prompt": MARKED, "chosen": BLUE, "rejected": DEEP},
 }
