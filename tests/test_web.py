@@ -329,7 +329,7 @@ class Screen:
         return [self._take(update) for update in updates]
 
     def send(self, text: str, event_id: str = "") -> list[dict]:
-        return self.take(self.screen.send(text, self.view, event_id, self.request))
+        return self.take(self.screen.replying.send(text, self.view, event_id, self.request))
 
     def rate(self, index: int, liked, event_id: str = "") -> dict:
         return self._take(
@@ -370,9 +370,9 @@ def test_a_double_click_on_send_is_one_message():
 def test_a_second_message_waits_while_a_reply_is_written():
     tab = Screen()
     tab.send("first")
-    running = tab.screen.send("second", tab.view, "", tab.request)
+    running = tab.screen.replying.send("second", tab.view, "", tab.request)
     next(running)
-    tab.take(tab.screen.send("third", tab.view, "", tab.request))
+    tab.take(tab.screen.replying.send("third", tab.view, "", tab.request))
     assert "still being written" in tab.note
     tab.take(running)
     assert [t.content for t in tab.chat.history(tab.view["conversation"]) if t.role == "user"] == [
@@ -384,9 +384,9 @@ def test_a_second_message_waits_while_a_reply_is_written():
 def test_stop_keeps_what_was_written():
     tab = Screen()
     tab.chat.word_seconds = 0.02
-    running = tab.screen.send("hello", tab.view, "", tab.request)
+    running = tab.screen.replying.send("hello", tab.view, "", tab.request)
     tab._take(next(running))
-    threading.Timer(0.3, lambda: asyncio.run(tab.screen.stop(tab.view))).start()
+    threading.Timer(0.3, lambda: asyncio.run(tab.screen.replying.stop(tab.view))).start()
     tab.take(running)
     last = tab.chat.history(tab.view["conversation"])[-1]
     assert last.finish_reason == "cancelled" and last.content and "kept" in tab.note
@@ -395,7 +395,7 @@ def test_stop_keeps_what_was_written():
 def test_a_closed_tab_ends_the_reply_and_keeps_it():
     tab = Screen()
     tab.chat.word_seconds = 0.01
-    running = tab.screen.send("hello", tab.view, "", tab.request)
+    running = tab.screen.replying.send("hello", tab.view, "", tab.request)
     tab._take(next(running))
     next(running)
     running.close()
@@ -405,7 +405,7 @@ def test_a_closed_tab_ends_the_reply_and_keeps_it():
 
 def test_a_reply_does_not_draw_into_another_conversation():
     tab = Screen()
-    running = tab.screen.send("hello", tab.view, "", tab.request)
+    running = tab.screen.replying.send("hello", tab.view, "", tab.request)
     tab._take(next(running))
     first = tab.view["conversation"]
     asyncio.run(tab.screen.start_new(tab.request))
@@ -465,13 +465,17 @@ def test_editing_a_reply_corrects_it_and_counts_as_a_rating():
     tab = Screen()
     tab.send("hello")
     tab.take(
-        tab.screen.edit(tab.view, "me", tab.request, SimpleNamespace(index=1, value="Good day."))
+        tab.screen.replying.edit(
+            tab.view, "me", tab.request, SimpleNamespace(index=1, value="Good day.")
+        )
     )
     assert list(tab.chat.corrected.values()) == ["Good day."] and tab.note.startswith("Saved")
     turn = tab.view["turns"][1]
     assert (turn["siblings"], turn["stamp"]) == (2, "corrected by you")
     tab.take(
-        tab.screen.edit(tab.view, "me", tab.request, SimpleNamespace(index=1, value="Good day."))
+        tab.screen.replying.edit(
+            tab.view, "me", tab.request, SimpleNamespace(index=1, value="Good day.")
+        )
     )
     assert tab.note.startswith("Not saved. Nothing was changed")
 
@@ -504,10 +508,12 @@ def test_a_rating_without_a_message_is_refused():
 def test_regenerate_and_edit_keep_the_others_as_siblings():
     tab = Screen()
     tab.send("hello")
-    tab.take(tab.screen.regenerate(tab.view, tab.request, SimpleNamespace(index=0)))
+    tab.take(tab.screen.replying.regenerate(tab.view, tab.request, SimpleNamespace(index=0)))
     assert (tab.view["turns"][1]["sibling"], tab.view["turns"][1]["siblings"]) == (2, 2)
     tab.take(
-        tab.screen.edit(tab.view, "me", tab.request, SimpleNamespace(index=0, value="good day"))
+        tab.screen.replying.edit(
+            tab.view, "me", tab.request, SimpleNamespace(index=0, value="good day")
+        )
     )
     assert tab.view["turns"][0]["siblings"] == 2
     tab._take(
@@ -524,7 +530,9 @@ def test_a_refused_edit_waits_in_the_message_box():
     tab = Screen()
     tab.send("hello")
     tab.take(
-        tab.screen.edit(tab.view, "me", tab.request, SimpleNamespace(index=0, value="x" * 9000))
+        tab.screen.replying.edit(
+            tab.view, "me", tab.request, SimpleNamespace(index=0, value="x" * 9000)
+        )
     )
     assert tab.message == "x" * 9000 and "Shorten" in tab.note
     assert len(tab.view["turns"]) == 2
@@ -604,7 +612,7 @@ def test_a_thumb_taken_back_elsewhere_goes_out_when_chat_is_opened():
 
 def test_opening_chat_leaves_a_reply_under_way_alone():
     tab = Screen()
-    running = tab.screen.send("hello", tab.view, "", tab.request)
+    running = tab.screen.replying.send("hello", tab.view, "", tab.request)
     tab._take(next(running))
     assert set(asyncio.run(tab.screen.reread(tab.view, tab.request))) == {
         tab.screen.conversations.list
@@ -696,7 +704,9 @@ def test_an_edit_that_comes_back_as_it_was_shown_is_what_was_written():
     tab = Screen()
     tab.send("hello")
     shown = transcript.bubble("user", "vector<int>")["content"][0]["text"]
-    tab.take(tab.screen.edit(tab.view, "me", tab.request, SimpleNamespace(index=0, value=shown)))
+    tab.take(
+        tab.screen.replying.edit(tab.view, "me", tab.request, SimpleNamespace(index=0, value=shown))
+    )
     assert tab.chat.history(tab.view["conversation"])[0].content == "vector<int>"
 
 
@@ -741,7 +751,7 @@ def test_a_renamed_tab_shows_its_own_thumbs_at_the_end_of_a_reply():
     tab = Screen()
     tab.send("hello")
     tab.rate(1, True)
-    running = tab.screen.send("second", tab.view, "", tab.request)
+    running = tab.screen.replying.send("second", tab.view, "", tab.request)
     tab._take(next(running))
     renamed = asyncio.run(tab.screen.rename(tab.view, "Ada", tab.request))
     assert tab.screen.bot not in renamed  # what is being written stays on the page
@@ -751,14 +761,14 @@ def test_a_renamed_tab_shows_its_own_thumbs_at_the_end_of_a_reply():
 def test_what_a_reply_opened_is_put_away_with_it():
     tab = Screen()
     tab.send("hello")
-    tab.take(tab.screen.regenerate(tab.view, tab.request, SimpleNamespace(index=0)))
+    tab.take(tab.screen.replying.regenerate(tab.view, tab.request, SimpleNamespace(index=0)))
     sibling = tab.view["turns"][1]["sibling_ids"][0]
     correction = SimpleNamespace(index=1, value="Good day.")
     updates = [
         asyncio.run(tab.screen.on_view(tab.view, SimpleNamespace(message_id=sibling))),
         asyncio.run(tab.screen.open(tab.view["conversation"], tab.request)),
         asyncio.run(tab.screen.start_new(tab.request)),
-        *tab.screen.edit(tab.view, "me", tab.request, correction),
+        *tab.screen.replying.edit(tab.view, "me", tab.request, correction),
     ]
     for update in updates:
         assert update[tab.screen.heat] == "" and not update[tab.screen.ratings.why]["visible"]
@@ -837,9 +847,9 @@ def test_a_number_beyond_its_limits_reaches_the_handler(served):
 def test_a_stop_before_the_first_word_leaves_no_reply_to_rate():
     tab = Screen()
     tab.chat.word_seconds = 0.02
-    running = tab.screen.send("hello", tab.view, "", tab.request)
+    running = tab.screen.replying.send("hello", tab.view, "", tab.request)
     tab._take(next(running))
-    asyncio.run(tab.screen.stop(tab.view))
+    asyncio.run(tab.screen.replying.stop(tab.view))
     tab.take(running)
     assert [turn["role"] for turn in tab.view["turns"]] == ["user"]
     assert tab.note == "Stopped before anything was written, so no reply is kept."
