@@ -19,12 +19,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from rlhf_chat.store import SIMULATED, Arrival, clean_text
+from rlhf_chat.store import SIMULATED, VOTES, Arrival, clean_text
 
 Turns = tuple[tuple[str, str], ...]  # (role, words)
 SPEAKERS = re.compile(r"\n*\b(Human|Assistant): ?")  # as hh-rlhf marks turns
 ROLES = {"Human": "user", "Assistant": "assistant"}
-OUTCOMES = ("a", "b", "tie", "both_bad", "both_good")
 
 
 class UnreadableError(Exception):
@@ -90,7 +89,7 @@ def _own(entry: dict) -> Arrival:
         answer = 1 if said == "up" else -1
     elif kind == "stars" and said in "12345":
         answer = int(said)
-    elif kind == "vote" and said in OUTCOMES:
+    elif kind == "vote" and said in VOTES:
         answer, replies = said, (*replies, _words(entry["other"]))
     elif kind == "edit":
         answer, replies = 1, (*replies, _words(entry["other"]))

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rlhf_chat import export
-from rlhf_chat.pairs import OUTCOMES
 from rlhf_chat.refusal import MAX_CHARACTERS, ChatError, checked, sentences
-from rlhf_chat.store import Feedback, Store
+from rlhf_chat.store import VOTES, Feedback, Store
 
 REASONS = {
     1: ("Helpful", "Right tone", "Right length", "Well said"),
@@ -141,7 +140,7 @@ class Ratings:
         back. The log keeps both."""
         answers = {
             "thumb": ("up", "down"),
-            "vote": tuple(OUTCOMES),
+            "vote": VOTES,
             "stars": tuple("12345"),
         }.get(told.kind, ())
         back = said == "withdrawn"

@@ -91,7 +91,7 @@ ARROWS = {
     "arrivals": {"elsewhere", "model", "refusal", "store"},
     "refusal": {"store"},
     "manner": {"decode", "refusal", "store"},
-    "ratings": {"export", "pairs", "refusal", "store"},
+    "ratings": {"export", "refusal", "store"},
     "chat": {
         "arrivals",
         "decode",

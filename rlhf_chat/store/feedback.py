@@ -29,7 +29,7 @@ from rlhf_chat.store.rows import (
     one_value,
     timestamp,
 )
-from rlhf_chat.store.schema import Edit, Feedback, Preference, Ranking, Rating, Score
+from rlhf_chat.store.schema import VOTES, Edit, Feedback, Preference, Ranking, Rating, Score
 
 # What each log is about: the same for a thumb and for stars, another for a pair asked again.
 ABOUT = {
@@ -40,7 +40,7 @@ ABOUT = {
     "edits": "edited_id",
 }
 LOGS = tuple(ABOUT)
-OUTCOMES = ("a", "b", "tie", "both_bad", "both_good", "withdrawn")
+OUTCOMES = (*VOTES, "withdrawn")
 MOST_RANKED = 8
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from sqlite_utils import Database, Migrations
 
+VOTES = ("a", "b", "tie", "both_bad", "both_good")  # what one can say of two replies
+
 # ---------------------------------------------------------------- records, as read back
 
 
