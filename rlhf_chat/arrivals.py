@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from rlhf_chat import elsewhere
 from rlhf_chat.model import Model
+from rlhf_chat.raters import checked_name
 from rlhf_chat.refusal import ChatError, sentences
 from rlhf_chat.store import Arrival, Store
 
@@ -70,17 +71,16 @@ class Arrivals:
         """With token ids; or why that cannot be. Of a conversation that is too long the oldest
         turns give way, as they do in chat."""
         replies = tuple(tuple(self.model.encode_reply(reply)) for reply in one.replies)
-        if any(
-            self.model.decode(ids).split() != reply.split()
-            for ids, reply in zip(replies, one.replies, strict=True)
-        ):
+        if not all(map(self.model.reads_as, replies, one.replies)):
             return FOREIGN
         room = self.model.context_tokens - max(map(len, replies))
         turns = one.turns
         while turns:
             prompt = tuple(self.model.encode(_messages(one.system, turns)))
             if len(prompt) <= room:
-                return replace(one, turns=turns, prompt_ids=prompt, response_ids=replies)
+                by = checked_name(one.rater) if one.rater else ""
+                made = replace(one, turns=turns, rater=by)
+                return replace(made, prompt_ids=prompt, response_ids=replies)
             turns = turns[2:]
         return TOO_LONG
 

@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from rlhf_chat.store import SIMULATED, VOTES, Arrival, clean_text
+from rlhf_chat.refusal import LONGEST_REASON, MAX_CHARACTERS
+from rlhf_chat.store import MOST_RANKED, SIMULATED, VOTES, Arrival, clean_text
 
 Turns = tuple[tuple[str, str], ...]  # (role, words)
-SPEAKERS = re.compile(r"\n*\b(Human|Assistant): ?")  # as hh-rlhf marks turns
+SPEAKERS = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?")  # as hh-rlhf marks turns
 ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
@@ -87,7 +88,7 @@ def _own(entry: dict) -> Arrival:
     answer: int | str | tuple[int, ...]
     if kind == "thumb" and said in ("up", "down"):
         answer = 1 if said == "up" else -1
-    elif kind == "stars" and said in "12345":
+    elif kind == "stars" and said in tuple("12345"):
         answer = int(said)
     elif kind == "vote" and said in VOTES:
         answer, replies = said, (*replies, _words(entry["other"]))
@@ -97,17 +98,19 @@ def _own(entry: dict) -> Arrival:
         placed = entry["order"]
         answer = tuple(int(one["place"]) for one in placed)
         replies = tuple(_words(one["reply"]) for one in placed)
+        if not 2 <= len(replies) <= MOST_RANKED or not all(0 <= p < MOST_RANKED for p in answer):
+            raise UnreadableError(f"It does not put 2 to {MOST_RANKED} replies in order.")
     else:
         raise UnreadableError(f"An answer of kind {kind!r} that says {said!r} is not known here.")
-    strength = entry.get("strength") or ""
+    strength = _beside(entry, "strength", 20)
     return _made(
         kind,
         (*before, ("user", _words(entry["prompt"]))),
         replies,
         answer,
         strength=strength if strength in ("slightly", "much") and answer in ("a", "b") else "",
-        reason=entry.get("reason") or "",
-        comment=entry.get("comment") or "",
+        reason=_beside(entry, "reason", LONGEST_REASON),
+        comment=_beside(entry, "comment", MAX_CHARACTERS),
         rater=_rater(entry.get("rater")),
         created_at=_moment(entry.get("created_at")),
         id=str(entry.get("id") or ""),
@@ -171,8 +174,8 @@ def _open_webui(entry: dict) -> Arrival:
         ((("system", system),) if system.strip() else ()) + turns[:-1],
         (turns[-1][1],),
         rating,
-        reason=str(data.get("reason") or "").replace("_", " "),
-        comment=str(data.get("comment") or ""),
+        reason=_beside(data, "reason", LONGEST_REASON).replace("_", " "),
+        comment=_beside(data, "comment", MAX_CHARACTERS),
         created_at=_moment(entry.get("created_at")),
     )
 
@@ -192,7 +195,7 @@ def _dialogue(said: Any, alone: str = "assistant") -> Turns:
     """Messages, a marked dialogue, or words alone, which are then by `alone`."""
     if not isinstance(said, str):
         return _messages(said)
-    if not re.match(r"\s*(Human|Assistant): ?", said):
+    if not SPEAKERS.match(said):
         return ((alone, _words(said)),)
     _, *marked = SPEAKERS.split(said)
     roles = [ROLES[speaker] for speaker in marked[::2]]
@@ -214,6 +217,12 @@ def _words(text: Any) -> str:
     if not isinstance(text, str) or not text.strip():
         raise UnreadableError("A message in it is empty or is not text.")
     return clean_text(text).strip()
+
+
+def _beside(entry: dict, name: str, most: int) -> str:
+    """Words beside an answer, as long as the window would take them."""
+    text = entry.get(name)
+    return clean_text(text)[:most] if isinstance(text, str) else ""
 
 
 def _moment(stamp: Any) -> str:
@@ -248,6 +257,4 @@ def _made(
         raise UnreadableError("There is no message that its replies answer.")
     if len(set(replies)) < len(replies):
         raise UnreadableError("Its replies are all the same.")
-    if kind == "ranking" and not 2 <= len(replies) <= 8:
-        raise UnreadableError("It does not put 2 to 8 replies in order.")
     return Arrival(kind, tuple(told), replies, answer, system, **more)

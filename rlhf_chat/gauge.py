@@ -79,8 +79,8 @@ class Gauge:
         if len(reply.prompt.ids) + len(reply.ids) > self.model.context_tokens:
             return False
         if reply not in self._own:
-            read = self.model.decode(reply.ids) if self._in_vocabulary(reply) else ""
-            self._own[reply] = read.split() == reply.text.split()
+            own = self._in_vocabulary(reply) and self.model.reads_as(reply.ids, reply.text)
+            self._own[reply] = own
         return self._own[reply]
 
     def _in_vocabulary(self, reply: Reply) -> bool:

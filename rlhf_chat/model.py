@@ -163,6 +163,10 @@ class Model:
         """Response ids -> the reply a person reads, without thoughts."""
         return self.dialect.reply(self.tokenizer, ids)
 
+    def reads_as(self, ids: Sequence[int], text: str) -> bool:
+        """Whether a person reads these words in these response ids, white space aside."""
+        return self.decode(ids).split() == text.split()
+
     # ------------------------------------------------------------------ sampling
 
     def stream(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rlhf_chat import export
-from rlhf_chat.refusal import MAX_CHARACTERS, ChatError, checked, sentences
+from rlhf_chat.refusal import LONGEST_REASON, MAX_CHARACTERS, ChatError, checked, sentences
 from rlhf_chat.store import VOTES, Feedback, Store
 
 REASONS = {
@@ -56,7 +56,7 @@ class Ratings:
             self.store.add_rating(
                 message_id,
                 value,
-                reason=reason[:200],
+                reason=reason[:LONGEST_REASON],
                 comment=comment,
                 rater=rater,
                 event_id=event_id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rlhf_chat import store
 
 MAX_CHARACTERS = 8000
+LONGEST_REASON = 200  # characters
 
 
 class ChatError(Exception):

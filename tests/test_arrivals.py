@@ -17,6 +17,7 @@ from rlhf_chat.compare import Compare
 from rlhf_chat.decode import Sampling
 from rlhf_chat.gauge import Gauge
 from rlhf_chat.model import Model
+from rlhf_chat.raters import checked_name
 from rlhf_chat.refusal import ChatError
 from rlhf_chat.said import heard, take_snapshot
 from rlhf_chat.store import Arrival, Store
@@ -142,6 +143,44 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_read():
         assert why.endswith(".") and "Error" not in why
 
 
+OWN = {"prompt": SEA, "reply": BLUE, "other": DEEP, "rater": "me"}
+PLACED = [{"reply": BLUE, "place": 0}, {"reply": DEEP, "place": 1}]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"kind": "stars", "said": "12"},
+        {"kind": "stars", "said": ""},
+        {"kind": "ranking", "said": "ranked", "order": [PLACED[0], {"reply": DEEP, "place": -1}]},
+        {"kind": "ranking", "said": "ranked", "order": [PLACED[0], {"reply": DEEP, "place": 8}]},
+        {"kind": "vote", "said": "a", "other": BLUE},
+    ],
+)
+def test_an_answer_that_cannot_be_keeps_nothing_else_out(store, arrivals, odd):
+    text = lines(OWN | odd, OWN | {"kind": "thumb", "said": "up"})
+    assert len(arrivals.look(text).unread) == 1
+    assert arrivals.bring(text)[1:] == (1, 0)
+
+
+def test_what_stands_beside_an_answer_is_cut_to_what_the_window_would_take(store, arrivals):
+    odd = {"reason": "r" * 900, "comment": "c" * 9000, "rater": "simulated :x\n" * 90}
+    arrivals.bring(lines(OWN | {"kind": "thumb", "said": "up"} | odd))
+    [thumb] = store.ratings()
+    assert (len(thumb.reason), len(thumb.comment)) == (200, 8000)
+    assert thumb.rater == checked_name(odd["rater"])
+    arrivals.bring(lines(OWN | {"kind": "vote", "said": "a", "comment": {"a": 1}, "strength": [1]}))
+    [vote] = store.preferences()
+    assert (vote.comment, vote.strength) == ("", "")
+
+
+def test_a_word_like_human_within_a_reply_begins_no_turn():
+    reply = "As an Assistant: I help.\nHuman: a person."
+    text = lines({"chosen": MARKED + reply, "rejected": MARKED + DEEP})
+    [(_, one)] = elsewhere.read(text).arrivals
+    assert one.turns == ASKED and one.replies == (reply, DEEP)
+
+
 def test_nothing_at_all_makes_it_fail():
     """Whatever the bytes are, the answer is a list."""
     rng = random.Random(0)
@@ -228,6 +267,7 @@ def test_our_own_export_comes_back_as_it_was_and_only_once(store, toy, tmp_path)
                 order = [{**placed, "version": None} for placed in row["order"]]
                 row["order"] = sorted(order, key=lambda placed: (placed["place"], placed["reply"]))
                 row.update(dict.fromkeys(mine))
+            side.sort(key=json.dumps)  # what was said in the same millisecond has no order
         assert rows[0] == rows[1]
         assert Arrivals(store, toy).bring(text)[1:] == (0, 6)  # where it came from
     finally:

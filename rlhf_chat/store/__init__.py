@@ -16,6 +16,7 @@ from rlhf_chat.store.errors import (
 from rlhf_chat.store.ledger import SIMULATED
 from rlhf_chat.store.rows import clean_text, content_key
 from rlhf_chat.store.schema import (
+    MOST_RANKED,
     VOTES,
     AdapterVersion,
     Arrival,
@@ -34,6 +35,7 @@ from rlhf_chat.store.schema import (
 from rlhf_chat.store.store import Store
 
 __all__ = [
+    "MOST_RANKED",
     "SIMULATED",
     "VOTES",
     "AdapterVersion",

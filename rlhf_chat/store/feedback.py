@@ -29,7 +29,16 @@ from rlhf_chat.store.rows import (
     one_value,
     timestamp,
 )
-from rlhf_chat.store.schema import VOTES, Edit, Feedback, Preference, Ranking, Rating, Score
+from rlhf_chat.store.schema import (
+    MOST_RANKED,
+    VOTES,
+    Edit,
+    Feedback,
+    Preference,
+    Ranking,
+    Rating,
+    Score,
+)
 
 # What each log is about: the same for a thumb and for stars, another for a pair asked again.
 ABOUT = {
@@ -41,7 +50,6 @@ ABOUT = {
 }
 LOGS = tuple(ABOUT)
 OUTCOMES = (*VOTES, "withdrawn")
-MOST_RANKED = 8
 
 
 class FeedbackLogs(Archive):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from sqlite_utils import Database, Migrations
 
 VOTES = ("a", "b", "tie", "both_bad", "both_good")  # what one can say of two replies
+MOST_RANKED = 8  # replies in one order
 
 # ---------------------------------------------------------------- records, as read back
 

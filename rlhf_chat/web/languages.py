@@ -645,7 +645,7 @@ CHINESE = {
     "A message in it is empty or is not text.": "其中有一条消息为空或不是文字。",
     "There is no message that its replies answer.": "没有回复所回答的消息。",
     "Its replies are all the same.": "它的回复都一样。",
-    "It does not put 2 to 8 replies in order.": "它没有给 2 到 8 条回复排序。",
+    "It does not put 2 to {} replies in order.": "它没有给 2 到 {} 条回复排序。",
     # the gate
     "Only {} ratings say which reply is better; {} are needed.": (
         "只有 {} 条评分能说明哪条回复更好；需要 {} 条。"
