@@ -287,6 +287,13 @@ def test_thumb_and_stars_of_one_reply_stay_of_one_reply(store, toy, tmp_path):
         other.close()
 
 
+def test_a_vote_between_a_thumb_and_stars_does_not_part_them(store, arrivals):
+    thumb, stars = {"kind": "thumb", "said": "up"}, {"kind": "stars", "said": "4"}
+    arrivals.bring(lines(OWN | thumb, OWN | {"kind": "vote", "said": "a"}, OWN | stars))
+    assert [r.message_id for r in store.ratings()] == [s.message_id for s in store.scores()]
+    assert store.preferences()[0].message_a != store.ratings()[0].message_id
+
+
 def test_what_comes_from_elsewhere_says_nothing_of_sides_and_is_not_asked_again(store, toy):
     compare = Compare(Chat(store, toy, Sampling(max_new_tokens=6)))
     text = lines(*[{"prompt": f"{SEA} {i}", "chosen": BLUE, "rejected": DEEP} for i in range(30)])

@@ -33,6 +33,8 @@ LOG = {
     "edit": "edits",
 }
 
+OF_ONE = ("thumb", "stars", "edit")  # what is said of one reply
+
 # (system prompt, turns, reply) -> ids of its conversation, its question and itself
 Known = dict[tuple, tuple[str, str, str]]
 
@@ -80,14 +82,16 @@ def _add(db: Database, one: Arrival, rater: str, origin: str, known: Known) -> b
 def _placed(db: Database, one: Arrival, origin: str, known: Known) -> tuple[str, list[str]]:
     """Message ids of the question and of each reply, stored now or with an earlier answer."""
     about = (one.system, one.turns, one.replies[0])
-    if one.kind not in ("thumb", "stars", "edit") or about not in known:
-        conversation = _conversation(db, one, origin)
-        parent = ""
+    place = known.get(about) if one.kind in OF_ONE else None
+    if place is None:
+        conversation, asked = _conversation(db, one, origin), ""
         for role, words in one.turns:
-            parent = _message(db, conversation, parent, role, words)
-        first = _message(db, conversation, parent, "assistant", one.replies[0], _made(one, 0))
-        known[about] = conversation, parent, first
-    conversation, asked, first = known[about]
+            asked = _message(db, conversation, asked, role, words)
+        first = _message(db, conversation, asked, "assistant", one.replies[0], _made(one, 0))
+        place = conversation, asked, first
+        if one.kind in OF_ONE:
+            known[about] = place
+    conversation, asked, first = place
     others = [
         _message(db, conversation, asked, "assistant", words, _made(one, i))
         for i, words in enumerate(one.replies[1:], 1)
