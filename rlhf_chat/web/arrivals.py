@@ -15,7 +15,7 @@ import gradio as gr
 from rlhf_chat.chat import Chat
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.quick import QUICK, quick, sentence
-from rlhf_chat.web.words import said, script, several
+from rlhf_chat.web.words import drawn, said, several
 
 UNREAD_SHOWN = 5
 
@@ -71,11 +71,9 @@ class ArrivalsPanel:
 
     def lay_out(self, note: gr.HTML) -> None:
         self.note = note
-        self.box = gr.HTML(
+        self.box = drawn(
+            "arrivals",
             _shown(),
-            apply_default_css=False,
-            html_template="<div></div>",
-            js_on_load=script("arrivals"),
             elem_id="arrivals",
         )
 

@@ -16,7 +16,7 @@ from rlhf_chat.web.people import People
 from rlhf_chat.web.quick import QUICK, quick
 from rlhf_chat.web.status import StatusStrip
 from rlhf_chat.web.versions import VersionsScreen
-from rlhf_chat.web.words import hidden, script
+from rlhf_chat.web.words import drawn, hidden
 
 SLOW, FAST = 3.0, 1.0  # seconds
 
@@ -89,11 +89,9 @@ class Clocks:
     def wire(self, tabs: gr.Tabs) -> None:
         self.open_tab = hidden("open-tab", "Chat")
         self.slow, self.fast = gr.Timer(SLOW), gr.Timer(FAST, active=False)
-        page_seen = gr.HTML(
+        page_seen = drawn(
+            "page_seen",
             True,
-            apply_default_css=False,
-            html_template="<div></div>",
-            js_on_load=script("page_seen"),
             visible="hidden",
             elem_id="page-seen",
         )

@@ -13,7 +13,7 @@ import gradio as gr
 
 from rlhf_chat.chat import Chat
 from rlhf_chat.web.quick import QUICK, quick, sentence
-from rlhf_chat.web.words import said, script
+from rlhf_chat.web.words import drawn, said
 
 MOST = 500  # of the newest are listed
 
@@ -64,11 +64,9 @@ class ConversationList:
             placeholder="Search chats",
             elem_id="search",
         )
-        self.list = gr.HTML(
+        self.list = drawn(
+            "conversations",
             {"rows": [], "words": "", "hits": []},
-            apply_default_css=False,
-            html_template="<div></div>",
-            js_on_load=script("conversations"),
             elem_id="conversations",
         )
 

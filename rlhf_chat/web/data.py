@@ -20,7 +20,7 @@ from rlhf_chat.raters import ME
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.arrivals import ArrivalsPanel
 from rlhf_chat.web.quick import QUICK, quick, sentence
-from rlhf_chat.web.words import answered, said, saying, script, several, version_label, when
+from rlhf_chat.web.words import answered, drawn, said, saying, several, version_label, when
 
 ANSWERS = {
     "up": "Thumb up",
@@ -179,20 +179,16 @@ class DataScreen:
             self.pairs_button = gr.Button("Export for TRL", scale=0, min_width=120)
         self.note = saying("data-note")
         self.arrivals.lay_out(self.note)
-        self.table = gr.HTML(
+        self.table = drawn(
+            "data",
             {"rows": [], "found": 0, "filtered": False, "counts": []},
-            apply_default_css=False,
-            html_template="<div></div>",
-            js_on_load=script("data"),
             elem_id="data",
         )
         self.more_button = gr.Button("Show more", visible=False, size="sm", elem_id="data-more")
         self.shown = gr.Number(SHOWN, visible=False, label="rows shown")
-        self.file = gr.HTML(
+        self.file = drawn(
+            "download",
             {},
-            apply_default_css=False,
-            html_template="<div></div>",
-            js_on_load=script("download"),
             elem_id="data-file",
             visible="hidden",
         )

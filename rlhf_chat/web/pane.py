@@ -20,7 +20,7 @@ from rlhf_chat.web.manner import MannerPanel
 from rlhf_chat.web.presence import Presence
 from rlhf_chat.web.quick import sentence
 from rlhf_chat.web.ratings import RatingPart
-from rlhf_chat.web.words import hidden, said, saying, script
+from rlhf_chat.web.words import drawn, hidden, said, saying
 
 SHOWN_AT_FIRST = 60  # messages drawn; each frame of a streaming reply draws all of them again
 
@@ -121,11 +121,9 @@ class ChatPane:
     # ---- layout --------------------------------------------------------------------------------
 
     def lay_out(self) -> None:
-        self.view = gr.HTML(
+        self.view = drawn(
+            "view",
             {"conversation": "", "turns": [], "sent": False},
-            apply_default_css=False,
-            html_template="<div></div>",
-            js_on_load=script("view"),
             elem_id="view",
             visible="hidden",
         )

@@ -14,7 +14,7 @@ import gradio as gr
 from rlhf_chat.raters import LONGEST_NAME, ME, Rater, Raters, checked_name
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.quick import QUICK, quick, sentence
-from rlhf_chat.web.words import answered, said, saying, script
+from rlhf_chat.web.words import answered, drawn, said, saying
 
 # The browser's own memory; "me" where it keeps none.
 READ = (
@@ -81,11 +81,9 @@ class People:
 
     def lay_out(self) -> None:
         self.note = saying("people-note")
-        self.list = gr.HTML(
+        self.list = drawn(
+            "people",
             {"rows": [], "alpha": ""},
-            apply_default_css=False,
-            html_template="<div></div>",
-            js_on_load=script("people"),
             elem_id="people",
         )
 

@@ -15,7 +15,7 @@ from rlhf_chat.chat import Chat
 from rlhf_chat.ratings import REASONS, Opinion
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.quick import QUICK, WITH_EVENT_ID, quick, sentence
-from rlhf_chat.web.words import countdown, said, script
+from rlhf_chat.web.words import countdown, drawn, said
 
 NOTHING = Opinion()
 
@@ -135,11 +135,9 @@ class RatingPart:
 
     def lay_out(self) -> None:
         with gr.Column(visible=False, elem_id="why") as self.why:
-            self.chips = gr.HTML(
+            self.chips = drawn(
+                "chips",
                 chips_for(),
-                apply_default_css=False,
-                html_template="<div></div>",
-                js_on_load=script("chips"),
                 elem_id="chips",
             )
             self.comment = gr.Textbox(

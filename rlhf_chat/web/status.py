@@ -11,7 +11,7 @@ from rlhf_chat.chat import Chat
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.watch import Watch, spoken
 from rlhf_chat.web.quick import QUICK, quick, sentence
-from rlhf_chat.web.words import script, so_far, version_label
+from rlhf_chat.web.words import drawn, so_far, version_label
 
 
 class StatusStrip:
@@ -58,11 +58,9 @@ class StatusStrip:
     # ---- layout and wiring ---------------------------------------------------------------------
 
     def lay_out(self) -> None:
-        self.strip = gr.HTML(
+        self.strip = drawn(
+            "strip",
             {"tone": "off", "parts": []},
-            apply_default_css=False,
-            html_template="<div></div>",
-            js_on_load=script("strip"),
             elem_id="strip",
         )
 

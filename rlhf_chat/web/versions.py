@@ -23,9 +23,9 @@ from rlhf_chat.web.quick import QUICK, quick, sentence
 from rlhf_chat.web.words import (
     answered,
     capital,
+    drawn,
     said,
     saying,
-    script,
     several,
     version_label,
     when,
@@ -132,11 +132,9 @@ class VersionsScreen:
                 "Roll back", scale=0, min_width=110, elem_id="roll-back", interactive=False
             )
         self.note = saying("versions-note")
-        self.timeline = gr.HTML(
+        self.timeline = drawn(
+            "versions",
             {"advice": "", "versions": [], "ranking": []},
-            apply_default_css=False,
-            html_template="<div></div>",
-            js_on_load=script("versions"),
             elem_id="versions",
         )
 

@@ -13,7 +13,7 @@ from rlhf_chat.trainer import Trainer
 from rlhf_chat.watch import OWN, SLIDERS, Watch, people, spoken
 from rlhf_chat.web.charts import line_chart
 from rlhf_chat.web.quick import QUICK, quick, sentence
-from rlhf_chat.web.words import answered, said, saying, script, several
+from rlhf_chat.web.words import answered, drawn, said, saying, several
 
 INTRO = (
     "A simulated person with a hidden taste votes on drafts, through the same calls as you, and "
@@ -113,11 +113,9 @@ class WatchPart:
                 )
             self.note = saying("watch-note")
             with gr.Row(elem_id="watch-scene"):
-                self.scene = gr.HTML(
+                self.scene = drawn(
+                    "scene",
                     {},
-                    apply_default_css=False,
-                    html_template="<div></div>",
-                    js_on_load=script("scene"),
                     elem_id="scene",
                 )
                 self.curve = gr.HTML(elem_id="liking", apply_default_css=False)

@@ -13,7 +13,7 @@ import gradio as gr
 from rlhf_chat.chat import Chat
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.quick import QUICK, quick, sentence
-from rlhf_chat.web.words import said, saying, script
+from rlhf_chat.web.words import drawn, said, saying
 
 Update = dict[Any, Any]
 
@@ -43,11 +43,9 @@ class Welcome:
     # ---- layout and wiring ---------------------------------------------------------------------
 
     def lay_out(self) -> None:
-        self.card = gr.HTML(
+        self.card = drawn(
+            "welcome",
             {"shown": False, "steps": []},
-            apply_default_css=False,
-            html_template="<div></div>",
-            js_on_load=script("welcome"),
             elem_id="welcome",
         )
         self.note = saying("welcome-note")

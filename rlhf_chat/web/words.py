@@ -26,6 +26,12 @@ def script(name: str) -> str:
     return (Path(__file__).parent / "js" / f"{name}.js").read_text(encoding="utf-8")
 
 
+def drawn(name: str, value: Any, **more: Any) -> gr.HTML:
+    """A component of our own, which the script of this name draws from its value."""
+    template: dict[str, Any] = {"apply_default_css": False, "html_template": "<div></div>"}
+    return gr.HTML(value, js_on_load=script(name), **template, **more)
+
+
 def said(text: str = "", tone: str = "quiet") -> dict[str, str]:
     """A value for a `saying`. Tones: quiet, good (saved), bad (refused)."""
     return {"text": text, "tone": tone}
@@ -38,11 +44,9 @@ def answered(text: str, tone: str = "good") -> dict[str, str]:
 
 def saying(elem_id: str, *, classes: str = "") -> gr.HTML:
     """One line of text that is announced to screen readers when it changes."""
-    return gr.HTML(
+    return drawn(
+        "said",
         said(),
-        apply_default_css=False,
-        html_template="<div></div>",
-        js_on_load=script("said"),
         elem_id=elem_id,
         elem_classes=["saying", *classes.split()],
     )
