@@ -220,7 +220,6 @@ def test_what_is_not_there_is_named_in_one_sentence(store, call):
         lambda s, u, a, b: s.add_preference(a, make_reply(s), "a", shown_first="a"),
         lambda s, u, a, b: s.put_features("k", [("c", np.zeros((2, 2)))]),
         lambda s, u, a, b: s.close_round(open_round(s), status="won", reason=""),
-        lambda s, u, a, b: s.backup(s.path),
     ],
 )
 def test_nonsense_is_refused_and_leaves_no_feedback(store, call):
@@ -932,7 +931,8 @@ def test_rows_left_in_a_wal_without_its_file_are_not_mixed_into_a_new_one(path):
 def test_odd_folder_names_are_only_names(tmp_path):
     path = tmp_path / "50% [a]?#é" / "feed?back [1].db"
     with closing(Store(path)) as store:
-        store.backup(path.parent / "backups" / "feed?back [1]-0001-x.db")
+        store.add_conversation()
+        assert store.back_up()
     assert len(backups_of(path)) == 1
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
@@ -1113,26 +1113,6 @@ Store(sys.argv[1]).close()
         assert db.execute("PRAGMA user_version").fetchone()[0] == schema.schema_version() + 1
 
 
-def test_a_backup_is_a_complete_file_of_its_own(store, tmp_path):
-    reply = make_reply(store)
-    store.add_rating(reply, 1)
-    target = tmp_path / "copies" / "mine.db"
-    store.backup(target)
-    store.add_rating(reply, -1)
-    store.backup(target)
-    assert [p.name for p in target.parent.iterdir()] == ["mine.db"]
-    with closing(Store(target)) as copy:
-        assert [r.value for r in copy.ratings()] == [-1]
-    Path(f"{target}-wal").write_bytes(b"rows on their way")
-    with pytest.raises(Busy) as error:
-        store.backup(target)
-    assert one_sentence(error, str(target))
-    (tmp_path / "in the way").write_text("")
-    with pytest.raises(StoreError) as error:
-        store.backup(tmp_path / "in the way" / "mine.db")
-    assert one_sentence(error)
-
-
 CANARY = "xylophone quokka 8131"
 
 
@@ -1156,8 +1136,7 @@ def test_a_deleted_conversation_leaves_no_bytes_behind(path, size):
     store.rename_conversation(gone, f"{CANARY} again")
     store.put_reference_responses("k", "p", ids[:20], [ids], suggested=True)
     store.put_features("k", [(content_key(ids, ids), np.array([1.0]))])
-    folder = path.parent / "backups"
-    store.backup(folder / "feedback-0001-20260101.db")
+    assert store.back_up()
     needles = (CANARY.encode(), np.array(ids[:20], "<i4").tobytes())
     assert all(needle in everything(path.parent) for needle in needles)
     store.delete_conversation(gone)
@@ -1248,7 +1227,7 @@ def in_backups(path: Path) -> bool:
 def backed_up(store: Store) -> str:
     """A conversation that a backup holds, too; its id."""
     conversation, *_ = make_pair(store, text=CANARY)
-    store.backup(store.path.parent / "backups" / "feedback-0001-20260101.db")
+    assert store.back_up()
     assert in_backups(store.path)
     return conversation
 

@@ -23,9 +23,7 @@ from rlhf_chat.store.file import (
     add_backup,
     backup_is_due,
     connect,
-    copy_to,
     create,
-    has_bytes,
     inspect,
     lock,
 )
@@ -201,20 +199,6 @@ class Archive:
                 return due
         except (OSError, sqlite3.Error) as error:
             raise in_plain_words(error, self.path.parent / "backups") from error
-
-    def backup(self, path: Path | str) -> None:
-        """A verified copy of everything, made while the app goes on."""
-        target = Path(path).expanduser().resolve()
-        if target == self.path:
-            raise StoreError(f"A backup of {self.path.name} needs another name than its own.")
-        if has_bytes(Path(f"{target}-wal")):  # it would be replayed over the new copy
-            raise Busy(f"{target} is open in another program; close it or choose another name.")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with self._read() as db:
-                copy_to(db, target)
-        except (OSError, sqlite3.Error) as error:
-            raise in_plain_words(error, target) from error
 
 
 def add_event(db: Database, kind: str, ref: str, data: dict) -> None:

@@ -7,6 +7,7 @@ Acts on conversations and on what is under a message, then wiring. Leaves out wh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import gradio as gr
 
@@ -140,7 +141,7 @@ class ChatScreen(ChatPane):
     # ---- wiring --------------------------------------------------------------------------------
 
     def wire(self, demo: gr.Blocks, tabs: gr.Tabs, rater: gr.Textbox) -> None:
-        self.tabs, replying = tabs, self.replying
+        self.tabs = tabs
         self.manner.wire(self.view)
         self.page = page = [
             *self.manner.page,
@@ -156,6 +157,26 @@ class ChatScreen(ChatPane):
             self.earlier,
             tabs,
         ]
+        streamed = self._wire_replies(rater)
+        redrawn = [self.bot, self.view, self.earlier]
+        self.ratings.wire(self.bot, self.view, rater, self.event_id, redrawn)
+        renamed = [*redrawn, self.ratings.why, self.heat]
+        rater.change(self.rename, [self.view, rater], renamed, trigger_mode="always_last", **QUICK)
+        about = [*page, self.ratings.comment, self.ratings.chips]
+        self.view.select(self.on_view, self.view, about, **QUICK)
+        opened = self.conversations.list.select(self.on_list, self.view, page, **QUICK)
+        self.conversations.new_button.click(self.start_new, None, page, **QUICK)
+        self.earlier.click(self.show_earlier, self.view, page, **QUICK)
+        self.conversations.wire(self.view)
+        loaded = demo.load(self.load, rater, page, js=f"() => [({READ})()]", **QUICK)
+        for event in (opened, loaded):
+            event.then(
+                self.replying.follow, self.view, streamed, trigger_mode="multiple", **REPLIES
+            )
+
+    def _wire_replies(self, rater: gr.Textbox) -> list[Any]:
+        """Returns what a reply that is being written changes on the page."""
+        replying = self.replying
         streamed = [
             self.bot,
             self.view,
@@ -188,20 +209,7 @@ class ChatScreen(ChatPane):
             replying.edit, [self.view, rater], streamed, trigger_mode="multiple", **REPLIES
         )
         self.stop_button.click(replying.stop, self.view, None, **QUICK)
-
-        redrawn = [self.bot, self.view, self.earlier]
-        self.ratings.wire(self.bot, self.view, rater, self.event_id, redrawn)
-        renamed = [*redrawn, self.ratings.why, self.heat]
-        rater.change(self.rename, [self.view, rater], renamed, trigger_mode="always_last", **QUICK)
-        about = [*page, self.ratings.comment, self.ratings.chips]
-        self.view.select(self.on_view, self.view, about, **QUICK)
-        opened = self.conversations.list.select(self.on_list, self.view, page, **QUICK)
-        self.conversations.new_button.click(self.start_new, None, page, **QUICK)
-        self.earlier.click(self.show_earlier, self.view, page, **QUICK)
-        self.conversations.wire(self.view)
-        loaded = demo.load(self.load, rater, page, js=f"() => [({READ})()]", **QUICK)
-        for event in (opened, loaded):
-            event.then(replying.follow, self.view, streamed, trigger_mode="multiple", **REPLIES)
+        return streamed
 
 
 def _same(one: dict, other: dict) -> bool:
