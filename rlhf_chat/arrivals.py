@@ -14,6 +14,7 @@ from rlhf_chat.model import Model
 from rlhf_chat.raters import checked_name
 from rlhf_chat.refusal import ChatError, sentences
 from rlhf_chat.store import Arrival, Store
+from rlhf_chat.turns import TooLongError, fitted, said
 
 MOST = 2000  # answers at a time: each reply is read once by the model, in the next round
 TOO_LONG = "It is too long for this model."
@@ -74,17 +75,11 @@ class Arrivals:
         if not all(map(self.model.reads_as, replies, one.replies)):
             return FOREIGN
         room = self.model.context_tokens - max(map(len, replies))
-        turns = one.turns
-        while turns:
-            prompt = tuple(self.model.encode(_messages(one.system, turns)))
-            if len(prompt) <= room:
-                by = checked_name(one.rater) if one.rater else ""
-                made = replace(one, turns=turns, rater=by)
-                return replace(made, prompt_ids=prompt, response_ids=replies)
-            turns = turns[2:]
-        return TOO_LONG
-
-
-def _messages(system: str, turns: tuple[tuple[str, str], ...]) -> list[dict[str, str]]:
-    first = [("system", system)] if system else []
-    return [{"role": role, "content": words} for role, words in [*first, *turns]]
+        turns = [said(role, words) for role, words in one.turns]
+        try:
+            prompt, left_out = fitted(self.model, one.system, turns, room)
+        except TooLongError:
+            return TOO_LONG
+        by = checked_name(one.rater) if one.rater else ""
+        made = replace(one, turns=one.turns[left_out:], rater=by)
+        return replace(made, prompt_ids=tuple(prompt), response_ids=replies)

@@ -26,10 +26,9 @@ from rlhf_chat.refusal import ChatError, checked, sentences
 from rlhf_chat.said import reply_of
 from rlhf_chat.store import Conversation, Message, Store
 from rlhf_chat.taste import CurrentTaste, Piece, Taste
+from rlhf_chat.turns import TooLongError, Words, fitted, said
 
 VIEWS_KEPT = 3  # versions loaded beside the live one; each is the size of an adapter
-
-Words = dict[str, str]  # role and content of a message, as chat templates read it
 
 
 @dataclass(frozen=True)
@@ -240,10 +239,10 @@ class Chat:
         manner = self.manners.get(conversation_id)
         view = self.model.live if manner.version is None else self.view(manner.version)
         path = self.store.path_to(message_id) if message_id else []
-        words = [{"role": m.role, "content": m.content} for m in path]
+        turns = [said(m.role, m.content) for m in path]
         if text:
-            words.append({"role": "user", "content": text})
-        return _Ready(view, manner.sampling, *self._prompt_ids(words, manner))
+            turns.append(said("user", text))
+        return _Ready(view, manner.sampling, *self._prompt_ids(turns, manner))
 
     def _ask(
         self, conversation_id: str, parent_id: str | None, text: str, event_id: str | None = None
@@ -333,23 +332,14 @@ class Chat:
         )
 
     def _prompt_ids(self, path: Sequence[Words], manner: Manner) -> tuple[list[int], int]:
-        """Encodes the conversation; the oldest turns give way when it gets too long. Says how many
-        messages did."""
-        whole = len(path)
-        limit = self.model.context_tokens - manner.sampling.max_new_tokens
-        first = manner.system_prompt
-        system = [{"role": "system", "content": first}] if first else []
-        while True:
-            ids = self.model.encode(system + _alternating(path))
-            if len(ids) <= limit:
-                return ids, whole - len(path)
-            if len(path) == 1:
-                raise ChatError(
-                    f"This message is too long for the model: {len(ids)} tokens of {limit}."
-                )
-            path = path[1:]
-            while path[0]["role"] != "user":
-                path = path[1:]
+        """Encodes the conversation as far as it fits; how many of its messages do not."""
+        room = self.model.context_tokens - manner.sampling.max_new_tokens
+        try:
+            return fitted(self.model, manner.system_prompt, path, room)
+        except TooLongError as error:
+            raise ChatError(
+                f"This message is too long for the model: {error.tokens} tokens of {room}."
+            ) from error
 
     def explain(self, message_id: str) -> list[Piece]:
         """What each word of a reply does to its score, as the taste is known now."""
@@ -383,18 +373,6 @@ class Chat:
     def forget_view(self, version: int) -> None:
         """A deleted version may not go on speaking from memory."""
         self._views.pop(version, None)
-
-
-def _alternating(path: Sequence[Words]) -> list[Words]:
-    """Messages with alternating roles, as strict chat templates demand: a message that never got
-    its reply becomes one with the next."""
-    messages: list[Words] = []
-    for m in path:
-        if messages and messages[-1]["role"] == m["role"]:
-            messages[-1]["content"] += f"\n\n{m['content']}"
-        else:
-            messages.append(dict(m))
-    return messages
 
 
 def _trimmed(left_out: int) -> str:

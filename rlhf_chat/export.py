@@ -16,6 +16,7 @@ from dataclasses import asdict
 from itertools import combinations
 
 from rlhf_chat.store import Feedback, Ranking, Store
+from rlhf_chat.turns import Words, said, with_system
 
 COLUMNS = (
     "created_at",
@@ -44,12 +45,11 @@ def answers(store: Store, rows: Iterable[Feedback]) -> list[dict]:
     return [asdict(told) | {"before": _prompt(store, told.message_id)[:-1]} for told in rows]
 
 
-def _prompt(store: Store, reply: str) -> list[dict]:
+def _prompt(store: Store, reply: str) -> list[Words]:
     """The messages that a reply answers, the system prompt first."""
     *before, message = store.path_to(reply)
     system = store.conversation(message.conversation_id).system_prompt
-    first = [{"role": "system", "content": system}] if system else []
-    return first + [{"role": m.role, "content": m.content} for m in before]
+    return with_system(system, [said(m.role, m.content) for m in before])
 
 
 def csv_table(rows: Iterable[Feedback]) -> str:
@@ -82,7 +82,7 @@ def preference_pairs(store: Store, rows: Iterable[Feedback]) -> list[dict]:
 
 
 def _said(reply) -> list[dict]:
-    return [{"role": "assistant", "content": reply.content}]
+    return [said("assistant", reply.content)]
 
 
 def _ordered(told: Feedback, ranking: Ranking | None) -> Iterator[tuple[str, str]]:

@@ -39,7 +39,7 @@ OF_ONE = ("thumb", "stars", "edit")  # what is said of one reply
 Known = dict[tuple, tuple[str, str, str]]
 
 
-class Arrivals(Archive):
+class ArrivalLogs(Archive):
     """The part of the store that takes in answers from elsewhere."""
 
     def bring(self, arrivals: Sequence[Arrival], rater: str = "me") -> tuple[str, int]:

@@ -1,6 +1,6 @@
 """Everything the app remembers, behind one name. Left out: all detail, which the parts have."""
 
-from rlhf_chat.store.arrivals import Arrivals
+from rlhf_chat.store.arrivals import ArrivalLogs
 from rlhf_chat.store.cache import Cache
 from rlhf_chat.store.feedback import LOGS, FeedbackLogs
 from rlhf_chat.store.history import History
@@ -8,7 +8,7 @@ from rlhf_chat.store.rows import fetch
 from rlhf_chat.store.talk import Talk
 
 
-class Store(Talk, FeedbackLogs, Arrivals, Cache, History):
+class Store(Talk, FeedbackLogs, ArrivalLogs, Cache, History):
     """feedback.db: conversations, what people said of them, rounds, versions, and a cache."""
 
     def counts(self) -> dict[str, int]:
