@@ -177,7 +177,10 @@ def rate_one(compare, person: Person, kind: str) -> float:
     if kind in ("pairs", "rankings"):
         drafts = compare.seen_before(rater) if kind == "pairs" else None
         if drafts is None:
-            *_, drafts = compare.write(prompt, 2 if kind == "pairs" else RANKED)
+            # its last digit says which draft is on the left: by chance, no run would come twice
+            set_id = f"{compare._rng.getrandbits(128):032x}"
+            count = 2 if kind == "pairs" else RANKED
+            *_, drafts = compare.write(prompt, count, event_id=set_id)
         if not drafts.votable:
             return 0
         if kind == "pairs":

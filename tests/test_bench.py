@@ -121,12 +121,12 @@ def test_an_edit_makes_a_reply_better_or_leaves_it():
     assert a_person(lambda p, r: float(r == text)).edited("p", text, ["No."]) == text
 
 
-def test_one_run_writes_one_record_per_label_count(tmp_path, toy_folder, monkeypatch):
-    """The whole run with the toy: what the record says and that it can be written as JSON."""
+@pytest.fixture
+def short_runs(tmp_path, monkeypatch):
+    """Shorter replies and rounds; the rest is a run as it is. The person who answers."""
     file = tmp_path / "person.py"
     file.write_text(LENGTH)
     monkeypatch.setattr(learning_curve, "EVALUATION_PROMPTS", 6)
-    # Shorter replies and rounds; the rest is the run as it is.
     real = learning_curve.speak
     monkeypatch.setattr(
         learning_curve, "speak", lambda m, v, p, seed, _, *rest: real(m, v, p, seed, 8, *rest)
@@ -135,8 +135,27 @@ def test_one_run_writes_one_record_per_label_count(tmp_path, toy_folder, monkeyp
     init = Chat.__init__
     short = Sampling(max_new_tokens=8)
     monkeypatch.setattr(Chat, "__init__", lambda self, *a, **k: init(self, *a, short, **k))
+    return f"{file}:utility"
+
+
+def test_the_same_seed_is_the_same_run(short_runs, toy_folder, monkeypatch):
+    settings = learning_curve.Settings(short_runs, "pairs", (12,), str(toy_folder), "none")
+    votes, vote = [], Person.vote
+
+    def voted(self, prompt, *shown):
+        votes.append((prompt, *shown, vote(self, prompt, *shown)))
+        return votes[-1][-1]
+
+    monkeypatch.setattr(Person, "vote", voted)
+    one, again = (learning_curve.run_seed(settings, 3) for _ in range(2))
+    assert [r | {"seconds": 0} for r in one] == [r | {"seconds": 0} for r in again]
+    assert votes[: len(votes) // 2] == votes[len(votes) // 2 :] and len(votes) >= 24
+
+
+def test_one_run_writes_one_record_per_label_count(short_runs, toy_folder):
+    """The whole run with the toy: what the record says and that it can be written as JSON."""
     settings = learning_curve.Settings(
-        f"{file}:utility", "mixed", (5, 10), str(toy_folder), "none", best_of=2
+        short_runs, "mixed", (5, 10), str(toy_folder), "none", best_of=2
     )
     records = learning_curve.run_seed(settings, 3)
     assert [r["labels"] for r in records] == [5, 10] and {r["seed"] for r in records} == {3}
