@@ -202,8 +202,12 @@ def test_the_kl_coefficient_starts_where_a_gaussian_score_meets_its_target() -> 
     for target in (1.0, 2.5):
         kl_coef = initial_kl_coef(0.8, target)
         assert 0.8**2 / (2 * kl_coef**2) == pytest.approx(target)
-    assert kl_target(36) == pytest.approx(1.5)
-    assert kl_target(0) == 1.0 and kl_target(1e9) == 10.0
+
+
+def test_more_ratings_allow_more_distance_within_bounds() -> None:
+    assert kl_target(0) == kl_target(10) == 2.0
+    assert kl_target(100) == pytest.approx(2.5) and kl_target(400) == pytest.approx(5.0)
+    assert kl_target(1e9) == 10.0
 
 
 def test_the_kl_coefficient_pushes_towards_the_target_within_bounds() -> None:
