@@ -22,11 +22,12 @@ from typing import Any
 
 import torch
 
+from rlhf_chat import likes
 from rlhf_chat import round as round_
-from rlhf_chat import style
 from rlhf_chat.adapters import AdapterError, Shelf
 from rlhf_chat.gauge import Gauge
 from rlhf_chat.leaderboard import Leaderboard, version_name
+from rlhf_chat.likes import Liking
 from rlhf_chat.model import Model, ModelError
 from rlhf_chat.refusal import Refused
 from rlhf_chat.reward import RewardHead
@@ -294,7 +295,7 @@ class Trainer:
         )
         self._head = outcome.head
         if not begun.rater:
-            self._remember_likes()
+            likes.remember(self.store, self._head)
         if outcome.verdict.promoted and outcome.state is not None:
             self._promote(begun, outcome)
             return "promoted"
@@ -537,27 +538,11 @@ class Trainer:
                 found.setdefault(name, []).append((step, value))
         return found
 
-    def likes(self) -> list[tuple[str, float, float]]:
-        """What the reward head thinks you like: style feature, weight, sigma; sure ones first."""
-        if self._head is None:
-            return [] if self._rater else self._remembered_likes()
-        weights = self._head.weights[: len(style.NAMES)]
-        sigmas = self._head.covariance.diagonal()[: len(style.NAMES)] ** 0.5
-        told = [
-            (name, float(w), float(s))
-            for name, w, s in zip(style.NAMES, weights, sigmas, strict=True)
-        ]
-        return sorted(told, key=lambda t: -abs(t[1]) / max(t[2], 1e-9))
-
-    def _remember_likes(self) -> None:
-        """Kept with the feedback, so that a restart does not forget what was learned. Where nothing
-        counts any more, nothing is liked."""
-        told = self.likes() if self._head else []
-        self.store.set_setting("likes", [list(one) for one in told])
-
-    def _remembered_likes(self) -> list[tuple[str, float, float]]:
-        told = self.store.setting("likes", [])
-        return [(str(name), float(weight), float(sigma)) for name, weight, sigma in told]
+    def likes(self) -> list[Liking]:
+        """What the last round found a person to like; sure ones first."""
+        if self._head:
+            return likes.of(self._head)
+        return [] if self._rater else likes.remembered(self.store)
 
     def delete(self, version: int) -> str:
         """Removes a version nobody needs any more (versions.py); returns a sentence."""
