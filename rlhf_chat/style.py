@@ -12,6 +12,7 @@ import hashlib
 import math
 import re
 from difflib import SequenceMatcher
+from itertools import takewhile
 
 import numpy as np
 
@@ -57,8 +58,14 @@ _SMALL = re.compile(
     r"where|which|some|have|give|will|want|know|like",
     re.I,
 )
+_CODE_OR_TABLE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|^[ \t]*\|[^\n]*$", re.S | re.M)
 _EMPTY_POINT = re.compile(r"^\s*(?:[-*\u2022]|\d+[.)])\s*$", re.M)
 _SENTENCE = re.compile(r"[^.!?\u3002\uff01\uff1f\n]+[.!?\u3002\uff01\uff1f]*")
+# What an edit changes: a word as it is written, or a sign of a script that puts no spaces between.
+_UNSPACED = (  # Thai, Lao, Burmese, Khmer, kana, Han
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+)
+_WRITTEN = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)?")
 
 NAMES = (
@@ -83,6 +90,9 @@ NAMES = (
 KEY = hashlib.sha256("\n".join(NAMES).encode()).hexdigest()[:8]  # changes when they do
 REMARK_WORDS = 7
 LENGTH = NAMES.index("length")  # a declared nuisance: capped when it is used as a reward
+# Of the base's replies to one prompt. Those of a real model are often cut at one length, and vary
+# in it by less than anybody would notice.
+LEAST_STD = np.where(np.arange(len(NAMES)) == LENGTH, 0.2, 0.0)
 
 
 def measure(prompt: str, reply: str) -> np.ndarray:
@@ -123,20 +133,30 @@ def repeated_share(words: list[str], n: int) -> float:
 
 def flaw_spans(reply: str) -> list[tuple[int, int]]:
     """Where a reply does what no taste excuses: (start, end) of list points that are empty and of
-    sentences that were said before.
-
-    Said before: its last three words (all of them, if it has two) ended an earlier sentence, so
-    "it keeps warm in winter" repeats "Wool keeps warm in winter".
+    sentences that were said before. Code and tables repeat themselves by nature.
     """
-    found, endings = [m.span() for m in _EMPTY_POINT.finditer(reply)], set[tuple[str, ...]]()
-    for sentence in _SENTENCE.finditer(reply):
+    prose = _CODE_OR_TABLE.sub(lambda m: " " * len(m[0]), reply)  # all else keeps its place
+    found = [m.span() for m in _EMPTY_POINT.finditer(prose)]
+    before: dict[tuple[str, ...], list[list[str]]] = {}  # by their last words
+    for sentence in _SENTENCE.finditer(prose):
         words = [w.lower() for w in _WORD.findall(sentence[0])]
         if len(words) > 1:
-            ending = tuple(words[-3:])
-            if ending in endings:
+            alike = before.setdefault(tuple(words[-3:]), [])
+            if any(_says_again(words, earlier) for earlier in alike):
                 found.append(sentence.span())
-            endings.add(ending)
+            alike.append(words)
     return found
+
+
+def _says_again(words: list[str], earlier: list[str]) -> bool:
+    """Whether two sentences with the same end are one thing said twice: "It keeps warm in winter"
+    after "Wool keeps warm in winter", but not "Food: 300 dollars a month" after "Rent: 900 dollars
+    a month". At least half of both is the same, and what comes before it has no number."""
+    backwards = zip(words[::-1], earlier[::-1], strict=False)
+    same = sum(1 for _ in takewhile(lambda two: two[0] == two[1], backwards))
+    front = words[: len(words) - same] + earlier[: len(earlier) - same]
+    half = 2 * same >= max(len(words), len(earlier))
+    return half and not any(word[0].isdigit() for word in front)
 
 
 def flaws(reply: str) -> int:
@@ -146,7 +166,7 @@ def flaws(reply: str) -> int:
 
 def changed_share(before: str, after: str) -> float:
     """Share of the words that an edit changed, 0 to 1."""
-    old, new = before.split(), after.split()
+    old, new = _WRITTEN.findall(before), _WRITTEN.findall(after)
     return 1 - SequenceMatcher(None, old, new, autojunk=False).ratio()
 
 

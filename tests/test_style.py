@@ -55,6 +55,18 @@ def test_what_belongs_to_the_answer_is_no_remark(name: str, reply: str) -> None:
     assert of(reply, name) == 0
 
 
+CODE = """class Point:
+    def __init__(self, x, y):
+        self.x = x
+        self.y = y
+
+    def moved(self, x, y):
+        return Point(self.x + x, self.y + y)
+
+    def turned(self):
+        return Point(self.x, self.y)"""
+
+
 @pytest.mark.parametrize(
     "reply, count",
     [
@@ -67,10 +79,34 @@ def test_what_belongs_to_the_answer_is_no_remark(name: str, reply: str) -> None:
         ("Yes. No. Yes. 12.5 is more than 12.5.", 0),
         ("No no. " * 9, 3),
         ("---\nA rule is no empty point. 🌊", 0),
+        ("1. Rent: 900 dollars per month\n2. Food: 300 dollars per month", 0),
+        ("Bake for 20 minutes at 180 C. Turn it. Bake for 10 minutes at 180 C.", 0),
+        ("The first is good for beginners. The third one is also very good for beginners.", 0),
+        ("Wool keeps warm in winter. I think that it keeps warm in winter.", 1),
+        (f"Here it is:\n```python\n{CODE}\n```", 0),
+        (f"Here it is:\n```python\n{CODE}", 0),  # cut off
+        ("| iron | 8 mg per 100 g |\n| zinc | 8 mg per 100 g |", 0),
     ],
 )
 def test_flaws_are_empty_or_repeated_sentences(reply: str, count: int) -> None:
     assert style.flaws(reply) == count
+
+
+@pytest.mark.parametrize(
+    "before, after, share",
+    [
+        (
+            "one two three four five six seven eight nine ten",
+            "one two three four five six seven eight nine tin",
+            0.1,
+        ),
+        ("今天的天气非常好我们去公圆", "今天的天气非常好我们去公园", 1 / 13),
+        ("same", "same", 0.0),
+        ("all of it", "something else", 1.0),
+    ],
+)
+def test_the_share_an_edit_changed_is_of_words_or_of_signs(before, after, share) -> None:
+    assert style.changed_share(before, after) == pytest.approx(share)
 
 
 def test_a_flaw_is_found_where_it_stands() -> None:
