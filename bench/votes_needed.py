@@ -126,7 +126,7 @@ def one(material: Material, name: str, choose: str, seed: int) -> dict:
 
 def vote(drafts: Drafts, group: int, person: Person, head, active: bool, rng) -> list[tuple]:
     """The row of one vote, as evidence has it; none where all drafts came out the same."""
-    from rlhf_chat import pairs
+    from rlhf_chat import pairs, reward
     from rlhf_chat.likelihood import LAPSE, PAIR
 
     some = rng.sample(range(WRITTEN), pairs.DRAFTS)
@@ -138,7 +138,8 @@ def vote(drafts: Drafts, group: int, person: Person, head, active: bool, rng) ->
         chosen = pairs.least_sure(drafts.x[some], head.covariance)
     a, b = (some[i] for i in rng.sample(chosen, 2))
     label = {"a": 1.0, "b": -1.0}.get(person.vote(drafts.prompt, drafts.texts[a], drafts.texts[b]))
-    return [(drafts.x[a] - drafts.x[b], PAIR, label or 0.0, 1.0, group, 0, 1.0, LAPSE)]
+    apart = reward.bounded(drafts.x[a] - drafts.x[b])
+    return [(apart, PAIR, label or 0.0, 1.0, group, 0, 1.0, LAPSE)]
 
 
 def won(taste, held_out: list[Drafts], worth: list[np.ndarray]) -> float:

@@ -66,12 +66,13 @@ def build(
         who = groups[one.prompt.key], numbers[one.rater]
         features = [x[r] for r in one.replies]
         if isinstance(one.answer, tuple):
-            rankings.append((np.stack(features), one.answer, 1.0, *who))
+            told = np.stack(features)
+            rankings.append((reward.bounded(told - told.mean(0)), one.answer, 1.0, *who))
             continue
         rows.append(_row(one, features, feature_map.named, zero, who, snapshot.lapse, both_weight))
         if one.kind == "pair" and judged_alone(one):
             up = 1.0 if one.answer == "both_good" else -1.0
-            centred = np.mean(features, 0) - zero[one.prompt]
+            centred = reward.bounded(np.mean(features, 0) - zero[one.prompt])
             rows.append((centred, THUMB, up, 2 * both_weight, *who, 0.0, LAPSE))
     return likelihood.evidence(dim, rows, rankings, len(snapshot.raters))
 
@@ -104,7 +105,7 @@ def correction(edited: Floats, original: Floats, named: int) -> Floats:
     """(D,) what a correction says. Nearly every one makes a reply longer or shorter, and in thirty
     of them nothing contradicts that length was all that was wanted, so length counts little; the
     hidden states of words the model did not write are left out."""
-    x = EDIT_SURENESS * (edited - original)
+    x = EDIT_SURENESS * reward.bounded(edited - original)
     x[style.LENGTH] *= EDIT_LENGTH
     x[named:] = 0
     return x
@@ -128,9 +129,10 @@ def _row(
         size = {"slightly": SLIGHT, "much": MUCH}.get(one.strength, PLAIN)
         label = {"a": size, "b": -size}.get(str(one.answer), 0.0)
         weight = both_weight if one.answer in ("both_bad", "both_good") else 1.0
-        return (features[0] - features[1], PAIR, label, weight, *who, float(one.first), slip)
+        apart = reward.bounded(features[0] - features[1])
+        return (apart, PAIR, label, weight, *who, float(one.first), slip)
     kind = THUMB if one.kind == "thumb" else SCORE
-    centred = features[0] - zero[one.prompt]
+    centred = reward.bounded(features[0] - zero[one.prompt])
     return (centred, kind, float(one.answer), ALONE_WEIGHT, *who, 0.0, slip)  # type: ignore[arg-type]
 
 

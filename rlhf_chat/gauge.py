@@ -203,6 +203,7 @@ def feature_map_of(references: Sequence[Reference]) -> reward.FeatureMap:
         np.concatenate([r.style for r in references]),
         np.concatenate([r.pooled for r in references]),
         groups.astype(np.int64),
+        style.LEAST_STD,
     )
 
 

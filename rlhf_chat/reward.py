@@ -33,6 +33,7 @@ from rlhf_chat.likelihood import (
 Floats = NDArray[np.float64]
 
 HIDDEN = 16  # hidden components kept: more of them cost accuracy below a few hundred ratings
+FARTHEST = 8.0  # standard deviations by which two replies can differ in a feature
 CARRIES = 3.0  # times the prior variance: of a feature that carries the whole taste alone
 LEVEL_STD, SIDE_STD, SENSITIVITY_STD = 1.5, 0.3, 0.5  # of a person's own habits, log-odds
 
@@ -62,24 +63,34 @@ class FeatureMap:
     components: Floats  # (P, K): columns scaled so that each component has unit variance
 
     def __call__(self, style: Floats, pooled: Floats) -> Floats:
-        """(N, S), (N, P) -> (N, S + K), every feature clipped to +-4 standard deviations."""
+        """(N, S), (N, P) -> (N, S + K), in standard deviations. Only what is left when two replies
+        are compared is kept within bounds (`bounded`), never a reply by itself: where the base's
+        replies are all of one length, most of what people like lies far outside of it."""
         named = (style - self.style_mean) / self.style_std
         hidden = (pooled - self.hidden_mean) @ self.components
-        return np.clip(np.concatenate([named, hidden], -1), -4, 4)
+        return np.concatenate([named, hidden], -1)
 
     @property
     def named(self) -> int:
         return len(self.style_mean)
 
 
-def fit_feature_map(style: Floats, pooled: Floats, groups: NDArray[np.int64]) -> FeatureMap:
-    """From replies of the reference: style (N, S), pooled (N, P), groups (N,) = prompt number.
+def bounded(x: Floats) -> Floats:
+    """Differences of features (..., D), each at most FARTHEST: one odd reply says no more."""
+    return np.clip(x, -FARTHEST, FARTHEST)
+
+
+def fit_feature_map(
+    style: Floats, pooled: Floats, groups: NDArray[np.int64], least: Floats | float = 0.0
+) -> FeatureMap:
+    """From replies of the reference: style (N, S), pooled (N, P), groups (N,) = prompt number;
+    `least` (S,): standard deviations that a style feature has at the least.
 
     Spread is measured within prompts: what distinguishes prompts cannot help to choose a reply.
     A style feature that never varies gets std 1, so it stays near zero.
     """
     within_style = center_within(style, groups)
-    std = within_style.std(0)
+    std = np.maximum(within_style.std(0), least)
     within = center_within(pooled, groups)
     _, singular, rows = np.linalg.svd(within, full_matrices=False)
     keep = min(HIDDEN, int((singular > 1e-6).sum()))

@@ -295,6 +295,8 @@ def probe(plan: Plan) -> tuple[Measured, Floats]:
     x = taste.feature_map(styles.astype(np.float64), pooled.numpy().astype(np.float64))
     x_base = np.stack([_features(taste)(r) for r in base])  # (P, n_ref, D)
     x_candidate = x.reshape(len(probes), n, -1)
+    zero = x_base.mean(1, keepdims=True)  # (P, 1, D)
+    x_base, x_candidate = reward.bounded(x_base - zero), reward.bounded(x_candidate - zero)
     gains, win_rate = _judged(plan, x_candidate, x_base)
     direction = x_candidate.mean((0, 1)) - x_base.mean((0, 1))
     measured = Measured(

@@ -64,8 +64,8 @@ class Taste:
     config: TasteConfig
 
     def capped(self, x: Floats) -> Floats:
-        """Centred features (N, D) with length within its cap."""
-        x = np.array(x)
+        """Centred features (N, D) within their bounds, length within its cap."""
+        x = reward.bounded(x)
         limit = math.log(self.config.length_cap) / self.feature_map.style_std[style.LENGTH]
         x[:, style.LENGTH] = np.clip(x[:, style.LENGTH], -limit, limit)
         return x
@@ -159,7 +159,7 @@ class CurrentTaste:
         """(N, D) head features of fresh replies to one prompt, centred on their own mean: enough
         to choose between them."""
         x = taste.feature_map(*self.gauge.measure_now(replies))
-        return x - x.mean(0)
+        return reward.bounded(x - x.mean(0))
 
     def best(self, taste: Taste, replies: Sequence[Reply]) -> int:
         """Which of several replies to one prompt scores best, flaws charged."""
@@ -174,6 +174,7 @@ class CurrentTaste:
         texts = [model.decode(reply.ids[: i + 1]) for i in range(len(reply.ids))]
         styles = np.stack([style.measure(reply.prompt.text, t) for t in texts])
         x = taste.feature_map(styles.astype(np.float64), pooled)
+        x = reward.bounded(x - x[-1])
         pieces, start = [], 0
         for end in _word_ends(texts):
             change = (x[end] - x[start - 1 if start else 0])[None]

@@ -317,6 +317,18 @@ def test_what_is_constant_within_a_prompt_changes_nothing() -> None:
     assert np.allclose(np.abs(one.components), np.abs(two.components), atol=1e-6)
 
 
+def test_replies_unlike_any_of_the_bases_are_told_apart() -> None:
+    """The base's replies are cut at about 190 words; people want 15 rather than 40, or 300."""
+    rng = np.random.default_rng(10)
+    groups = np.repeat(np.arange(20), 4)
+    style = np.log(rng.normal(190, 15, size=(80, 1)))
+    known = reward.fit_feature_map(style, np.zeros((80, 2)), groups, np.array([0.2]))
+    x = known(np.log(np.array([[15.0], [40.0], [100.0], [300.0]])), np.zeros((4, 2)))[:, 0]
+    assert (reward.bounded(np.diff(x)) > 2).all()
+    assert reward.bounded(x[3] - x[0]) == reward.FARTHEST
+    assert known.style_std[0] == 0.2  # and no difference of a few words is blown up
+
+
 def test_nobody_said_anything() -> None:
     nothing = evidence(4)
     known = fit(nothing, 4, QUICK, seed=0)

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from rlhf_chat import pairs, style
+from rlhf_chat import pairs, reward, style
 from rlhf_chat.chat import Chat
 from rlhf_chat.compare import Compare
 from rlhf_chat.decode import Sampling
@@ -148,7 +148,7 @@ def test_the_words_of_a_reply_add_up_to_its_score(chat, compare, store, current,
     first = toy.decode(stored.response_ids[:1])
     styles = [style.measure("hello how are you", t) for t in (first, stored.content)]
     x = taste.feature_map(np.stack(styles).astype(float), pooled[[0, -1]].numpy().astype(float))
-    expected = (x[1] - x[0]) @ taste.head.weights
+    expected = reward.bounded(x[1] - x[0]) @ taste.head.weights
     assert sum(p.gain for p in pieces) == pytest.approx(expected, abs=1e-4)
     assert all(p.sigma >= 0 for p in pieces)
 
