@@ -8,8 +8,9 @@ Left out: what anybody said of a reply (said.py, evidence.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from rlhf_chat.model import Model
 from rlhf_chat.store import Store, content_key
 
 REFERENCES = 4  # reference responses per prompt
+TOGETHER = 16  # prompts that the reference answers at once
 RARE = -7.0  # nats; a confident base has rare wordings that are still good language
 
 Floats = NDArray[np.float64]
@@ -130,14 +132,13 @@ class Gauge:
         key = f"{self.model.feature_key}-{max_new_tokens}"
         stored = self.store.reference_responses(key, [p.key for p in prompts])
         fresh = [p for p in prompts if p.key not in stored]
-        for start in range(0, len(fresh), 16):
+        for room, part in self._with_room(fresh, max_new_tokens):
             check()
-            part = fresh[start : start + 16]
             seed = int(part[0].key[:8], 16)
             responses = self.model.sample(
                 self.model.reference,
                 [p.ids for p in part for _ in range(REFERENCES)],
-                Sampling(max_new_tokens=max_new_tokens),
+                Sampling(max_new_tokens=room),
                 seed=seed,
                 check=check,
             )
@@ -151,9 +152,23 @@ class Gauge:
                     suggested=prompt.key in self._suggested,
                 )
                 stored[prompt.key] = ids
-        for start in range(0, len(prompts), 16):
+        for start in range(0, len(prompts), TOGETHER):
             check()
-            self._measure_references(prompts[start : start + 16], stored)
+            self._measure_references(prompts[start : start + TOGETHER], stored)
+
+    def _with_room(
+        self, prompts: list[Prompt], max_new_tokens: int
+    ) -> Iterator[tuple[int, list[Prompt]]]:
+        """Some of them at a time, and how many tokens a reply may have: less than `max_new_tokens`
+        where the prompt leaves less of the context."""
+
+        def room(prompt: Prompt) -> int:
+            return min(max_new_tokens, max(self.model.context_tokens - len(prompt.ids), 1))
+
+        for tokens, group in groupby(sorted(prompts, key=room, reverse=True), room):
+            alike = list(group)
+            for start in range(0, len(alike), TOGETHER):
+                yield tokens, alike[start : start + TOGETHER]
 
     def _measure_references(
         self, prompts: list[Prompt], stored: dict[str, list[list[int]]]

@@ -17,7 +17,7 @@ import torch
 
 from rlhf_chat import ppo
 from rlhf_chat.decode import Response, Sampling
-from rlhf_chat.memory import in_parts
+from rlhf_chat.memory import in_parts, parts_within
 from rlhf_chat.model import Model
 from rlhf_chat.ppo import PPOConfig
 
@@ -169,7 +169,8 @@ class Learner:
         lengths = [len(p) + len(r) for p, r in zip(prompts, ids, strict=True)]
         # never so large that a fast machine would take fewer optimiser steps than a slow one
         rows = min(model.rows_per_slice, max(len(ids) // config.minibatches, 1))
-        parts = ppo.microbatches_by_length(lengths, rows)
+        alike = sorted(range(len(lengths)), key=lambda i: lengths[i])  # little is padding
+        parts = parts_within(lengths, rows, model.tokens_per_row, alike)
         mask, logprobs, values = self._policy_pass(prompts, ids, parts, width, check)
         ref_logprobs = ppo.right_aligned(ref_rows, width)
         rewards = ppo.compute_rewards(
@@ -320,8 +321,8 @@ class Learner:
                 self._add_gradient(self.config.sft_coef * loss)
                 return float(loss.detach())
 
-        size = self.model.rows_per_slice
-        parts = [list(range(i, min(i + size, len(shown)))) for i in range(0, len(shown), size)]
+        lengths = [len(d.prompt) + len(d.response) for d in shown]
+        parts = parts_within(lengths, self.model.rows_per_slice, self.model.tokens_per_row)
         return sum(loss for _, loss in in_parts(parts, work, self.model.relieve))
 
     def _add_gradient(self, total: torch.Tensor) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import psutil
@@ -18,6 +18,22 @@ import torch
 CHAT_RESERVE = 1 << 30  # bytes of video memory that training leaves to chat
 
 Result = TypeVar("Result")
+
+
+def parts_within(
+    lengths: Sequence[int], rows: int, tokens: int, order: Iterable[int] | None = None
+) -> list[list[int]]:
+    """Row numbers in parts, in their order or the one given: at most `rows` in a part, and with
+    padding no more tokens than `rows` rows of `tokens` have. A longer row goes alone."""
+    parts: list[list[int]] = [[]]
+    longest = 0
+    for i in range(len(lengths)) if order is None else order:
+        longest = max(longest, lengths[i])
+        if len(parts[-1]) == rows or longest * (len(parts[-1]) + 1) > rows * tokens:
+            parts.append([])
+            longest = lengths[i]
+        parts[-1].append(i)
+    return [part for part in parts if part]
 
 
 def in_parts(

@@ -87,6 +87,7 @@ class Model:
         self.lease = Lease()
         self.rows_per_slice = 8  # as probe.calibrate finds
         self.rows_per_batch = 64  # of rollouts
+        self.tokens_per_row = 320  # that rows are counted with; of longer ones, fewer are taken
         self.checkpointing = False
         self._reads: list[Read] = []  # what the last reply left behind, for the next turn
         self.config = base.config.get_text_config()
@@ -219,8 +220,8 @@ class Model:
             self.rows_per_batch = max(rows // 2, 1)
             return False
 
-        numbers, size = list(range(len(prompts))), self.rows_per_batch
-        parts = [numbers[i : i + size] for i in range(0, len(numbers), size)]
+        lengths = [len(prompt) + sampling.max_new_tokens for prompt in prompts]
+        parts = memory.parts_within(lengths, self.rows_per_batch, self.tokens_per_row)
         return [r for _, part in in_parts(parts, work, relieve) for r in part]
 
     def _sampled(
@@ -334,8 +335,8 @@ class Model:
                     self.reference, [prompts[i] for i in rows], [responses[i] for i in rows]
                 )
 
-        numbers = list(range(len(prompts)))
-        parts = [numbers[i : i + microbatch] for i in range(0, len(numbers), microbatch)]
+        lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
+        parts = memory.parts_within(lengths, microbatch, self.tokens_per_row)
         for _, out in in_parts(parts, work, self.relieve):
             for row in range(out.mask.shape[0]):
                 logprobs.append(out.logprobs[row, out.mask[row] > 0].cpu())

@@ -176,9 +176,3 @@ def right_aligned(rows: Sequence[torch.Tensor], width: int) -> torch.Tensor:
     for i, row in enumerate(rows):
         out[i, width - len(row) :] = row
     return out
-
-
-def microbatches_by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Row numbers in micro-batches of similar length, so that little is padding."""
-    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-    return [order[i : i + size] for i in range(0, len(order), size)]

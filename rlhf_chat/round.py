@@ -26,7 +26,7 @@ from rlhf_chat.gate import GateConfig, Measured, Speech, Verdict
 from rlhf_chat.gauge import Floats, Gauge, Prompt, Reference, fluency_floor, zero_points
 from rlhf_chat.learner import Demonstration, Learner, Rollouts, Scorer, plausible
 from rlhf_chat.likelihood import Evidence
-from rlhf_chat.memory import in_parts
+from rlhf_chat.memory import in_parts, parts_within
 from rlhf_chat.model import Model, Pass
 from rlhf_chat.ppo import PPOConfig
 from rlhf_chat.reward import RewardConfig, RewardHead
@@ -113,7 +113,11 @@ def run(
         taste=Taste(fit.head, ground.feature_map, config.taste),
         ground=ground,
         target=target,
-        demonstrations=demonstrations(snapshot),
+        demonstrations=[
+            one
+            for one in demonstrations(snapshot)
+            if len(one.prompt) + len(one.response) <= longest_row(model)
+        ],
         floor=fluency_floor(ground.references),
         gauge=gauge,
         config=config,
@@ -122,7 +126,8 @@ def run(
         check=check,
     )
     model.set_policy(parent)
-    practise(plan, snapshot.prompts + ground.bank)
+    own = [p for p in snapshot.prompts if len(p.ids) + tokens <= longest_row(model)]
+    practise(plan, own + ground.bank)
     for attempt in range(config.attempts):
         report("gate", 0.9, 0, {})
         measured, direction = probe(plan)
@@ -152,6 +157,12 @@ class Plan:
     seed: int
     report: Report
     check: Check
+
+
+def longest_row(model: Model) -> int:
+    """Tokens of prompt and response that a round may practise on: what was said in a longer
+    conversation teaches the taste, but one training row of it could take all memory."""
+    return min(model.context_tokens, model.tokens_per_row * max(2, model.rows_per_slice))
 
 
 def demonstrations(snapshot: Snapshot) -> list[Demonstration]:
@@ -234,10 +245,16 @@ def _learner(plan: Plan) -> Learner:
 
 def _scorer(plan: Plan, practice: Sequence[Prompt]) -> Scorer:
     """Scores by the taste, relative to what the base says to the same prompt, flaws charged."""
-    gauge, taste = plan.gauge, plan.taste
-    zero = zero_points(
-        practice, gauge, taste.feature_map, plan.config.ppo.max_new_tokens, plan.check
-    )
+    gauge, taste, limit = plan.gauge, plan.taste, plan.config.ppo.max_new_tokens
+    zero: dict[int, Floats] = {}  # of the prompts that came up: after an import most never do
+
+    def zeros(numbers: Sequence[int]) -> Floats:
+        new = [n for n in dict.fromkeys(numbers) if n not in zero]
+        if new:
+            asked = [practice[n] for n in new]
+            found = zero_points(asked, gauge, taste.feature_map, limit, plan.check)
+            zero.update(zip(new, found, strict=True))
+        return np.stack([zero[n] for n in numbers])
 
     def score(
         numbers: Sequence[int], responses: Sequence[Response], pooled: torch.Tensor
@@ -247,7 +264,7 @@ def _scorer(plan: Plan, practice: Sequence[Prompt]) -> Scorer:
             [style.measure(practice[n].text, t) for n, t in zip(numbers, texts, strict=True)]
         )
         x = taste.feature_map(styles.astype(np.float64), pooled.numpy().astype(np.float64))
-        return taste.score(x - zero[list(numbers)]) - taste.charge(texts)
+        return taste.score(x - zeros(numbers)) - taste.charge(texts)
 
     return score
 
@@ -380,8 +397,8 @@ def policy_logprobs(
                 model.policy, [prompt_ids[i] for i in part], [ids[i] for i in part]
             )
 
-    numbers, size = list(range(len(ids))), 2 * model.rows_per_slice
-    parts = [numbers[i : i + size] for i in range(0, len(ids), size)]
+    lengths = [len(p) + len(r) for p, r in zip(prompt_ids, ids, strict=True)]
+    parts = parts_within(lengths, 2 * model.rows_per_slice, model.tokens_per_row)
     for _, out in in_parts(parts, work, model.relieve):
         rows += [out.logprobs[i, out.mask[i] > 0].cpu() for i in range(len(out.mask))]
     return rows

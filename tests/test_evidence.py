@@ -100,6 +100,14 @@ def test_reference_replies_are_sampled_once_and_kept(
         assert len(one.replies) == REFERENCES
 
 
+def test_the_base_says_less_where_the_prompt_leaves_less_room(toy: Model, gauge: Gauge) -> None:
+    ids = toy.encode([{"role": "user", "content": "tell me about the sea"}])
+    long = Prompt(tuple((ids * 100)[: toy.context_tokens - 3]), "long")
+    short = Prompt(tuple(ids), "short")
+    one, other = gauge.references([long, short], LIMIT, nothing)
+    assert max(one.lengths) <= 3 < max(other.lengths) <= LIMIT
+
+
 def test_the_zero_point_of_a_prompt_is_what_the_base_says(
     store: Store, toy: Model, gauge: Gauge
 ) -> None:

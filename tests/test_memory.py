@@ -31,6 +31,41 @@ def score(numbers, responses, pooled):
     return [float(len(set(r.ids))) for r in responses]
 
 
+# ---------------------------------------------------------------------- rows and their length
+
+
+@pytest.mark.parametrize("order", [None, [6, 5, 4, 3, 2, 1, 0]])
+def test_parts_hold_every_row_once_and_no_more_than_planned(order: list[int] | None) -> None:
+    lengths = [5, 1, 90, 2, 18, 3, 7]
+    parts = memory.parts_within(lengths, 3, 10, order)
+    assert [i for part in parts for i in part] == (order or list(range(7)))
+    for part in parts:
+        whole = max(lengths[i] for i in part) * len(part)
+        assert len(part) == 1 or (len(part) <= 3 and whole <= 30)
+    assert memory.parts_within([4] * 7, 3, 10) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert memory.parts_within([], 3, 10) == []
+
+
+def test_long_rows_are_read_and_written_fewer_at_a_time(
+    toy: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts, responses = batch(toy)
+    sizes: list[int] = []
+    forward = Model.forward
+
+    def watch(self, view, some, *rest):
+        sizes.append(len(some))
+        return forward(self, view, some, *rest)
+
+    monkeypatch.setattr(Model, "forward", watch)
+    together, _ = toy.reference_pass(prompts, responses)
+    assert sizes == [len(prompts)]
+    monkeypatch.setattr(toy, "tokens_per_row", 1)
+    apart, _ = toy.reference_pass(prompts, responses)
+    assert sizes[1:] == [1] * len(prompts)
+    assert all(torch.allclose(x, y, atol=1e-4) for x, y in zip(together, apart, strict=True))
+
+
 # ---------------------------------------------------------------------- log-probs in chunks
 
 

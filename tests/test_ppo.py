@@ -20,7 +20,6 @@ from rlhf_chat.ppo import (
     initial_kl_coef,
     kl_target,
     masked_mean,
-    microbatches_by_length,
     policy_loss,
     value_loss,
 )
@@ -217,13 +216,6 @@ def test_the_kl_coefficient_pushes_towards_the_target_within_bounds() -> None:
     for _ in range(500):
         kl_coef = adapted_kl_coef(kl_coef, kl=99.0, target=1.0, initial=1.0)
     assert kl_coef == pytest.approx(10.0)
-
-
-def test_microbatches_hold_every_row_once_and_similar_lengths() -> None:
-    lengths = [5, 1, 9, 2, 8, 3, 7]
-    parts = microbatches_by_length(lengths, 3)
-    assert sorted(i for part in parts for i in part) == list(range(7))
-    assert [lengths[i] for part in parts for i in part] == sorted(lengths)
 
 
 # ---------------------------------------------------------------------- with the toy model

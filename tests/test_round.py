@@ -133,6 +133,30 @@ def test_a_round_changes_the_candidate_and_nothing_that_is_served_or_said(gauge:
     assert before == (store.feedback_count(), store.preferences(), store.adapter_versions())
 
 
+def test_what_was_said_in_a_long_conversation_teaches_the_taste_but_is_not_practised_on(
+    gauge: Gauge, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[list[Any]] = []
+    monkeypatch.setattr(round_, "practise", lambda plan, practice: seen.append(list(practice)))
+    run(gauge, config_with())
+    monkeypatch.setattr(gauge.model, "tokens_per_row", 1)
+    outcome = run(gauge, config_with())
+    own = {p.key for p in take_snapshot(gauge.store).prompts}
+    assert own <= {p.key for p in seen[0]} and not own & {p.key for p in seen[1]} and seen[1]
+    assert outcome.measured and outcome.measured.labels == 12
+
+
+def test_only_what_is_practised_on_has_a_zero_point(gauge: Gauge, monkeypatch: pytest.MonkeyPatch):
+    asked: list[Any] = []
+    real = round_.zero_points
+    monkeypatch.setattr(
+        round_, "zero_points", lambda prompts, *rest: asked.extend(prompts) or real(prompts, *rest)
+    )
+    config = config_with(ppo={"updates": 1, "rollouts": 8, "group": 4})
+    run(gauge, config)
+    assert len(asked) == len(set(asked)) == 2
+
+
 def test_a_round_begins_with_its_parent(gauge: Gauge, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(round_, "practise", nothing)
     parent = nudged(gauge.model, 0.05)
