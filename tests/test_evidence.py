@@ -25,6 +25,7 @@ from rlhf_chat.model import Model
 from rlhf_chat.reward import RewardConfig, fit_head
 from rlhf_chat.said import heard, lapses, take_snapshot
 from rlhf_chat.store import Store
+from rlhf_chat.taste import TasteConfig
 
 LIMIT = 8
 
@@ -332,6 +333,8 @@ def test_rare_words_of_the_base_set_the_floor(store: Store, gauge: Gauge) -> Non
 @pytest.mark.parametrize("is_demo", [True, False])
 def test_practice_and_probe_prompts_never_overlap(is_demo: bool) -> None:
     practice, probe = prompts.practice(is_demo, 9999), prompts.probe(is_demo, 9999)
+    wanted = TasteConfig()
+    assert len(practice) >= wanted.practice_prompts and len(probe) >= wanted.probe_prompts
     assert practice and probe and not set(practice) & set(probe)
     assert len(set(practice)) == len(practice)
 
