@@ -139,6 +139,8 @@ def _rounds(
             person = persons[told % len(persons)]
             seconds = rate_one(compare, person, kind_of(settings.kind, told))
             told, spent = told + (seconds > 0), spent + seconds
+            if trainer.taste.behind:
+                trainer.taste.refresh()  # as the app does while nobody waits
         aside = set_aside_suspects(raters)
         status = trainer.run_round("ratings")
         newest = trainer.rounds(1)[0]

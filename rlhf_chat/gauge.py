@@ -109,6 +109,15 @@ class Gauge:
             self.store.put_features(self._key, rows)
         return split_vectors([known[k] for k in keys])
 
+    def unmeasured(self, replies: Sequence[Reply]) -> int:
+        """How many of them have not been measured yet."""
+        keys = {content_key(r.prompt.ids, r.ids) for r in replies}
+        return len(keys) - len(self.store.features(self._key, list(keys)))
+
+    def answered(self, prompts: Sequence[Prompt]) -> bool:
+        """Whether it is known in this session what the reference says to all of them."""
+        return all(p.key in self._references for p in prompts)
+
     def measure_now(self, replies: Sequence[Reply]) -> tuple[Floats, Floats]:
         """The same for drafts somebody is waiting for: chat's turn, and nothing is kept."""
         _, pooled = self.model.reference_pass(

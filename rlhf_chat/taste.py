@@ -21,6 +21,8 @@ from rlhf_chat.likelihood import Evidence
 from rlhf_chat.reward import FeatureMap, RewardConfig, RewardHead
 from rlhf_chat.said import Snapshot, heard
 
+READ_AT_ONCE = 16  # replies measured while somebody waits for the taste
+
 
 @dataclass(frozen=True)
 class TasteConfig:
@@ -107,6 +109,7 @@ class CurrentTaste:
         self._lock, self._dissent_lock = threading.Lock(), threading.Lock()
         self._ground: Ground | None = None
         self.missed = False  # somebody asked for it before the warm-up
+        self.behind = False  # it takes more reading than a person should wait for: `refresh`
         self._known: tuple[str, Taste] | None = None
         self._dissent: tuple[str, str | None] | None = None
 
@@ -120,25 +123,48 @@ class CurrentTaste:
             self._ground = Ground.of(self.gauge, self.config, self._tokens, check)
 
     def get(self) -> Taste | None:
-        """The taste after every answer so far; None before the warm-up. Without any answer it is
-        the prior: no opinion, and doubt everywhere."""
+        """The taste after every answer so far, or as it was before what needs much reading; None
+        before the warm-up. Without any answer it is the prior: no opinion, and doubt everywhere."""
         ground = self._ground
         if ground is None:
             self.missed = True
             return None
         with self._lock:
             snapshot = heard(self.gauge)
-            if self._known is None or self._known[0] != snapshot.hash:
-                said = self._evidence(snapshot, ground)
-                head = reward.fit_head(said, ground.feature_map.named, self._reward_config)
-                self._known = snapshot.hash, Taste(head, ground.feature_map, self.config)
-            return self._known[1]
+            known = self._known
+            if known is None or known[0] != snapshot.hash:
+                if self._at_hand(snapshot):
+                    known = self._known = snapshot.hash, self._fitted(snapshot, ground)
+                elif known is None:
+                    known = "", self._fitted(snapshot.without(lambda _: True), ground)
+            return known[1]
 
-    def _evidence(self, snapshot: Snapshot, ground: Ground) -> Evidence:
+    def refresh(self, check: Callable[[], None] = lambda: None) -> None:
+        """Reads what answers given since need, so that the next `get` knows them. The trainer calls
+        it when it has nothing else to do."""
+        if self._ground is not None:
+            self._evidence(heard(self.gauge), self._ground, check)
+            self.behind = False
+
+    def _fitted(self, snapshot: Snapshot, ground: Ground) -> Taste:
+        said = self._evidence(snapshot, ground)
+        head = reward.fit_head(said, ground.feature_map.named, self._reward_config)
+        return Taste(head, ground.feature_map, self.config)
+
+    def _at_hand(self, snapshot: Snapshot) -> bool:
+        """Whether little has to be read, and nothing sampled, before these answers are known; what
+        has is left to `refresh`."""
+        replies = [reply for one in snapshot.said for reply in one.replies]
+        alone = [r.prompt for one in snapshot.said for r in evidence.judged_alone(one)]
+        quick = self.gauge.unmeasured(replies) <= READ_AT_ONCE and self.gauge.answered(alone)
+        self.behind = self.behind or not quick
+        return quick
+
+    def _evidence(
+        self, snapshot: Snapshot, ground: Ground, check: Callable[[], None] = lambda: None
+    ) -> Evidence:
         both = self._reward_config.both_weight
-        return evidence.build(
-            snapshot, self.gauge, ground.feature_map, self._tokens, both, lambda: None
-        )
+        return evidence.build(snapshot, self.gauge, ground.feature_map, self._tokens, both, check)
 
     def dissenter(self) -> str | None:
         """The one person, if any, whose answers clearly say the opposite of all others'."""
@@ -149,11 +175,12 @@ class CurrentTaste:
             snapshot = heard(self.gauge)
             if len(snapshot.raters) < dissent.FEWEST:
                 return None
-            if self._dissent is None or self._dissent[0] != snapshot.hash:
+            new = self._dissent is None or self._dissent[0] != snapshot.hash
+            if new and self._at_hand(snapshot):
                 said, named = self._evidence(snapshot, ground), ground.feature_map.named
                 who = dissent.suspect(said, named, self._reward_config)
                 self._dissent = snapshot.hash, None if who is None else snapshot.raters[who]
-            return self._dissent[1]
+            return self._dissent[1] if self._dissent else None
 
     def features(self, taste: Taste, replies: Sequence[Reply]) -> Floats:
         """(N, D) head features of fresh replies to one prompt, centred on their own mean: enough

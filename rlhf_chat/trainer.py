@@ -202,8 +202,9 @@ class Trainer:
     def _read_ahead(self) -> None:
         """While there is nothing to do: what the taste needs to judge drafts before any round, or
         without one, so also while learning is off or paused."""
-        wanted = self.model.is_demo or self.taste.missed or self.store.feedback_count()
-        if self.taste.ready or not wanted:
+        if self.taste.ready and not self.taste.behind:
+            return
+        if not (self.model.is_demo or self.taste.missed or self.store.feedback_count()):
             return
 
         def check() -> None:
@@ -212,6 +213,7 @@ class Trainer:
 
         with contextlib.suppress(Stopped):
             self.taste.warm_up(check)
+            self.taste.refresh(check)
 
     def _keep_a_copy(self) -> None:
         """Looks once an hour whether the day's backup is there."""

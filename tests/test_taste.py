@@ -73,6 +73,32 @@ def test_it_is_refitted_when_something_was_said_and_only_then(compare, current) 
     assert np.array_equal(again.head.weights, before.head.weights)
 
 
+def test_nobody_waits_for_what_has_to_be_sampled_first(chat, current, toy, monkeypatch) -> None:
+    """A thumb is measured against four replies of the base, which are not there yet."""
+    before = current.get()
+    *_, reply = chat.reply(chat.new_conversation(), "tell me about the sea")
+    chat.ratings.rate(reply.message_id, 1)
+    with monkeypatch.context() as sampling:
+        sampling.setattr(Model, "sample", lambda *_, **__: pytest.fail("somebody had to wait"))
+        assert current.get() is before and current.behind
+    current.refresh()
+    after = current.get()
+    assert not current.behind and after is not before and after.head.weights.any()
+
+
+def test_in_a_new_session_answers_are_known_as_soon_as_they_are_read_again(
+    chat, current, store, toy
+) -> None:
+    *_, reply = chat.reply(chat.new_conversation(), "tell me about the sea")
+    chat.ratings.rate(reply.message_id, -1)
+    current.refresh()
+    new = CurrentTaste(Gauge(store, toy), current.config, QUICK, max_new_tokens=8)
+    new.warm_up()
+    assert not new.get().head.weights.any() and new.behind  # the prior, for now
+    new.refresh()
+    assert np.allclose(new.get().head.weights, current.get().head.weights)
+
+
 def test_who_clearly_wants_the_opposite_of_the_others_is_named_until_set_aside(
     compare, current, store
 ) -> None:

@@ -220,6 +220,16 @@ def test_the_taste_is_known_while_learning_is_off_or_paused(store, toy, chat, ma
     assert (status.phase, status.paused) == (("paused", True) if learn else ("off", False))
 
 
+def test_what_somebody_would_have_to_wait_for_is_read_while_there_is_nothing_to_do(chat, make):
+    trainer = make(needed=99)
+    trainer.taste.warm_up()
+    chat.ratings.rate(say(chat, "tell me about it").message_id, 1)
+    before = trainer.taste.get()
+    assert trainer.taste.behind and not before.head.weights.any()
+    trainer.step()
+    assert not trainer.taste.behind and trainer.taste.get().head.weights.any()
+
+
 def test_started_without_learning_nothing_that_is_clicked_begins_a_round(store, chat, make, recipe):
     rate(chat, 2)
     store.add_rating(say(chat).message_id, 1, rater="visitor")
