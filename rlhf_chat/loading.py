@@ -31,6 +31,8 @@ TEXT_PART = {  # where models that also see or hear keep their words
     r"^(model\.)?language_model\.(?!lm_head)(model\.)?": "model.",
 }
 RECURRENT = ("mamba", "rwkv", "recurrent", "xlstm", "zamba", "jamba", "falcon_h1", "nemotron_h")
+HEAD_BYTES = 16 << 20  # of a weight file that are hashed whole, and
+BLOCKS, BLOCK_BYTES = 64, 256 << 10  # samples of what comes after, the last of them its end
 
 
 class ModelError(Exception):
@@ -189,8 +191,23 @@ def _weights_hash(path: str, base: Any) -> str:
         for file in sorted([*folder.glob("*.safetensors"), folder / "config.json"]):
             digest.update(file.name.encode())
             digest.update(str(file.stat().st_size).encode())
-            with file.open("rb") as stream:  # the header and the first tensors are telling enough
-                digest.update(stream.read(16 << 20))
+            for part in _telling_parts(file):
+                digest.update(part)
     else:
         digest.update(f"{path}@{getattr(base.config, '_commit_hash', None)}".encode())
     return digest.hexdigest()[:16]
+
+
+def _telling_parts(file: Path) -> Iterator[bytes]:
+    """The beginning of a file and samples of all that follows: the first tensors of a model are its
+    embeddings, which a fine-tune of it often leaves as they were."""
+    with file.open("rb") as stream:
+        yield stream.read(HEAD_BYTES)
+        size = file.stat().st_size
+        if size <= HEAD_BYTES:
+            return
+        last = size - BLOCK_BYTES
+        first = min(HEAD_BYTES, last)
+        for i in range(BLOCKS):
+            stream.seek(first + (last - first) * i // (BLOCKS - 1))
+            yield stream.read(BLOCK_BYTES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from rlhf_chat import nf4, trees
+from rlhf_chat import loading, nf4, trees
 from rlhf_chat.decode import Sampling, next_token
 from rlhf_chat.footprint import saved_bytes
 from rlhf_chat.model import Model, ModelError, pool_states
@@ -436,6 +437,41 @@ def test_an_unknown_model_is_one_sentence(name: str, says: str) -> None:
 def test_a_folder_without_weights_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="safetensors"):
         Model.load(str(tmp_path))
+
+
+def weights(folder: Path, size: int, changed: int = 0) -> str:
+    """The hash of a folder with one weight file of this size, nearly all zeros; `changed`: where a
+    good mebibyte of it is not."""
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(b"header")
+        if changed:
+            file.seek(changed)
+            file.write(b"tuned" * (1 << 18))
+        file.truncate(size)
+    return loading._weights_hash(str(folder), None)
+
+
+def test_a_fine_tune_that_keeps_the_embeddings_is_another_base(tmp_path: Path) -> None:
+    """Whatever part of a large file it changed."""
+    places = {"none": 0, "middle": 30 << 20, "odd": (41 << 20) + 77777, "end": 63 << 20}
+    hashes = [weights(tmp_path / name, 64 << 20, where) for name, where in places.items()]
+    assert len(set(hashes)) == len(places)
+    assert weights(tmp_path / "again", 64 << 20) == hashes[0]
+    barely = [weights(tmp_path / f"barely {w}", (17 << 20) + 5, w) for w in (0, 16 << 20)]
+    assert barely[0] != barely[1]
+
+
+def test_a_small_file_is_hashed_whole_and_as_ever(tmp_path: Path) -> None:
+    """So that what was learned of the bundled model stays with it."""
+    for size in (1000, 16 << 20):
+        found = weights(tmp_path / str(size), size)
+        digest = hashlib.sha256()
+        for name in ("config.json", "model.safetensors"):
+            file = tmp_path / str(size) / name
+            digest.update(name.encode() + str(file.stat().st_size).encode() + file.read_bytes())
+        assert found == digest.hexdigest()[:16]
 
 
 def test_an_adapter_of_another_shape_changes_nothing(toy: Model) -> None:
