@@ -52,15 +52,21 @@ class Dialect:
         )
         return list(encoded["input_ids"])
 
+    def typed(self, tokenizer: Any, text: str) -> list[int]:
+        """A reply somebody typed -> ids that `reply` reads back as it, without an end: a thought
+        that the prompt has opened is closed first. Nothing typed becomes a control token."""
+        ids = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        if self.begins_thinking:
+            ids = tokenizer.encode(f"{CLOSE}\n\n", add_special_tokens=False) + ids
+        return list(ids)
+
     def reply(self, tokenizer: Any, ids: Sequence[int]) -> str:
         """Sampled ids -> what the person reads: nothing while the model still thinks."""
         text = tokenizer.decode(list(ids), skip_special_tokens=False)
-        thinks = self.begins_thinking or text.lstrip().startswith(OPEN)
-        if thinks:
-            ids = list(ids)[_after_thoughts(tokenizer, ids) :]
-        text = tokenizer.decode(list(ids), skip_special_tokens=True)
-        if thinks:  # markers that are ordinary text are still in it
-            text = text.rpartition(CLOSE)[2].lstrip()
+        if self.begins_thinking or text.lstrip().startswith(OPEN):
+            text = _after_thoughts(tokenizer, list(ids))
+        else:
+            text = tokenizer.decode(list(ids), skip_special_tokens=True)
         return text.rstrip("\ufffd")  # the first bytes of a character still on its way
 
 
@@ -122,10 +128,12 @@ def _folded(messages: Messages) -> list[dict[str, str]]:
     return rest
 
 
-def _after_thoughts(tokenizer: Any, ids: Sequence[int]) -> int:
-    """Where the reply begins: after the closing marker, or at the end while there is none."""
+def _after_thoughts(tokenizer: Any, ids: list[int]) -> str:
+    """What is said after the first closing marker, a token or letters; nothing while there is
+    none."""
     close = tokenizer.convert_tokens_to_ids(CLOSE)
     if isinstance(close, int) and close in ids:
-        return len(ids) - list(ids)[::-1].index(close)
-    text = tokenizer.decode(list(ids), skip_special_tokens=False)
-    return 0 if CLOSE in text else len(ids)
+        said = tokenizer.decode(ids[ids.index(close) + 1 :], skip_special_tokens=True)
+    else:
+        said = tokenizer.decode(ids, skip_special_tokens=True).partition(CLOSE)[2]
+    return str(said.lstrip())

@@ -154,10 +154,10 @@ class Model:
         return self.dialect.encode(self.tokenizer, messages)
 
     def encode_reply(self, text: str) -> list[int]:
-        """What the model would have had to sample to say this text and stop. Nothing typed becomes
-        a control token."""
-        ids = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-        end = self.tokenizer.eos_token_id
+        """What the model would have had to sample to say this text and stop as it does: with the
+        token of its template, where that has one."""
+        end = min(self.dialect.turn_ends, default=self.tokenizer.eos_token_id)
+        ids = self.dialect.typed(self.tokenizer, text)
         return [*ids, end if end in self.end_ids else min(self.end_ids)]
 
     def decode(self, ids: Sequence[int]) -> str:

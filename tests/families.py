@@ -39,6 +39,7 @@ THINKING = (  # answers at once when told not to think, as Qwen3 and SmolLM3 do
     "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
     "{% endif %}"
 )
+ALWAYS_THINKS = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")  # R1
 NO_SYSTEM = (  # as Gemma 2: two roles in turn, nothing else
     "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     + TURNS
@@ -142,6 +143,21 @@ def make_family(name: str, folder: Path) -> Path:
         sizes = SIZE | {"num_hidden_layers": family.layers}
     config = family.config(vocab_size=len(tokenizer), **(sizes | ids | family.options))
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def make_thinker(folder: Path, marker: str) -> Path:
+    """Saves a tiny model whose template opens a thought. Its markers are letters, words of the
+    vocabulary (as Qwen's) or special tokens."""
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer(folder)
+    if marker != "letters":
+        tokenizer.add_tokens(["<think>", "</think>"], special_tokens=marker == "special")
+    tokenizer.chat_template = ALWAYS_THINKS
+    tokenizer.save_pretrained(folder)
+    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    sizes = SIZE | ids | {"vocab_size": len(tokenizer), "num_hidden_layers": 2}
+    AutoModelForCausalLM.from_config(LlamaConfig(**sizes)).save_pretrained(folder)
     return folder
 
 
