@@ -97,7 +97,7 @@ def serve(args: argparse.Namespace) -> int:
         model = Model.load(name, quantization=args.quantization)
         stay_offline()  # what was to be downloaded is here now
         if plan:
-            model.keep_within(plan.load.rollouts, plan.load.context)
+            model.keep_within(plan.load.rollouts, plan.load.context, plan.tokens_at_once)
         self_test(model)
         calibrate(model)
         trainer = Trainer(store, model, Shelf(data / "adapters"), needed=args.ratings_per_round)

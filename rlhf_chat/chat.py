@@ -262,7 +262,9 @@ class Chat:
         seed = self._rng.getrandbits(31)
         yield Partial(None, "", False, view.version, "", note or "Thinking", 0.0)
         started, response, text = time.monotonic(), Response([], False), ""
-        best_of = self.manners.best_of
+        best_of = self.model.drafts_that_fit(
+            self.manners.best_of, prompt_ids, sampling.max_new_tokens
+        )
         taste = self.taste.get() if self.taste and best_of > 1 else None
         if taste:
             asked_for = Prompt(tuple(prompt_ids), asked.content)

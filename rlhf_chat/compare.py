@@ -182,14 +182,21 @@ class Compare:
         """The taste to choose drafts by; None when they are to be any drafts."""
         if not (self.chat.taste and self.active and versions is None and asked.one_version):
             return None
+        if self._drafts(asked) <= len(asked.views):
+            return None  # there is no memory for more than are shown
         return self.chat.taste.get() if self._rng.random() >= pairs.RANDOM_SHARE else None
+
+    def _drafts(self, asked: _Asked) -> int:
+        """How many to choose from."""
+        wanted, limit = max(pairs.DRAFTS, len(asked.views) + 2), self.chat.manners.sampling
+        return self.model.drafts_that_fit(wanted, asked.prompt.ids, limit.max_new_tokens)
 
     def _chosen(self, asked: _Asked, taste: Taste) -> Iterator[Streamed]:
         """Some drafts more than are shown, then those between which the taste is least sure."""
         shown, judge = len(asked.views), self.chat.taste
         assert judge
         blank, drafts = [Response([], False)] * shown, []
-        count = max(pairs.DRAFTS, shown + 2)
+        count = self._drafts(asked)
         for drafts in self._batch(asked, count):  # noqa: B007 (kept after)
             yield blank, f"Writing {count} drafts to choose {shown} from"
         distinct = [drafts[i] for i in _firsts(drafts) if drafts[i].ids]

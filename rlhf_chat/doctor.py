@@ -74,6 +74,13 @@ class Preflight:
     fits: bool
     sentence: str
 
+    @property
+    def tokens_at_once(self) -> int:
+        """Tokens whose keys and values fit: the longest conversation's, and as many more as go into
+        half of what nothing else needs."""
+        spare = max(0, self.free - self.need.total) // 2
+        return self.load.context * (self.need.chat + spare) // self.need.chat
+
 
 def preflight(
     name: str, config: Any, quantization: str, free: int, *, on_cpu: bool = False

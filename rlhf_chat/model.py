@@ -25,6 +25,7 @@ import torch
 
 from rlhf_chat import loading, memory, norms, trees
 from rlhf_chat.decode import Response, Sampling, decode
+from rlhf_chat.footprint import Load
 from rlhf_chat.head import head_of, selected_logprobs
 from rlhf_chat.lease import Lease, RoomWanted
 from rlhf_chat.loading import ModelError, learned, special_ids
@@ -106,7 +107,9 @@ class Model:
         self._policy_params = trees.adapter_params(self.policy.tree)
         self.dialect = learned(tokenizer, name)
         self.pad_id, self.end_ids = special_ids(tokenizer, base, self.dialect.turn_ends)
-        self.context_tokens = min(int(getattr(self.config, "max_position_embeddings", 1024)), 4096)
+        self.tokens_at_once = Load().context  # of several drafts, keys and values of which fit
+        longest = int(getattr(self.config, "max_position_embeddings", 1024))
+        self.context_tokens = min(longest, Load().context)
         self.feature_key = hashlib.sha256(
             json.dumps([base_hash, quantization, tokenizer.chat_template, "features-1"]).encode()
         ).hexdigest()[:16]
@@ -345,10 +348,15 @@ class Model:
 
     # ------------------------------------------------------------------ memory
 
-    def keep_within(self, rollouts: int, context: int) -> None:
-        """How many responses to sample at once and how much to read back, as a preflight found."""
-        self.rows_per_batch = rollouts
+    def keep_within(self, rollouts: int, context: int, at_once: int) -> None:
+        """How many responses to sample at once, how much to read back and how many tokens several
+        drafts may have together, as a preflight found."""
+        self.rows_per_batch, self.tokens_at_once = rollouts, at_once
         self.context_tokens = min(self.context_tokens, context)
+
+    def drafts_that_fit(self, wanted: int, prompt: Sequence[int], new_tokens: int) -> int:
+        """How many of the wanted drafts can be written at once: each keeps the prompt, too."""
+        return max(1, min(wanted, self.tokens_at_once // (len(prompt) + new_tokens)))
 
     def relieve(self, rows: int) -> bool:
         """So many training rows were too many: smaller micro-batches from now on, and for a single

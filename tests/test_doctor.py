@@ -114,6 +114,16 @@ def test_the_first_way_that_fits_is_taken(gib: int, way: Load) -> None:
     assert "\n" not in told.sentence
 
 
+def test_memory_that_nothing_else_needs_is_for_more_drafts_at_once() -> None:
+    ways = [preflight("good", GOOD.config(), "nf4", gib * GIB) for gib in (6, 8, 16, 80)]
+    tokens = [way.tokens_at_once for way in ways]
+    assert tokens == sorted(tokens) and len(set(tokens)) == 4
+    for way in ways:
+        assert way.tokens_at_once >= way.load.context
+        a_token = way.need.chat / way.load.context
+        assert way.need.total + (way.tokens_at_once - way.load.context) * a_token <= way.free
+
+
 def test_what_does_not_fit_is_refused_with_something_that_does() -> None:
     told = preflight("large", presets.BY_NAME["large"].config(), "nf4", 6 * GIB)
     assert not told.fits and "--model middle" in told.sentence

@@ -23,6 +23,7 @@ ARROWS = {
     "loading": {"dialect", "nf4"},
     "model": {
         "decode",
+        "footprint",
         "head",
         "lease",
         "loading",

@@ -159,6 +159,46 @@ def test_the_best_of_several_drafts_is_shown_and_stored(chat, compare, store, to
     assert stored.response_ids in [d.ids for d in drafts]
 
 
+def test_as_many_drafts_are_written_as_fit_into_memory(chat, compare, toy, monkeypatch) -> None:
+    """Where keys and values of eight do not fit, fewer are chosen from; one is no choice."""
+    rows, real = [], toy.stream
+
+    def stream(view, prompts, sampling, *, seed):
+        rows.append((len(prompts), sum(len(p) + sampling.max_new_tokens for p in prompts)))
+        return real(view, prompts, sampling, seed=seed)
+
+    monkeypatch.setattr(toy, "stream", stream)
+    monkeypatch.setattr(pairs, "RANDOM_SHARE", 0.0)
+    chat.manners.set_best_of(8)
+    long = "tell me about the sea " * 6
+
+    def written(tokens: int) -> tuple[int, int, list[str]]:
+        monkeypatch.setattr(toy, "tokens_at_once", tokens)
+        rows.clear()
+        parts = list(chat.reply(chat.new_conversation(), long))
+        assert parts[-1].message_id
+        (reply, taken), rows[:] = rows[0], []
+        assert reply == 1 or taken <= tokens
+        drafted = list(compare.write(long))
+        assert drafted[-1].done
+        return reply, rows[0][0], [d.note for d in drafted if d.note]
+
+    assert written(4096)[:2] == (8, 8)
+    fewer, drafts, notes = written(450)
+    assert 2 < fewer == drafts < 8 and notes[0] == f"Writing {drafts} drafts to choose 2 from"
+    assert written(60)[:2] == (1, 2)  # an ordinary reply, and the drafts that are shown
+
+
+def test_drafts_that_fit_are_all_there_are_to_an_ordinary_prompt(toy, monkeypatch) -> None:
+    """By the numbers of the bundled model; and a preflight says how much memory there is."""
+    assert toy.drafts_that_fit(8, [0] * 400, 96) == 8
+    for kept in ("rows_per_batch", "tokens_at_once", "context_tokens"):
+        monkeypatch.setattr(toy, kept, getattr(toy, kept))
+    toy.keep_within(8, 2048, 2048)
+    assert toy.drafts_that_fit(8, [0] * 400, 96) == 4
+    assert toy.drafts_that_fit(8, [0] * 4000, 96) == 1
+
+
 def test_the_words_of_a_reply_add_up_to_its_score(chat, compare, store, current, toy) -> None:
     for i in range(6):
         pair = pair_of(compare, f"tell me about {i}")
