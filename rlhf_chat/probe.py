@@ -69,7 +69,8 @@ def calibrate(model: Model, tokens: int = 0) -> None:
             seconds.append(_clock(model.device) - started)
         return min(seconds)
 
-    room = memory.free(model.device) - memory.CHAT_RESERVE
+    on_card = model.device.type == "cuda"
+    room = memory.free(model.device) - (memory.CHAT_RESERVE if on_card else 0)
     fits, model.checkpointing = memory.rows_that_fit(taken, room, MOST_ROWS)
     rows, aim = 1, max(SLICE_SECONDS, HARDLY_MORE * fastest(1))
     while 2 * rows <= fits and fastest(2 * rows) <= aim:

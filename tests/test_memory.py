@@ -314,6 +314,18 @@ def test_a_slice_has_the_rows_that_are_nearly_free(
         toy.rows_per_slice = 8
 
 
+def test_on_a_cpu_no_memory_is_held_back_that_is_meant_for_a_card(
+    toy: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or less than 1 GiB of free memory at the start would mean one row at a time ever after."""
+    monkeypatch.setattr(memory, "free", lambda device: 900 << 20)
+    calibrate(toy)
+    try:
+        assert toy.rows_per_slice >= 4 and not toy.checkpointing
+    finally:
+        toy.rows_per_slice, toy.checkpointing = 8, False
+
+
 # ---------------------------------------------------------------------- chat first
 
 
