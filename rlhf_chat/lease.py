@@ -30,7 +30,7 @@ class Lease:
         self._patience = patience
         self._last_slice = clock()
         self.longest_slice = 0.0  # seconds; the most a reply can have waited
-        self._droppable = 0  # pieces of work whose memory chat may ask for
+        self._holders: list[int] = []  # threads whose work holds memory that chat may ask for
         self._room_wanted = False
 
     @contextmanager
@@ -62,21 +62,28 @@ class Lease:
     def droppable(self) -> Iterator[None]:
         """Marks work that holds memory and can be done again (rollouts)."""
         with self._free:
-            self._droppable += 1
+            self._holders.append(threading.get_ident())
         try:
             yield
         finally:
             with self._free:
-                self._droppable -= 1
+                self._holders.remove(threading.get_ident())
 
     def droppable_slice(self) -> AbstractContextManager[None]:
         """A slice that raises RoomWanted, before it begins, when chat is out of memory."""
         return self.slice(droppable=True)
 
+    def drop_if_asked(self) -> None:
+        """For droppable work that waits and takes no slice (it is paused): raises RoomWanted as its
+        next slice would."""
+        with self._free:
+            if self._room_wanted and threading.get_ident() in self._holders:
+                raise RoomWanted
+
     def make_room(self, timeout: float = 2.0) -> None:
         """Asks droppable work to give its memory back, and waits until it did. No turn held."""
         with self._free:
-            self._room_wanted = self._droppable > 0
+            self._room_wanted = bool(self._holders)
             self._free.notify_all()
             self._free.wait_for(lambda: not self._room_wanted, timeout)
             self._room_wanted = False

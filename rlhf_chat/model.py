@@ -249,6 +249,7 @@ class Model:
                 pass
             memory.give_back(self.device)
             self.lease.room_made()
+            check()  # while paused it waits here, where it holds nothing
 
     def _decode(
         self,

@@ -370,6 +370,7 @@ class Trainer:
     def _check(self) -> None:
         """Called by the round between slices: ends it, or holds it while paused."""
         while self._paused and not (self._stop_round.is_set() or self._closing.is_set()):
+            self.model.lease.drop_if_asked()
             time.sleep(0.05)
         if self._stop_round.is_set() or self._closing.is_set():
             raise Stopped

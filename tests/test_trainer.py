@@ -28,6 +28,7 @@ from rlhf_chat.ppo import PPOConfig
 from rlhf_chat.raters import Raters
 from rlhf_chat.round import RoundConfig
 from rlhf_chat.said import take_snapshot
+from rlhf_chat.step import Rows
 from rlhf_chat.store import NotFound, Store, StoreError
 from rlhf_chat.store.history import NOT_LIVE
 from rlhf_chat.trainer import Trainer
@@ -281,6 +282,47 @@ def test_pause_holds_before_and_in_the_middle_and_resume_goes_on(store, chat, ma
     trainer.resume()
     wait_for(ended(store))
     assert store.rounds()[0].status == "promoted"
+
+
+def test_a_paused_round_gives_its_memory_to_chat_and_ends_with_the_same_words(
+    store, chat, toy, make, monkeypatch
+):
+    """Paused in the middle of rollouts, whose keys and values leave no room for a reply."""
+    prompts = [toy.encode([{"role": "user", "content": "tell me about the sea"}])] * 4
+    limit, drafted, checks = Sampling(max_new_tokens=30), [], []
+    whole = [r.ids for r in toy.sample(toy.policy, prompts, limit, seed=7)]
+
+    def run(snapshot, parent, gauge, config, seed, report, check) -> round_.Outcome:
+        def checked() -> None:
+            checks.append(1)
+            if len(checks) == 3:
+                trainer.pause()
+            check()
+
+        drafted.extend(toy.sample(toy.policy, prompts, limit, seed=7, check=checked))
+        return round_.Outcome(Verdict("discarded", "A test says so.", ()), None, 0.0, None, None)
+
+    real = Rows.step
+
+    def step(self, tokens):
+        if toy.lease.chat_is_waiting and toy.lease._holders:
+            raise torch.OutOfMemoryError("injected")
+        return real(self, tokens)
+
+    monkeypatch.setattr(round_, "run", run)
+    monkeypatch.setattr(Rows, "step", step)
+    rate(chat, 1)
+    trainer = make()
+    trainer.start()
+    trainer.train_now()
+    wait_for(lambda: len(checks) >= 3)
+    assert say(chat).text
+    time.sleep(0.2)
+    assert not toy.lease._holders and not drafted  # it holds nothing while it waits
+    trainer.resume()
+    wait_for(ended(store))
+    assert [r.ids for r in drafted] == whole
+    assert store.rounds()[0].status == "discarded"
 
 
 @pytest.mark.parametrize("paused", [False, True])
