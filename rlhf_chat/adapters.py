@@ -9,11 +9,13 @@ Left out: which version is live (versions.py), whether it deserves to be (gate.p
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +24,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+
+if sys.platform == "darwin":
+    import fcntl
 
 log = logging.getLogger(__name__)
 
@@ -131,14 +136,17 @@ def _sha256(path: Path) -> str:
 
 
 def _fsync(path: Path) -> None:
-    """Forces a file or a folder to the disk. Windows cannot open folders; its rename is enough."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except PermissionError:
-        if path.is_dir():
-            return
-        raise
+    """Forces a file or a folder to the disk."""
+    is_folder = path.is_dir()
+    if is_folder and sys.platform == "win32":
+        return  # a folder cannot be opened there, and NTFS journals the rename
+    # Windows flushes a file only through a handle that may write to it.
+    handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
         os.fsync(handle)
+        if sys.platform == "darwin" and not is_folder:
+            with contextlib.suppress(OSError):  # not every disk can
+                # A plain fsync does not reach the platter on a Mac.
+                fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
     finally:
         os.close(handle)

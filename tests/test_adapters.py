@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,6 +100,26 @@ def test_a_version_is_never_overwritten(shelf, toy):
     refused(lambda: publish(shelf, toy), "Version 1", "never overwritten")
     assert {f.name: f.read_bytes() for f in shelf.path(1).iterdir()} == before
     assert shelf.load(1, first)
+
+
+def test_a_version_is_published_where_only_writers_may_sync_a_file(shelf, toy, monkeypatch):
+    """As on Windows, whose flush refuses a handle that cannot write."""
+    for_reading: dict[int, bool] = {}
+    real_open, real_sync = os.open, os.fsync
+
+    def opened(path, flags, *rest, **named) -> int:
+        handle = real_open(path, flags, *rest, **named)
+        for_reading[handle] = not flags & (os.O_RDWR | os.O_WRONLY)
+        return handle
+
+    def sync(handle: int) -> None:
+        if for_reading[handle] and stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        real_sync(handle)
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(os, "fsync", sync)
+    assert shelf.load(1, publish(shelf, toy)) and for_reading
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
