@@ -3,7 +3,8 @@
 A version is `adapters/v0003/` with adapter_model.safetensors, adapter_config.json (PEFT's own
 format) and manifest.json, which holds the hash of every file. Order of publishing: staging folder,
 fsync, verify from disk, rename, fsync parent; only then may the database point at it
-(store.promote) and the live tree be changed. Version 0 is the base and has no folder.
+(store.promote) and the live tree be changed. Version 0 is the base and has no folder. What no
+database knows waits in lost/, which is never read.
 Left out: which version is live (versions.py), whether it deserves to be (gate.py).
 """
 
@@ -17,7 +18,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +98,31 @@ class Shelf:
         """Takes a version off the shelf; a crash in the middle leaves what `sweep` removes."""
         shutil.rmtree(self.path(version), ignore_errors=True)
 
-    def sweep(self, known: set[int]) -> None:
-        """Removes what a crash left behind: half-written stages, and versions that no database row
-        points at (published but never promoted)."""
+    def sweep(self, known: set[int], deleted: Container[int] = ()) -> None:
+        """Removes half-written stages and the `deleted` versions that a crash left behind. Any
+        other version that is not `known` is put aside in lost/: it may be all that is left of a
+        database which was moved away or replaced by an older copy."""
         for stage in self._staging.iterdir():
             shutil.rmtree(stage, ignore_errors=True)
         for folder in self.folder.glob("v[0-9]*"):
-            if folder.name[1:].isdigit() and int(folder.name[1:]) not in known:
-                log.warning("removing %s: it was never promoted", folder.name)
+            if not folder.name[1:].isdigit() or (version := int(folder.name[1:])) in known:
+                continue
+            if version in deleted:
+                log.info("removing %s: it was deleted", folder.name)
                 shutil.rmtree(folder, ignore_errors=True)
+            else:
+                self._put_aside(folder)
+
+    def _put_aside(self, folder: Path) -> None:
+        """Out of the way of the next version with this number, under a name of its own."""
+        aside = self.folder / "lost" / f"{folder.name}-{uuid.uuid4().hex[:8]}"
+        try:
+            aside.parent.mkdir(exist_ok=True)
+            os.rename(folder, aside)
+        except OSError as error:
+            log.warning("%s is in no database and cannot be moved (%s)", folder, error.strerror)
+        else:
+            log.warning("%s is in no database; it is kept as %s", folder.name, aside)
 
     def _read(self, folder: Path, version: int) -> dict[str, torch.Tensor]:
         try:

@@ -28,6 +28,7 @@ class Versions:
     def __init__(self, store: Store, model: Model, shelf: Shelf) -> None:
         self.store, self.model, self.shelf = store, model, shelf
         self._switching = threading.Lock()  # held from row to switch
+        self._unpromoted = 0  # on the shelf, but not yet in the database
 
     # ------------------------------------------------------------------ what there is
 
@@ -59,7 +60,7 @@ class Versions:
 
     def serve_live(self) -> str:
         """Serves what the database calls live or, if that is unusable, its nearest ancestor that is
-        not; "" or a sentence about it. Folders of no known version are swept away."""
+        not; "" or a sentence about it. Folders of no known version are cleared away."""
         self.sweep()
         with self._switching:
             return self._serve_live()
@@ -121,6 +122,7 @@ class Versions:
             **about,
         }
         folder, digest = self.shelf.publish(version, state, model.adapter_config(), manifest)
+        self._unpromoted = version
         view = model.make_view(version, self.shelf.load(version, digest))
         with self._switching:
             serves = self.store.promote(
@@ -135,6 +137,7 @@ class Versions:
                 reason=reason,
                 verdict=verdict,
             )
+            self._unpromoted = 0
             if serves:
                 model.serve(view)
 
@@ -153,5 +156,7 @@ class Versions:
         return f"{version_name(version)} is deleted. Its votes and replies are kept."
 
     def sweep(self) -> None:
-        """Removes folders without a row: what a crash, a failed round or an erasure left."""
-        self.shelf.sweep({v.version for v in self.all()})
+        """Clears folders without a row away: what was deleted or never promoted is removed, what
+        another database may know is put aside."""
+        gone = self.store.deleted_versions() | {self._unpromoted}
+        self.shelf.sweep({v.version for v in self.all()}, gone)

@@ -130,18 +130,32 @@ def test_numbers_that_are_not_finite_are_not_published(shelf, toy, number):
     assert not shelf.path(1).exists()
 
 
-def test_sweep_keeps_what_is_known_and_nothing_else(shelf, toy):
+def test_sweep_keeps_what_is_known_and_removes_what_was_deleted(shelf, toy):
     for version in (1, 2, 3):
         publish(shelf, toy, version)
     half = shelf.folder / "staging" / "half"
     half.mkdir()
     (half / WEIGHTS).write_bytes(b"half")
     (shelf.folder / "notes").mkdir()  # not ours: stays
-    shelf.sweep({0, 1, 3})
+    shelf.sweep({0, 1, 3}, {2, 3})
     left = sorted(f.name for f in shelf.folder.iterdir())
     assert left == ["notes", "staging", "v0001", "v0003"]
     assert not any((shelf.folder / "staging").iterdir())
-    shelf.sweep({0, 1, 3})
+    shelf.sweep({0, 1, 3}, {2, 3})
+
+
+def test_a_version_nobody_knows_is_put_aside_whole_and_its_number_is_free(shelf, toy, caplog):
+    for _ in range(2):
+        publish(shelf, toy, 3)
+        before = {f.name: f.read_bytes() for f in shelf.path(3).iterdir()}
+        shelf.sweep({0})
+        assert not shelf.path(3).exists()
+    lost = list((shelf.folder / "lost").iterdir())
+    assert len(lost) == 2 and all(f.name.startswith("v0003-") for f in lost)
+    assert all({f.name: f.read_bytes() for f in folder.iterdir()} == before for folder in lost)
+    assert len(caplog.messages) == 2 and all(f.name in caplog.text for f in lost)
+    shelf.sweep({0})
+    assert sorted((shelf.folder / "lost").iterdir()) == sorted(lost)
 
 
 # ---------------------------------------------------------------------- damaged

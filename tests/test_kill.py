@@ -134,7 +134,7 @@ def check_versions(store, trainer, seed: int) -> None:
     assert trainer.model.live.version == store.live_version() == live, f"seed {seed}"
     assert all(r.ended_at is not None for r in store.rounds(10_000))
     known = {f"v{v.version:04d}" for v in store.adapter_versions()[1:]}
-    on_disk = {f.name for f in trainer.versions.shelf.folder.iterdir()} - {"staging"}
+    on_disk = {f.name for f in trainer.versions.shelf.folder.iterdir()} - {"staging", "lost"}
     assert on_disk == known
     assert not any((trainer.versions.shelf.folder / "staging").iterdir())
     assert not trainer.status().error

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -658,8 +659,66 @@ def test_a_crash_between_file_and_row_leaves_the_old_version(
     toy.serve(toy.reference)
     make().recover()
     assert same(before, spoken(toy)) and store.live_version() == 1
-    assert not left.exists() and not any((trainer.versions.shelf.folder / "staging").iterdir())
+    assert not left.exists() and put_aside(trainer) == ["v0002"]  # whose it was nobody knows
+    assert not any((trainer.versions.shelf.folder / "staging").iterdir())
     assert store.rounds()[0].status == "aborted" and "ended" in store.rounds()[0].reason
+
+
+def put_aside(trainer: Trainer) -> list[str]:
+    return sorted(f.name[:5] for f in trainer.versions.shelf.folder.glob("lost/*"))
+
+
+def test_versions_outlive_a_database_that_does_not_know_them(
+    store, chat, toy, make, recipe, tmp_path
+):
+    """As after a damaged file was moved away, which is what the app itself proposes."""
+    recipe.go.set()
+    for _ in range(2):
+        rate(chat, 1)
+        make().run_round("asked")
+    with closing(Store(tmp_path / "another.db")) as empty:
+        fresh = Trainer(empty, toy, Shelf(tmp_path / "adapters"), config=tiny_round_config())
+        fresh.recover()
+        assert toy.live.version == 0 and put_aside(fresh) == ["v0001", "v0002"]
+        shelved(fresh, toy, 1)
+        fresh.recover()
+        assert toy.live.version == 1 and put_aside(fresh) == ["v0001", "v0002"]
+
+
+def test_a_version_of_a_failed_round_is_not_kept(store, chat, toy, make, recipe, monkeypatch):
+    recipe.go.set()
+    trainer = make()
+    trainer.recover()
+    with monkeypatch.context() as fault:
+        fault.setattr(Store, "promote", lambda *_args, **_kwargs: 1 / 0)
+        rate(chat, 1)
+        assert trainer.run_round("asked") == "failed"
+    assert not trainer.versions.shelf.path(1).exists() and put_aside(trainer) == []
+
+
+def test_a_deletion_that_was_cut_short_is_finished_at_the_next_start(
+    store, chat, toy, make, monkeypatch
+):
+    trainer = make()
+    shelved(trainer, toy, 1)
+    by_a_program = store.open_round(
+        trigger="simulated:lists",
+        parent_version=0,
+        seed=0,
+        watermark=0,
+        config={},
+        snapshot_hash="",
+    )
+    shelved(trainer, toy, 2, round_id=by_a_program)
+    store.set_live(0, "")
+    with monkeypatch.context() as crash:
+        crash.setattr(Shelf, "remove", lambda *_: None)
+        trainer.delete(1)
+    store.erase_rater("simulated:lists")
+    shelf = trainer.versions.shelf
+    assert shelf.path(1).exists() and shelf.path(2).exists()
+    make().recover()
+    assert not shelf.path(1).exists() and not shelf.path(2).exists() and put_aside(trainer) == []
 
 
 @pytest.mark.parametrize("damage", ["flip", "gone", "no manifest", "bad manifest"])
@@ -748,7 +807,13 @@ def stored_vote(store: Store, one: int, other: int, outcome: str, rater: str = "
     store.add_preference(a, b, outcome, shown_first="a", rater=rater)
 
 
-def shelved(trainer: Trainer, model: Model, version: int, tier: str = "provisional") -> None:
+def shelved(
+    trainer: Trainer,
+    model: Model,
+    version: int,
+    tier: str = "provisional",
+    round_id: int | None = None,
+) -> None:
     folder, manifest_hash = trainer.versions.shelf.publish(
         version,
         nudged(model, version),
@@ -758,7 +823,7 @@ def shelved(trainer: Trainer, model: Model, version: int, tier: str = "provision
     trainer.store.promote(
         version=version,
         parent=version - 1,
-        round_id=None,
+        round_id=round_id,
         tier=tier,
         folder=folder.name,
         manifest_hash=manifest_hash,

@@ -186,6 +186,12 @@ class History(Archive):
     def adapter_versions(self) -> list[AdapterVersion]:
         return self._list(AdapterVersion, "FROM adapter_versions ORDER BY version")
 
+    def deleted_versions(self) -> set[int]:
+        """Numbers of versions that were here once and were deleted."""
+        with self._read() as db:
+            sql = "SELECT CAST(ref AS INTEGER) FROM events WHERE kind = 'version_deleted'"
+            return {row[0] for row in fetch(db, sql)}
+
     def live_version(self) -> int:
         return self._value("SELECT version FROM live")
 

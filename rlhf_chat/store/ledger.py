@@ -7,6 +7,7 @@ is never mixed with what people said. Left out: adding ratings and votes (feedba
 
 from sqlite_utils import Database
 
+from rlhf_chat.store.archive import add_event
 from rlhf_chat.store.erase import drop_orphans
 from rlhf_chat.store.rows import clean_text, fetch, select
 from rlhf_chat.store.schema import Feedback
@@ -130,6 +131,9 @@ def erase_rater(db: Database, rater: str) -> None:
         f"UPDATE conversations SET adapter_version = NULL WHERE adapter_version IN {own}", [rater]
     )
     db.execute(f"UPDATE live SET version = 0 WHERE version IN {own}", [rater])
+    gone = f"SELECT version FROM adapter_versions WHERE version IN {own}"
+    for (version,) in fetch(db, gone, [rater]):  # their folders may outlive the rows for a while
+        add_event(db, "version_deleted", str(version), {})
     # Children before parents: each step removes the leaves.
     leaves = f"""DELETE FROM adapter_versions WHERE version IN {own}
         AND version NOT IN (SELECT parent FROM adapter_versions WHERE parent IS NOT NULL)"""
