@@ -6,6 +6,7 @@ RLHF_CHAT_KILLS sets how many times a writing process is killed (8; 200 at night
 import ast
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -926,6 +927,40 @@ def test_rows_left_in_a_wal_without_its_file_are_not_mixed_into_a_new_one(path):
     wal.unlink()
     path.with_name("feedback.db.new").write_bytes(b"left by a kill")
     Store(path).close()
+
+
+def test_a_backup_put_in_place_beside_the_wal_of_another_file_is_refused_and_not_touched(path):
+    """SQLite would replay rows of the one into pages of the other."""
+    code = """
+import os, sys
+from rlhf_chat.store import Store
+store = Store(sys.argv[1])
+store.add_conversation(title="in the copy")
+store.back_up()
+for i in range(50):
+    store.add_conversation(title=f"later {i} " * 100)
+os.kill(os.getpid(), 9)
+"""
+    start_child(code, path).wait(60)
+    wal, shm = Path(f"{path}-wal"), Path(f"{path}-shm")
+    assert wal.stat().st_size
+    shutil.copy(backups_of(path)[-1], path)
+    before = path.read_bytes(), wal.read_bytes()
+    with pytest.raises(DatabaseDamaged) as error:
+        Store(path)
+    assert one_sentence(error, str(path), wal.name, shm.name, "away")
+    assert (path.read_bytes(), wal.read_bytes()) == before
+    for companion in (wal, shm):
+        companion.rename(companion.with_name(f"old {companion.name}"))
+    with closing(Store(path)) as store:
+        assert [c.title for c in store.conversations()] == ["in the copy"]
+
+
+def test_a_damaged_file_is_to_be_moved_away_with_its_companions(path):
+    path.write_bytes(b"hello")
+    with pytest.raises(DatabaseDamaged) as error:
+        Store(path)
+    assert one_sentence(error, f"{path.name}-wal", f"{path.name}-shm")
 
 
 def test_odd_folder_names_are_only_names(tmp_path):

@@ -71,11 +71,12 @@ _SENTENCES: list[tuple[str, type[StoreError], str]] = [
 
 
 def rescue(path: Path) -> str:
-    """What to do with a file we will not open; names the newest backup when there is one."""
-    backups = backups_of(path)
-    if backups:
-        return f"move it away, then copy {backups[-1]} to its place or start with an empty one"
-    return "move it away to start with an empty one"
+    """What to do with a file we will not open; names the newest backup when there is one.
+    A WAL that stayed would be replayed into whatever comes in its place."""
+    away = f"move it away together with {path.name}-wal and {path.name}-shm where they exist"
+    if backups := backups_of(path):
+        return f"{away}, then copy {backups[-1]} to its place or start with an empty one"
+    return f"{away}, then start with an empty one"
 
 
 def backups_of(path: Path) -> list[Path]:

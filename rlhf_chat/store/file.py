@@ -8,7 +8,7 @@ Left out: threads (writer.py) and what is in it (archive.py).
 import errno
 import os
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -90,6 +90,7 @@ def inspect(path: Path) -> tuple[int, str]:
     """(schema version, mode a reader can use), or a refusal. Changes nothing in the file."""
     if path.stat().st_size == 0:
         raise DatabaseDamaged(f"{path} is empty (0 bytes), not a feedback file; {rescue(path)}.")
+    _refuse_foreign_wal(path)
     modes = ["ro"]
     if not has_bytes(Path(f"{path}-wal")):
         modes.append("immutable")  # a WAL-mode file in a folder where no -shm can be made
@@ -104,6 +105,21 @@ def inspect(path: Path) -> tuple[int, str]:
             if mode == modes[-1] or not cannot_open:
                 raise in_plain_words(error, path) from error
     raise AssertionError("unreachable")
+
+
+def _refuse_foreign_wal(path: Path) -> None:
+    """A copy put in place of a file whose WAL is still there: SQLite would replay that WAL into it.
+    A file says in its header whether it has a WAL at all; our copies say no, a live file yes."""
+    if not has_bytes(Path(f"{path}-wal")):
+        return
+    header = b""
+    with suppress(OSError), path.open("rb") as stream:  # nothing in this process has it open yet
+        header = stream.read(20)
+    if header[18:] == b"\1\1":
+        raise DatabaseDamaged(
+            f"{path} is a copy, and {path.name}-wal beside it belongs to the file that was there "
+            f"before; move {path.name}-wal and {path.name}-shm away, then start again."
+        )
 
 
 def _checked_version(db: Database, path: Path) -> int:
