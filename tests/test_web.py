@@ -940,14 +940,14 @@ def test_several_drafts_are_pressed_in_order_and_the_last_one_places_itself():
     assert not any(last[b]["visible"] for b in screen.answers.vote_buttons)
     drafts, order = last[screen.set_id], ""
     for letter in "CC":  # a second press of the same changes nothing
-        told = asyncio.run(screen.answers.place(letter, drafts, "id", "", "My own", order, "Ada"))
+        told = asyncio.run(screen.answers.place(letter, drafts, "id", order, "Ada"))
         order = told[screen.answers.order]
         assert order == "C" and told[screen.answers.place_buttons[2]]["value"] == "1: C"
     assert not chat.compare.rankings and told[screen.answers.undo_button]["visible"]
     waiting = chat.trainer.waiting
     over = asyncio.run(screen.answers.undo(drafts, "", "Ada"))  # only the places given so far
     assert over[screen.answers.order] == "" and chat.trainer.waiting == waiting
-    whole = asyncio.run(screen.answers.place("A", drafts, "id", "", "My own", order, "Ada"))
+    whole = asyncio.run(screen.answers.place("A", drafts, "id", order, "Ada"))
     assert chat.compare.rankings == {drafts: (1, 2, 0)} and chat.compare.by == {drafts: "Ada"}
     assert whole[screen.answers.verdict]["text"].startswith("Saved: C, then A, then B. A was v1")
     back = asyncio.run(screen.answers.undo(drafts, whole[screen.answers.voted], "Ada"))
@@ -1034,13 +1034,37 @@ def test_the_next_pair_is_written_while_this_one_is_read():
     *_, last = screen.draft("rivers", "click", request=tab())
     coming = last[screen.coming]
     wait_for(lambda: len(chat.compare.sets) == 2)
-    voted = asyncio.run(screen.answers.vote("a", last[screen.set_id], "id", coming))
+    after = ("rivers", "rivers", coming, "Suggested")
+    voted = asyncio.run(screen.answers.vote("a", last[screen.set_id], "id", "me", *after))
     assert voted[screen.prompt] == coming  # what the box shows next is what is ready
     chat.word_seconds = 10  # drafts written now would take minutes
     began = time.monotonic()
     *_, shown = screen.draft(coming, "click-2", request=tab())
     assert time.monotonic() - began < 1 and shown[screen.set_id] in chat.compare.sets
     chat.word_seconds = 0
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize(
+    ("box", "source", "stays"),
+    [
+        ("rivers", "Suggested", False),
+        ("typed meanwhile", "Suggested", True),
+        ("typed meanwhile", "From my chats", True),
+        ("rivers", "My own", True),
+        ("", "My own", True),
+    ],
+)
+def test_a_prompt_typed_while_drafts_are_read_outlives_the_answer(box, source, stays, count):
+    screen, _ = compare_screen()
+    first, *_, last = screen.draft("rivers", "click", count=count, request=tab())
+    pair, after = last[screen.set_id], (box, first[screen.drafted], last[screen.coming], source)
+    if count == 2:
+        saved = asyncio.run(screen.answers.vote("a", pair, "id", "me", *after))
+    else:
+        saved = asyncio.run(screen.answers.place("", pair, "id", "", "me", *after))
+    assert saved[screen.verdict]["tone"] == "good"
+    assert (screen.prompt not in saved) == stays
 
 
 @pytest.mark.parametrize("change", ["another prompt", "another tab", "another version", "a duel"])
@@ -1067,9 +1091,8 @@ def test_a_duel_sets_the_chosen_versions_against_each_other_and_says_how_it_stan
     screen, chat = compare_screen()
     *_, last = screen.draft("rivers", "c", "My own", True, "1", "0", request=tab())
     assert chat.compare.asked == [("rivers", (1, 0))] and screen.coming not in last
-    voted = asyncio.run(
-        screen.answers.vote("a", last[screen.set_id], "id", "", "My own", True, "1", "0")
-    )
+    after = ("rivers", "rivers", "", "My own", True, "1", "0")
+    voted = asyncio.run(screen.answers.vote("a", last[screen.set_id], "id", "me", *after))
     assert voted[screen.duel.standing]["text"].startswith("v1 won 7 of 10 against base")
     assert screen.prompt not in voted  # one's own prompt is not overwritten
 

@@ -43,8 +43,8 @@ def asking(count: int) -> str:
 
 
 class AnswerPart:
-    """`then` says what the screen shows after a saved answer: (coming prompt, source of prompts,
-    whether it is a duel, its two versions as the menus have them)."""
+    """`then` says what the screen shows after a saved answer; it gets what the screen wired for it,
+    unread here (`after`)."""
 
     def __init__(
         self, compare: Compare, trainer: Trainer, then: Callable[..., Awaitable[Update]]
@@ -58,12 +58,8 @@ class AnswerPart:
         outcome: str,
         set_id: str,
         event_id: str,
-        coming: str = "",
-        source: str = "",
-        dueling: bool = False,
-        one: str = "",
-        other: str = "",
         rater: str = "me",
+        *after: Any,
     ) -> Update:
         if not set_id:
             return {self.verdict: said("Wait until both drafts have ended.", "bad")}
@@ -79,7 +75,7 @@ class AnswerPart:
             **self._strengths(outcome in ("a", "b")),
             self.voted: outcome,
             **self._saved(revealed.sentence),
-            **await self._then(coming, source, dueling, one, other),
+            **await self._then(*after),
         }
 
     async def place(
@@ -87,10 +83,9 @@ class AnswerPart:
         letter: str,
         set_id: str,
         event_id: str,
-        coming: str = "",
-        source: str = "",
         order: str = "",
         rater: str = "me",
+        *after: Any,
     ) -> Update:
         """The next best draft; no letter says that the rest are equal. With one left the ranking is
         whole, and saved."""
@@ -118,7 +113,7 @@ class AnswerPart:
             **self._ranked(count, order, False),
             self.voted: "ranking",
             **self._saved(revealed.sentence),
-            **await self._then(coming, source),
+            **await self._then(*after),
         }
 
     async def refine(self, strength: str, set_id: str, voted: str, rater: str = "me") -> Update:
@@ -275,17 +270,23 @@ class AnswerPart:
             *self.strength_buttons,
         ]
 
-    def wire(self, asked: list[Any], duel: list[Any], rater: gr.Textbox, page: list[Any]) -> None:
-        """`asked`: the hidden set id and event id, the coming prompt, and where prompts are from;
-        `page`: all that an answer may change."""
-        set_id = asked[0]
+    def wire(
+        self,
+        set_id: gr.Textbox,
+        event_id: gr.Textbox,
+        rater: gr.Textbox,
+        after: list[Any],
+        page: list[Any],
+    ) -> None:
+        """`after`: what the screen wants to know after a saved answer; `page`: all that an answer
+        may change."""
         for button, outcome in zip(self.vote_buttons, self.outcomes, strict=True):
-            fields = [outcome, *asked, *duel, rater]
+            fields = [outcome, set_id, event_id, rater, *after]
             button.click(self.vote, fields, page, js=with_event_id(2), **QUICK)
         for button, letter in zip(
             [*self.place_buttons, self.rest_button], self.letters, strict=True
         ):
-            fields = [letter, *asked, self.order, rater]
+            fields = [letter, set_id, event_id, self.order, rater, *after]
             button.click(self.place, fields, page, js=with_event_id(2), **QUICK)
         for button, strength in zip(self.strength_buttons, self.strengths, strict=True):
             button.click(self.refine, [strength, set_id, self.voted, rater], page, **QUICK)

@@ -73,7 +73,7 @@ class CompareScreen:
             self._under_way[event_id] = stop
         whole = False
         try:
-            yield self._begun(drafts, event_id)
+            yield self._begun(drafts, prompt, event_id)
             drawn = time.monotonic()
             for drafts in sets:
                 if time.monotonic() - drawn >= FRAME_SECONDS:
@@ -125,7 +125,7 @@ class CompareScreen:
             self.stop_button: gr.update(value="Stop", visible=False),
         }
 
-    def _begun(self, drafts: Drafts, event_id: str) -> Update:
+    def _begun(self, drafts: Drafts, prompt: str, event_id: str) -> Update:
         return {
             **self._panes(drafts),
             **self._columns(len(drafts.texts)),
@@ -133,6 +133,7 @@ class CompareScreen:
             self.asked: said(drafts.prompt),
             self.set_id: drafts.set_id or "",
             self.coming: "",
+            self.drafted: prompt,
             self.running: event_id,
             self.verdict: said(drafts.note or WRITING),
             self.next_button: gr.update(value="New drafts", visible=False),
@@ -180,13 +181,20 @@ class CompareScreen:
             stop.set()
 
     async def _answered(
-        self, coming: str, source: str, dueling: bool = False, one: str = "", other: str = ""
+        self,
+        prompt: str = "",
+        drafted: str = "",
+        coming: str = "",
+        source: str = SUGGESTED,
+        dueling: bool = False,
+        one: str = "",
+        other: str = "",
     ) -> Update:
-        """What follows a saved answer: the next prompt, what the next vote unlocks, and in a duel
-        how it stands."""
+        """What follows a saved answer: the next prompt, unless the box holds another than these
+        drafts were asked for with; what the next vote unlocks, and in a duel how it stands."""
         update: Update = {self.next_button: gr.update(value="Next drafts")}
         try:
-            if coming or source != OWN:
+            if source != OWN and prompt == drafted:
                 update[self.prompt] = coming or await quick(self._next_prompt, source)
             update[self.answers.count] = await self.answers.recount()
             update |= await quick(self.duel.stand, between(dueling, one, other))
@@ -257,6 +265,7 @@ class CompareScreen:
     def lay_out(self) -> None:
         self.set_id, self.running = hidden("set-id"), hidden("running")
         self.event_id, self.coming = hidden("compare-event-id"), hidden("coming")
+        self.drafted = hidden("drafted")  # the prompt these drafts were asked for with
         self._lay_out_question()
         self.asked = saying("asked")
         with gr.Row(elem_id="panes", equal_height=True):
@@ -330,6 +339,7 @@ class CompareScreen:
             self.asked,
             self.prompt,
             self.coming,
+            self.drafted,
             self.set_id,
             self.running,
             self.next_button,
@@ -349,8 +359,8 @@ class CompareScreen:
             **REPLIES,
         )
         self.stop_button.click(self.stop, self.running, None, **QUICK)
-        asked: list[Any] = [self.set_id, self.event_id, self.coming, self.source]
-        self.answers.wire(asked, duel, rater, page)
+        after: list[Any] = [self.prompt, self.drafted, self.coming, self.source, *duel]
+        self.answers.wire(self.set_id, self.event_id, rater, after, page)
         self.source.input(self.choose_source, self.source, page, **QUICK)
         self.how_many.input(self.choose_count, self.how_many, page, **QUICK)
         gr.on([box.input for box in duel], self.set_duel, duel, page, **QUICK)
