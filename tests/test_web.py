@@ -26,7 +26,7 @@ import pytest
 
 from rlhf_chat import export, gate, style, trainer
 from rlhf_chat.decode import Sampling
-from rlhf_chat.ratings import REASONS
+from rlhf_chat.ratings import REASONS, Opinion
 from rlhf_chat.refusal import ChatError
 from rlhf_chat.watch import OWN, Watch, people
 from rlhf_chat.web import app, charts, keys, languages, markup, security, theme, transcript, words
@@ -732,6 +732,31 @@ def test_a_reply_that_cannot_be_stored_does_not_lock_the_conversation():
     assert len(tab.view["turns"]) == 4
 
 
+@pytest.mark.parametrize(
+    ("typed", "stored"), [(" Ada ", "Ada"), ("", "me"), ("simulated:x", "simulated x")]
+)
+def test_an_answer_is_stored_under_the_name_as_it_is_tidied(typed, stored, monkeypatch):
+    tab = Screen()
+    tab.send("hello")
+    ratings, names = tab.screen.ratings, []
+    for act in ("rate", "score", "correct"):
+        monkeypatch.setattr(
+            tab.chat, act, lambda *given, rater, **more: names.append(rater), raising=True
+        )
+    monkeypatch.setattr(tab.chat, "of", lambda _, rater: names.append(rater) or Opinion(1))
+    click = SimpleNamespace(index=1, liked=True)
+    chips = asyncio.run(ratings.rate(tab.view, typed, "id", click))[ratings.chips]
+    asyncio.run(ratings.add_reason(chips, "", typed, SimpleNamespace(stars=4)))
+    asyncio.run(ratings.add_reason(chips, "", typed, SimpleNamespace(reason="Helpful")))
+    asyncio.run(ratings.add_comment(chips, "short", typed))
+    asyncio.run(ratings.opened(chips["id"], typed))
+    words = SimpleNamespace(index=1, value="Good day.")
+    tab.take(tab.screen.replying.edit(tab.view, typed, tab.request, words))
+    asyncio.run(tab.screen.rename(tab.view, typed, tab.request))
+    assert tab.screen.presence.named("tab") == stored
+    assert names == [stored] * 7
+
+
 def test_the_thumbs_shown_are_those_of_who_rates_here():
     tab = Screen()
     tab.send("hello")
@@ -881,9 +906,9 @@ def test_beside_a_simulated_person_the_note_counts_ones_own_ratings():
 def compare_screen() -> tuple[CompareScreen, ToyChat]:
     chat = ToyChat(word_seconds=0)
     screen = CompareScreen(chat.compare, chat.trainer)
-    with gr.Blocks() as demo:
+    with gr.Blocks() as screen.demo:
         screen.lay_out()
-        screen.wire(demo, gr.Textbox("me"))
+        screen.wire(screen.demo, gr.Textbox("me"))
     return screen, chat
 
 
@@ -930,6 +955,23 @@ def test_after_an_answer_one_can_say_why():
         chat.compare.comments == {pair: "it is short"}
         and not told[screen.answers.because]["visible"]
     )
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_after_an_answer_the_name_may_change_and_it_is_still_the_answer_of_who_gave_it(count):
+    screen, chat = compare_screen()
+    answers, compare = screen.answers, chat.compare
+    pair = list(screen.draft("rivers", "click", count=count))[-1][screen.set_id]
+    if count == 2:
+        saved = asyncio.run(answers.vote("a", pair, "id", " Ada "))
+    else:
+        saved = asyncio.run(answers.place("", pair, "id", "", " Ada "))
+    assert saved[answers.voter] == compare.by[pair] == "Ada"
+    wired = {fn.name: fn.inputs for fn in screen.demo.fns.values() if fn.fn is not None}
+    for name in ("refine", "explain", "undo"):
+        assert wired[name][-1] is answers.voter, name
+    back = asyncio.run(answers.undo(pair, saved[answers.voted], saved[answers.voter]))
+    assert back[answers.voter] == ""
 
 
 def test_several_drafts_are_pressed_in_order_and_the_last_one_places_itself():
@@ -1067,22 +1109,27 @@ def test_a_prompt_typed_while_drafts_are_read_outlives_the_answer(box, source, s
     assert (screen.prompt not in saved) == stays
 
 
-@pytest.mark.parametrize("change", ["another prompt", "another tab", "another version", "a duel"])
+@pytest.mark.parametrize(
+    "change", ["another prompt", "another tab", "another name", "another version", "a duel"]
+)
 def test_drafts_made_ahead_are_shown_only_for_what_they_were_made_for(change):
     screen, chat = compare_screen()
     *_, last = screen.draft("rivers", "click", request=tab())
     wait_for(lambda: len(chat.compare.sets) == 2)
-    prompt, request, duel = last[screen.coming], tab(), ()
+    prompt, request, duel, rater = last[screen.coming], tab(), (), "me"
     if change == "another prompt":
         prompt = "mountains"
     elif change == "another tab":
         request = tab("other")
+    elif change == "another name":
+        rater = "Ada"
     elif change == "another version":
         chat.trainer.live = 0
     else:
         duel = (True, "1", "0")
     before = len(chat.compare.asked)
-    *_, shown = screen.draft(prompt, "click-2", "Suggested", *duel, request=request)
+    asked = screen.draft(prompt, "click-2", "Suggested", *duel, rater=rater, request=request)
+    *_, shown = asked
     assert (prompt, (1, 0) if duel else None) in chat.compare.asked[before:]
     assert shown[screen.set_id]
 

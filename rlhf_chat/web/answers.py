@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.compare import Compare
+from rlhf_chat.raters import checked_name
 from rlhf_chat.trainer import Status, Trainer
 from rlhf_chat.web.quick import QUICK, quick, sentence, with_event_id
 from rlhf_chat.web.words import hidden, said, saying
@@ -63,6 +64,7 @@ class AnswerPart:
     ) -> Update:
         if not set_id:
             return {self.verdict: said("Wait until both drafts have ended.", "bad")}
+        rater = checked_name(rater)
         try:
             revealed = await quick(
                 self.compare.prefer, set_id, outcome, event_id=event_id or None, rater=rater
@@ -74,7 +76,7 @@ class AnswerPart:
             **self.shown(2, False, outcome),
             **self._strengths(outcome in ("a", "b")),
             self.voted: outcome,
-            **self._saved(revealed.sentence),
+            **self._saved(revealed.sentence, rater),
             **await self._then(*after),
         }
 
@@ -91,6 +93,7 @@ class AnswerPart:
         whole, and saved."""
         if not set_id:
             return {self.verdict: said("Wait until all drafts have ended.", "bad")}
+        rater = checked_name(rater)
         try:
             count = await quick(self._drafts, set_id)
             order += letter if letter in LETTERS[:count] and letter not in order else ""
@@ -112,36 +115,37 @@ class AnswerPart:
             **self.shown(count, False),
             **self._ranked(count, order, False),
             self.voted: "ranking",
-            **self._saved(revealed.sentence),
+            **self._saved(revealed.sentence, rater),
             **await self._then(*after),
         }
 
-    async def refine(self, strength: str, set_id: str, voted: str, rater: str = "me") -> Update:
-        """How much better: the same vote again, with its strength."""
+    async def refine(self, strength: str, set_id: str, voted: str, voter: str = "me") -> Update:
+        """How much better: the same vote again, with its strength. Of whoever gave it: by now
+        another name may stand in the sidebar. So too what follows."""
         if not set_id or voted not in ("a", "b"):
             return {self.verdict: said("Vote for a draft first.", "bad")}
         try:
             revealed = await quick(
-                self.compare.prefer, set_id, voted, strength=strength, rater=rater
+                self.compare.prefer, set_id, voted, strength=strength, rater=voter
             )
         except Exception as error:
             return self._not_saved(error)
         return {self.verdict: said(revealed.sentence, "good")}
 
-    async def explain(self, words: str, set_id: str, rater: str = "me") -> Update:
+    async def explain(self, words: str, set_id: str, voter: str = "me") -> Update:
         """Why, in the person's own words, beside an answer that was given."""
         try:
-            told = await quick(self.compare.comment, set_id, words, rater=rater)
+            told = await quick(self.compare.comment, set_id, words, rater=voter)
         except Exception as error:
             return self._not_saved(error)
         return {self.verdict: said(told, "good"), self.because: gr.update(visible=False)}
 
-    async def undo(self, set_id: str, voted: str, rater: str = "me") -> Update:
+    async def undo(self, set_id: str, voted: str, voter: str = "me") -> Update:
         """Takes a saved answer back; with none, the places given so far."""
         try:
             count = await quick(self._drafts, set_id)
             if voted:
-                await quick(self.compare.withdraw, set_id, rater=rater)
+                await quick(self.compare.withdraw, set_id, rater=voter)
             return {
                 **self.cleared(count),
                 **self.shown(count, True),
@@ -166,6 +170,7 @@ class AnswerPart:
             **self.shown(count, False),
             **self._strengths(False),
             self.voted: "",
+            self.voter: "",
             self.undo_button: gr.update(value="Undo", visible=False),
             self.because: gr.update(value="", visible=False),
         }
@@ -203,8 +208,9 @@ class AnswerPart:
             for button, (_, word, _) in zip(self.strength_buttons, STRENGTHS, strict=True)
         }
 
-    def _saved(self, sentence_: str) -> Update:
+    def _saved(self, sentence_: str, rater: str) -> Update:
         return {
+            self.voter: rater,
             self.verdict: said(sentence_, "good"),
             self.undo_button: gr.update(value="Undo", visible=True),
             self.because: gr.update(value="", visible=True),
@@ -216,7 +222,7 @@ class AnswerPart:
     # ---- layout and wiring ---------------------------------------------------------------------
 
     def lay_out(self) -> None:
-        self.order, self.voted = hidden("order"), hidden("voted")
+        self.order, self.voted, self.voter = hidden("order"), hidden("voted"), hidden("voter")
         self.letters = [hidden(f"letter-{x}", x) for x in (*LETTERS, "")]
         self.outcomes = [hidden(f"outcome-{outcome}", outcome) for outcome, _, _ in VOTES]
         self.strengths = [hidden(f"strength-{word}", word) for word, _, _ in STRENGTHS]
@@ -261,6 +267,7 @@ class AnswerPart:
             self.count,
             self.order,
             self.voted,
+            self.voter,
             self.keys,
             self.undo_button,
             self.because,
@@ -289,9 +296,9 @@ class AnswerPart:
             fields = [letter, set_id, event_id, self.order, rater, *after]
             button.click(self.place, fields, page, js=with_event_id(2), **QUICK)
         for button, strength in zip(self.strength_buttons, self.strengths, strict=True):
-            button.click(self.refine, [strength, set_id, self.voted, rater], page, **QUICK)
-        self.because.submit(self.explain, [self.because, set_id, rater], page, **QUICK)
-        self.undo_button.click(self.undo, [set_id, self.voted, rater], page, **QUICK)
+            button.click(self.refine, [strength, set_id, self.voted, self.voter], page, **QUICK)
+        self.because.submit(self.explain, [self.because, set_id, self.voter], page, **QUICK)
+        self.undo_button.click(self.undo, [set_id, self.voted, self.voter], page, **QUICK)
 
 
 # ---- small parts -------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.chat import Chat
-from rlhf_chat.raters import ME
+from rlhf_chat.raters import ME, checked_name
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.charts import heat
 from rlhf_chat.web.pane import SHOWN_AT_FIRST, ChatPane, Update, limit_of, rater_of, tab_of
@@ -117,6 +117,7 @@ class ChatScreen(ChatPane):
     async def rename(self, view: dict, rater: str, request: gr.Request) -> Update:
         """Somebody else rates here from now on, so their thumbs are drawn; a reply that is being
         written is left alone and draws them at its end."""
+        rater = checked_name(rater)  # the box may be half typed
         self.presence.name(tab_of(request), rater)
         named = {**view, "rater": rater}
         if view["conversation"] and not self.presence.reply(view["conversation"]):
@@ -125,7 +126,7 @@ class ChatScreen(ChatPane):
 
     async def load(self, request: gr.Request, rater: str = ME) -> Update:
         """The conversation named in the address, so that a reload or a restart brings it back."""
-        asked, tab = request.query_params.get("c", ""), tab_of(request)
+        asked, tab, rater = request.query_params.get("c", ""), tab_of(request), checked_name(rater)
         self.presence.show(tab, asked)
         self.presence.name(tab, rater)
         try:

@@ -18,6 +18,7 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.compare import Compare, Drafts
+from rlhf_chat.raters import checked_name
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web import markup
 from rlhf_chat.web.ahead import Ahead
@@ -60,11 +61,11 @@ class CompareScreen:
         rater: str = "me",
         request: gr.Request | None = None,
     ) -> Iterator[Update]:
-        tab = (request.session_hash or "") if request else ""
+        tab, rater = (request.session_hash or "") if request else "", checked_name(rater)
         try:
             versions = between(dueling, one, other)
             count = 2 if versions else int(count)
-            stop, sets = self._sets(tab, prompt, count, versions, event_id)
+            stop, sets = self._sets(tab, prompt, count, versions, rater, event_id)
             drafts = next(sets)  # refusals come here; the last drafts then stay on the page
         except Exception as error:
             yield {self.verdict: said(sentence(error), "bad")}
@@ -104,11 +105,12 @@ class CompareScreen:
         prompt: str,
         count: int,
         versions: tuple[int, int] | None,
+        rater: str,
         event_id: str,
     ) -> tuple[threading.Event, Iterator[Drafts]]:
         """The drafts made ahead for this tab if they are the ones wanted, else new ones; and how to
         stop them."""
-        ahead = self._ahead.take(tab, self._key(prompt, versions, count))
+        ahead = self._ahead.take(tab, self._key(prompt, versions, count, rater))
         if ahead is not None:
             return ahead.stop, ahead.follow()
         stop = threading.Event()
@@ -152,9 +154,10 @@ class CompareScreen:
             prompt, count, event_id=event_id or None, stop=stop, versions=versions
         )
 
-    def _key(self, prompt: str, versions: tuple[int, int] | None, count: int) -> tuple:
-        """What drafts made ahead must agree in to be shown."""
-        return prompt.strip(), versions, count, self.trainer.status().live_version
+    def _key(self, prompt: str, versions: tuple[int, int] | None, count: int, rater: str) -> tuple:
+        """What drafts made ahead must agree in to be shown; the name, because they may be a pair
+        that this person has seen before."""
+        return prompt.strip(), versions, count, rater, self.trainer.status().live_version
 
     def _write_ahead(
         self, tab: str, prompt: str, count: int, versions: tuple[int, int] | None, rater: str
@@ -165,7 +168,7 @@ class CompareScreen:
             old = self.compare.seen_before(rater) if count == 2 and versions is None else None
             return iter([old]) if old else self._write(prompt, count, versions, stop)
 
-        self._ahead.begin(tab, self._key(prompt, versions, count), start)
+        self._ahead.begin(tab, self._key(prompt, versions, count, rater), start)
 
     def _next_prompt(self, source: str) -> str:
         if source == RECENT:

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.chat import Chat
+from rlhf_chat.raters import checked_name
 from rlhf_chat.ratings import REASONS, Opinion
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.quick import QUICK, WITH_EVENT_ID, quick, sentence
@@ -38,7 +39,7 @@ class RatingPart:
         turns, index = view["turns"], event_index(event)
         if index >= len(turns) or not turns[index]["id"]:
             return {self.note: said("Rate this reply when it is complete.", "bad")}
-        message_id = turns[index]["id"]
+        message_id, rater = turns[index]["id"], checked_name(rater)
         self.rated.add(view["conversation"])
         value = {True: 1, False: -1}.get(event.liked, 0) if isinstance(event.liked, bool) else 0
         try:
@@ -67,7 +68,7 @@ class RatingPart:
 
     async def opened(self, message_id: str, rater: str) -> Update:
         """The panel of one reply, with what this person has said of it: stars need no thumb."""
-        opinion = await quick(self.chat.ratings.of, message_id, rater)
+        opinion = await quick(self.chat.ratings.of, message_id, checked_name(rater))
         return {self.why: gr.update(visible=True), **self._drawn(message_id, opinion)}
 
     async def add_reason(
@@ -87,7 +88,7 @@ class RatingPart:
         """A score from 1 to 5; the same star again takes it back."""
         given = 0 if stars == chips.get("stars") else stars
         try:
-            await quick(self.chat.ratings.score, chips["id"], int(given), rater=rater)
+            await quick(self.chat.ratings.score, chips["id"], int(given), rater=checked_name(rater))
             self.trainer.wake()
         except Exception as error:
             return {self.note: said(f"Not saved. {sentence(error)}", "bad")}
@@ -108,7 +109,7 @@ class RatingPart:
                 chips["value"],
                 reason=chips["chosen"],
                 comment=comment.strip(),
-                rater=rater,
+                rater=checked_name(rater),
             )
         except Exception as error:
             return {self.note: said(f"Not saved. {sentence(error)}", "bad")}

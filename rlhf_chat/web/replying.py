@@ -13,6 +13,7 @@ from itertools import takewhile
 import gradio as gr
 
 from rlhf_chat.chat import Partial, Turn
+from rlhf_chat.raters import checked_name
 from rlhf_chat.web import markup, transcript
 from rlhf_chat.web.pane import ChatPane, Update, limit_of, rater_of, tab_of
 from rlhf_chat.web.presence import Reply
@@ -87,7 +88,7 @@ class Replying:
 
     def _correct(self, view: dict, message_id: str, text: str, rater: str) -> Update:
         try:
-            self.chat.ratings.correct(message_id, text, rater=rater)
+            self.chat.ratings.correct(message_id, text, rater=checked_name(rater))
             self.trainer.wake()
             counted = self.pane.ratings.countdown()
             word = said(f"Saved: your wording is preferred to the reply's. {counted}", "good")
