@@ -92,6 +92,25 @@ def test_no_endpoint_is_public(demo):
     assert [fn.api_name for fn in demo.fns.values() if fn.api_visibility == "public"] == []
 
 
+def test_a_click_that_says_what_was_meant_is_never_dropped(demo):
+    """Gradio drops an event while the one before is answered: of two quick thumbs the page showed
+    the second and the first was stored. Not so where pressing twice must count once: what a file
+    brings, and the welcome, which says nothing."""
+    once = {"arrivals", "welcome"}
+    told = {fn["id"]: fn["trigger_mode"] for fn in demo.get_config_file()["dependencies"]}
+    seen = set()
+    for number, fn in demo.fns.items():
+        for source, event in fn.targets:
+            name = str(getattr(demo.blocks.get(source), "elem_id", ""))
+            if event in ("like", "select", "edit", "retry", "example_select") and name not in once:
+                seen.add(name)
+                assert told[number] == "multiple", (name, event)
+    lists = {"bot", "view", "conversations", "chips", "data", "people", "versions", "tabs"}
+    assert seen >= lists
+    comment = [n for n, fn in demo.fns.items() if fn.name == "add_comment"]
+    assert [told[n] for n in comment] == ["multiple"]
+
+
 def test_no_tab_holds_a_connection_open(demo):
     assert demo.get_config_file()["connect_heartbeat"] is False
 

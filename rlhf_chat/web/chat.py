@@ -17,7 +17,7 @@ from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.charts import heat
 from rlhf_chat.web.pane import SHOWN_AT_FIRST, ChatPane, Update, limit_of, rater_of, tab_of
 from rlhf_chat.web.people import READ
-from rlhf_chat.web.quick import QUICK, REPLIES, WITH_SEND_ID, quick, sentence
+from rlhf_chat.web.quick import EACH, QUICK, REPLIES, WITH_SEND_ID, quick, sentence
 from rlhf_chat.web.replying import Replying
 from rlhf_chat.web.words import said
 
@@ -164,8 +164,8 @@ class ChatScreen(ChatPane):
         renamed = [*redrawn, self.ratings.why, self.heat]
         rater.change(self.rename, [self.view, rater], renamed, trigger_mode="always_last", **QUICK)
         about = [*page, self.ratings.comment, self.ratings.chips]
-        self.view.select(self.on_view, self.view, about, **QUICK)
-        opened = self.conversations.list.select(self.on_list, self.view, page, **QUICK)
+        self.view.select(self.on_view, self.view, about, **EACH)
+        opened = self.conversations.list.select(self.on_list, self.view, page, **EACH)
         self.conversations.new_button.click(self.start_new, None, page, **QUICK)
         self.earlier.click(self.show_earlier, self.view, page, **QUICK)
         self.conversations.wire(self.view)

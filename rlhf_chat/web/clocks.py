@@ -13,7 +13,7 @@ from rlhf_chat.web.compare import CompareScreen
 from rlhf_chat.web.data import DataScreen
 from rlhf_chat.web.learning import LearningScreen
 from rlhf_chat.web.people import People
-from rlhf_chat.web.quick import QUICK, quick
+from rlhf_chat.web.quick import EACH, QUICK, quick
 from rlhf_chat.web.status import StatusStrip
 from rlhf_chat.web.versions import VersionsScreen
 from rlhf_chat.web.words import drawn, hidden
@@ -97,11 +97,11 @@ class Clocks:
         )
         often = [*self.versions.page, self.comparing.answers.count]
         pages = [*self.learning.page, *self.data.page, *often]
-        tabs.select(self.on_tab, self.data.filters, [self.open_tab, self.fast, *pages], **QUICK)
+        tabs.select(self.on_tab, self.data.filters, [self.open_tab, self.fast, *pages], **EACH)
         chat = self.chatting
-        tabs.select(self.on_tab_of_chat, chat.view, chat.page, **QUICK)
-        tabs.select(self.on_tab_of_people, None, self.people.page, **QUICK)
+        tabs.select(self.on_tab_of_chat, chat.view, chat.page, **EACH)
+        tabs.select(self.on_tab_of_people, None, self.people.page, **EACH)
         slow = [self.strip.strip, self.open_tab, self.fast, *often]
         self.slow.tick(self.on_slow, self.open_tab, slow, js=OPEN_TAB, **QUICK)
         self.fast.tick(self.learning.refresh, None, self.learning.page, **QUICK)
-        page_seen.select(self.on_page_seen, self.open_tab, [self.slow, self.fast], **QUICK)
+        page_seen.select(self.on_page_seen, self.open_tab, [self.slow, self.fast], **EACH)

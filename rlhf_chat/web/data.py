@@ -19,7 +19,7 @@ from rlhf_chat.chat import Chat
 from rlhf_chat.raters import ME
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.arrivals import ArrivalsPanel
-from rlhf_chat.web.quick import QUICK, quick, sentence
+from rlhf_chat.web.quick import EACH, QUICK, quick, sentence
 from rlhf_chat.web.words import answered, drawn, said, saying, several, version_label, when
 
 ANSWERS = {
@@ -213,7 +213,7 @@ class DataScreen:
         self.page = [self.note, self.table, self.more_button]
         what: list[Any] = [self.words, self.kind, self.answer]
         self.filters = [*what, self.shown]
-        self.table.select(self.act, self.filters, self.page, **QUICK)
+        self.table.select(self.act, self.filters, self.page, **EACH)
         gr.on(
             [self.words.change, self.kind.input, self.answer.input],
             self.refresh,

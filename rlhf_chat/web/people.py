@@ -13,7 +13,7 @@ import gradio as gr
 
 from rlhf_chat.raters import LONGEST_NAME, ME, Rater, Raters, checked_name
 from rlhf_chat.trainer import Trainer
-from rlhf_chat.web.quick import QUICK, quick, sentence
+from rlhf_chat.web.quick import EACH, QUICK, quick, sentence
 from rlhf_chat.web.words import answered, drawn, said, saying
 
 # The browser's own memory; "me" where it keeps none.
@@ -89,7 +89,7 @@ class People:
 
     def wire(self, demo: gr.Blocks) -> None:
         self.page = [self.note, self.list]
-        self.list.select(self.act, None, self.page, **QUICK)
+        self.list.select(self.act, None, self.page, **EACH)
         # The server tidies the name; the browser keeps what came back.
         gr.on([self.rater.blur, self.rater.submit], self.name, self.rater, self.rater, **QUICK)
         self.rater.change(None, self.rater, None, js=KEEP, **QUICK)

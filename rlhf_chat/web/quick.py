@@ -22,6 +22,10 @@ _THREADS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="web-quick")
 # Event settings. QUICK: no queue (so no place in line and no bookkeeping), no spinner, not listed
 # in the API.
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# EACH: the same for events that say themselves what was meant: a thumb up or down, a reason, a row
+# of a list. Gradio drops an event while the one before is answered ("once"), so of two quick thumbs
+# the page showed the second and the first was stored. Not for buttons, where a double click is one.
+EACH: dict[str, Any] = {**QUICK, "trigger_mode": "multiple"}
 # REPLIES: streams need the queue. The limit stays below launch(max_threads=...), and well above
 # the number of tabs a person opens: who waits for the model is told so by the reply itself, not
 # left in a silent queue.

@@ -15,7 +15,7 @@ from rlhf_chat.chat import Chat
 from rlhf_chat.raters import checked_name
 from rlhf_chat.ratings import REASONS, Opinion
 from rlhf_chat.trainer import Trainer
-from rlhf_chat.web.quick import QUICK, WITH_EVENT_ID, quick, sentence
+from rlhf_chat.web.quick import EACH, WITH_EVENT_ID, quick, sentence
 from rlhf_chat.web.words import countdown, drawn, said
 
 NOTHING = Opinion()
@@ -162,10 +162,10 @@ class RatingPart:
         # names few: a rating with all of them took 30 ms of CPU time, now it takes 14.
         page = [self.note, self.why, self.comment, self.chips]
         named = [view, rater, event_id]
-        bot.like(self.rate, named, [*page, *redrawn], js=WITH_EVENT_ID, **QUICK)
+        bot.like(self.rate, named, [*page, *redrawn], js=WITH_EVENT_ID, **EACH)
         reasons = [self.chips, self.comment, rater]
-        self.chips.select(self.add_reason, reasons, page, **QUICK)
-        self.comment.submit(self.add_comment, reasons, page, **QUICK)
+        self.chips.select(self.add_reason, reasons, page, **EACH)
+        self.comment.submit(self.add_comment, reasons, page, **EACH)
 
 
 # ---- small parts -------------------------------------------------------------------------------

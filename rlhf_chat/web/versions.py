@@ -19,7 +19,7 @@ from rlhf_chat.watch import spoken
 from rlhf_chat.web.charts import number
 from rlhf_chat.web.chat import ChatScreen
 from rlhf_chat.web.compare import CompareScreen
-from rlhf_chat.web.quick import QUICK, quick, sentence
+from rlhf_chat.web.quick import EACH, QUICK, quick, sentence
 from rlhf_chat.web.words import (
     answered,
     capital,
@@ -145,7 +145,7 @@ class VersionsScreen:
         self.page = [self.note, self.timeline, self.back_button]
         everywhere = list(dict.fromkeys([*self.page, *chatting.page, *comparing.page]))
         self.back_button.click(self.roll_back, None, self.page, **QUICK)
-        self.timeline.select(self.act, None, everywhere, **QUICK)
+        self.timeline.select(self.act, None, everywhere, **EACH)
         demo.load(self.refresh, None, self.page, **QUICK)
 
 
