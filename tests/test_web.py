@@ -598,6 +598,40 @@ def test_what_was_deleted_elsewhere_leaves_the_page_and_the_list_when_chat_is_op
     assert update[tab.screen.conversations.list]["rows"] == []
 
 
+@pytest.mark.parametrize("how", ["in another tab", "on Data"])
+def test_a_chat_deleted_while_its_reply_is_written_leaves_the_page(how):
+    tab, other = Screen(), SimpleNamespace(session_hash="other", query_params={})
+    screen = tab.screen
+    running = screen.replying.send("hello", tab.view, "", tab.request)
+    tab._take(next(running))
+    gone = tab.view["conversation"]
+    along = screen.replying.follow(tab.view, SimpleNamespace(session_hash="third"))
+    next(along), next(along)
+    if how == "on Data":
+        tab.chat.delete(gone)
+    else:
+        chosen = SimpleNamespace(do="delete", id=gone)
+        elsewhere = {"conversation": "", "turns": []}
+        asyncio.run(screen.on_list(elsewhere, other, chosen))
+        assert screen.presence.reply(gone).stop.is_set()  # nobody waits for the rest of it
+    for update in (tab.take(running)[-1], list(along)[-1]):
+        assert "not here" in update[screen.note]["text"]
+        assert update[screen.view]["conversation"] == ""
+        assert update[screen.send_button]["visible"] and not update[screen.stop_button]["visible"]
+
+
+def test_what_was_deleted_before_one_could_watch_its_reply_leaves_the_page():
+    tab = Screen()
+    running = tab.screen.replying.send("hello", tab.view, "", tab.request)
+    tab._take(next(running))
+    tab.chat.delete(tab.view["conversation"])
+    along = tab.screen.replying.follow(tab.view, SimpleNamespace(session_hash="other"))
+    update = list(along)[-1]
+    assert update[tab.screen.view]["conversation"] == "" and "not here" in str(
+        update[tab.screen.note]
+    )
+
+
 def test_a_message_to_what_was_deleted_elsewhere_is_kept_and_can_be_sent_again():
     tab = Screen()
     gone = deleted_elsewhere(tab)

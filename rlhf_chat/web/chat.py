@@ -58,6 +58,8 @@ class ChatScreen(ChatPane):
                 )
             if do == "delete":
                 await quick(self.chat.delete, chosen)
+                if reply := self.presence.reply(chosen):
+                    reply.stop.set()  # nobody will read the rest of it
                 if chosen != current:
                     return {
                         **await quick(self.conversations.rows, current),

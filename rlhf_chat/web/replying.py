@@ -175,8 +175,8 @@ class Replying:
         except Exception as error:
             note = said(sentence(error), "bad")
             if not accepted:  # an edited message on the page goes back to what it was
-                redrawn = {} if sent else self.pane.shown(conversation_id, limit, rater)
-                yield {self.pane.note: note, **redrawn}
+                ended = {} if sent else self._ended(conversation_id, session, limit, rater, note)
+                yield {self.pane.note: note, **ended}
                 return False
         finally:
             # Closing it stores the partial text, so this comes before the page is told the end.
@@ -187,7 +187,8 @@ class Replying:
                 self.pane.presence.end(conversation_id)
         if self.pane.presence.shows(session, conversation_id):
             rater = self.pane.presence.named(session, rater)
-            yield self._ended(conversation_id, limit, rater, note, partial.tokens_per_second)
+            speed = partial.tokens_per_second
+            yield self._ended(conversation_id, session, limit, rater, note, speed)
         return True
 
     def _begun(
@@ -224,7 +225,11 @@ class Replying:
         yield {self.pane.note: gr.skip()}
         if reply is None or reply.tab == session:
             return
-        said_now = transcript.bubbles(self.chat.history(conversation_id))[-limit_of(view) :]
+        try:
+            said_now = transcript.bubbles(self.chat.history(conversation_id))[-limit_of(view) :]
+        except Exception as error:
+            yield self._gone(conversation_id, session, error)
+            return
         while self.pane.presence.reply(conversation_id) is reply:
             if not self.pane.presence.shows(session, conversation_id):
                 return
@@ -232,7 +237,7 @@ class Replying:
             time.sleep(2 * FRAME_SECONDS)
         if self.pane.presence.shows(session, conversation_id):
             rater = self.pane.presence.named(session, rater_of(view))
-            yield self._ended(conversation_id, limit_of(view), rater, said())
+            yield self._ended(conversation_id, session, limit_of(view), rater, said())
 
     def _frame(self, said_now: list[dict], reply: Reply) -> Update:
         return {
@@ -243,17 +248,26 @@ class Replying:
     def _ended(
         self,
         conversation_id: str,
+        session: str,
         limit: int,
         rater: str,
         note: dict,
         speed: float | None = None,
     ) -> Update:
-        return {
-            **self.pane.shown(conversation_id, limit, rater, speed=speed),
-            self.pane.note: note,
-            **self.pane.conversations.rows(conversation_id),
-            **self.pane.buttons(replying=False),
-        }
+        try:
+            return {
+                **self.pane.shown(conversation_id, limit, rater, speed=speed),
+                self.pane.note: note,
+                **self.pane.conversations.rows(conversation_id),
+                **self.pane.buttons(replying=False),
+            }
+        except Exception as error:
+            return self._gone(conversation_id, session, error)
+
+    def _gone(self, conversation_id: str, session: str, error: Exception) -> Update:
+        """Also where the conversation was deleted meanwhile, Send comes back."""
+        refused = self.pane.refused(conversation_id, session, error)
+        return {**refused, **self.pane.buttons(replying=False)}
 
     async def stop(self, view: dict) -> None:
         """Ask the reply to end. Its own handler then shows what was kept and puts Send back."""
