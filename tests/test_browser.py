@@ -697,6 +697,41 @@ def test_drafts_are_ranked_by_keys_and_by_buttons(opened, served, size):
     expect(page.locator("#vote-a")).to_be_visible()
 
 
+def test_keys_pressed_faster_than_the_answers_give_the_order_meant_and_one_ranking(opened, served):
+    from playwright.sync_api import expect
+
+    def at_once(keys: str) -> None:
+        page.evaluate(
+            """keys => [...keys].forEach(key =>
+                document.body.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true})))""",
+            keys,
+        )
+
+    page, stored = opened(), served.compare.stored
+    go_to(page, "compare")
+    page.locator("#how-many label", has_text="4").click()
+    expect(page.locator("#draft-d")).to_be_visible()
+    page.get_by_label("Prompt", exact=True).fill("rivers")
+    page.locator("#new-drafts").click()
+    page.wait_for_selector("#place-d:enabled")
+    page.locator("#draft-a").click()
+    before = len(stored)
+    for keys, order, places in (
+        ("413", "D, then A, then C, then B", (1, 3, 2, 0)),
+        ("3241", "C, then B, then D, then A", (3, 1, 0, 2)),  # the last one places itself
+        ("2t41", "B, then A, C and D", (1, 0, 1, 1)),  # the ranking was whole after t
+    ):
+        at_once(keys)
+        expect(page.locator("#verdict")).to_contain_text(f"Saved: {order}.")
+        page.wait_for_timeout(300)  # answers to what was pressed too often
+        expect(page.locator("#verdict")).to_contain_text(f"Saved: {order}.")
+        assert page.locator("#place-a:enabled, #place-b:enabled, #rest-equal:enabled").count() == 0
+        assert list(stored.values())[before:] == [places]
+        before += 1
+        page.keyboard.press("u")
+        expect(page.locator("#place-d")).to_be_enabled()
+
+
 @pytest.mark.parametrize("width", [390, 800, 1024, 1440])
 def test_a_double_click_is_one_vote_and_nothing_moves(browser, served, width):
     context = browser.new_context(viewport={"width": width, "height": 844})

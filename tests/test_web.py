@@ -1057,6 +1057,23 @@ def test_the_rest_can_be_called_equal(pressed, places):
     assert list(chat.compare.rankings.values()) == [places]
 
 
+@pytest.mark.parametrize(("letter", "order"), [("B", "AC"), ("", "A")])
+def test_an_order_that_could_not_be_stored_can_be_sent_again_as_it_is_or_be_undone(
+    letter, order, monkeypatch
+):
+    screen, chat = compare_screen()
+    answers, compare = screen.answers, chat.compare
+    pair = list(screen.draft("rivers", "click", count=4))[-1][screen.set_id]
+    with monkeypatch.context() as full:
+        full.setattr(compare, "rank", lambda *given, **more: 1 / 0)
+        told = asyncio.run(answers.place(letter, pair, "id", order))
+    assert told[answers.verdict]["text"].startswith("Not saved.")
+    assert not any(told[b]["interactive"] for b in answers.place_buttons)
+    assert told[answers.rest_button]["interactive"] and told[answers.undo_button]["visible"]
+    asyncio.run(answers.place("", pair, "id", order + letter))
+    assert compare.rankings[pair] == ((0, 2, 1, 3) if letter else (0, 1, 1, 1))
+
+
 def test_a_ranking_needs_whole_drafts():
     screen, chat = compare_screen()
     told = asyncio.run(screen.answers.place("A", "", "id"))

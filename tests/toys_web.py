@@ -397,6 +397,7 @@ class ToyCompare:
         self.votes: dict[str, str] = {}
         self.strengths: dict[str, str] = {}
         self.rankings: dict[str, tuple[int, ...]] = {}
+        self.stored: dict[str, tuple[int, ...]] = {}  # rankings by event: the same one twice is one
         self.comments: dict[str, str] = {}
         self.by: dict[str, str] = {}  # who answered
         self.asked: list[tuple[str, tuple[int, int] | None]] = []
@@ -457,6 +458,7 @@ class ToyCompare:
         )
 
     def rank(self, set_id, places, *, event_id=None, rater="me") -> Revealed:
+        self.stored.setdefault(event_id or uuid.uuid4().hex, tuple(places))
         self.trainer.waiting += set_id not in self.rankings
         self.rankings[set_id], self.by[set_id] = tuple(places), rater
         return reveal(f"Saved: {in_order(places)}.", self.sets[set_id][1])

@@ -25,7 +25,10 @@ VOTES = (
     ("both_good", "Both good", "vote-good"),
 )
 STRENGTHS = (("slightly", "Slightly", "slightly"), ("much", "Much", "much"))
-LETTERS = "ABCD"
+LETTERS, REST = "ABCD", "The rest are equal"
+# The page itself keeps the order so far, and the id of the click: js/keys.js.
+WITH_ORDER = "(...inputs) => window.rlhfPlace(inputs)"
+WITHOUT_ORDER = "(...inputs) => window.rlhfUnplace(inputs)"
 KEYS = (
     "<kbd>1</kbd> to <kbd>5</kbd> vote <i></i> <kbd>S</kbd> slightly <kbd>B</kbd> much <i></i> "
     "<kbd>N</kbd> next drafts <i></i> <kbd>U</kbd> undo"
@@ -89,11 +92,11 @@ class AnswerPart:
         rater: str = "me",
         *after: Any,
     ) -> Update:
-        """The next best draft; no letter says that the rest are equal. With one left the ranking is
-        whole, and saved."""
+        """The next best draft, after those of `order`; no letter says that the rest are equal. With
+        one left the ranking is whole, and saved."""
         if not set_id:
             return {self.verdict: said("Wait until all drafts have ended.", "bad")}
-        rater = checked_name(rater)
+        rater, count = checked_name(rater), 0
         try:
             count = await quick(self._drafts, set_id)
             order += letter if letter in LETTERS[:count] and letter not in order else ""
@@ -110,7 +113,7 @@ class AnswerPart:
             )
             self.trainer.wake()
         except Exception as error:
-            return self._not_saved(error)
+            return {**self._not_saved(error), **(self._kept(count, order) if count else {})}
         return {
             **self.shown(count, False),
             **self._ranked(count, order, False),
@@ -199,8 +202,16 @@ class AnswerPart:
             )
             for i, (x, button) in enumerate(zip(LETTERS, self.place_buttons, strict=True))
         }
-        rest = gr.update(value="The rest are equal", interactive=open_, visible=count > 2)
+        rest = gr.update(value=REST, interactive=open_, visible=count > 2)
         return {**buttons, self.rest_button: rest, self.order: order}
+
+    def _kept(self, count: int, order: str) -> Update:
+        """An order that could not be stored: it can be sent again as it is, or be undone."""
+        return {
+            **self._ranked(count, order, False),
+            self.rest_button: gr.update(value=REST, interactive=True, visible=True),
+            self.undo_button: gr.update(value="Undo", visible=True),
+        }
 
     def _strengths(self, shown: bool) -> Update:
         return {
@@ -236,9 +247,7 @@ class AnswerPart:
                 gr.Button(x, elem_id=f"place-{x.lower()}", visible=False, min_width=90)
                 for x in LETTERS
             ]
-            self.rest_button = gr.Button(
-                "The rest are equal", elem_id="rest-equal", visible=False, min_width=140
-            )
+            self.rest_button = gr.Button(REST, elem_id="rest-equal", visible=False, min_width=140)
         with gr.Row(elem_id="after"):
             self.count = saying("count")
             self.strength_buttons = [
@@ -294,11 +303,12 @@ class AnswerPart:
             [*self.place_buttons, self.rest_button], self.letters, strict=True
         ):
             fields = [letter, set_id, event_id, self.order, rater, *after]
-            button.click(self.place, fields, page, js=with_event_id(2), **QUICK)
+            button.click(self.place, fields, page, js=WITH_ORDER, **QUICK)
         for button, strength in zip(self.strength_buttons, self.strengths, strict=True):
             button.click(self.refine, [strength, set_id, self.voted, self.voter], page, **QUICK)
         self.because.submit(self.explain, [self.because, set_id, self.voter], page, **QUICK)
-        self.undo_button.click(self.undo, [set_id, self.voted, self.voter], page, **QUICK)
+        fields = [set_id, self.voted, self.voter]
+        self.undo_button.click(self.undo, fields, page, js=WITHOUT_ORDER, **QUICK)
 
 
 # ---- small parts -------------------------------------------------------------------------------

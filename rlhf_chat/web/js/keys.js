@@ -115,6 +115,17 @@
     if (/^(vote|place)-|^rest-equal$/.test(b.id)) clickedAt = Date.now();
     else if (/^(slightly|much|undo)$/.test(b.id) && Date.now() - clickedAt < 500) { e.stopImmediatePropagation(); e.preventDefault(); }
   }, true);
+  // The order of several drafts grows here: the server's word of it comes too late for quick keys. One
+  // id until Undo, and nothing more after "the rest": however often keys are pressed, one ranking.
+  let ranking = {};
+  window.rlhfPlace = ([letter, set, , , ...rest]) => {
+    if (ranking.set !== set) ranking = {set, order: '', id: crypto.randomUUID(), over: false};
+    const order = ranking.order;
+    if (!letter) ranking.over = true;
+    if (!ranking.over && !order.includes(letter)) ranking.order += letter;
+    return [ranking.over ? '' : letter, set, ranking.id, order, ...rest];
+  };
+  window.rlhfUnplace = inputs => { ranking = {}; return inputs; };
   const say = () => { const b = document.querySelector('#because textarea'); if (!seen(b)) return false; b.focus(); return true; };
   const next = () => { const b = byId('new-drafts'); return seen(b) ? press('new-drafts') : false; };
 
