@@ -350,6 +350,13 @@ class Screen:
     def send(self, text: str, event_id: str = "") -> list[dict]:
         return self.take(self.screen.replying.send(text, self.view, event_id, self.request))
 
+    def edit(self, index: int, value: str, draft: str = "", rater: str = "me") -> list[dict]:
+        """`draft`: what stands in the message box meanwhile."""
+        before = self.chat.history(self.view["conversation"])[index].content
+        event = SimpleNamespace(index=index, value=value, previous_value=markup.shown(before))
+        replying = self.screen.replying
+        return self.take(replying.edit(self.view, rater, draft, self.request, event))
+
     def rate(self, index: int, liked, event_id: str = "") -> dict:
         return self._take(
             asyncio.run(
@@ -483,19 +490,11 @@ def test_stars_are_given_and_taken_back_beside_the_thumb():
 def test_editing_a_reply_corrects_it_and_counts_as_a_rating():
     tab = Screen()
     tab.send("hello")
-    tab.take(
-        tab.screen.replying.edit(
-            tab.view, "me", tab.request, SimpleNamespace(index=1, value="Good day.")
-        )
-    )
+    tab.edit(1, "Good day.")
     assert list(tab.chat.corrected.values()) == ["Good day."] and tab.note.startswith("Saved")
     turn = tab.view["turns"][1]
     assert (turn["siblings"], turn["stamp"]) == (2, "corrected by you")
-    tab.take(
-        tab.screen.replying.edit(
-            tab.view, "me", tab.request, SimpleNamespace(index=1, value="Good day.")
-        )
-    )
+    tab.edit(1, "Good day.")
     assert tab.note.startswith("Not saved. Nothing was changed")
 
 
@@ -529,11 +528,7 @@ def test_regenerate_and_edit_keep_the_others_as_siblings():
     tab.send("hello")
     tab.take(tab.screen.replying.regenerate(tab.view, tab.request, SimpleNamespace(index=0)))
     assert (tab.view["turns"][1]["sibling"], tab.view["turns"][1]["siblings"]) == (2, 2)
-    tab.take(
-        tab.screen.replying.edit(
-            tab.view, "me", tab.request, SimpleNamespace(index=0, value="good day")
-        )
-    )
+    tab.edit(0, "good day")
     assert tab.view["turns"][0]["siblings"] == 2
     tab._take(
         asyncio.run(
@@ -548,13 +543,55 @@ def test_regenerate_and_edit_keep_the_others_as_siblings():
 def test_a_refused_edit_waits_in_the_message_box():
     tab = Screen()
     tab.send("hello")
-    tab.take(
-        tab.screen.replying.edit(
-            tab.view, "me", tab.request, SimpleNamespace(index=0, value="x" * 9000)
-        )
-    )
+    tab.edit(0, "x" * 9000)
     assert tab.message == "x" * 9000 and "Shorten" in tab.note
     assert len(tab.view["turns"]) == 2
+
+
+def test_a_refused_wording_waits_in_the_message_box_if_that_is_empty():
+    tab = Screen()
+    tab.send("hello")
+    reply = tab.chat.history(tab.view["conversation"])[1].content
+    for index, value, draft, waits in (
+        (0, "x" * 9000, "", True),
+        (0, "x" * 9000, "a draft", False),
+        (0, "  ", "", False),
+        (1, "x" * 9000, "", True),
+        (1, "x" * 9000, "a draft", False),
+        (1, "\n", "", False),
+        (1, reply, "", False),  # nothing was changed, so nothing is lost
+    ):
+        updates = tab.edit(index, value, draft)
+        boxes = [u[tab.screen.message] for u in updates if tab.screen.message in u]
+        assert boxes == ([value] if waits else []), (index, value[:5], draft)
+        assert tab.note and len(tab.view["turns"]) == 2
+    tab.edit(1, "Good day.")
+    assert tab.note.startswith("Saved") and tab.message == "x" * 9000  # of the last that waited
+
+
+def test_a_comment_that_was_not_saved_stays_in_its_box():
+    tab = Screen()
+    tab.send("hello")
+    ratings = tab.screen.ratings
+    chips = tab.rate(1, True)[ratings.chips]
+    tab.chat.refuse_ratings = "The disk is full."
+    told = asyncio.run(ratings.add_comment(chips, "so short", "me"))
+    assert told[tab.screen.note]["text"] == "Not saved. The disk is full."
+    assert ratings.why not in told and ratings.comment not in told
+    tab.chat.refuse_ratings = ""
+    told = asyncio.run(ratings.add_comment(chips, "so short", "me"))
+    assert not told[ratings.why]["visible"]
+
+
+def test_a_starter_leaves_the_message_box_alone():
+    tab = Screen()
+    chosen = SimpleNamespace(value={"text": "hello"})
+    updates = tab.take(tab.screen.replying.send_example(tab.view, "id", tab.request, chosen))
+    assert all(tab.screen.message not in update for update in updates)
+    sent = [u[tab.screen.view]["sent"] for u in updates if tab.screen.view in u]
+    assert sent and not any(sent)  # `sent` would forget the draft
+    assert len(tab.view["turns"]) == 2 and tab.screen.conversations.list in updates[0]
+    assert tab.send("and this")[0][tab.screen.message] == ""
 
 
 def test_the_thumbs_are_sent_with_each_new_value():
@@ -757,9 +794,7 @@ def test_an_edit_that_comes_back_as_it_was_shown_is_what_was_written():
     tab = Screen()
     tab.send("hello")
     shown = transcript.bubble("user", "vector<int>")["content"][0]["text"]
-    tab.take(
-        tab.screen.replying.edit(tab.view, "me", tab.request, SimpleNamespace(index=0, value=shown))
-    )
+    tab.edit(0, shown)
     assert tab.chat.history(tab.view["conversation"])[0].content == "vector<int>"
 
 
@@ -803,8 +838,7 @@ def test_an_answer_is_stored_under_the_name_as_it_is_tidied(typed, stored, monke
     asyncio.run(ratings.add_reason(chips, "", typed, SimpleNamespace(reason="Helpful")))
     asyncio.run(ratings.add_comment(chips, "short", typed))
     asyncio.run(ratings.opened(chips["id"], typed))
-    words = SimpleNamespace(index=1, value="Good day.")
-    tab.take(tab.screen.replying.edit(tab.view, typed, tab.request, words))
+    tab.edit(1, "Good day.", rater=typed)
     asyncio.run(tab.screen.rename(tab.view, typed, tab.request))
     assert tab.screen.presence.named("tab") == stored
     assert names == [stored] * 7
@@ -841,12 +875,11 @@ def test_what_a_reply_opened_is_put_away_with_it():
     tab.send("hello")
     tab.take(tab.screen.replying.regenerate(tab.view, tab.request, SimpleNamespace(index=0)))
     sibling = tab.view["turns"][1]["sibling_ids"][0]
-    correction = SimpleNamespace(index=1, value="Good day.")
     updates = [
         asyncio.run(tab.screen.on_view(tab.view, SimpleNamespace(message_id=sibling))),
         asyncio.run(tab.screen.open(tab.view["conversation"], tab.request)),
         asyncio.run(tab.screen.start_new(tab.request)),
-        *tab.screen.replying.edit(tab.view, "me", tab.request, correction),
+        *tab.edit(1, "Good day."),
     ]
     for update in updates:
         assert update[tab.screen.heat] == "" and not update[tab.screen.ratings.why]["visible"]

@@ -209,7 +209,11 @@ class ChatScreen(ChatPane):
         sent.then(self.manner.after_sending, self.view, self.manner.whose, **QUICK)
         self.bot.retry(replying.regenerate, self.view, streamed, trigger_mode="multiple", **REPLIES)
         self.bot.edit(
-            replying.edit, [self.view, rater], streamed, trigger_mode="multiple", **REPLIES
+            replying.edit,
+            [self.view, rater, self.message],
+            streamed,
+            trigger_mode="multiple",
+            **REPLIES,
         )
         self.stop_button.click(replying.stop, self.view, None, **QUICK)
         return streamed

@@ -104,8 +104,8 @@ CHINESE = {
     "{} of {} new ratings; a round starts at {}.": "{}/{} 条新评分；满 {} 条开始一轮。",
     "{} new ratings, enough for the next round.": "{} 条新评分，足够开始下一轮。",
     "{} new rating, enough for the next round.": "{} 条新评分，足够开始下一轮。",
-    "A reply is still being written here. Wait for it, or press Stop. Your message is kept.": (
-        "这里还有一条回复正在写。请等它写完，或点“停止”。你的消息已保留。"
+    "A reply is still being written here. Wait for it, or press Stop.": (
+        "这里还有一条回复正在写。请等它写完，或点“停止”。"
     ),
     "There is no reply to make again yet.": "还没有可以重写的回复。",
     "Nothing was changed, so there is nothing to learn.": "没有改动，所以没有可学的。",

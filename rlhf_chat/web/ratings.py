@@ -96,7 +96,8 @@ class RatingPart:
         return {self.note: said(word, "good"), self.chips: {**chips, "stars": given}}
 
     async def add_comment(self, chips: dict, comment: str, rater: str) -> Update:
-        return {**await self._explain(chips, comment, rater), self.why: gr.update(visible=False)}
+        told = await self._explain(chips, comment, rater)
+        return {**told, **self.hidden()} if self.chips in told else told  # what is not saved stays
 
     async def _explain(self, chips: dict, comment: str, rater: str) -> Update:
         """The same rating again, now with its reason: the newest one of a message counts."""

@@ -28,7 +28,10 @@ class Replying:
 
     # ---- acts ----------------------------------------------------------------------------------
 
-    def send(self, text: str, view: dict, event_id: str, request: gr.Request) -> Iterator[Update]:
+    def send(
+        self, text: str, view: dict, event_id: str, request: gr.Request, *, typed: bool = True
+    ) -> Iterator[Update]:
+        """`typed`: it comes from the message box, which is emptied."""
         if self.pane.presence.heard(event_id):
             yield {self.pane.note: gr.skip()}  # yielding nothing would empty all outputs
             return
@@ -51,6 +54,7 @@ class Replying:
                 conversation_id, text, event_id=event_id or None, stop=stop
             ),
             sent=True,
+            typed=typed,
             view=view,
         )
         if made_here and not accepted:
@@ -60,7 +64,8 @@ class Replying:
     def send_example(
         self, view: dict, event_id: str, request: gr.Request, event: gr.SelectData
     ) -> Iterator[Update]:
-        yield from self.send(str(event.value["text"]), view, event_id, request)
+        text = str(event.value["text"])
+        yield from self.send(text, view, event_id, request, typed=False)
 
     def regenerate(self, view: dict, request: gr.Request, event: gr.RetryData) -> Iterator[Update]:
         replies = [
@@ -72,29 +77,33 @@ class Replying:
             yield {self.pane.note: said("There is no reply to make again yet.", "bad")}
 
     def edit(
-        self, view: dict, rater: str, request: gr.Request, event: gr.EditData
+        self, view: dict, rater: str, draft: str, request: gr.Request, event: gr.EditData
     ) -> Iterator[Update]:
-        """One's own message is said differently; a reply is corrected, and that is a rating."""
-        text = markup.raw(str(event.value))
+        """One's own message is said differently; a reply is corrected, and that is a rating. What
+        is refused is not lost: it waits in the message box, where no `draft` stands in it."""
+        text, before = (markup.raw(str(said)) for said in (event.value, event.previous_value))
         turn = view["turns"][event_index(event)]
+        new = text.strip() and text.strip() != before.strip()
+        kept = {self.pane.message: text} if new and not draft.strip() else {}
         if turn["role"] == "assistant":
-            yield self._correct(view, turn["id"], text, rater)
+            yield self._correct(view, turn["id"], text, rater, kept)
             return
 
         def act(message_id: str, *, stop: threading.Event) -> Iterator[Partial]:
             return self.chat.edit(message_id, text, stop=stop)
 
-        yield from self._branch(request, view, turn["id"], act, edited=text)
+        yield from self._branch(request, view, turn["id"], act, edited=text, kept=kept)
 
-    def _correct(self, view: dict, message_id: str, text: str, rater: str) -> Update:
+    def _correct(self, view: dict, message_id: str, text: str, rater: str, kept: Update) -> Update:
         try:
             self.chat.ratings.correct(message_id, text, rater=checked_name(rater))
             self.trainer.wake()
             counted = self.pane.ratings.countdown()
             word = said(f"Saved: your wording is preferred to the reply's. {counted}", "good")
+            kept = {}
         except Exception as error:
             word = said(f"Not saved. {sentence(error)}", "bad")
-        return {**self.pane.redrawn(view), **self.pane.put_away(), self.pane.note: word}
+        return {**self.pane.redrawn(view), **self.pane.put_away(), self.pane.note: word, **kept}
 
     def _branch(
         self,
@@ -103,8 +112,10 @@ class Replying:
         message_id: str,
         act: Callable[..., Iterator[Partial]],
         edited: str | None = None,
+        kept: Update | None = None,
     ) -> Iterator[Update]:
-        """A new message beside an old one: show the conversation up to there, then stream."""
+        """A new message beside an old one: show the conversation up to there, then stream. `kept`:
+        shown where the message is refused."""
         conversation_id = view["conversation"]
         try:
             before = list(
@@ -114,7 +125,7 @@ class Replying:
                 )
             )
         except Exception as error:
-            yield self.pane.refused(conversation_id, tab_of(request), error)
+            yield {**self.pane.refused(conversation_id, tab_of(request), error), **(kept or {})}
             return
         said_now = transcript.bubbles(before) + (
             [transcript.bubble("user", edited)] if edited is not None else []
@@ -127,10 +138,8 @@ class Replying:
             lambda stop: act(message_id, stop=stop),
             view=view,
         )
-        if not accepted and edited is not None:
-            yield {
-                self.pane.message: edited
-            }  # what was typed is not lost; it waits in the message box
+        if kept and not accepted:
+            yield kept
 
     def _stream(
         self,
@@ -142,15 +151,14 @@ class Replying:
         *,
         view: dict,
         sent: bool = False,
+        typed: bool = False,
     ) -> Generator[Update, None, bool]:
         """Show a reply as it is written. Returns whether the message was accepted."""
         reply = self.pane.presence.begin(conversation_id, session)
         if reply is None:
             yield {
                 self.pane.note: said(
-                    "A reply is still being written here. Wait for it, or press Stop. "
-                    "Your message is kept.",
-                    "bad",
+                    "A reply is still being written here. Wait for it, or press Stop.", "bad"
                 )
             }
             return False
@@ -161,7 +169,9 @@ class Replying:
             partials = start(reply.stop)
             partial = next(partials)  # refusals come here, before anything on the page has changed
             accepted = True
-            yield self._begun(conversation_id, before[-limit:], said_now, partial, rater, sent)
+            begun = self._begun(conversation_id, before[-limit:], said_now, partial, rater, typed)
+            listed = self.pane.conversations.rows(conversation_id) if sent else {}
+            yield {**begun, **listed}
             drawn = time.monotonic()
             for partial in partials:
                 reply.text, reply.note = partial.text, partial.note
@@ -198,7 +208,7 @@ class Replying:
         said_now: list[dict],
         partial: Partial,
         rater: str,
-        sent: bool,
+        typed: bool,
     ) -> Update:
         update = {
             # The thumbs go out whenever the value changes, so they are sent with the first one of
@@ -207,14 +217,12 @@ class Replying:
                 value=[*said_now, transcript.bubble("assistant", partial.text or "…")],
                 feedback_value=[*transcript.thumbs(before), None],
             ),
-            self.pane.view: transcript.view(conversation_id, before, rater=rater, sent=sent),
+            self.pane.view: transcript.view(conversation_id, before, rater=rater, sent=typed),
             self.pane.note: said(partial.note),
             **self.pane.put_away(),
             **self.pane.buttons(replying=True),
         }
-        if sent:
-            update |= {self.pane.message: "", **self.pane.conversations.rows(conversation_id)}
-        return update
+        return update | ({self.pane.message: ""} if typed else {})
 
     def follow(self, view: dict, request: gr.Request) -> Iterator[Update]:
         """A conversation opened in a second tab while its reply is being written elsewhere: draw
