@@ -452,6 +452,70 @@ def test_sidebar_and_branches(page, served):
     expect(page.locator("#bot .bot-row")).to_have_count(0)
 
 
+def test_a_name_or_a_question_in_the_list_outlives_what_arrives_meanwhile(opened):
+    from playwright.sync_api import expect
+
+    page = opened()
+    row = page.locator("#conversations li.current")
+    for label, open_one in (("Rename conversation", "rename"), ("Delete conversation…", "ask")):
+        replies = page.locator("#bot .foot .stamp").count()
+        send(page, "long story", wait=False)
+        row.locator(".open").wait_for()
+        row.hover()
+        row.get_by_label(label).click()
+        box = page.get_by_label("Conversation name")
+        if open_one == "rename":
+            box.fill("Half a name")
+            composing = "new KeyboardEvent('keydown', {key: 'Enter', isComposing: true})"
+            box.evaluate(f"box => box.dispatchEvent({composing})")
+        page.locator("#bot .foot .stamp").nth(replies).wait_for()  # the reply has ended
+        page.wait_for_timeout(500)
+        if open_one == "rename":
+            expect(box).to_be_focused()
+            expect(box).to_have_value("Half a name")
+            box.press("Enter")
+            expect(row.locator(".open")).to_have_text("Half a name")
+        else:
+            button(page, "Delete conversation").click()
+            expect(page.locator("#conversations")).not_to_contain_text("Half a name")
+
+
+def test_what_a_search_found_is_still_listed_after_one_is_opened(opened):
+    from playwright.sync_api import expect
+
+    page = opened()
+    send(page, "echo " + "so long that no title holds the end of it " * 3 + "needle")
+    button(page, "New chat").click()
+    page.get_by_label("Search chats").fill("Needle")
+    found = page.locator("#conversations .open")
+    expect(found).to_have_count(1)
+    expect(found).to_contain_text("so long")
+    found.click()
+    expect(page.locator("#bot .bot-row")).to_have_count(1)
+    page.wait_for_timeout(500)
+    expect(found).to_have_count(1)
+    page.get_by_label("Search chats").fill("needless")
+    expect(page.locator("#conversations")).to_contain_text("No chat has these words.")
+
+
+def test_the_list_of_chats_never_stays_over_a_narrow_page(browser, served):
+    """Gradio lets it cover the page up to a width of 768."""
+    context = browser.new_context(viewport={"width": 744, "height": 1000})
+    try:
+        page = watched(context, served.url)
+        shut = "!document.getElementById('side').classList.contains('open')"
+        page.wait_for_function(shut)
+        send(page, "echo hello")
+        for leave in (button(page, "New chat"), page.locator("#conversations .open").first):
+            page.evaluate("rlhfSidebar(true)")
+            leave.click()
+            page.wait_for_function(shut)
+            page.wait_for_timeout(300)
+        assert page.wrong == [] and page.outside == []
+    finally:
+        context.close()
+
+
 def test_keys_and_help(page):
     from playwright.sync_api import expect
 

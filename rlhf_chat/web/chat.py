@@ -168,7 +168,8 @@ class ChatScreen(ChatPane):
         about = [*page, self.ratings.comment, self.ratings.chips]
         self.view.select(self.on_view, self.view, about, **EACH)
         opened = self.conversations.list.select(self.on_list, self.view, page, **EACH)
-        self.conversations.new_button.click(self.start_new, None, page, **QUICK)
+        away = "() => { if (rlhfNarrow()) rlhfSidebar(false); }"  # it covers the page there
+        self.conversations.new_button.click(self.start_new, None, page, js=away, **QUICK)
         self.earlier.click(self.show_earlier, self.view, page, **QUICK)
         self.conversations.wire(self.view)
         loaded = demo.load(self.load, rater, page, js=f"() => [({READ})()]", **QUICK)

@@ -7,19 +7,23 @@ const button = (label, cls, text, act) => {
 };
 const ask = (c, li) => {
   const q = document.createElement('span'); q.className = 'ask'; q.textContent = 'Delete this and its ratings?';
-  const yes = button('Delete conversation', 'yes', 'Delete', () => trigger('select', {do: 'delete', id: c.id, value: c.id, index: 0}));
+  const yes = button('Delete conversation', 'yes', 'Delete', () => { trigger('select', {do: 'delete', id: c.id, value: c.id, index: 0}); draw(); });
   const no = button('Keep conversation', 'no', 'Keep', draw);
   li.replaceChildren(q, yes, no); no.focus();
 };
 const rename = (c, li) => {
-  const box = document.createElement('input'); box.value = c.title; box.maxLength = 80;
+  const box = document.createElement('input'); box.value = c.title; box.maxLength = 80; box.className = 'naming';
   box.setAttribute('aria-label', 'Conversation name');
   let over = false;
   const end = keep => { if (over) return; over = true;
     if (keep && box.value.trim() && box.value !== c.title)
       trigger('select', {do: 'rename', id: c.id, title: box.value, value: c.id, index: 0});
     draw(); };
-  box.onkeydown = e => { e.stopPropagation(); if (e.key === 'Enter') end(true); if (e.key === 'Escape') end(false); };
+  box.onkeydown = e => {
+    e.stopPropagation();
+    if (e.isComposing) return;  // this Enter ends a Chinese word, not the name
+    if (e.key === 'Enter') end(true); if (e.key === 'Escape') end(false);
+  };
   box.onblur = () => end(true);
   li.replaceChildren(box); box.focus(); box.select();
 };
@@ -27,7 +31,7 @@ const item = c => {
   const li = document.createElement('li'); if (c.current) li.className = 'current';
   const open = button(c.title, 'open', c.title, () => {
     trigger('select', {do: 'open', id: c.id, value: c.id, index: 0});
-    if (window.innerWidth < 700 && window.rlhfSidebar) window.rlhfSidebar(false);
+    if (window.rlhfNarrow()) window.rlhfSidebar(false);
   });
   if (c.current) open.setAttribute('aria-current', 'true');
   li.append(open, button('Rename conversation', 'tool rename', '\u270e\ufe0e', () => rename(c, li)),
@@ -47,9 +51,12 @@ const group = at => {
   return then.toLocaleDateString(document.documentElement.lang || undefined, {month: 'long', year: 'numeric'});
 };
 const box = () => document.querySelector('#search input, #search textarea');
-const draw = () => {
+// What the last search found is kept: every other value comes without it.
+let found = {words: '', hits: []};
+const paint = () => {
   const v = props.value || {}, words = (box() ? box().value : '').trim().toLowerCase();
-  const hits = new Set((v.words || '').trim().toLowerCase() === words ? v.hits || [] : []);
+  if (v.words) found = {words: v.words.trim().toLowerCase(), hits: v.hits};
+  const hits = new Set(found.words === words ? found.hits : []);
   const rows = (v.rows || []).filter(c => !words || hits.has(c.id) || c.title.toLowerCase().includes(words));
   const parts = []; let name = '', list = null;
   for (const c of rows) {
@@ -67,5 +74,8 @@ const draw = () => {
   }
   element.replaceChildren(...parts);
 };
+const draw = () => window.rlhfStay(element, paint);
 const listen = () => { const b = box(); if (!b) return setTimeout(listen, 100); b.addEventListener('input', draw); };
-watch('value', draw); draw(); listen();
+// A reply's beginning and end must not tear a half-written name out of somebody's hands.
+watch('value', () => { if (!element.querySelector('.naming, .ask')) draw(); });
+draw(); listen();

@@ -28,7 +28,19 @@
     return last.id;
   };
 
-  // The sidebar covers the page on a phone, so there it starts closed.
+  // A list that is drawn anew keeps the keyboard: what stands where the focus was has it afterwards.
+  const CONTROLS = 'button, input, select, textarea, [tabindex="0"]';
+  window.rlhfStay = (element, draw) => {
+    const all = () => [...element.querySelectorAll(CONTROLS)].filter(seen), at = all().indexOf(document.activeElement);
+    draw();
+    if (at < 0 || element.contains(document.activeElement)) return;
+    const now = all(), one = now[Math.min(at, now.length - 1)];
+    if (one) one.focus({preventScroll: true});
+  };
+
+  // On a phone and on a small tablet Gradio's sidebar covers the page, so there it starts closed.
+  const narrow = matchMedia('(max-width: 768px)');
+  window.rlhfNarrow = () => narrow.matches;
   window.rlhfSidebar = open => {
     const side = byId('side');
     if (side && side.classList.contains('open') !== open) side.querySelector('.toggle-button').click();
@@ -193,7 +205,7 @@
     const b = box();
     if (!b || !byId('side')) return setTimeout(ready, 60);
     paint();
-    if (window.innerWidth < 700) window.rlhfSidebar(false);
+    if (narrow.matches) window.rlhfSidebar(false);
     try { if (localStorage.getItem(PANEL) && window.innerWidth >= 1000) window.rlhfPanel(true); } catch (_) {}
     let draft = ''; try { draft = localStorage.getItem(DRAFT) || ''; } catch (_) {}
     if (draft && !b.value) put(b, draft);
