@@ -516,6 +516,78 @@ def test_the_list_of_chats_never_stays_over_a_narrow_page(browser, served):
         context.close()
 
 
+def test_the_keyboard_stays_where_it_was_when_a_list_is_drawn_anew(opened, served):
+    from playwright.sync_api import expect
+
+    page, here = opened(), "name => document.querySelector(name).contains(document.activeElement)"
+    before = served.trainer.live
+    send(page, "echo keyboard")
+    page.locator("#bot .star").last.click()
+    page.get_by_label("4 stars").press("Enter")
+    expect(page.locator("#chat-note")).to_contain_text("4 of 5 stars")
+    expect(page.get_by_label("4 stars")).to_be_focused()
+    page.get_by_label("Like", exact=True).last.click()
+    page.locator("#chat-note", has_text="Saved").wait_for()
+    button(page, "Helpful").press("Enter")
+    expect(button(page, "Helpful")).to_have_attribute("aria-pressed", "true")
+    expect(button(page, "Helpful")).to_be_focused()
+
+    go_to(page, "data")
+    aside = page.locator("#people li", has_text="Visitor").get_by_role("button").first
+    aside.press("Enter")
+    expect(page.locator("#people-note")).to_contain_text("does not count")
+    expect(aside).to_be_focused()
+    aside.press("Enter")
+    expect(page.locator("#people-note")).to_contain_text("counts again")
+    row = page.locator("#data .row", has_text="keyboard").first
+    row.get_by_role("button", name="Delete…").press("Enter")
+    button(page, "Keep it").press("Enter")
+    expect(row.get_by_role("button", name="Delete…")).to_be_focused()
+    row.get_by_role("button", name="Take back").press("Enter")
+    expect(page.locator("#data-note")).to_contain_text("Taken back")
+    page.wait_for_timeout(300)
+    assert page.evaluate(here, "#data") or not page.locator("#data button").count()
+
+    go_to(page, "versions")
+    page.wait_for_selector("#versions .version")
+    button(page, "Name and notes of base").press("Enter")
+    page.get_by_label("Name of base").press("Escape")
+    expect(button(page, "Name and notes of base")).to_be_focused()
+    live = page.locator("#versions button", has_text="Make live").first
+    live.press("Enter")
+    expect(page.locator("#versions-note")).to_contain_text("live")
+    page.wait_for_timeout(300)
+    assert page.evaluate(here, "#versions")
+    served.trainer.live = before
+
+
+def test_an_answer_chosen_by_keys_is_saved_when_it_is_left_not_at_each_step(opened, served):
+    from playwright.sync_api import expect
+
+    page = opened()
+    go_to(page, "compare")
+    draft(page, "one of five answers")
+    button(page, "A is better").click()
+    page.locator("#verdict", has_text="Saved").wait_for()
+    vote = list(served.compare.votes)[-1]
+    go_to(page, "data")
+    choose = page.locator("#data .row").first.get_by_label("Change the answer")
+    expect(choose).to_have_value("a")
+    for leave, answer in (("Enter", "tie"), ("Tab", "both_good")):
+        choose.press("ArrowDown")
+        choose.press("ArrowDown")
+        page.wait_for_timeout(400)
+        assert served.compare.votes[vote] != answer and served.compare.votes[vote] != "b"
+        choose.press(leave)
+        expect(page.locator("#data-note")).to_contain_text("Saved")
+        page.wait_for_timeout(400)
+        assert served.compare.votes[vote] == answer
+    choose.press("ArrowUp")
+    choose.press("Escape")
+    page.wait_for_timeout(400)
+    assert served.compare.votes[vote] == "both_good"
+
+
 def test_keys_and_help(page):
     from playwright.sync_api import expect
 
@@ -529,6 +601,15 @@ def test_keys_and_help(page):
     expect(page.get_by_label("Message", exact=True)).to_be_focused()
     page.keyboard.type("?/1")
     expect(page.get_by_label("Message", exact=True)).to_have_value("?/1")
+    go_to(page, "compare")
+    page.get_by_label("My own", exact=True).check()
+    expect(page.get_by_label("My own", exact=True)).to_be_focused()
+    page.keyboard.press("?")  # a choice among buttons is no writing
+    expect(page.locator("dialog#shortcuts")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("g")
+    page.keyboard.press("c")
+    expect(page.locator("#tab-chat-button")).to_have_attribute("aria-selected", "true")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,5 +1,5 @@
 // The reasons one can give after a thumb, the stars, and what closes them.
-const draw = () => {
+const paint = () => {
   const v = props.value || {}, choices = v.choices || [];
   const row = document.createElement('div'); row.className = 'chiprow';
   row.setAttribute('role', 'group'); row.setAttribute('aria-label', 'Why?');
@@ -22,4 +22,5 @@ const draw = () => {
   row.append(shut);
   element.replaceChildren(row);
 };
+const draw = () => window.rlhfStay(element, paint);
 watch('value', draw); draw();

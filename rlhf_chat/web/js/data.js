@@ -9,9 +9,9 @@ const words = (name, text, cls) => {
 const ask = (r, foot) => {
   const what = r.kind === 'vote' ? 'Delete this prompt, both drafts and your vote?'
     : r.kind === 'ranking' ? 'Delete this prompt, all drafts and their order?' : 'Delete the whole conversation and its ratings?';
-  const yes = el('button', 'yes', 'Delete'), no = el('button', '', 'Keep');
+  const yes = el('button', 'yes', 'Delete'), no = el('button', '', 'Keep'), before = [...foot.childNodes];
   yes.type = no.type = 'button'; yes.setAttribute('aria-label', 'Delete for good'); no.setAttribute('aria-label', 'Keep it');
-  yes.onclick = () => tell(r, 'delete'); no.onclick = draw;
+  yes.onclick = () => tell(r, 'delete'); no.onclick = () => { foot.replaceChildren(...before); before.at(-1).focus(); };
   foot.replaceChildren(el('span', 'ask', what), yes, no); no.focus();
 };
 // A ranking: every reply under its place, the best first.
@@ -35,11 +35,26 @@ const without = (v, line) => {
   const b = el('button', '', 'Learn without these'); b.type = 'button';
   b.title = 'What if you had not said this: learns once more from the base, and the result goes through the gate';
   b.onclick = () => {
-    const yes = el('button', 'yes', 'Learn'), no = el('button', '', 'Cancel'); yes.type = no.type = 'button';
-    yes.onclick = () => trigger('select', {do: 'rebuild_all', id: '', value: '', index: 0}); no.onclick = draw;
+    const yes = el('button', 'yes', 'Learn'), no = el('button', '', 'Cancel'), before = [...line.childNodes]; yes.type = no.type = 'button';
+    yes.onclick = () => trigger('select', {do: 'rebuild_all', id: '', value: '', index: 0});
+    no.onclick = () => { line.replaceChildren(...before); b.focus(); };
     line.replaceChildren(el('span', 'ask', 'Learn once more from the base, as if these had never been said?'), yes, no); no.focus();
   };
   line.append(el('span', 'found', v.found === 1 ? '1 answer' : v.found + ' answers'), b);
+};
+// The mouse chooses an answer at once. The arrow keys pass others on the way: there Enter or leaving chooses.
+const chosen = (choose, r) => {
+  let onTheWay = false;
+  const take = () => { onTheWay = false; if (choose.value !== r.said) tell(r, 'change', {said: choose.value}); };
+  choose.onpointerdown = () => { onTheWay = false; };
+  choose.onkeydown = e => {
+    if (e.key === 'Escape') { choose.value = r.said; onTheWay = false; }
+    else if (e.key !== 'Enter') onTheWay = true;
+    else if (onTheWay) { e.preventDefault(); take(); }  // else it would open the menu
+  };
+  choose.onkeyup = e => { if (e.key === 'Enter' && onTheWay) take(); };  // of an open menu only this is heard
+  choose.onchange = () => { if (!onTheWay) take(); };
+  choose.onblur = () => { if (onTheWay) take(); };
 };
 const card = r => {
   const li = el('li', 'row'), head = el('div', 'head'), foot = el('div', 'foot');
@@ -50,7 +65,7 @@ const card = r => {
   const choose = el('select'); choose.setAttribute('aria-label', 'Change the answer');
   for (const [value, text] of r.choices) { const o = el('option', '', text); o.value = value; o.selected = value === r.said; choose.append(o); }
   if (!r.choices.some(c => c[0] === r.said)) { const o = el('option', '', r.answer); o.selected = true; o.disabled = true; choose.prepend(o); }
-  choose.onchange = () => tell(r, 'change', {said: choose.value});
+  chosen(choose, r);
   const back = el('button', '', 'Take back'), unsaid = el('button', '', 'Learn without it'), gone = el('button', 'delete', 'Delete\u2026');
   back.type = unsaid.type = gone.type = 'button'; unsaid.onclick = () => tell(r, 'rebuild');
   unsaid.title = 'What if you had not said this: learns once more from the base, and the result goes through the gate'; back.onclick = () => tell(r, 'withdraw'); gone.onclick = () => ask(r, foot);
@@ -58,7 +73,7 @@ const card = r => {
   foot.append(back, unsaid, gone);
   li.append(head, el('p', 'prompt', r.prompt), texts(r), foot); return li;
 };
-const draw = () => {
+const paint = () => {
   const v = props.value || {rows: [], counts: []}, parts = [];
   if (v.counts.length) {
     const line = el('p', 'counts');
@@ -76,4 +91,5 @@ const draw = () => {
   const list = el('ol', 'rows'); for (const r of v.rows) list.append(card(r));
   parts.push(list); element.replaceChildren(...parts);
 };
+const draw = () => window.rlhfStay(element, paint);
 watch('value', draw); draw();

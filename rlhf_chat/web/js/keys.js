@@ -162,7 +162,9 @@
   document.addEventListener('keydown', e => {
     if (e.isComposing || dialog.open) return;
     const t = e.target, tag = t && t.tagName;
-    const typing = tag === 'INPUT' || tag === 'TEXTAREA' || tag === 'SELECT' || (t && t.isContentEditable);
+    const pressed = tag === 'BUTTON' || (tag === 'INPUT' && /^(radio|checkbox|button)$/.test(t.type));
+    const typing = (tag === 'INPUT' && !pressed) || tag === 'TEXTAREA' || tag === 'SELECT' || (t && t.isContentEditable);
+    if (e.repeat && e.key === 'Enter' && tag === 'BUTTON') { e.preventDefault(); return; }  // held, it would press what takes its place
     if ((e.ctrlKey || e.metaKey) && e.shiftKey && e.key.toLowerCase() === 'o') { if (press('new-chat')) e.preventDefault(); return; }
     if (e.ctrlKey || e.metaKey) {
       const key = e.key.toLowerCase();

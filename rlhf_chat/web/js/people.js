@@ -12,7 +12,7 @@ const line = r => {
   foot.append(button(r, 'Learn without these', 'rebuild'));
   li.append(foot); return li;
 };
-const draw = () => {
+const paint = () => {
   const v = props.value || {rows: []}, parts = [];
   if (v.rows.length) {
     const list = el('ul', 'raters'); for (const r of v.rows) list.append(line(r));
@@ -21,4 +21,5 @@ const draw = () => {
   }
   element.replaceChildren(...parts);
 };
+const draw = () => window.rlhfStay(element, paint);
 watch('value', draw); draw();

@@ -15,19 +15,26 @@ const rate = v => {
   if (v.votes) { put('range', 100 * v.low, 100 * (v.high - v.low)); put('dot', 100 * v.rate); }
   box.append(track, el('span', 'told', v.told)); return box;
 };
+// Back from a question or a form, to the button that opened it.
+const back = label => {
+  draw();
+  const opener = [...element.querySelectorAll('button')].find(b => b.getAttribute('aria-label') === label);
+  if (opener) opener.focus();
+};
 const ask = (v, foot) => {
   const yes = act(v, 'delete', 'Delete', 'Delete ' + v.label + ' for good', 'yes'), no = el('button', '', 'Keep');
-  no.type = 'button'; no.setAttribute('aria-label', 'Keep ' + v.label); no.onclick = draw;
+  no.type = 'button'; no.setAttribute('aria-label', 'Keep ' + v.label); no.onclick = () => back('Delete\u2026 ' + v.label);
+  yes.onclick = () => { tell(v, 'delete'); draw(); };
   foot.replaceChildren(el('span', 'ask', 'Delete ' + v.label + '? Its votes and replies are kept.'), yes, no); no.focus();
 };
 const edit = (v, card) => {
-  const form = el('form', 'edit'), name = el('input'), note = el('textarea');
+  const form = el('form', 'edit'), name = el('input'), note = el('textarea'), close = () => back('Name and notes of ' + v.label);
   name.value = v.given; name.maxLength = 60; name.placeholder = 'Name'; name.setAttribute('aria-label', 'Name of ' + v.label);
   note.value = v.remark; note.maxLength = 2000; note.rows = 2; note.placeholder = 'Notes'; note.setAttribute('aria-label', 'Notes on ' + v.label);
   const keep = el('button', 'main', 'Save'); keep.type = 'submit';
-  const drop = el('button', '', 'Cancel'); drop.type = 'button'; drop.onclick = draw;
-  form.onsubmit = e => { e.preventDefault(); document.activeElement.blur(); tell(v, 'describe', {given: name.value, remark: note.value}); };
-  form.onkeydown = e => { e.stopPropagation(); if (e.key === 'Escape') draw(); };
+  const drop = el('button', '', 'Cancel'); drop.type = 'button'; drop.onclick = close;
+  form.onsubmit = e => { e.preventDefault(); tell(v, 'describe', {given: name.value, remark: note.value}); close(); };
+  form.onkeydown = e => { e.stopPropagation(); if (e.key === 'Escape' && !e.isComposing) close(); };
   const row = el('div', 'foot'); row.append(keep, drop); form.append(name, note, row); card.replaceChildren(form); name.focus();
 };
 const card = v => {
@@ -57,7 +64,7 @@ const ranking = rows => {
   box.append(table, el('p', 'quiet', 'Won, tied and lost against any other version, blind. "Over base" is what all votes together suggest; it ranks and proves nothing.'));
   return box;
 };
-const draw = () => {
+const paint = () => {
   const v = props.value || {}, line = el('ol', 'timeline'), parts = [];
   if (v.advice) { const p = el('p', 'advice', v.advice); p.setAttribute('role', 'alert'); parts.push(p); }
   for (const one of v.versions || []) line.append(card(one));
@@ -65,6 +72,7 @@ const draw = () => {
   if ((v.ranking || []).length) two.append(ranking(v.ranking));
   parts.push(two); element.replaceChildren(...parts);
 };
-// A poll must not tear a half-written note out of somebody's hands.
-watch('value', () => { if (!element.querySelector('form, .ask')) draw(); else { const open = element.querySelector('form'); if (!open || !open.contains(document.activeElement)) draw(); } });
+const draw = () => window.rlhfStay(element, paint);
+// A poll must not tear a half-written note or a question out of somebody's hands.
+watch('value', () => { if (!element.querySelector('form, .ask')) draw(); });
 draw();
