@@ -13,7 +13,7 @@ from rlhf_chat import elsewhere
 from rlhf_chat.model import Model
 from rlhf_chat.raters import checked_name
 from rlhf_chat.refusal import ChatError, sentences
-from rlhf_chat.store import Arrival, Store
+from rlhf_chat.store import Arrival, Origin, Store
 from rlhf_chat.turns import TooLongError, fitted, said
 
 MOST = 2000  # answers at a time: each reply is read once by the model, in the next round
@@ -62,6 +62,11 @@ class Arrivals:
         with sentences():
             origin, new = self.store.bring(arrivals, rater)
         return origin, new, len(arrivals) - new
+
+    def newest(self, limit: int) -> list[Origin]:
+        """The files taken in last, as far as something of them is still here."""
+        with sentences():
+            return self.store.origins(limit)
 
     def send_back(self, origin: str) -> int:
         """Deletes what one arrival brought, words and all; how many conversations that were."""

@@ -328,6 +328,21 @@ def test_an_arrival_is_sent_back_whole_and_nothing_else_is(store, toy, arrivals)
     assert arrivals.bring(text)[1:] == (2, 0)  # and may come again
 
 
+def test_arrivals_are_known_until_nothing_of_them_is_left(store, arrivals):
+    store.add_conversation()
+    assert arrivals.newest(3) == []
+    rows = [{"prompt": f"{SEA} {i}", "chosen": BLUE, "rejected": DEEP} for i in range(9)]
+    came = [arrivals.bring(lines(*rows[at : at + n]))[0] for at, n in ((0, 2), (2, 1), (3, 1))]
+    arrivals.bring(lines(*rows[:4]))  # nothing of it is new
+    assert [(o.id, o.conversations) for o in arrivals.newest(2)] == [(came[2], 1), (came[1], 1)]
+    assert datetime.fromisoformat(arrivals.newest(1)[0].created_at).tzinfo
+    arrivals.send_back(came[2])
+    assert [o.id for o in arrivals.newest(3)] == [came[1], came[0]]
+    for told in store.feedback():
+        store.delete_conversation(told.conversation_id)
+    assert arrivals.newest(3) == []
+
+
 def test_an_arrival_is_all_or_nothing(store, arrivals, monkeypatch):
     from rlhf_chat.store import arrivals as rows
 

@@ -922,8 +922,17 @@ def test_ratings_from_a_file_are_shown_before_they_are_taken_in(opened, served):
     button(page, "Import these").press("Enter")
     expect(page.locator("#data-note")).to_contain_text("Imported: 1 new answer.")
     assert len(served.arrivals.here) == 1
+    past = page.locator("#imports li")
+    expect(past).to_contain_text("1 conversation")
+    choose()
+    button(page, "Cancel").click()
+    expect(past).to_have_count(1)
+    page.reload()
+    go_to(page, "data")
+    expect(past).to_have_count(1)
     button(page, "Undo the import").click()
     expect(page.locator("#data-note")).to_contain_text("Undone")
+    expect(past).to_have_count(0)
     assert not served.arrivals.here
     file["buffer"] = b"x" * (16 * 1024 * 1024 + 1)
     choose()

@@ -1571,11 +1571,14 @@ def test_a_file_is_looked_at_taken_in_once_and_undone():
     assert [at for at, _ in box["unread"]] == [2, 3, 4, 5, 6] and box["more"] == 2
     box, note = act("bring", text=text)
     assert note == {"text": "Imported: 1 new answer.", "tone": "good"} and len(here) == 1
-    origin = box["origin"]
+    [past] = screen.panel()[panel.past]["rows"]
+    assert re.fullmatch(r"Imported .*, \d\d:\d\d: 1 conversation", past["told"])
     box, note = act("bring", text=text)
-    assert "origin" not in box and "here already" in note["text"]
-    box, note = act("back", origin=origin)
-    assert origin not in here and note["tone"] == "good" and set(box) == {"id"}
+    assert "here already" in note["text"]
+    assert [one["origin"] for one in screen.panel()[panel.past]["rows"]] == [past["origin"]]
+    told = asyncio.run(panel.act("me", SimpleNamespace(do="back", origin=past["origin"])))
+    assert not here and told[panel.note]["tone"] == "good" and panel.box not in told
+    assert not screen.panel()[panel.past]["rows"]
     box, note = act("look", text="no ratings")
     assert note["tone"] == "bad" and set(box) == {"id"}
 

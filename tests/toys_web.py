@@ -29,7 +29,7 @@ from rlhf_chat.pairs import OUTCOMES
 from rlhf_chat.raters import Rater
 from rlhf_chat.ratings import Opinion
 from rlhf_chat.refusal import ChatError, Refused
-from rlhf_chat.store import Arrival, Feedback, Placed
+from rlhf_chat.store import Arrival, Feedback, Origin, Placed
 from rlhf_chat.taste import Piece
 from rlhf_chat.trainer import Status
 
@@ -374,6 +374,7 @@ class ToyArrivals:
 
     def __init__(self) -> None:
         self.here: dict[str, list[Arrival]] = {}
+        self.came: dict[str, str] = {}  # when
 
     def look(self, text: str) -> Look:
         found = elsewhere.read(text)
@@ -384,8 +385,14 @@ class ToyArrivals:
     def bring(self, text: str, rater: str = "me") -> tuple[str, int, int]:
         origin, asked = uuid.uuid4().hex, self.look(text).arrivals
         known = [one for some in self.here.values() for one in some]
-        self.here[origin] = [one for one in asked if one not in known]
-        return origin, len(self.here[origin]), len(asked) - len(self.here[origin])
+        new = [one for one in asked if one not in known]
+        if new:
+            self.here[origin], self.came[origin] = new, now()
+        return origin, len(new), len(asked) - len(new)
+
+    def newest(self, limit: int) -> list[Origin]:
+        there = [Origin(id, self.came[id], len(brought)) for id, brought in self.here.items()]
+        return there[::-1][:limit]
 
     def send_back(self, origin: str) -> int:
         return len(self.here.pop(origin, []))

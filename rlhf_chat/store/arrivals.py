@@ -23,7 +23,7 @@ from rlhf_chat.store.rows import (
     one_value,
     timestamp,
 )
-from rlhf_chat.store.schema import Arrival
+from rlhf_chat.store.schema import Arrival, Origin
 
 LOG = {
     "thumb": "ratings",
@@ -52,6 +52,13 @@ class ArrivalLogs(Archive):
             return sum(_add(db, one, one.rater or rater, origin, known) for one in arrivals)
 
         return origin, self._write(change)
+
+    def origins(self, limit: int) -> list[Origin]:
+        """The newest arrivals that have not been sent back or deleted one by one, newest first."""
+        sql = """SELECT origin, min(created_at), count(*) FROM conversations WHERE origin <> ''
+            GROUP BY origin ORDER BY min(last_number) DESC LIMIT ?"""
+        with self._read() as db:
+            return [Origin(*row) for row in fetch(db, sql, [limit])]
 
     def brought(self) -> set[str]:
         """Ids of the messages that came from elsewhere."""

@@ -189,6 +189,15 @@ class Arrival:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """A file that was taken in, of which something is still here."""
+
+    id: str  # what `send_back` takes
+    created_at: str
+    conversations: int
+
+
+@dataclass(frozen=True)
 class Event:
     id: int
     kind: str

@@ -15,9 +15,10 @@ import gradio as gr
 from rlhf_chat.chat import Chat
 from rlhf_chat.trainer import Trainer
 from rlhf_chat.web.quick import QUICK, quick, sentence
-from rlhf_chat.web.words import drawn, said, several
+from rlhf_chat.web.words import drawn, said, several, when
 
 UNREAD_SHOWN = 5
+PAST_SHOWN = 3  # files of which the import can be undone
 
 Update = dict[Any, Any]
 
@@ -40,7 +41,7 @@ class ArrivalsPanel:
             await quick(self.chat.arrivals.send_back, str(getattr(event, "origin", "")))
             self.trainer.wake()
             word = said("Undone: what the file brought is gone, words and all.", "good")
-            return {self.box: _shown(), self.note: word}
+            return {self.note: word}
         except Exception as error:
             return {self.box: _shown(), self.note: said(sentence(error), "bad")}
 
@@ -54,7 +55,7 @@ class ArrivalsPanel:
         )
 
     def _bring(self, text: str, rater: str) -> Update:
-        origin, new, known = self.chat.arrivals.bring(text, rater)
+        _, new, known = self.chat.arrivals.bring(text, rater)
         if not new:
             told = said("Nothing was new: all of it was here already.")
             return {self.box: _shown(), self.note: told}
@@ -62,7 +63,13 @@ class ArrivalsPanel:
         word = f"Imported: {several(new, 'new answer')}."
         if known:
             word += f" Here already: {several(known, 'answer')}."
-        return {self.box: _shown(origin=origin), self.note: said(word, "good")}
+        return {self.box: _shown(), self.note: said(word, "good")}
+
+    # ---- what is shown -------------------------------------------------------------------------
+
+    def panel(self) -> Update:
+        """What was taken in last and is still here: it can be undone, also on another day."""
+        return {self.past: _shown(rows=[_row(o) for o in self.chat.arrivals.newest(PAST_SHOWN)])}
 
     # ---- layout and wiring ---------------------------------------------------------------------
 
@@ -76,13 +83,20 @@ class ArrivalsPanel:
             _shown(),
             elem_id="arrivals",
         )
+        self.past = drawn("imports", _shown(rows=[]), elem_id="imports")
 
     def wire(self, rater: gr.Textbox) -> Any:
         """Returns the event after which other parts of the page are out of date."""
         self.button.click(None, None, None, js="() => { rlhfImport(); }", **QUICK)
-        return self.box.select(self.act, rater, [self.box, self.note], **QUICK)
+        asked = [self.box.select, self.past.select]
+        return gr.on(asked, self.act, rater, [self.box, self.note], **QUICK)
 
 
 def _shown(**what: Any) -> dict[str, Any]:
-    """A value for the box; the id makes the page draw it even if it says the same as before."""
+    """A value of ours; the id makes the page draw it even if it says the same as before."""
     return {"id": uuid4().hex, **what}
+
+
+def _row(one: Any) -> dict[str, str]:
+    told = f"Imported {when(one.created_at)}: {several(one.conversations, 'conversation')}"
+    return {"origin": one.id, "told": told}

@@ -152,6 +152,7 @@ class DataScreen:
                 self.more_button: gr.update(
                     value="Show more", visible=len(found) > int(shown or SHOWN)
                 ),
+                **self.arrivals.panel(),
             }
         except Exception as error:
             return {self.note: said(sentence(error), "bad")}
@@ -210,7 +211,7 @@ class DataScreen:
     # ---- wiring --------------------------------------------------------------------------------
 
     def wire(self, rater: gr.Textbox) -> None:
-        self.page = [self.note, self.table, self.more_button]
+        self.page = [self.note, self.table, self.more_button, self.arrivals.past]
         what: list[Any] = [self.words, self.kind, self.answer]
         self.filters = [*what, self.shown]
         self.table.select(self.act, self.filters, self.page, **EACH)

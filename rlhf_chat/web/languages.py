@@ -608,6 +608,8 @@ CHINESE = {
     "Reading the file": "正在读取文件",
     "Importing": "正在导入",
     "Undoing": "正在撤销",
+    "Imported {}: {} conversation": "{} 导入：{} 个对话",
+    "Imported {}: {} conversations": "{} 导入：{} 个对话",
     "Import these": "导入这些",
     "Undo the import": "撤销导入",
     "This file is too large: 16 MB can be imported at a time.": "文件太大：一次最多导入 16 MB。",

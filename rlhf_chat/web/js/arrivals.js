@@ -35,8 +35,5 @@ const draw = () => {
   const v = props.value || {};
   if (v.kinds && text) return found(v);
   end();
-  if (!v.origin) return;
-  const foot = el('p', 'foot'), back = button('Undo the import', '', () => tell({do: 'back', origin: v.origin}, 'Undoing'));
-  foot.append(back); element.replaceChildren(foot);
 };
 watch('value', draw); draw();
