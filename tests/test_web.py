@@ -11,12 +11,15 @@ import io
 import json
 import random
 import re
+import shutil
 import socket
+import subprocess
 import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +28,7 @@ import httpx
 import pytest
 
 from rlhf_chat import export, gate, style, trainer
+from rlhf_chat.compare import reveal
 from rlhf_chat.decode import Sampling
 from rlhf_chat.ratings import REASONS, Opinion
 from rlhf_chat.refusal import ChatError
@@ -1696,95 +1700,210 @@ def test_each_language_says_the_same_things(demo):
         assert not missing
 
 
-def translated(text: str, table: dict[str, str]) -> str | None:
+BLANK = r"((?:[^:;·]|\d:\d){1,80}?)"
+
+
+@cache
+def patterns(language: str) -> list[tuple[re.Pattern, str]]:
+    """The entries with blanks, the one that says most itself first."""
+    table = languages.LANGUAGES[language]
+    with_blanks = sorted((english for english in table if "{}" in english), key=len, reverse=True)
+    return [
+        (re.compile(BLANK.join(map(re.escape, english.split("{}")))), table[english])
+        for english in with_blanks
+    ]
+
+
+def translated(text: str, language: str) -> str | None:
     """As js/language.js does it: the whole sentence, or the first pattern that fits, or two
     sentences one after the other."""
-    if text in table:
-        return table[text]
-    for english, other in table.items():
-        parts = [re.escape(part) for part in english.split("{}")]
-        if len(parts) > 1 and re.fullmatch(r"((?:[^:;]|\d:\d){1,80}?)".join(parts), text):
-            return other
-    for between in (": ", ". ", " · "):
-        head, found, tail = text.partition(between)
-        if found:
-            both = (
-                translated(head + between.strip() * (between == ". "), table),
-                translated(tail, table),
-            )
-            if all(both):
-                return "".join(map(str, both))
+    core, table = " ".join(text.split()), languages.LANGUAGES[language]
+    if core in table:
+        return table[core]
+    head, found, tail = core.partition(". ")
+    if found and f"{head}." in table and (rest := translated(tail, language)):
+        return table[f"{head}."] + rest
+    for pattern, other in patterns(language):
+        if fits := pattern.fullmatch(core):
+            blanks = [translated(part, language) or part for part in fits.groups()]
+            return other.format(*blanks)
+    for between, joint in ((": ", "："), (". ", ""), (" · ", " · ")):
+        head, found, tail = core.partition(between)
+        one = translated(head + between.strip() * (between == ". "), language) if found else None
+        if one and (other := translated(tail, language)):
+            return one + joint + other
     return None
 
 
 OWN_NAMES = {"me", "base", "Top-p", *(name.replace("_", " ") for name in people())} - {OWN}
 PACKAGE = Path(words.__file__).parent.parent
-TOLD_AT_START = {
-    "loading.py",
-    "selftest.py",
+# By the terminal, to another program, or as somebody's own prompt.
+TOLD_ELSEWHERE = {
+    "app.py",
     "doctor.py",
-    "presets.py",
+    "file.py",
     "lease.py",
-}  # by the terminal
+    "loading.py",
+    "port.py",
+    "presets.py",
+    "probe.py",
+    "prompts.py",
+    "security.py",
+    "selftest.py",
+}
 # Never seen by a person who uses the window: bounds that its own buttons keep, faults of ours.
 NEVER_SEEN = re.compile(
     r"^(A (thumb|vote|rating|score|preference|ranking|place|conversation|message|round|feature)\b"
-    r"|The (reply shown first|answer is one of|base cannot)|Only (a (choice|simulated)|your own)"
-    r"|Only (two )?replies|A reply cannot|Round 7 has|Version 7|This adapter|There are 7 drafts"
-    r"|2 to 7 drafts|More than two drafts|Drafts of a reply|7 is closed|A backup|7 refused"
-    r"|This SQLite|7, then|7 is not a simulated|There is nobody|There is no version|Choose one of"
-    r"|Wait for the|7 cannot be kept|the PPO|its chat template|[a-z -]+$)"
+    r"|The (reply shown first|answer is one of|base cannot|last turn alone)"
+    r"|Only (a (choice|simulated)|replies|two replies)"
+    r"|A reply cannot|Round 7 has|There are 7 drafts|More than two drafts|Drafts of a reply"
+    r"|2 to 7 drafts|7 (cannot be made|needs an upgrade|cannot be kept)|7 is not a simulated"
+    r"|This SQLite|Choose one of|Wait for the|the PPO|its chat template|[a-z -]+$)"
 )
-# Put together from parts, each of which has its own entry.
+# Put together from parts; what comes of them is in the test below.
 TOGETHER = re.compile(
-    r"^(7 7 (from|in) |7: 7, between|7 so far|7\. It|(Not proved yet|Yes): 7[,;]"
-    r"|The first 7 no longer|The round (failed|could|was|ran)|7; 7 stays)"
+    r"^(7 7 (from|in) |7: 7, (between|base)|7 so far|7\. It|(Not proved yet|Yes): 7[,;]|It won 7\.$"
+    r"|The first 7 no longer|7; 7 stays|7 You had seen|7 Serving 7|Imported: 7|7, then"
+    r"|Served: judges|A round starts by itself after 7)"
 )
 
 
-def literal(node: ast.expr) -> str | None:
+def literal(node: ast.AST) -> str | None:
     """The words of a string as it is written in the source, 7 for what changes."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
+        return re.sub(r"\{\w+\}", "7", node.value)
     if isinstance(node, ast.JoinedStr):
         return "".join(v.value if isinstance(v, ast.Constant) else "7" for v in node.values)
     return None
 
 
 def spoken_in(file: Path) -> set[str]:
-    """The sentences a file says to the person who uses the window."""
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    """The sentences a file says to the person who uses the window: what is given to `said` and to
+    an error, and whatever else looks like a sentence and is no docstring."""
+    tree, found = ast.parse(file.read_text()), set()
+    apart = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    apart |= {v for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for v in node.values}
+    for node in ast.walk(tree):
         if isinstance(node, ast.Call) and node.args:
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
             if name in ("said", "Refused") or name.endswith(("Error", "NotFound")):
                 found.add(literal(node.args[0]))
-        elif isinstance(node, ast.Return) and node.value is not None:
-            told = literal(node.value) or ""
-            if " " in told and re.match("[A-Z7]", told) and told[-1] in ".…":
-                found.add(told)
+        told = "" if node in apart else literal(node) or ""
+        if " " in told and re.match("[A-Z7]", told) and told[-1] in ".…":
+            found.add(told)
     return {text for text in found if text and re.search("[a-z]{3}", text)}
+
+
+SOME = r"\(?[\w.]+(?: \+ 1)?\)?"  # what a script puts between two strings
+
+
+def written_by(script: str) -> set[str]:
+    """The words a script puts on the page, 7 for what changes: strings that begin like words."""
+    text = re.sub(r"(?m)(^|\s)//.*$", "", script)
+    text = re.sub(r"\\u([0-9a-f]{4})", lambda code: chr(int(code[1], 16)), text)
+    text = re.sub(r"\$\{[^}]*\}", "7", text)
+    for between, plain in ((rf"' \+ {SOME} \+ '", "7"), (rf"\b{SOME} \+ '", "'7")):
+        text = re.sub(between, plain, text)
+    text = re.sub(rf"' \+ {SOME}", "7'", text)
+    strings = {one or other for one, other in re.findall(r"'([^'\n]*)'|`([^`]*)`", text)}
+    named = set(re.findall(r"(?:aria-label', |title = |textContent = )'([^'\n]*)'", text))
+    keys_of = {"ArrowUp", "Enter", "Escape"}
+    begins = {text for text in strings if re.match("[A-Z7][^A-Z]*[a-z]{2}", text)}
+    return {t for t in begins | named if re.search("[a-z]{2}", t) and "<" not in t} - keys_of
 
 
 @pytest.mark.parametrize("language", languages.LANGUAGES)
 def test_whatever_a_person_is_told_is_said_in_every_language(language):
-    table, missing = languages.LANGUAGES[language], []
+    missing = []
     for file in sorted(PACKAGE.rglob("*.py")):
-        if file.name in TOLD_AT_START or "demo" in file.parts or file.name == "languages.py":
+        if file.name in TOLD_ELSEWHERE or "demo" in file.parts or file.name == "languages.py":
             continue
         missing += [
             f"{file.name}: {text}"
             for text in sorted(spoken_in(file))
             if not NEVER_SEEN.match(text)
             and not TOGETHER.match(text)
-            and translated(text.removesuffix(" 7"), table) is None
+            and translated(text.removesuffix(" 7"), language) is None
         ]
+    for file in sorted(PACKAGE.rglob("*.js")):
+        if file.name != "language.js":
+            texts = sorted(written_by(file.read_text()))
+            missing += [f"{file.name}: {t}" for t in texts if translated(t, language) is None]
     assert not missing, "\n".join(missing)
+
+
+def put_together() -> dict[str, str]:
+    """Sentences made of parts, and some that a pattern of other ones could take for its own, with
+    what they come to where the order of the words matters."""
+    full = "The disk of feedback.db is full, so nothing was saved; free some space."
+    found = {
+        "from base · 27 Nov, 10:03 · KL 0.1 nats": "来自 原始模型 · 11 月 27 日 10:03 · KL 0.1 nat",
+        "from v1 · 3 Nov, 10:03": "来自 v1 · 11 月 3 日 10:03",
+        "v1 · stopped · 30 tokens/s": "v1 · 已停止 · 每秒 30 词元",
+        "Saved: A is slightly better. A was v1, B was base.": (
+            "已保存：A 稍好。A 是 v1，B 是 原始模型。"
+        ),
+    }
+    anything = ["Stopped; the base stays live.", f"Not saved. {full}"]
+    for why in (
+        "ran out of memory",
+        "failed (ValueError)",
+        f"could not finish: {full[:-1]}",
+        "could not finish: Another program is holding feedback.db; close it and try again",
+        "was thrown away because the PPO loss is not a finite number",
+    ):
+        anything.append(f"The round {why}; v1 stays live and chat goes on.")
+    for phase in ("Practising: writing replies", "Learning what you like"):
+        anything.append(f"{phase} (giving way to your chat)")
+    for outcome, strength in (("A is better", "slightly"), ("B is better", "much"), ("Tie", "")):
+        said = outcome.replace("is", f"is {strength}") if strength else outcome
+        for versions in ((1, 0), (2, 2)):
+            for again in ("as you did the first time", "the first time you said otherwise"):
+                told = reveal(f"Saved: {said}.", versions).sentence
+                anything.append(f"{told} You had seen this pair before: {again}.")
+    anything += [
+        "Version 3 is damaged: 7 has changed on disk. Serving v2 instead.",
+        "It won 9 of 12 blind votes against the base.",
+        "Imported 27 Nov, 10:03: 40 conversations",
+        "Win rate of v1: 70% over base (40% to 90%), 9 blind votes",
+        "Win rate of v1: no blind votes against base yet",
+    ]
+    return found | dict.fromkeys(anything, "")
+
+
+@pytest.mark.parametrize("english", put_together())
+def test_what_is_put_together_is_chinese_from_end_to_end(english):
+    told = translated(english, "zh")
+    assert told and not re.search(r"[a-z]{4}", re.sub(r"feedback\.db|ValueError", "", told)), told
+    assert told == (put_together()[english] or told)
+
+
+def test_what_a_person_calls_a_version_is_not_translated():
+    assert translated("v3 · Warmer", "zh") is None
+
+
+def test_the_script_says_what_these_tests_suppose(tmp_path):
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not there to run the script")
+    asked = [*put_together(), "Nothing known", "v3 · Warmer", "A tie for it."]
+    (tmp_path / "asked.json").write_text(json.dumps([languages.LANGUAGES, asked]))
+    heard = "globalThis.say = say; const theirs ="
+    script = words.script("language").replace("const theirs =", heard, 1)
+    (tmp_path / "run.js").write_text(
+        "const [LANGUAGES, asked] = require('./asked.json');"
+        "const document = {documentElement: {}, addEventListener() {}};"
+        "class HTMLInputElement { get value() { return ''; } }"
+        f"((navigator) => {{ {script} }})({{language: 'zh-CN'}});"
+        "console.log(JSON.stringify(asked.map(globalThis.say)));"
+    )
+    done = subprocess.run([node, "run.js"], cwd=tmp_path, capture_output=True, check=True)
+    assert json.loads(done.stdout) == [translated(text, "zh") for text in asked]
 
 
 @pytest.mark.parametrize("language", languages.LANGUAGES)
 def test_whatever_is_named_on_the_page_is_named_in_every_language(language, demo):
-    table, named = languages.LANGUAGES[language], set(learning_screen.TITLES.values())
+    named = set(learning_screen.TITLES.values())
     named |= {
         *learning_screen.ENDINGS.values(),
         *learning_screen.PHASES,
@@ -1800,13 +1919,13 @@ def test_whatever_is_named_on_the_page_is_named_in_every_language(language, demo
         if shown and getattr(block, "visible", True):
             named |= {str(block.label), str(getattr(block, "placeholder", "") or "")}
     named = {word.strip() for word in named if re.search("[a-z]{2}", word)} - OWN_NAMES
-    missing = {word for word in named if translated(word, table) is None}
+    missing = {word for word in named if translated(word, language) is None}
     assert not missing
 
 
 @pytest.mark.parametrize("language", languages.LANGUAGES)
 def test_whatever_the_gate_says_is_said_in_every_language(language):
-    config, table = gate.GateConfig(), languages.LANGUAGES[language]
+    config = gate.GateConfig()
     good = gate.Speech(tokens=20, unfinished=0.0, empty=0.0, distinct=0.5, surprise=0.0, flaws=0.0)
     bad = gate.Speech(tokens=90, unfinished=0.5, empty=0.5, distinct=0.1, surprise=0.5, flaws=0.5)
     said = [gate.nothing_to_learn(n, 0.4, config).reason for n in (3, 30)]
@@ -1819,7 +1938,7 @@ def test_whatever_the_gate_says_is_said_in_every_language(language):
         verdict = gate.judge(measured, config)
         said += [verdict.reason]
         said += [part for name, _, words in verdict.checks for part in (name, words)]
-    missing = {text for text in said if translated(text, table) is None}
+    missing = {text for text in said if translated(text, language) is None}
     assert not missing
 
 

@@ -52,6 +52,7 @@ CHINESE = {
     "Learning has a problem": "学习出了问题",
     "Learning: {}, {} %": "学习中：{}，{} %",
     "base": "原始模型",
+    "the base": "原始模型",
     "base live": "原始模型在线",
     # chat
     "What shall we talk about?": "聊点什么？",
@@ -156,6 +157,14 @@ CHINESE = {
     "Rate this reply when it is complete.": "回复写完后再评分。",
     "Thinking": "思考中",
     "{} · stopped": "{} · 已停止",
+    "{} · stopped · {} tokens/s": "{} · 已停止 · 每秒 {} 词元",
+    "The reply broke off. Press Retry to try again.": "回复中断了。点“重试”再试一次。",
+    "Only your own messages can be edited here.": "这里只能修改你自己的消息。",
+    "why: what each word of this reply does to its score": (
+        "为什么：这条回复的每个词对它得分的影响"
+    ),
+    "{} stars": "{} 星",
+    "1 star": "1 星",
     "{} · {} tokens/s": "{} · 每秒 {} 词元",
     "Previous version of this message": "这条消息的上一个版本",
     "Next version of this message": "这条消息的下一个版本",
@@ -209,6 +218,8 @@ CHINESE = {
     "Back": "上一步",
     "Skip": "跳过",
     "Show me two drafts": "给我看两份草稿",
+    "Welcome": "欢迎",
+    "Step {} of {}": "第 {} 步，共 {} 步",
     # compare
     "Suggested": "建议的问题",
     "From my chats": "来自我的对话",
@@ -253,6 +264,16 @@ CHINESE = {
     ),
     "Saved: {}. Both are from {}.": "已保存：{}。两份都来自 {}。",
     "Saved: {}. All are from {}.": "已保存：{}。全部来自 {}。",
+    "A is slightly better": "A 稍好",
+    "A is much better": "A 好得多",
+    "B is slightly better": "B 稍好",
+    "B is much better": "B 好得多",
+    "Saved: {}. A was {}, B was {}. You had seen this pair before: as you did the first time.": (
+        "已保存：{}。A 是 {}，B 是 {}。这一对你见过：与上次的选择相同。"
+    ),
+    "Saved: {}. A was {}, B was {}. You had seen this pair before: the first time you said "
+    "otherwise.": "已保存：{}。A 是 {}，B 是 {}。这一对你见过：上次你的选择不同。",
+    "These drafts cannot be compared. Make new ones.": "这些草稿不能比较。请生成新的。",
     "Saved: {}. Both are from {}. You had seen this pair before: as you did the first time.": (
         "已保存：{}。两份都来自 {}。这一对你见过：与上次的选择相同。"
     ),
@@ -341,6 +362,38 @@ CHINESE = {
     "A round is learning from {}; wait for it or stop it.": (
         "一轮正在从 {} 学习；请等待或停止它。"
     ),
+    "{} (giving way to your chat)": "{}（让位给你的对话）",
+    "Practising: writing replies (giving way to your chat)": "练习：写回复（让位给你的对话）",
+    "Practising: learning from their scores (giving way to your chat)": (
+        "练习：从得分中学习（让位给你的对话）"
+    ),
+    "Stopped; {} stays live.": "已停止；{} 继续在线。",
+    "The round ran out of memory; {} stays live and chat goes on.": (
+        "这一轮内存不足；{} 继续在线，聊天照常。"
+    ),
+    "The round was thrown away because {}; {} stays live and chat goes on.": (
+        "这一轮已作废，因为{}；{} 继续在线，聊天照常。"
+    ),
+    "the PPO loss is not a finite number": "PPO 损失不是有限的数",
+    "the PPO gradient is not a finite number": "PPO 梯度不是有限的数",
+    "the loss on your own words is not a finite number": "你自己的话的损失不是有限的数",
+    "an adapter weight received no gradient": "有一个适配器权重没有得到梯度",
+    "The round could not finish: {}; {} stays live and chat goes on.": (
+        "这一轮没能完成：{}；{} 继续在线，聊天照常。"
+    ),
+    "The round could not finish: The disk of {} is full, so nothing was saved; free some space; "
+    "{} stays live and chat goes on.": (
+        "这一轮没能完成：{} 所在的磁盘已满，没有保存；请腾出空间；{} 继续在线，聊天照常。"
+    ),
+    "The round could not finish: Another program is holding {}; close it and try again; {} stays "
+    "live and chat goes on.": (
+        "这一轮没能完成：另一个程序正占用 {}；请关闭它再试；{} 继续在线，聊天照常。"
+    ),
+    "The round failed ({}); {} stays live and chat goes on.": (
+        "这一轮失败了（{}）；{} 继续在线，聊天照常。"
+    ),
+    "The app ended during this round.": "应用在这一轮中途结束了。",
+    "Learning hit an unexpected error; chat goes on.": "学习遇到意外错误；聊天照常。",
     "{} comes back when the simulated person leaves.": "模拟人物离开后 {} 会恢复。",
     "You made another version live meanwhile, so it waits on the Versions screen.": (
         "这期间你让另一个版本上线了，所以它在“版本”里等候。"
@@ -492,6 +545,16 @@ CHINESE = {
     "How much it likes the replies": "它对回复的喜欢程度",
     "It prefers this one": "它更喜欢这一份",
     "your own mix": "自己调配",
+    "A tie for it.": "对它来说一样好。",
+    "The simulated person broke off ({}).": "模拟人物中断了（{}）。",
+    "There is nobody called {}.": "没有叫 {} 的人物。",
+    "A simulated person with a hidden taste votes on drafts, through the same calls as you, and "
+    "trains versions of its own, beginning at the base. Your ratings stay apart, and everything it "
+    "leaves is removed with one click.": (
+        "一个有隐藏喜好的模拟人物给草稿投票，所用的操作与你相同，"
+        "并从原始模型开始训练自己的版本。"
+        "你的评分不受影响，它留下的一切都可以一键移除。"
+    ),
     "{} vote so far.": "已投 {} 票。",
     "{} votes. It has stopped; its versions are still here.": "{} 票。它已停止；它的版本还在。",
     "{} vote. It has stopped; its versions are still here.": "{} 票。它已停止；它的版本还在。",
@@ -533,6 +596,41 @@ CHINESE = {
     "{} over base ({} to {}), {} blind vote": "对原始模型 {}（{} 到 {}），{} 次盲投",
     "from {}": "来自 {}",
     "KL {} nats": "KL {} nat",
+    "from {} · {}": "来自 {} · {}",
+    "Win rate of {}": "{} 的胜率",
+    "Make live: {}": "上线：{}",
+    "Chat with {}": "与 {} 对话",
+    "Duel for {}": "{} 的对决",
+    "Name and notes of {}": "{} 的名称和备注",
+    "Name of {}": "{} 的名称",
+    "Notes on {}": "{} 的备注",
+    "Keep {}": "保留 {}",
+    "Delete… {}": "删除… {}",
+    "Delete {} for good": "永久删除 {}",
+    "Delete {}? Its votes and replies are kept.": "删除 {}？它的投票和回复会保留。",
+    "Serving {} instead.": "改由 {} 回答。",
+    "It won {} of {} blind votes against the base.": "它对原始模型的盲投赢得 {}（共 {} 次）。",
+    "Version {} cannot be read from disk.": "无法从磁盘读取版本 {}。",
+    "Version {} does not exist.": "版本 {} 不存在。",
+    "Version {} exists already; versions are never overwritten.": (
+        "版本 {} 已存在；版本从不被覆盖。"
+    ),
+    "Version {} exists; a version is never overwritten.": "版本 {} 已存在；版本从不被覆盖。",
+    "Version {} holds numbers that are not finite.": "版本 {} 含有不是有限的数。",
+    "Version {} is damaged": "版本 {} 已损坏",
+    "{} has changed on disk.": "磁盘上的 {} 已被改动。",
+    "Version {} is incomplete on disk.": "版本 {} 在磁盘上不完整。",
+    "Version {} is not loaded.": "版本 {} 没有载入。",
+    "Version {} is too large to be an adapter.": "版本 {} 太大，不会是适配器。",
+    "Version {} was changed on disk since it was published.": (
+        "版本 {} 发布之后在磁盘上被改动过。"
+    ),
+    "Version {} was made for another base model.": "版本 {} 是为另一个原始模型制作的。",
+    "There is no version {}.": "没有版本 {}。",
+    "This adapter does not belong to this model": "这个适配器不属于这个模型",
+    "its tensors differ.": "它们的张量不同。",
+    "This adapter does not fit this model": "这个适配器不适合这个模型",
+    "{} differs in shape.": "{} 的形状不同。",
     "{} is deleted. Its votes and replies are kept.": "{} 已删除。它的投票和回复会保留。",
     "{} is live; make another version live first.": "{} 在线；请先让另一个版本上线。",
     "The base is live; there is nothing to roll back.": "在线的是原始模型；没有可回退的。",
@@ -566,6 +664,8 @@ CHINESE = {
         "从原始模型重新学习，就像从未有过这些回答？"
     ),
     "Learn": "学习",
+    "Delete for good": "永久删除",
+    "Keep it": "保留它",
     "Change the answer": "修改回答",
     "Try other words, or show every kind of answer.": "换些词，或显示所有种类的回答。",
     "{} answer is in the download.": "下载中有 {} 条回答。",
@@ -648,6 +748,32 @@ CHINESE = {
     "There is no message that its replies answer.": "没有回复所回答的消息。",
     "Its replies are all the same.": "它的回复都一样。",
     "It does not put 2 to {} replies in order.": "它没有给 2 到 {} 条回复排序。",
+    # the archive
+    "The disk of {} is full, so nothing was saved; free some space.": (
+        "{} 所在的磁盘已满，没有保存；请腾出空间。"
+    ),
+    "{} is read-only, so nothing was saved; make it writable.": (
+        "{} 是只读的，没有保存；请让它可写。"
+    ),
+    "Another program is holding {}; close it and try again.": (
+        "另一个程序正占用 {}；请关闭它再试。"
+    ),
+    "{} is damaged ({}); {}.": "{} 已损坏（{}）；{}。",
+    "{} is damaged ({}); move it away, then copy {} to its place or start with an empty one.": (
+        "{} 已损坏（{}）；把它移走，再把 {} 复制到原处，或从空的开始。"
+    ),
+    "{} is damaged or no database ({}); {}.": "{} 已损坏或不是数据库（{}）；{}。",
+    "move it away to start with an empty one": "把它移走，就会从空的开始",
+    "move it away, then copy {} to its place or start with an empty one": (
+        "把它移走，再把 {} 复制到原处，或从空的开始"
+    ),
+    "{} could not be read or written ({}); check the disk.": "无法读写 {}（{}）；请检查磁盘。",
+    "{} could not be opened ({}); check the folder.": "无法打开 {}（{}）；请检查文件夹。",
+    "{} refused this entry: {}.": "{} 拒绝了这条记录：{}。",
+    "{} is closed, so nothing was saved.": "{} 已关闭，没有保存。",
+    "{} is closed.": "{} 已关闭。",
+    "The conversation is deleted, but {}-wal is in use and still holds its words; close the app to "
+    "finish.": "对话已删除，但 {}-wal 正在使用，仍含有其中的文字；请关闭应用以完成。",
     # the gate
     "Only {} ratings say which reply is better; {} are needed.": (
         "只有 {} 条评分能说明哪条回复更好；需要 {} 条。"

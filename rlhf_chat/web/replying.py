@@ -81,7 +81,7 @@ class Replying:
     ) -> Iterator[Update]:
         """One's own message is said differently; a reply is corrected, and that is a rating. What
         is refused is not lost: it waits in the message box, where no `draft` stands in it."""
-        text, before = (markup.raw(str(said)) for said in (event.value, event.previous_value))
+        text, before = (markup.raw(str(words)) for words in (event.value, event.previous_value))
         turn = view["turns"][event_index(event)]
         new = text.strip() and text.strip() != before.strip()
         kept = {self.pane.message: text} if new and not draft.strip() else {}

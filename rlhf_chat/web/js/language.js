@@ -11,8 +11,10 @@
   for (const [from, to] of Object.entries(table)) {
     if (!from.includes('{}')) continue;
     const parts = from.split('{}').map(p => p.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
-    patterns.push([new RegExp('^' + parts.join('((?:[^:;]|\\d:\\d){1,80}?)') + '$', 's'), to]);
+    patterns.push([new RegExp('^' + parts.join('((?:[^:;·]|\\d:\\d){1,80}?)') + '$', 's'), to, from.length]);
   }
+  // The one that says most itself comes first: "from {} · {}" before "{} Nov, {}".
+  patterns.sort((one, other) => other[2] - one[2]);
   const known = new Map();
   const say = text => {
     const core = text.trim().replace(/\s+/g, ' ');
