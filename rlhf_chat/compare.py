@@ -29,7 +29,7 @@ from rlhf_chat.taste import Taste
 
 MOST_DRAFTS = 4
 REDRAWN = 4  # times a draft that came out like another is drawn anew
-AGAIN = "again "  # before the id of a pair that is shown a second time
+AGAIN = "again "  # and whose, before the id of a pair that is shown to somebody a second time
 
 Streamed = tuple[list[Response], str]  # drafts so far, and a word about them
 
@@ -105,7 +105,7 @@ class Compare:
                 mine = [p for p in votes if p.rater == rater][: -pairs.REPEAT_AFTER]
                 old = [p for p in mine if _ids(p) not in known]
                 if old:
-                    return self._seen(self._rng.choice(old), AGAIN)
+                    return self._seen(self._rng.choice(old), f"{AGAIN}{rater} ")
         return None
 
     def _seen(self, vote: Preference, before: str = "") -> Drafts:
@@ -309,7 +309,7 @@ class Compare:
         said = OUTCOMES[outcome]
         said = said.replace("is better", f"is {strength} better") if strength else said
         told = reveal(f"Saved: {said}.", [d.adapter_version or 0 for d in drafts])
-        if not set_id.startswith(AGAIN):
+        if not _again(set_id, rater):
             return told
         with sentences():
             first = {frozenset(_ids(p)): p.outcome for p in self.store.preferences(rater)}
@@ -386,7 +386,7 @@ class Compare:
                 shown_first="a" if a_left else "b",
                 strength=strength,
                 comment=before.comment if before and before.outcome == vote else "",
-                again=set_id.startswith(AGAIN),
+                again=_again(set_id, rater),
                 rater=rater,
                 event_id=event_id,
             )
@@ -394,15 +394,15 @@ class Compare:
 
     def _vote(self, set_id: str, drafts: Sequence[Message], rater: str) -> Preference | None:
         """What this person says of these two now, or said when they came back."""
-        again = set_id.startswith(AGAIN)
-        votes = self.store.asked_again(rater) if again else self.store.preferences(rater)
+        again = self.store.asked_again if _again(set_id, rater) else self.store.preferences
+        votes = again(rater)
         pair = {draft.id for draft in drafts}
         return next((v for v in reversed(votes) if set(_ids(v)) == pair), None)
 
     def _stored(self, set_id: str) -> tuple[Message, list[Message]]:
         """The question and its drafts, in the order they are shown."""
         with sentences():
-            conversation = self.store.conversation(set_id.removeprefix(AGAIN))
+            conversation = self.store.conversation(set_id.rpartition(" ")[2])
             question = self.store.roots(conversation.id)[0]
             drafts = [self.store.message(i) for i in self.store.children(question)]
             order = pairs.order(conversation.title, len(drafts))
@@ -438,6 +438,12 @@ def _listed(words: Sequence[str]) -> str:
 
 def _ids(vote: Preference) -> tuple[str, str]:
     return vote.message_a, vote.message_b
+
+
+def _again(set_id: str, rater: str) -> bool:
+    """Whether this person sees these drafts a second time. Whoever is shown a pair that came back
+    for somebody else has not seen it before, and votes on it like on any other."""
+    return set_id.startswith(f"{AGAIN}{rater} ")
 
 
 def _firsts(drafts: Sequence[Response]) -> list[int]:

@@ -302,6 +302,19 @@ def test_changing_one_s_mind_about_a_repeated_pair_is_a_slip_and_can_be_undone(c
     assert Raters(store).table()[0].asked_again == 0
 
 
+def test_a_pair_that_came_back_for_somebody_else_is_voted_on_like_any_other(compare, store):
+    """The name was changed while the pair was on the page."""
+    voted(compare, pairs.REPEAT_AFTER + 1)
+    again = compare.seen_before("me", share=1)
+    told = compare.prefer(again.set_id, "a", rater="visitor")
+    told = compare.prefer(again.set_id, "a", strength="much", rater="visitor")
+    assert "seen this pair" not in told.sentence and store.asked_again("visitor") == []
+    [vote] = store.preferences("visitor")
+    assert vote.outcome in ("a", "b") and vote.strength == "much"
+    compare.withdraw(again.set_id, rater="visitor")
+    assert not [v for v in store.preferences("visitor") if v.outcome in ("a", "b")]
+
+
 def test_several_people_get_the_same_pair_and_their_agreement_is_counted(compare, store):
     made = voted(compare, 10)
     for _ in range(10):
