@@ -44,6 +44,7 @@ NEEDED = 12  # new ratings until a round starts by itself
 
 SENTENCES = {
     "idle": "Waiting for ratings",
+    "crashed": "Waiting for a rating or for Train now: the app ended twice in the same round",
     "features": "Reading your ratings with the base model",
     "reward head": "Learning what you like",
     "rollouts": "Practising: writing replies",
@@ -132,6 +133,7 @@ class Trainer:
         self._rater = ""  # the simulated person it listens to; "" for people
         self._next_copy = 0.0  # of the database, on the monotonic clock
         self._gave_up_at = -1  # watermark of a failed or stopped round: wait for new ratings
+        self._crashed_at = -1  # the same of a round in which the app ended, twice
 
     # ------------------------------------------------------------------ life
 
@@ -147,9 +149,16 @@ class Trainer:
         """Brings database, shelf and model in line: what is served is whole and verified."""
         if not self.store.read_only:
             self.store.abort_open_rounds("The app ended during this round.")
+        self._crashed_at = self._ended_twice_at()
         if (left := self.store.setting("watching")) and not self.store.read_only:
             self._come_back(left)  # after a restart a person's own version answers again
         self._error = self.versions.serve_live() or self._error
+
+    def _ended_twice_at(self) -> int:
+        """What the two newest rounds had read up to if the app ended in both; else -1. To try such
+        a round again at every start could end the app at every start, for want of memory."""
+        aborted = [r.watermark for r in self.store.rounds(2) if r.status == "aborted"]
+        return aborted[0] if len(aborted) == 2 and len(set(aborted)) == 1 else -1
 
     def close(self) -> None:
         """Ends the thread within about one slice; a running round is closed as stopped."""
@@ -194,7 +203,7 @@ class Trainer:
                 self._paused
                 or not self._learns
                 or self.waiting() < self._needed
-                or self.store.feedback_count() == self._gave_up_at
+                or self.store.feedback_count() in (self._gave_up_at, self._crashed_at)
             ):
                 return None
             return self._begin("ratings")
@@ -264,6 +273,7 @@ class Trainer:
             snapshot_hash=snapshot.hash,
         )
         self._stop_round.clear()
+        self._crashed_at = -1
         self._round_id, self._started, self._error = round_id, time.monotonic(), ""
         return Begun(round_id, rater, parent, live, seed, snapshot, config)
 
@@ -513,7 +523,8 @@ class Trainer:
         if self._round_id is not None and self._progress > 0.12:
             spent = time.monotonic() - self._started
             left = spent * (1 - self._progress) / self._progress
-        sentence = SENTENCES.get(phase, phase)
+        crashed = phase == "idle" and self._crashed_at == self.store.feedback_count()
+        sentence = SENTENCES.get("crashed" if crashed else phase, phase)
         if self._round_id is not None and self.model.lease.chat_is_waiting:
             sentence += " (giving way to your chat)"
         return Status(

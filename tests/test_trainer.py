@@ -721,6 +721,52 @@ def test_a_deletion_that_was_cut_short_is_finished_at_the_next_start(
     assert not shelf.path(1).exists() and not shelf.path(2).exists() and put_aside(trainer) == []
 
 
+def crashed(store: Store, make: Callable[..., Trainer]) -> Trainer:
+    """As the next start finds it: a round is open that had read up to the newest answer."""
+    store.open_round(
+        trigger="ratings",
+        parent_version=0,
+        seed=1,
+        watermark=store.feedback_count(),
+        config={},
+        snapshot_hash="x",
+    )
+    trainer = make(needed=2)
+    trainer.recover()
+    assert store.rounds()[0].status == "aborted"
+    return trainer
+
+
+def test_a_round_the_app_ended_in_is_tried_once_more_and_then_waits(store, chat, make, recipe):
+    """A round that brings the app down, for want of memory, would else do so at every start."""
+    recipe.go.set()
+    rate(chat, 2)
+    crashed(store, make)
+    assert crashed(store, make).step() == ""
+    again = make(needed=2)
+    again.recover()
+    assert again.step() == ""  # another start changes nothing, a rating does
+    rate(chat, 1)
+    assert crashed(store, make).step() == "promoted"
+
+
+def test_a_round_that_waits_after_crashes_says_so_and_can_be_asked_for(store, chat, make, recipe):
+    recipe.go.set()
+    rate(chat, 2)
+    crashed(store, make)
+    trainer = crashed(store, make)
+    trainer.start()
+    time.sleep(0.2)
+    assert "twice" in trainer.status().sentence and len(store.rounds()) == 2
+    assert not trainer.status().error
+    trainer.pause()
+    assert "twice" not in trainer.status().sentence
+    trainer.train_now()
+    wait_for(lambda: store.rounds()[0].status == "promoted")
+    wait_for(lambda: trainer.status().round_id is None)
+    assert "twice" not in trainer.status().sentence
+
+
 @pytest.mark.parametrize("damage", ["flip", "gone", "no manifest", "bad manifest"])
 def test_a_damaged_live_version_falls_back_to_its_last_good_ancestor(
     damage, store, chat, toy, make, recipe

@@ -322,6 +322,9 @@ CHINESE = {
     "Resume": "继续",
     "Ratings per round": "每轮评分数",
     "Waiting for ratings": "等待评分",
+    "Waiting for a rating or for Train now: the app ended twice in the same round": (
+        "等待新的评分或点击“现在训练”：应用两次在同一轮中退出"
+    ),
     "Reading your ratings with the base model": "用原始模型读取你的评分",
     "Learning what you like": "学习你的喜好",
     "Practising: writing replies": "练习：写回复",
