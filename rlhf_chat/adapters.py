@@ -81,18 +81,21 @@ class Shelf:
 
     def load(self, version: int, manifest_hash: str | None = None) -> dict[str, torch.Tensor]:
         """The weights of a version, verified. Raises AdapterError with one sentence."""
-        folder = self.path(version)
-        manifest = folder / MANIFEST
-        if manifest_hash and manifest.is_file() and _sha256(manifest) != manifest_hash:
-            raise AdapterError(f"Version {version} was changed on disk since it was published.")
-        return self._read(folder, version)
+        self._check(version, manifest_hash)
+        return self._read(self.path(version), version)
 
-    def manifest(self, version: int) -> dict[str, Any]:
+    def manifest(self, version: int, manifest_hash: str | None = None) -> dict[str, Any]:
+        self._check(version, manifest_hash)
         try:
             manifest = json.loads((self.path(version) / MANIFEST).read_text())
         except (OSError, ValueError) as error:
             raise AdapterError(f"Version {version} cannot be read from disk.") from error
         return manifest if isinstance(manifest, dict) else {}
+
+    def _check(self, version: int, manifest_hash: str | None) -> None:
+        manifest = self.path(version) / MANIFEST
+        if manifest_hash and manifest.is_file() and _sha256(manifest) != manifest_hash:
+            raise AdapterError(f"Version {version} was changed on disk since it was published.")
 
     def remove(self, version: int) -> None:
         """Takes a version off the shelf; a crash in the middle leaves what `sweep` removes."""

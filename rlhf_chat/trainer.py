@@ -478,8 +478,8 @@ class Trainer:
             if self.watching():
                 self.end_watching()
             self._end_round()
-            before = self.store.live_version()
-            self.store.set_setting("watching", {"rater": rater, "before": before})
+            before, base = self.store.live_version(), self.model.base_hash
+            self.store.set_setting("watching", {"rater": rater, "before": before, "base": base})
             self.listen_to(rater)
             self.versions.make_live(0)
 
@@ -500,8 +500,8 @@ class Trainer:
     def _come_back(self, left: Mapping[str, Any]) -> None:
         known = {v.version for v in self.versions.all()}
         before = left["before"] if left["before"] in known else 0
-        if self.store.live_version() != before:
-            self.store.set_live(before, "the simulated person has left")
+        base = left.get("base") or self.versions.base_of(before)
+        self.versions.put_back(before, base, "the simulated person has left")
 
     def _end_round(self) -> None:
         """Stops the running round and waits for it, one slice as a rule. Called behind the door.

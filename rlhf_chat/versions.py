@@ -66,7 +66,7 @@ class Versions:
             return self._serve_live()
 
     def _serve_live(self) -> str:
-        version, problem = self.store.live_version(), ""
+        version, problem = self._live_of_this_base()
         while version:
             try:
                 self.model.serve(self.view(version))
@@ -80,6 +80,38 @@ class Versions:
                 version = parent
         self.model.serve(self.model.reference)
         return problem
+
+    def _live_of_this_base(self) -> tuple[int, str]:
+        """Each base has a live version of its own, which it finds again when it comes back; with a
+        sentence where this one takes over from another."""
+        live, here = self.store.live_version(), self.model.base_hash
+        named = self.store.setting("base")
+        used = self.base_of(live) or named or here
+        if used == named == here:
+            return live, ""
+        if self.store.read_only:
+            found = live if used == here else self.store.live_version(here)
+        else:
+            found = self.store.change_base(used, here)
+        if used == here or not live:
+            return found, ""
+        problem = f"Version {live} was made for another base model."
+        return found, f"{problem} Serving {version_name(found)} instead."
+
+    def base_of(self, version: int) -> str:
+        """The hash of the base it was made for; "" where nothing says so for sure."""
+        if not version:
+            return ""
+        try:
+            told = self.shelf.manifest(version, self.get(version).manifest_hash)
+        except AdapterError:
+            return ""
+        return str(told.get("base_hash") or "")
+
+    def put_back(self, version: int, base: str, reason: str) -> None:
+        """What its base calls live from now on, whichever base is loaded; serves nothing."""
+        if self.store.live_version(base) != version:
+            self.store.set_live(version, reason, base)
 
     def make_live(self, version: int, reason: str = "chosen by hand") -> str:
         """Serves any version from the next reply on; returns a sentence."""

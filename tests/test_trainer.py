@@ -815,6 +815,96 @@ def test_a_version_of_another_base_is_not_served(store, chat, toy, make, recipe,
     fresh = make()
     fresh.recover()
     assert toy.live.version == 0 and "another base model" in fresh.status().error
+    assert store.live_version() == 0
+
+
+def started_with(base: str, make: Callable[..., Trainer], toy: Model) -> Trainer:
+    toy.serve(toy.reference)
+    toy.base_hash = base
+    trainer = make()
+    trainer.recover()
+    assert toy.live.version == trainer.store.live_version()
+    return trainer
+
+
+@pytest.mark.parametrize("database", ["today's", "an older app's"])
+def test_each_base_finds_its_own_live_version_again(
+    database, store, chat, toy, make, recipe, monkeypatch
+):
+    recipe.go.set()
+    own = toy.base_hash
+    monkeypatch.setattr(toy, "base_hash", own)
+    trainer = started_with(own, make, toy)
+    for _ in range(2):
+        rate(chat, 1)
+        trainer.run_round("asked")
+    before = spoken(toy)
+    if database == "an older app's":
+        store._run_sql("DELETE FROM settings", [()])
+    trainer = started_with("another", make, toy)
+    assert toy.live.version == 0 and "v2" not in trainer.status().error
+    assert "Version 2" in trainer.status().error and "Version 1" not in trainer.status().error
+    rate(chat, 1)
+    trainer.run_round("asked")
+    assert (toy.live.version, trainer.versions.get(3).parent) == (3, 0)
+    trainer = started_with(own, make, toy)
+    assert same(before, spoken(toy))
+    rate(chat, 1)
+    trainer.run_round("asked")
+    assert (toy.live.version, trainer.versions.get(4).parent) == (4, 2)
+    trainer = started_with("another", make, toy)
+    assert toy.live.version == 3
+    trainer.versions.roll_back()
+    trainer.delete(4)  # what the absent base has live
+    assert started_with(own, make, toy).status().live_version == 2
+    again = started_with("another", make, toy)
+    assert again.status().live_version == 0
+    assert started_with("another", make, toy).status().error == ""  # told once
+
+
+@pytest.mark.parametrize("database", ["today's", "an older app's"])
+def test_a_simulated_person_leaves_the_live_version_of_another_base_alone(
+    database, store, chat, toy, make, recipe, monkeypatch
+):
+    recipe.go.set()
+    own = toy.base_hash
+    monkeypatch.setattr(toy, "base_hash", own)
+    trainer = started_with(own, make, toy)
+    rate(chat, 1)
+    trainer.run_round("asked")
+    trainer.begin_watching("simulated:lists")
+    rate(chat, 1, "simulated:lists")
+    trainer.run_round("asked")
+    assert toy.live.version == 2
+    if database == "an older app's":
+        store._run_sql("DELETE FROM settings WHERE key <> 'watching'", [()])
+        store.set_setting("watching", {"rater": "simulated:lists", "before": 1})
+        assert started_with(own, make, toy).status().live_version == 1
+    trainer = started_with("another", make, toy)
+    assert toy.live.version == 0
+    rate(chat, 1)
+    trainer.run_round("asked")
+    assert started_with("another", make, toy).status().live_version == 3
+    trainer.end_watching()
+    assert toy.live.version == store.live_version() == 3
+    assert started_with(own, make, toy).status().live_version == 1
+
+
+def test_a_database_that_cannot_be_written_serves_what_its_base_had_live(
+    store, chat, toy, make, recipe, monkeypatch
+):
+    recipe.go.set()
+    own = toy.base_hash
+    monkeypatch.setattr(toy, "base_hash", own)
+    trainer = started_with(own, make, toy)
+    rate(chat, 1)
+    trainer.run_round("asked")
+    started_with("another", make, toy)
+    monkeypatch.setattr(store, "read_only", True)
+    toy.serve(toy.reference)
+    toy.base_hash = own
+    make().recover()
+    assert toy.live.version == 1 and store.live_version() == 0
 
 
 def test_chat_and_a_real_round_side_by_side(store, chat, make):

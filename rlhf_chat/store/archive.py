@@ -185,7 +185,7 @@ class Archive:
         return default if value is None else json.loads(value)
 
     def set_setting(self, key: str, value: Any) -> None:
-        self._run_sql("INSERT OR REPLACE INTO settings VALUES (?, ?)", [(key, as_json(value))])
+        self._write(lambda db: put_setting(db, key, value))
 
     def back_up(self) -> bool:
         """Once a day in which something was said: a copy in backups/. Returns whether one was made.
@@ -203,3 +203,7 @@ class Archive:
 
 def add_event(db: Database, kind: str, ref: str, data: dict) -> None:
     insert(db, "events", kind=kind, ref=ref, data=as_json(data), created_at=timestamp())
+
+
+def put_setting(db: Database, key: str, value: Any) -> None:
+    db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", [key, as_json(value)])

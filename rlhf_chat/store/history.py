@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from rlhf_chat.store.archive import Archive, add_event
+from rlhf_chat.store.archive import Archive, add_event, put_setting
 from rlhf_chat.store.erase import without_lost_words
 from rlhf_chat.store.errors import NotFound, StoreError
 from rlhf_chat.store.ledger import (
@@ -192,17 +192,39 @@ class History(Archive):
             sql = "SELECT CAST(ref AS INTEGER) FROM events WHERE kind = 'version_deleted'"
             return {row[0] for row in fetch(db, sql)}
 
-    def live_version(self) -> int:
-        return self._value("SELECT version FROM live")
+    def live_version(self, base: str = "") -> int:
+        """Of the base model in use, or of the one with this hash: what it had live when it was."""
+        with self._read() as db:
+            return _live_version(db, base)
 
-    def set_live(self, version: int, reason: str) -> None:
+    def set_live(self, version: int, reason: str, base: str = "") -> None:
         def change(db: Database) -> None:
             _version_exists(db, version)
-            before = one_value(db, "SELECT version FROM live")
-            db.execute("UPDATE live SET version = ?", [version])
+            before = _live_version(db, base)
+            if _is_in_use(db, base):
+                db.execute("UPDATE live SET version = ?", [version])
+            else:
+                put_setting(db, f"live:{base}", version)
             add_event(db, "set_live", str(version), {"from": before, "reason": reason})
 
         self._write(change)
+
+    def change_base(self, before: str, now: str) -> int:
+        """Another base model is used from now on: what was live is kept for the one before, until
+        it is used again, and the new one gets its own back. Returns what is live now."""
+
+        def change(db: Database) -> int:
+            put_setting(db, "base", before)
+            live, found = _live_version(db, before), _live_version(db, now)
+            put_setting(db, "base", now)
+            if before != now:
+                put_setting(db, f"live:{before}", live)
+                db.execute("UPDATE live SET version = ?", [found])
+                told = {"from": live, "reason": "another base model is used"}
+                add_event(db, "set_live", str(found), told)
+            return found
+
+        return self._write(change)
 
     def describe_version(self, version: int, name: str, remark: str) -> None:
         """What the person calls a version, and what they want to remember of it."""
@@ -234,6 +256,9 @@ class History(Archive):
                 raise StoreError(f"v{version} is live; make another version live first.")
             sql = """UPDATE adapter_versions SET parent = (SELECT parent FROM adapter_versions
                 WHERE version = ?1) WHERE parent = ?1"""
+            db.execute(sql, [version])
+            sql = """UPDATE settings SET value = (SELECT parent FROM adapter_versions
+                WHERE version = ?1) WHERE key LIKE 'live:%' AND value = CAST(?1 AS TEXT)"""
             db.execute(sql, [version])
             db.execute("DELETE FROM adapter_versions WHERE version = ?", [version])
             sql = "UPDATE conversations SET adapter_version = NULL WHERE adapter_version = ?"
@@ -271,6 +296,20 @@ def _close_round(
 def _version_exists(db: Database, version: int) -> None:
     if not one_value(db, "SELECT 1 FROM adapter_versions WHERE version = ?", [version]):
         raise NotFound(f"Version {version} does not exist.")
+
+
+def _is_in_use(db: Database, base: str) -> bool:
+    """Whether the live pointer is this base's; an older app did not say whose it is."""
+    used = one_value(db, "SELECT value FROM settings WHERE key = 'base'")
+    return base == "" or used in (None, as_json(base))
+
+
+def _live_version(db: Database, base: str) -> int:
+    if _is_in_use(db, base):
+        return one_value(db, "SELECT version FROM live")
+    sql = """SELECT version FROM adapter_versions
+        WHERE version = (SELECT CAST(value AS INTEGER) FROM settings WHERE key = ?)"""
+    return one_value(db, sql, [f"live:{base}"]) or 0
 
 
 def _used_version(db: Database, version: int) -> None:
