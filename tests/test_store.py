@@ -1357,6 +1357,23 @@ store.delete_conversation(sys.argv[2])
         assert copy.counts()["conversations"] == 0
 
 
+def test_a_deletion_killed_before_the_wal_was_emptied_is_finished_at_the_next_start(path):
+    code = """
+import os, sys
+from rlhf_chat.store import Store
+store = Store(sys.argv[1])
+gone = store.add_conversation(title=sys.argv[2])
+Store._empty_wal = lambda *_: os.kill(os.getpid(), 9)
+store.delete_conversation(gone)
+"""
+    start_child(code, path, CANARY).wait(60)
+    assert CANARY.encode() in Path(f"{path}-wal").read_bytes()
+    with closing(Store(path)) as store:
+        assert Path(f"{path}-wal").stat().st_size == 0
+        assert CANARY.encode() not in everything(path.parent)
+        assert [e.kind for e in store.events()] == ["conversation_deleted"]
+
+
 def test_a_backup_that_holds_nothing_deleted_is_not_touched_by_a_start(path):
     with closing(Store(path)) as store:
         backed_up(store)

@@ -47,12 +47,16 @@ class Talk(Archive):
             self._finish_deleting()
 
     def _finish_deleting(self) -> None:
-        """A kill may have come between a deletion and the backups."""
+        """A kill may have come between a deletion and the backups or the WAL."""
         with self._read() as db:
             sql = "SELECT ref FROM events WHERE kind = 'conversation_deleted'"
             deleted = [row[0] for row in fetch(db, sql)]
         with suppress(StoreError):  # no reason not to start; the next start tries again
-            erase_from_backups(self.path, deleted)
+            try:
+                erase_from_backups(self.path, deleted)
+            finally:  # a backup that cannot be cleaned must not keep the words in the WAL
+                if deleted:
+                    self._empty_wal()
 
     def add_conversation(self, kind: str = "chat", title: str = "", system_prompt: str = "") -> str:
         if kind not in ("chat", "compare"):
