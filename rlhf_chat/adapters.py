@@ -4,7 +4,7 @@ A version is `adapters/v0003/` with adapter_model.safetensors, adapter_config.js
 format) and manifest.json, which holds the hash of every file. Order of publishing: staging folder,
 fsync, verify from disk, rename, fsync parent; only then may the database point at it
 (store.promote) and the live tree be changed. Version 0 is the base and has no folder. What no
-database knows waits in lost/, which is never read.
+database knows waits in lost/.
 Left out: which version is live (versions.py), whether it deserves to be (gate.py).
 """
 
@@ -126,6 +126,17 @@ class Shelf:
             log.warning("%s is in no database and cannot be moved (%s)", folder, error.strerror)
         else:
             log.warning("%s is in no database; it is kept as %s", folder.name, aside)
+
+    def bring_back(self, version: int, manifest_hash: str) -> None:
+        """Puts back what was put aside, where a database turns up that knows it."""
+        if self.path(version).exists():
+            return
+        for aside in (self.folder / "lost").glob(f"{self.path(version).name}-*"):
+            manifest = aside / MANIFEST
+            if manifest.is_file() and _sha256(manifest) == manifest_hash:
+                with contextlib.suppress(OSError):  # it stays safe where it is
+                    os.rename(aside, self.path(version))
+                return
 
     def _read(self, folder: Path, version: int) -> dict[str, torch.Tensor]:
         try:

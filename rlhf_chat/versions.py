@@ -189,6 +189,10 @@ class Versions:
 
     def sweep(self) -> None:
         """Clears folders without a row away: what was deleted or never promoted is removed, what
-        another database may know is put aside."""
+        another database may know is put aside, and comes back when that one does."""
+        known = {v.version: v.manifest_hash for v in self.all() if v.version}
+        # Asked for second: what is deleted in between is in both, not in neither.
         gone = self.store.deleted_versions() | {self._unpromoted}
-        self.shelf.sweep({v.version for v in self.all()}, gone)
+        self.shelf.sweep(set(known), gone)
+        for version, manifest_hash in known.items():
+            self.shelf.bring_back(version, manifest_hash)

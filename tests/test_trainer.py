@@ -685,6 +685,26 @@ def test_versions_outlive_a_database_that_does_not_know_them(
         assert toy.live.version == 1 and put_aside(fresh) == ["v0001", "v0002"]
 
 
+def test_a_version_put_aside_comes_back_with_the_database_that_knows_it(
+    store, chat, toy, make, recipe, tmp_path
+):
+    recipe.go.set()
+    trainer = make()
+    for _ in range(2):
+        rate(chat, 1)
+        trainer.run_round("asked")
+    before = spoken(toy)
+    with closing(Store(tmp_path / "another.db")) as empty:
+        Trainer(empty, toy, trainer.versions.shelf, config=tiny_round_config()).recover()
+    assert put_aside(trainer) == ["v0001", "v0002"]
+    other = trainer.versions.shelf.folder / "lost" / "v0002-another"
+    other.mkdir()
+    (other / "manifest.json").write_text("{}")  # the same number of another history
+    make().recover()
+    assert same(before, spoken(toy)) and store.live_version() == 2
+    assert put_aside(trainer) == ["v0002"] and other.exists()
+
+
 def test_a_version_of_a_failed_round_is_not_kept(store, chat, toy, make, recipe, monkeypatch):
     recipe.go.set()
     trainer = make()
