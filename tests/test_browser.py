@@ -571,7 +571,8 @@ def test_an_answer_chosen_by_keys_is_saved_when_it_is_left_not_at_each_step(open
     page.locator("#verdict", has_text="Saved").wait_for()
     vote = list(served.compare.votes)[-1]
     go_to(page, "data")
-    choose = page.locator("#data .row").first.get_by_label("Change the answer")
+    votes = page.locator("#data .row").filter(has=page.locator("option[value=tie]"))
+    choose = votes.first.get_by_label("Change the answer")
     expect(choose).to_have_value("a")
     for leave, answer in (("Enter", "tie"), ("Tab", "both_good")):
         choose.press("ArrowDown")
@@ -776,6 +777,18 @@ def test_what_is_typed_while_the_settings_are_read_again_stays(opened, served, m
     page.wait_for_timeout(500)
     expect(page.get_by_label("System prompt")).to_have_value("be brief")
     assert get(served.conversations()[0].id).system_prompt == "be brief"
+
+
+def test_a_long_list_of_chats_scrolls_and_covers_nothing(opened, served):
+    for i in range(25):
+        list(served.reply(served.new_conversation(), f"chat {i}", stop=threading.Event()))
+    page = opened()
+    page.locator("#conversations .open", has_text="chat 24").wait_for()
+    button(page, "Theme").click(trial=True)
+    page.get_by_label("Rating as").click(trial=True)
+    first = page.locator("#conversations .open").last
+    first.scroll_into_view_if_needed()
+    first.click(trial=True)
 
 
 def test_the_theme_is_remembered(opened):

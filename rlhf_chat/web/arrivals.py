@@ -14,7 +14,7 @@ import gradio as gr
 
 from rlhf_chat.chat import Chat
 from rlhf_chat.trainer import Trainer
-from rlhf_chat.web.quick import QUICK, quick, sentence
+from rlhf_chat.web.quick import EACH, QUICK, quick, sentence
 from rlhf_chat.web.words import drawn, said, several, when
 
 UNREAD_SHOWN = 5
@@ -85,11 +85,14 @@ class ArrivalsPanel:
         )
         self.past = drawn("imports", _shown(rows=[]), elem_id="imports")
 
-    def wire(self, rater: gr.Textbox) -> Any:
-        """Returns the event after which other parts of the page are out of date."""
+    def wire(self, rater: gr.Textbox) -> list[Any]:
+        """Returns the events after which other parts of the page are out of date."""
         self.button.click(None, None, None, js="() => { rlhfImport(); }", **QUICK)
-        asked = [self.box.select, self.past.select]
-        return gr.on(asked, self.act, rater, [self.box, self.note], **QUICK)
+        changed = [self.box, self.note]
+        return [
+            self.box.select(self.act, rater, changed, **QUICK),
+            self.past.select(self.act, rater, changed, **EACH),
+        ]
 
 
 def _shown(**what: Any) -> dict[str, Any]:

@@ -225,7 +225,8 @@ class DataScreen:
         )
         self.more_button.click(self.show_more, self.filters, [self.shown, *self.page], **QUICK)
         self.lines_button.click(self.export_lines, what, [self.file, self.note], **QUICK)
-        self.arrivals.wire(rater).then(self.refresh, self.filters, self.page, **QUICK)
+        for event in self.arrivals.wire(rater):
+            event.then(self.refresh, self.filters, self.page, **QUICK)
         self.csv_button.click(self.export_table, what, [self.file, self.note], **QUICK)
         self.pairs_button.click(self.export_pairs, what, [self.file, self.note], **QUICK)
 
