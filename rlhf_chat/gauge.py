@@ -112,7 +112,7 @@ class Gauge:
     def unmeasured(self, replies: Sequence[Reply]) -> int:
         """How many of them have not been measured yet."""
         keys = {content_key(r.prompt.ids, r.ids) for r in replies}
-        return len(keys) - len(self.store.features(self._key, list(keys)))
+        return len(keys) - self.store.count_features(self._key, keys)
 
     def answered(self, prompts: Sequence[Prompt]) -> bool:
         """Whether it is known in this session what the reference says to all of them."""

@@ -88,7 +88,8 @@ class Model:
         self.lease = Lease()
         self.rows_per_slice = 8  # as probe.calibrate finds
         self.rows_per_batch = 64  # of rollouts
-        self.tokens_per_row = 320  # that rows are counted with; of longer ones, fewer are taken
+        load = Load()
+        self.tokens_per_row = load.prompt + load.response  # of longer rows fewer are taken at once
         self.checkpointing = False
         self._reads: list[Read] = []  # what the last reply left behind, for the next turn
         self.config = base.config.get_text_config()
@@ -107,9 +108,9 @@ class Model:
         self._policy_params = trees.adapter_params(self.policy.tree)
         self.dialect = learned(tokenizer, name)
         self.pad_id, self.end_ids = special_ids(tokenizer, base, self.dialect.turn_ends)
-        self.tokens_at_once = Load().context  # of several drafts, keys and values of which fit
+        self.tokens_at_once = load.context  # of several drafts, keys and values of which fit
         longest = int(getattr(self.config, "max_position_embeddings", 1024))
-        self.context_tokens = min(longest, Load().context)
+        self.context_tokens = min(longest, load.context)
         self.feature_key = hashlib.sha256(
             json.dumps([base_hash, quantization, tokenizer.chat_template, "features-1"]).encode()
         ).hexdigest()[:16]

@@ -113,11 +113,7 @@ def run(
         taste=Taste(fit.head, ground.feature_map, config.taste),
         ground=ground,
         target=target,
-        demonstrations=[
-            one
-            for one in demonstrations(snapshot)
-            if len(one.prompt) + len(one.response) <= longest_row(model)
-        ],
+        demonstrations=demonstrations(snapshot, longest_row(model)),
         floor=fluency_floor(ground.references),
         gauge=gauge,
         config=config,
@@ -128,15 +124,7 @@ def run(
     model.set_policy(parent)
     own = [p for p in snapshot.prompts if len(p.ids) + tokens <= longest_row(model)]
     practise(plan, own + ground.bank)
-    for attempt in range(config.attempts):
-        report("gate", 0.9, 0, {})
-        measured, direction = probe(plan)
-        verdict = gate.judge(measured, config.gate)
-        report("gate", 1.0, attempt, _measured_numbers(measured))
-        last = attempt == config.attempts - 1
-        if last or verdict.promoted or not gate.went_too_far(verdict):
-            break  # what leaves here is what was measured
-        shrink(model, min(config.shrink, math.sqrt(target / max(measured.kl, 1e-9))))
+    verdict, measured, direction = at_the_gate(plan)
     why = card(plan, snapshot, direction)
     return Outcome(verdict, model.policy_state(), measured.kl, fit.head, measured, why)
 
@@ -165,12 +153,15 @@ def longest_row(model: Model) -> int:
     return min(model.context_tokens, model.tokens_per_row * max(2, model.rows_per_slice))
 
 
-def demonstrations(snapshot: Snapshot) -> list[Demonstration]:
-    """Every corrected reply; kept tokens count a fifth of changed ones, a mended typo little."""
+def demonstrations(snapshot: Snapshot, longest: int) -> list[Demonstration]:
+    """Every corrected reply of at most `longest` tokens, its prompt included; kept tokens count a
+    fifth of changed ones, a mended typo little."""
     found = []
     for one in snapshot.said:
         if one.kind == "edit":
             edited, original = one.replies
+            if len(edited.prompt.ids) + len(edited.ids) > longest:
+                continue
             matcher = SequenceMatcher(None, original.ids, edited.ids, autojunk=False)
             weights = np.ones(len(edited.ids))
             for block in matcher.get_matching_blocks():
@@ -286,6 +277,23 @@ def _features(taste: Taste) -> Callable[[Reference], Floats]:
 
 
 # ---------------------------------------------------------------------- the probe
+
+
+def at_the_gate(plan: Plan) -> tuple[Verdict, Measured, Floats]:
+    """The gate's word on the candidate, which is shrunk and tried again while all that is wrong is
+    how far it went. What leaves here is what was measured; see `probe` for the numbers."""
+    config = plan.config
+    for attempt in range(config.attempts):
+        plan.report("gate", 0.9, 0, {})
+        measured, direction = probe(plan)
+        verdict = gate.judge(measured, config.gate)
+        plan.report("gate", 1.0, attempt, _measured_numbers(measured))
+        last = attempt == config.attempts - 1
+        if last or verdict.promoted or not gate.went_too_far(verdict):
+            break
+        step = math.sqrt(plan.target / max(measured.kl, 1e-9))
+        shrink(plan.gauge.model, min(config.shrink, step))
+    return verdict, measured, direction
 
 
 def probe(plan: Plan) -> tuple[Measured, Floats]:

@@ -237,7 +237,7 @@ def test_what_is_corrected_or_brought_counts_for_a_model_that_always_thinks(
     chat.arrivals.bring(json.dumps(told))
     said = heard(gauge).said
     assert sorted(one.kind for one in said) == ["edit", "pair"]
-    assert len(round_.demonstrations(heard(gauge))) == 1
+    assert len(round_.demonstrations(heard(gauge), model.context_tokens)) == 1
 
 
 # ---------------------------------------------------------------------- refusals

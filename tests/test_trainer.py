@@ -847,14 +847,17 @@ def started_with(base: str, make: Callable[..., Trainer], toy: Model) -> Trainer
     return trainer
 
 
-@pytest.mark.parametrize("database", ["today's", "an older app's"])
-def test_each_base_finds_its_own_live_version_again(
-    database, store, chat, toy, make, recipe, monkeypatch
-):
+@pytest.fixture
+def own_base(recipe, toy, monkeypatch) -> str:
+    """The toy's own hash, which it has again after the test; rounds do not wait."""
     recipe.go.set()
-    own = toy.base_hash
-    monkeypatch.setattr(toy, "base_hash", own)
-    trainer = started_with(own, make, toy)
+    monkeypatch.setattr(toy, "base_hash", toy.base_hash)
+    return toy.base_hash
+
+
+@pytest.mark.parametrize("database", ["today's", "an older app's"])
+def test_each_base_finds_its_own_live_version_again(database, store, chat, toy, make, own_base):
+    trainer = started_with(own_base, make, toy)
     for _ in range(2):
         rate(chat, 1)
         trainer.run_round("asked")
@@ -867,7 +870,7 @@ def test_each_base_finds_its_own_live_version_again(
     rate(chat, 1)
     trainer.run_round("asked")
     assert (toy.live.version, trainer.versions.get(3).parent) == (3, 0)
-    trainer = started_with(own, make, toy)
+    trainer = started_with(own_base, make, toy)
     assert same(before, spoken(toy))
     rate(chat, 1)
     trainer.run_round("asked")
@@ -876,7 +879,7 @@ def test_each_base_finds_its_own_live_version_again(
     assert toy.live.version == 3
     trainer.versions.roll_back()
     trainer.delete(4)  # what the absent base has live
-    assert started_with(own, make, toy).status().live_version == 2
+    assert started_with(own_base, make, toy).status().live_version == 2
     again = started_with("another", make, toy)
     assert again.status().live_version == 0
     assert started_with("another", make, toy).status().error == ""  # told once
@@ -884,12 +887,9 @@ def test_each_base_finds_its_own_live_version_again(
 
 @pytest.mark.parametrize("database", ["today's", "an older app's"])
 def test_a_simulated_person_leaves_the_live_version_of_another_base_alone(
-    database, store, chat, toy, make, recipe, monkeypatch
+    database, store, chat, toy, make, own_base
 ):
-    recipe.go.set()
-    own = toy.base_hash
-    monkeypatch.setattr(toy, "base_hash", own)
-    trainer = started_with(own, make, toy)
+    trainer = started_with(own_base, make, toy)
     rate(chat, 1)
     trainer.run_round("asked")
     trainer.begin_watching("simulated:lists")
@@ -899,7 +899,7 @@ def test_a_simulated_person_leaves_the_live_version_of_another_base_alone(
     if database == "an older app's":
         store._run_sql("DELETE FROM settings WHERE key <> 'watching'", [()])
         store.set_setting("watching", {"rater": "simulated:lists", "before": 1})
-        assert started_with(own, make, toy).status().live_version == 1
+        assert started_with(own_base, make, toy).status().live_version == 1
     trainer = started_with("another", make, toy)
     assert toy.live.version == 0
     rate(chat, 1)
@@ -907,22 +907,19 @@ def test_a_simulated_person_leaves_the_live_version_of_another_base_alone(
     assert started_with("another", make, toy).status().live_version == 3
     trainer.end_watching()
     assert toy.live.version == store.live_version() == 3
-    assert started_with(own, make, toy).status().live_version == 1
+    assert started_with(own_base, make, toy).status().live_version == 1
 
 
 def test_a_database_that_cannot_be_written_serves_what_its_base_had_live(
-    store, chat, toy, make, recipe, monkeypatch
+    store, chat, toy, make, own_base, monkeypatch
 ):
-    recipe.go.set()
-    own = toy.base_hash
-    monkeypatch.setattr(toy, "base_hash", own)
-    trainer = started_with(own, make, toy)
+    trainer = started_with(own_base, make, toy)
     rate(chat, 1)
     trainer.run_round("asked")
     started_with("another", make, toy)
     monkeypatch.setattr(store, "read_only", True)
     toy.serve(toy.reference)
-    toy.base_hash = own
+    toy.base_hash = own_base
     make().recover()
     assert toy.live.version == 1 and store.live_version() == 0
 

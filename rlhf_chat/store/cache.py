@@ -42,6 +42,12 @@ class Cache(Archive):
             found = fetch(db, sql, [feature_key, json.dumps(list(content_keys))])
         return {key: np.frombuffer(vector, dtype="<f4").copy() for key, vector in found}
 
+    def count_features(self, feature_key: str, content_keys: Iterable[str]) -> int:
+        """How many of them have a cached vector."""
+        sql = """SELECT count(*) FROM features WHERE feature_key = ?
+            AND content_key IN (SELECT value FROM json_each(?))"""
+        return self._value(sql, [feature_key, json.dumps(list(content_keys))])
+
     def put_reference_responses(
         self,
         feature_key: str,

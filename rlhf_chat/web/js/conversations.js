@@ -7,7 +7,7 @@ const button = (label, cls, text, act) => {
 };
 const ask = (c, li) => {
   const q = document.createElement('span'); q.className = 'ask'; q.textContent = 'Delete this and its ratings?';
-  const yes = button('Delete conversation', 'yes', 'Delete', e => { if (e.detail > 1) return; trigger('select', {do: 'delete', id: c.id, value: c.id, index: 0}); draw(); });
+  const yes = button('Delete conversation', 'yes', 'Delete', window.rlhfOnce(() => { trigger('select', {do: 'delete', id: c.id, value: c.id, index: 0}); draw(); }));
   const no = button('Keep conversation', 'no', 'Keep', draw);
   li.replaceChildren(q, yes, no); no.focus();
 };

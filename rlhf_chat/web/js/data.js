@@ -1,6 +1,5 @@
 // What was said, one card a row. Text reaches the page through textContent only.
 const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
-const once = act => e => { if (e.detail < 2) act(); };  // a double click is one answer
 const tell = (r, what, more) => trigger('select', {do: what, id: r.id, value: r.id, index: 0, ...more});
 const words = (name, text, cls) => {
   const box = el('div', 'text ' + (cls || '')), p = el('p', '', text);
@@ -12,7 +11,7 @@ const ask = (r, foot) => {
     : r.kind === 'ranking' ? 'Delete this prompt, all drafts and their order?' : 'Delete the whole conversation and its ratings?';
   const yes = el('button', 'yes', 'Delete'), no = el('button', '', 'Keep'), before = [...foot.childNodes];
   yes.type = no.type = 'button'; yes.setAttribute('aria-label', 'Delete for good'); no.setAttribute('aria-label', 'Keep it');
-  yes.onclick = once(() => tell(r, 'delete')); no.onclick = () => { foot.replaceChildren(...before); before.at(-1).focus(); };
+  yes.onclick = window.rlhfOnce(() => tell(r, 'delete')); no.onclick = () => { foot.replaceChildren(...before); before.at(-1).focus(); };
   foot.replaceChildren(el('span', 'ask', what), yes, no); no.focus();
 };
 // A ranking: every reply under its place, the best first.
@@ -37,7 +36,7 @@ const without = (v, line) => {
   b.title = 'What if you had not said this: learns once more from the base, and the result goes through the gate';
   b.onclick = () => {
     const yes = el('button', 'yes', 'Learn'), no = el('button', '', 'Cancel'), before = [...line.childNodes]; yes.type = no.type = 'button';
-    yes.onclick = once(() => trigger('select', {do: 'rebuild_all', id: '', value: '', index: 0}));
+    yes.onclick = window.rlhfOnce(() => trigger('select', {do: 'rebuild_all', id: '', value: '', index: 0}));
     no.onclick = () => { line.replaceChildren(...before); b.focus(); };
     line.replaceChildren(el('span', 'ask', 'Learn once more from the base, as if these had never been said?'), yes, no); no.focus();
   };
@@ -68,8 +67,8 @@ const card = r => {
   if (!r.choices.some(c => c[0] === r.said)) { const o = el('option', '', r.answer); o.selected = true; o.disabled = true; choose.prepend(o); }
   chosen(choose, r);
   const back = el('button', '', 'Take back'), unsaid = el('button', '', 'Learn without it'), gone = el('button', 'delete', 'Delete\u2026');
-  back.type = unsaid.type = gone.type = 'button'; unsaid.onclick = once(() => tell(r, 'rebuild'));
-  unsaid.title = 'What if you had not said this: learns once more from the base, and the result goes through the gate'; back.onclick = once(() => tell(r, 'withdraw')); gone.onclick = () => ask(r, foot);
+  back.type = unsaid.type = gone.type = 'button'; unsaid.onclick = window.rlhfOnce(() => tell(r, 'rebuild'));
+  unsaid.title = 'What if you had not said this: learns once more from the base, and the result goes through the gate'; back.onclick = window.rlhfOnce(() => tell(r, 'withdraw')); gone.onclick = () => ask(r, foot);
   if (r.choices.length > 1) foot.append(choose);  // an order or a correction has no other answer
   foot.append(back, unsaid, gone);
   li.append(head, el('p', 'prompt', r.prompt), texts(r), foot); return li;

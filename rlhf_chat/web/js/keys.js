@@ -38,6 +38,9 @@
     if (one) one.focus({preventScroll: true});
   };
 
+  // A double click on what cannot be said twice is one answer.
+  window.rlhfOnce = act => e => { if (e.detail < 2) act(e); };
+
   // On a phone and on a small tablet Gradio's sidebar covers the page, so there it starts closed.
   const narrow = matchMedia('(max-width: 768px)');
   window.rlhfNarrow = () => narrow.matches;

@@ -4,7 +4,7 @@ const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls)
 const tell = (v, what, more) => trigger('select', {do: what, version: v.version, value: v.name, index: 0, ...more});
 const act = (v, what, text, label, cls) => {
   const b = el('button', cls || '', text); b.type = 'button'; b.setAttribute('aria-label', label);
-  b.onclick = e => { if (e.detail < 2) tell(v, what); }; return b;  // a double click is one new chat
+  b.onclick = window.rlhfOnce(() => tell(v, what)); return b;
 };
 // Win rate over the base: a dot, its interval, and the middle line where nothing is better.
 const rate = v => {
