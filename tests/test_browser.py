@@ -798,13 +798,15 @@ def test_the_theme_is_remembered(opened):
     dark = "document.body.classList.contains('dark')"
     for theme in ("light", "dark"):
         button(page, "Theme").click()
-        expect(page.locator("#theme-toggle")).to_have_attribute("title", theme)
+        expect(page.locator("#theme-toggle")).to_have_attribute("title", f"Colours: {theme}")
         assert page.evaluate(dark) is (theme == "dark")
     page.reload()
     page.wait_for_selector(".strip span:last-child")
     page.wait_for_function(dark)
+    expect(page.locator("#theme-toggle")).to_have_attribute("title", "Colours: dark")
     button(page, "Theme").click()
-    expect(page.locator("#theme-toggle")).to_have_attribute("title", "system")
+    as_it_has_it = "Colours: as the system has them"
+    expect(page.locator("#theme-toggle")).to_have_attribute("title", as_it_has_it)
     assert page.evaluate(dark) is False  # the system's own, light here
 
 
@@ -955,6 +957,11 @@ def test_ratings_from_a_file_are_shown_before_they_are_taken_in(opened, served):
     go_to(page, "data")
     expect(past).to_have_count(1)
     button(page, "Undo the import").click()
+    past.get_by_role("button", name="Keep").press("Enter")  # has the focus
+    expect(button(page, "Undo the import")).to_be_focused()
+    assert len(served.arrivals.here) == 1
+    button(page, "Undo the import").click()
+    past.get_by_role("button", name="Undo", exact=True).click()
     expect(page.locator("#data-note")).to_contain_text("Undone")
     expect(past).to_have_count(0)
     assert not served.arrivals.here

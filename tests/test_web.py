@@ -552,22 +552,22 @@ def test_a_refused_edit_waits_in_the_message_box():
     assert len(tab.view["turns"]) == 2
 
 
-def test_a_refused_wording_waits_in_the_message_box_if_that_is_empty():
+def test_a_refused_wording_waits_in_the_message_box_below_what_stands_there():
     tab = Screen()
     tab.send("hello")
     reply = tab.chat.history(tab.view["conversation"])[1].content
     for index, value, draft, waits in (
-        (0, "x" * 9000, "", True),
-        (0, "x" * 9000, "a draft", False),
-        (0, "  ", "", False),
-        (1, "x" * 9000, "", True),
-        (1, "x" * 9000, "a draft", False),
-        (1, "\n", "", False),
-        (1, reply, "", False),  # nothing was changed, so nothing is lost
+        (0, "x" * 9000, "", "x" * 9000),
+        (0, "x" * 9000, "a draft ", "a draft\n\n" + "x" * 9000),
+        (0, "  ", "", None),
+        (1, "x" * 9000, "a draft", "a draft\n\n" + "x" * 9000),
+        (1, "x" * 9000, " ", "x" * 9000),
+        (1, "\n", "", None),
+        (1, reply, "", None),  # nothing was changed, so nothing is lost
     ):
         updates = tab.edit(index, value, draft)
         boxes = [u[tab.screen.message] for u in updates if tab.screen.message in u]
-        assert boxes == ([value] if waits else []), (index, value[:5], draft)
+        assert boxes == ([waits] if waits else []), (index, value[:5], draft)
         assert tab.note and len(tab.view["turns"]) == 2
     tab.edit(1, "Good day.")
     assert tab.note.startswith("Saved") and tab.message == "x" * 9000  # of the last that waited

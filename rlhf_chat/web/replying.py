@@ -80,11 +80,12 @@ class Replying:
         self, view: dict, rater: str, draft: str, request: gr.Request, event: gr.EditData
     ) -> Iterator[Update]:
         """One's own message is said differently; a reply is corrected, and that is a rating. What
-        is refused is not lost: it waits in the message box, where no `draft` stands in it."""
+        is refused is not lost: it waits in the message box, below the `draft` that stands in it."""
         text, before = (markup.raw(str(words)) for words in (event.value, event.previous_value))
         turn = view["turns"][event_index(event)]
         new = text.strip() and text.strip() != before.strip()
-        kept = {self.pane.message: text} if new and not draft.strip() else {}
+        waits = f"{draft.rstrip()}\n\n{text}" if draft.strip() else text
+        kept = {self.pane.message: waits} if new else {}
         if turn["role"] == "assistant":
             yield self._correct(view, turn["id"], text, rater, kept)
             return

@@ -51,12 +51,13 @@
 
   // Light, dark or as the system has it; remembered. An app window begins where it was left.
   const THEME = 'rlhf-chat:theme', WHERE = 'rlhf-chat:conversation';
+  const THEMES = {'': 'Colours: as the system has them', light: 'Colours: light', dark: 'Colours: dark'};
   const stored = key => { try { return localStorage.getItem(key) || ''; } catch (_) { return ''; } };
   const system = matchMedia('(prefers-color-scheme: dark)');
   const paint = () => {
     const theme = stored(THEME);
     if (theme) document.body.classList.toggle('dark', theme === 'dark');
-    const b = byId('theme-toggle'); if (b) b.title = theme || 'system';
+    const b = byId('theme-toggle'); if (b) b.title = THEMES[theme] || THEMES[''];
   };
   window.rlhfTheme = () => {
     const next = {'': 'light', light: 'dark', dark: ''}[stored(THEME)];
@@ -208,7 +209,7 @@
 
   const ready = () => {
     const b = box();
-    if (!b || !byId('side')) return setTimeout(ready, 60);
+    if (!b || !byId('side') || !byId('theme-toggle')) return setTimeout(ready, 60);
     paint();
     if (narrow.matches) window.rlhfSidebar(false);
     try { if (localStorage.getItem(PANEL) && window.innerWidth >= 1000) window.rlhfPanel(true); } catch (_) {}
