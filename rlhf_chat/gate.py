@@ -4,7 +4,7 @@ Two honest tiers. *Proved*: the ratings say something beyond chance (permutation
 *Provisional*: they hint at it (15 %); served on a small KL budget, and said so. Whatever the tier,
 the candidate must please judges fitted on halves of the ratings, stay near the base and keep its
 language intact.
-Numbers are all this file knows; left out: how they were measured (round.py).
+Numbers are all this file knows; left out: how they were measured (evaluation.py).
 """
 
 from __future__ import annotations

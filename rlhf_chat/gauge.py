@@ -8,7 +8,7 @@ Left out: what anybody said of a reply (said.py, evidence.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -55,6 +55,10 @@ class Reference:
     lengths: list[int]
     logprobs: list[NDArray[np.float32]]  # per reply, per token
     replies: list[Reply]
+
+    def ended(self, end_ids: Collection[int]) -> list[bool]:
+        """Which of the replies came to an end within the limit."""
+        return [reply.ids[-1] in end_ids for reply in self.replies]
 
 
 class Gauge:

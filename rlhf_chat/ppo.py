@@ -42,7 +42,7 @@ class PPOConfig:
     kl_coef_start: float = 0.3  # of the theoretical coefficient: a short round stays far from it
     gamma: float = 1.0
     lam: float = 1.0
-    max_new_tokens: int = 96  # for the bundled model; others have longer ones (round.py)
+    max_new_tokens: int = 96  # for the bundled model; others have longer ones (plan.py)
     missing_end_penalty: float = 1.0  # log-odds, for a response cut off where the base ends
     fluency_coef: float = 1.0  # reward per nat that a token is less likely than the floor
     whiten_floor: float = 0.1  # smallest std that advantages are divided by

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rlhf_chat import dissent, evidence, prompts, reward, style
 from rlhf_chat.gauge import Floats, Gauge, Prompt, Reference, Reply, feature_map_of
@@ -64,6 +65,17 @@ class Taste:
     head: RewardHead
     feature_map: FeatureMap
     config: TasteConfig
+
+    def features(self, reference: Reference) -> Floats:
+        """(REFERENCES, D) of what the base says to one prompt."""
+        return self.feature_map(reference.style, reference.pooled)
+
+    def measure(
+        self, asked: Sequence[str], texts: Sequence[str], pooled: NDArray[np.float32]
+    ) -> Floats:
+        """(N, D) of fresh replies to N prompts, from their texts and pooled states (N, P)."""
+        styles = np.stack([style.measure(p, t) for p, t in zip(asked, texts, strict=True)])
+        return self.feature_map(styles.astype(np.float64), pooled.astype(np.float64))
 
     def capped(self, x: Floats) -> Floats:
         """Centred features (N, D) within their bounds, length within its cap."""

@@ -29,9 +29,9 @@ from rlhf_chat.gauge import Gauge
 from rlhf_chat.leaderboard import Leaderboard, version_name
 from rlhf_chat.likes import Liking
 from rlhf_chat.model import Model, ModelError
+from rlhf_chat.plan import RoundConfig
 from rlhf_chat.refusal import Refused
 from rlhf_chat.reward import RewardHead
-from rlhf_chat.round import RoundConfig
 from rlhf_chat.said import Said, Snapshot, heard
 from rlhf_chat.store import SIMULATED, Round, Store, StoreError
 from rlhf_chat.taste import CurrentTaste

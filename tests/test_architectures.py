@@ -21,7 +21,6 @@ from transformers import (
 
 from bench.random_weights import CHATML
 from rlhf_chat import dialect, gate
-from rlhf_chat import round as round_
 from rlhf_chat.adapters import Shelf
 from rlhf_chat.chat import Chat
 from rlhf_chat.compare import Compare
@@ -29,6 +28,7 @@ from rlhf_chat.decode import Sampling
 from rlhf_chat.gate import PROVED, Verdict
 from rlhf_chat.gauge import Gauge
 from rlhf_chat.model import Model, ModelError
+from rlhf_chat.plan import demonstrations
 from rlhf_chat.said import heard
 from rlhf_chat.selftest import self_test
 from rlhf_chat.store import Store
@@ -237,7 +237,7 @@ def test_what_is_corrected_or_brought_counts_for_a_model_that_always_thinks(
     chat.arrivals.bring(json.dumps(told))
     said = heard(gauge).said
     assert sorted(one.kind for one in said) == ["edit", "pair"]
-    assert len(round_.demonstrations(heard(gauge), model.context_tokens)) == 1
+    assert len(demonstrations(heard(gauge), model.context_tokens)) == 1
 
 
 # ---------------------------------------------------------------------- refusals

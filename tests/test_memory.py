@@ -11,13 +11,13 @@ import torch
 from rlhf_chat import head, memory, trees
 from rlhf_chat.chat import Chat
 from rlhf_chat.decode import Sampling
+from rlhf_chat.evaluation import policy_logprobs
 from rlhf_chat.head import selected_logprobs
 from rlhf_chat.learner import Learner
 from rlhf_chat.lease import Lease, RoomWanted
 from rlhf_chat.model import Model, ModelError
 from rlhf_chat.ppo import PPOConfig
 from rlhf_chat.probe import calibrate, gradient
-from rlhf_chat.round import policy_logprobs
 from rlhf_chat.selftest import self_test
 from rlhf_chat.step import Rows
 from rlhf_chat.store import Store

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from rlhf_chat import evidence, gate, ppo, reward
+from rlhf_chat import evaluation, evidence, gate, ppo, practice, reward
 from rlhf_chat import round as round_
 from rlhf_chat.decode import Response
 from rlhf_chat.gate import GateConfig, Measured
 from rlhf_chat.gauge import Gauge, fluency_floor
 from rlhf_chat.model import Model
-from rlhf_chat.round import Outcome, Plan, RoundConfig
+from rlhf_chat.plan import Plan, RoundConfig
+from rlhf_chat.round import Outcome
 from rlhf_chat.said import take_snapshot
 from rlhf_chat.store import Store
 from rlhf_chat.taste import Ground, Taste
@@ -137,7 +138,7 @@ def test_what_was_said_in_a_long_conversation_teaches_the_taste_but_is_not_pract
     gauge: Gauge, monkeypatch: pytest.MonkeyPatch
 ):
     seen: list[list[Any]] = []
-    monkeypatch.setattr(round_, "practise", lambda plan, practice: seen.append(list(practice)))
+    monkeypatch.setattr(practice, "practise", lambda plan, practice: seen.append(list(practice)))
     run(gauge, config_with())
     monkeypatch.setattr(gauge.model, "tokens_per_row", 1)
     outcome = run(gauge, config_with())
@@ -148,9 +149,11 @@ def test_what_was_said_in_a_long_conversation_teaches_the_taste_but_is_not_pract
 
 def test_only_what_is_practised_on_has_a_zero_point(gauge: Gauge, monkeypatch: pytest.MonkeyPatch):
     asked: list[Any] = []
-    real = round_.zero_points
+    real = practice.zero_points
     monkeypatch.setattr(
-        round_, "zero_points", lambda prompts, *rest: asked.extend(prompts) or real(prompts, *rest)
+        practice,
+        "zero_points",
+        lambda prompts, *rest: asked.extend(prompts) or real(prompts, *rest),
     )
     config = config_with(ppo={"updates": 1, "rollouts": 8, "group": 4})
     run(gauge, config)
@@ -158,7 +161,7 @@ def test_only_what_is_practised_on_has_a_zero_point(gauge: Gauge, monkeypatch: p
 
 
 def test_a_round_begins_with_its_parent(gauge: Gauge, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(round_, "practise", nothing)
+    monkeypatch.setattr(practice, "practise", nothing)
     parent = nudged(gauge.model, 0.05)
     outcome = run(gauge, config_with(), parent)
     assert outcome.state and same(outcome.state, parent)
@@ -181,7 +184,7 @@ def scored(plan: Plan, number: int, ids: list[list[int]]) -> np.ndarray:
     prompts, model = plan.ground.bank, plan.gauge.model
     _, pooled = model.reference_pass([prompts[number].ids] * len(ids), ids)
     responses = [Response(one, True) for one in ids]
-    return round_._scorer(plan, prompts)([number] * len(ids), responses, pooled)
+    return practice._scorer(plan, prompts)([number] * len(ids), responses, pooled)
 
 
 def test_what_people_like_scores_higher(gauge: Gauge):
@@ -220,7 +223,7 @@ def test_a_step_too_far_is_taken_back(gauge: Gauge):
     seen: list[tuple[str, float]] = []
     plan = plan_for(gauge, config, target=1.0)
     plan = replace(plan, report=lambda phase, done, step, n: seen.append((phase, n.get("kl", 0.0))))
-    round_.practise(plan, plan.ground.bank)
+    practice.practise(plan, plan.ground.bank)
     distance = [kl for phase, kl in seen if phase == "ppo" and kl]
     assert len(distance) == 2 and distance[0] < 1.0 and distance[1] > 1.5
     assert same(gauge.model.policy_state(), start)
@@ -229,7 +232,7 @@ def test_a_step_too_far_is_taken_back(gauge: Gauge):
 def test_a_step_within_the_limit_is_kept(gauge: Gauge):
     plan = plan_for(gauge, config_with(ppo={"updates": 1, "learning_rate": 1e-3}))
     start = gauge.model.policy_state()
-    round_.practise(plan, plan.ground.bank)
+    practice.practise(plan, plan.ground.bank)
     assert not same(gauge.model.policy_state(), start)
 
 
@@ -268,7 +271,7 @@ class Probe:
 def probing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Probe]:
     def one(*kl: float) -> Probe:
         probe = Probe(*kl)
-        monkeypatch.setattr(round_, "probe", probe)
+        monkeypatch.setattr(evaluation, "probe", probe)
         return probe
 
     return one
@@ -320,10 +323,10 @@ def test_what_fails_for_another_reason_is_not_tried_again(gauge: Gauge, probing,
 
 def test_the_probe_measures_the_candidate_and_not_the_base(gauge: Gauge):
     plan = plan_for(gauge, replace(config_with(), probe_samples=4))
-    idle, _ = round_.probe(plan)
+    idle, _ = evaluation.probe(plan)
     assert idle.kl == pytest.approx(0, abs=1e-3)
     gauge.model.set_policy(nudged(gauge.model, 0.1))
-    moved, direction = round_.probe(plan)
+    moved, direction = evaluation.probe(plan)
     assert moved.kl > 0.1  # of its own replies; of the base's it would be below zero
     assert np.abs(direction).max() > 0
 
@@ -340,7 +343,7 @@ def test_every_judge_is_fitted_on_half_of_what_was_rated(
 
     monkeypatch.setattr(reward, "fit_head", kept)
     gauge.model.set_policy(nudged(gauge.model, 0.1))
-    measured, _ = round_.probe(plan)
+    measured, _ = evaluation.probe(plan)
     assert [len(told.groups) for told in fitted] == [len(plan.told.groups) // 2] * 6
     assert len({tuple(told.groups) for told in fitted}) > 1  # and not always the same half
     assert measured.judged_gain_low < measured.judged_gain

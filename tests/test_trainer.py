@@ -25,9 +25,9 @@ from rlhf_chat.decode import Sampling
 from rlhf_chat.footprint import Load
 from rlhf_chat.gate import PROVED, Verdict
 from rlhf_chat.model import Model
+from rlhf_chat.plan import RoundConfig
 from rlhf_chat.ppo import PPOConfig
 from rlhf_chat.raters import Raters
-from rlhf_chat.round import RoundConfig
 from rlhf_chat.said import take_snapshot
 from rlhf_chat.step import Rows
 from rlhf_chat.store import NotFound, Store, StoreError
