@@ -30,7 +30,16 @@ from pathlib import Path
 import numpy as np
 
 from bench.person import Person, Utility, load_utility, noise_scale
-from bench.spoken import Spoken, degenerate, held_out_prompts, kl_of, speak, well_formed, win_rate
+from bench.spoken import (
+    Spoken,
+    degenerate,
+    distinct,
+    held_out_prompts,
+    kl_of,
+    speak,
+    well_formed,
+    win_rate,
+)
 
 EVALUATION_PROMPTS = 250
 SECONDS = {"pairs": 6, "thumbs": 3, "scores": 5, "rankings": 12, "edits": 20}  # of a person's time
@@ -225,6 +234,8 @@ def measured(
         "kl": round(kl_of(model, model.live, prompts, live), 3),
         "degenerate": round(degenerate(live), 4),
         "degenerate_base": round(degenerate(base), 4),
+        "distinct": round(distinct(live), 4),
+        "distinct_base": round(distinct(base), 4),
         "well_formed": well_formed(model, prompts, live),
         "well_formed_base": well_formed(model, prompts, base),
     }

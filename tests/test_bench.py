@@ -14,7 +14,7 @@ import pytest
 
 from bench import latency, learning_curve, votes_needed
 from bench.person import AGREEMENT, Person, load_utility, noise_scale
-from bench.spoken import Spoken, degenerate, win_rate
+from bench.spoken import Spoken, degenerate, distinct, win_rate
 from rlhf_chat import reward, style
 from rlhf_chat import trainer as trainer_
 from rlhf_chat.chat import Chat
@@ -70,6 +70,15 @@ def test_win_rate_counts_ties_half_and_has_an_interval():
 def test_degenerate_replies_are_counted():
     told = Spoken(["fine words", " ", "on and on", "a b c " * 9], [True, True, False, True], [])
     assert degenerate(told) == 0.75
+
+
+def test_variety_is_what_is_not_said_again():
+    def variety(*texts: str) -> float:
+        return distinct(Spoken(list(texts), [True] * len(texts), [[1]] * len(texts)))
+
+    assert variety("the sea is deep", "a hill is high") == 1.0
+    assert variety("the sea is deep", "The sea is high") == 4 / 6  # across replies, case aside
+    assert variety("yes", "") == 0.0  # nothing to compare
 
 
 @pytest.mark.parametrize("spec", ["nowhere.py:utility", "{file}", "{file}:missing"])
@@ -161,6 +170,7 @@ def test_one_run_writes_one_record_per_label_count(short_runs, toy_folder):
     assert [r["labels"] for r in records] == [5, 10] and {r["seed"] for r in records} == {3}
     wanted = {"win_rate", "ci_low", "ci_high", "kl", "degenerate", "degenerate_base", "seconds"}
     wanted |= {"labels", "seed", "proved", "provisional", "discarded", "well_formed"}
+    wanted |= {"distinct", "distinct_base"}
     wanted |= {"kind", "choose", "flip", "human_seconds", "best_of", "well_formed_base"}
     assert [r["human_seconds"] for r in records] == [46, 92]  # each kind once, then twice
     for record in records:
