@@ -754,6 +754,16 @@ def test_settings_are_kept_with_the_chat_and_its_draft_with_the_page(opened, ser
     expect(page.get_by_label("System prompt")).to_have_value("")
 
 
+def test_a_starter_makes_the_settings_those_of_its_chat(opened):
+    from playwright.sync_api import expect
+
+    page = opened()
+    page.keyboard.press("Control+.")
+    expect(page.locator("#manner-about")).to_have_text("New chats")
+    page.locator("#bot .example").first.click()
+    expect(page.locator("#manner-about")).to_have_text("This chat")
+
+
 def test_what_is_typed_while_the_settings_are_read_again_stays(opened, served, monkeypatch):
     from playwright.sync_api import expect
 

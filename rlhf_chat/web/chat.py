@@ -199,7 +199,7 @@ class ChatScreen(ChatPane):
             trigger_mode="multiple",
             **REPLIES,
         )
-        self.bot.example_select(
+        begun = self.bot.example_select(
             replying.send_example,
             [self.view, self.event_id],
             streamed,
@@ -207,7 +207,8 @@ class ChatScreen(ChatPane):
             trigger_mode="multiple",
             **REPLIES,
         )
-        sent.then(self.manner.after_sending, self.view, self.manner.whose, **QUICK)
+        for first in (sent, begun):
+            first.then(self.manner.after_sending, self.view, self.manner.whose, **QUICK)
         self.bot.retry(replying.regenerate, self.view, streamed, trigger_mode="multiple", **REPLIES)
         self.bot.edit(
             replying.edit,
