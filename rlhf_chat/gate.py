@@ -114,7 +114,10 @@ def judge(measured: Measured, config: GateConfig) -> Verdict:
     if tier == PROVED:
         certainty = f"your ratings are clear (p = {measured.p_value:.3f})"
     else:
-        certainty = f"your ratings only hint at it (p = {measured.p_value:.2f}), so it is on trial"
+        certainty = (
+            f"your ratings only hint at it (p = {measured.p_value:.3f}, clear would be "
+            f"{config.proved_p:.3f}), so it is on trial"
+        )
     reason = (
         f"Served: judges fitted on halves of your ratings prefer it to the base "
         f"{measured.win_rate:.0%} of the time at {measured.kl:.1f} nats; {certainty}."

@@ -67,6 +67,7 @@ def test_the_tier_follows_the_ratings() -> None:
     assert reward_tier(36, math.nan, CONFIG) == DISCARDED
     hint = judge(dataclasses.replace(GOOD, p_value=0.08), CONFIG)
     assert hint.tier == PROVISIONAL and "on trial" in hint.reason
+    assert "p = 0.080, clear would be 0.020" in hint.reason
 
 
 @pytest.mark.parametrize(

@@ -559,7 +559,8 @@ class ToyTrainer:
                 "ratings",
                 "promoted",
                 "Served: judges fitted on halves of your ratings prefer it to the base 71% of the "
-                "time at 3.1 nats; your ratings only hint at it (p = 0.06), so it is on trial.",
+                "time at 3.1 nats; your ratings only hint at it (p = 0.060, clear would be "
+                "0.014), so it is on trial.",
                 0,
                 1,
                 verdict={

@@ -792,9 +792,9 @@ CHINESE = {
         "你的评分很明确（p = {}）。"
     ),
     "Served: judges fitted on halves of your ratings prefer it to the base {} of the time at {} "
-    "nats; your ratings only hint at it (p = {}), so it is on trial.": (
+    "nats; your ratings only hint at it (p = {}, clear would be {}), so it is on trial.": (
         "已上线：用你一半评分训练的评判者有 {} 的时候更喜欢它，距离 {} nats；"
-        "你的评分只是有所提示（p = {}），因此先试用。"
+        "你的评分只是有所提示（p = {}，达到 {} 才算明确），因此先试用。"
     ),
     "Not served": "未上线",
     "a weight is not a finite number.": "有权重不是有限的数。",
