@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-    from rlhf_chat.model import ModelError
+    from rlhf_chat.engine.model import ModelError
     from rlhf_chat.store import StoreError
     from rlhf_chat.web import PortError
 
@@ -74,16 +74,16 @@ def main(argv: list[str] | None = None) -> int:
 
 def serve(args: argparse.Namespace) -> int:
     """Builds everything and stays until Ctrl+C. Raises what `main` turns into a sentence."""
-    from rlhf_chat.adapters import Shelf
-    from rlhf_chat.chat import Chat
-    from rlhf_chat.compare import Compare
-    from rlhf_chat.loading import stay_offline
-    from rlhf_chat.model import Model
-    from rlhf_chat.probe import calibrate
-    from rlhf_chat.raters import Raters
-    from rlhf_chat.selftest import self_test
+    from rlhf_chat.engine.loading import stay_offline
+    from rlhf_chat.engine.model import Model
+    from rlhf_chat.engine.probe import calibrate
+    from rlhf_chat.engine.selftest import self_test
+    from rlhf_chat.shelf.adapters import Shelf
     from rlhf_chat.store import Store
-    from rlhf_chat.trainer import Trainer
+    from rlhf_chat.talk.chat import Chat
+    from rlhf_chat.talk.compare import Compare
+    from rlhf_chat.talk.raters import Raters
+    from rlhf_chat.training.trainer import Trainer
     from rlhf_chat.web import check_port, launch
 
     check_port(args.port)
@@ -127,7 +127,8 @@ def choose_model(args: argparse.Namespace) -> tuple[str, Preflight | None]:
     fit: before anything is downloaded or loaded."""
     import torch
 
-    from rlhf_chat import doctor, loading, memory, presets
+    from rlhf_chat import doctor
+    from rlhf_chat.engine import loading, memory, presets
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if idle := doctor.idle_card():

@@ -26,9 +26,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 
-from rlhf_chat.decode import Sampling
-from rlhf_chat.model import Model
-from rlhf_chat.step import left_pad
+from rlhf_chat.engine.decode import Sampling
+from rlhf_chat.engine.model import Model
+from rlhf_chat.engine.step import left_pad
 
 QUESTIONS = (
     "Hello!",

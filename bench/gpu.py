@@ -31,15 +31,15 @@ from transformers import PreTrainedConfig
 
 from bench import decode as decode_bench
 from bench import random_weights
-from rlhf_chat import memory, presets
-from rlhf_chat.decode import Sampling
 from rlhf_chat.doctor import preflight
-from rlhf_chat.footprint import GIB, Load
-from rlhf_chat.learner import Learner
-from rlhf_chat.model import Model
-from rlhf_chat.ppo import PPOConfig
-from rlhf_chat.probe import calibrate
-from rlhf_chat.selftest import self_test
+from rlhf_chat.engine import memory, presets
+from rlhf_chat.engine.decode import Sampling
+from rlhf_chat.engine.footprint import GIB, Load
+from rlhf_chat.engine.model import Model
+from rlhf_chat.engine.probe import calibrate
+from rlhf_chat.engine.selftest import self_test
+from rlhf_chat.training.learner import Learner
+from rlhf_chat.training.ppo import PPOConfig
 
 CAPS = (6, 8, 12, 16, 24)  # GB
 SHAPES = ("tiny", "small", "good", "large")

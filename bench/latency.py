@@ -25,14 +25,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rlhf_chat.adapters import Shelf
-from rlhf_chat.chat import Chat
-from rlhf_chat.compare import Compare
-from rlhf_chat.model import Model
-from rlhf_chat.probe import calibrate
-from rlhf_chat.selftest import self_test
+from rlhf_chat.engine.model import Model
+from rlhf_chat.engine.probe import calibrate
+from rlhf_chat.engine.selftest import self_test
+from rlhf_chat.shelf.adapters import Shelf
 from rlhf_chat.store import Store
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.talk.chat import Chat
+from rlhf_chat.talk.compare import Compare
+from rlhf_chat.training.trainer import Trainer
 
 VOTES = 60  # enough, by a clear rule, that a round has something to learn and takes its full time
 PAUSE_SECONDS = (0.1, 0.8)  # between two messages, so that training gets a turn in between

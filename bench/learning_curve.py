@@ -86,15 +86,15 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     torch.set_num_threads(1)
-    from rlhf_chat.adapters import Shelf
-    from rlhf_chat.chat import Chat
-    from rlhf_chat.compare import Compare
-    from rlhf_chat.model import Model
-    from rlhf_chat.probe import calibrate
-    from rlhf_chat.raters import Raters
-    from rlhf_chat.selftest import self_test
+    from rlhf_chat.engine.model import Model
+    from rlhf_chat.engine.probe import calibrate
+    from rlhf_chat.engine.selftest import self_test
+    from rlhf_chat.shelf.adapters import Shelf
     from rlhf_chat.store import Store
-    from rlhf_chat.trainer import Trainer
+    from rlhf_chat.talk.chat import Chat
+    from rlhf_chat.talk.compare import Compare
+    from rlhf_chat.talk.raters import Raters
+    from rlhf_chat.training.trainer import Trainer
 
     utility = load_utility(settings.utility)
     model = Model.load(settings.model, quantization=settings.quantization)

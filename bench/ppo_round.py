@@ -41,11 +41,11 @@ import numpy as np
 import torch
 
 from rlhf_chat.demo import corpus
-from rlhf_chat.learner import Learner
-from rlhf_chat.loading import DEMO
-from rlhf_chat.model import Model
-from rlhf_chat.ppo import PPOConfig
-from rlhf_chat.probe import calibrate
+from rlhf_chat.engine.loading import DEMO
+from rlhf_chat.engine.model import Model
+from rlhf_chat.engine.probe import calibrate
+from rlhf_chat.training.learner import Learner
+from rlhf_chat.training.ppo import PPOConfig
 
 SEED, KL_COEF = 11, 0.05
 CONFIG = PPOConfig(

@@ -12,8 +12,8 @@ from bitsandbytes.nn import Linear4bit
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerFast
 
-from rlhf_chat import nf4, presets
-from rlhf_chat.model import AdapterConfig, Model
+from rlhf_chat.engine import nf4, presets
+from rlhf_chat.engine.model import AdapterConfig, Model
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

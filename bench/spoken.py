@@ -30,7 +30,7 @@ def speak(
 ) -> Spoken:
     """One reply to each prompt; of several `drafts`, the one that `chosen_by` (a CurrentTaste)
     would show."""
-    from rlhf_chat.decode import Sampling
+    from rlhf_chat.engine.decode import Sampling
 
     prompts = [p for p in prompts for _ in range(drafts)]
     ids = [model.encode([{"role": "user", "content": p}]) for p in prompts]
@@ -56,7 +56,7 @@ def speak(
 
 def best_of(model, current, prompt: str, ids: list[int], drafts: list):
     """What the chat would show of these drafts."""
-    from rlhf_chat.gauge import Prompt, Reply
+    from rlhf_chat.preference.gauge import Prompt, Reply
 
     asked = Prompt(tuple(ids), prompt)
     replies = [Reply(asked, tuple(r.ids), model.decode(r.ids)) for r in drafts]
@@ -80,7 +80,7 @@ def kl_of(model, view, prompts: Sequence[str], spoken: Spoken) -> float:
 
 def degenerate(spoken: Spoken) -> float:
     """Share of replies that are empty, do not end, or repeat themselves."""
-    from rlhf_chat.style import repeated_share
+    from rlhf_chat.preference.style import repeated_share
 
     bad = [
         not text.strip() or not ended or repeated_share(text.lower().split(), 3) > 0.2
@@ -122,6 +122,6 @@ def held_out_prompts(model, count: int) -> list[str]:
         from rlhf_chat.demo import corpus
 
         return corpus.prompts("held_out", count, 99)
-    from rlhf_chat import prompts
+    from rlhf_chat.preference import prompts
 
     return prompts.probe(False, count)

@@ -56,11 +56,11 @@ class Material:
 
 def written(model, count: int = 400) -> Material:
     """Drafts of suggested and of held-out prompts, measured as the app measures them."""
-    from rlhf_chat import prompts
-    from rlhf_chat.decode import Sampling
-    from rlhf_chat.gauge import Gauge, Prompt, Reply
+    from rlhf_chat.engine.decode import Sampling
+    from rlhf_chat.preference import prompts
+    from rlhf_chat.preference.gauge import Gauge, Prompt, Reply
+    from rlhf_chat.preference.taste import CurrentTaste
     from rlhf_chat.store import Store
-    from rlhf_chat.taste import CurrentTaste
 
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "feedback.db")
@@ -96,8 +96,8 @@ def written(model, count: int = 400) -> Material:
 def one(material: Material, name: str, choose: str, seed: int) -> dict:
     """One person, one way of choosing: the best-of-eight win rate and the p-value of the signal at
     each number of votes in AT."""
-    from rlhf_chat import likelihood, reward
-    from rlhf_chat.taste import Taste, TasteConfig
+    from rlhf_chat.preference import likelihood, reward
+    from rlhf_chat.preference.taste import Taste, TasteConfig
 
     utility = load_utility(f"bench/people/{name}.py:utility")
     worth = [np.array([utility(d.prompt, t) for t in d.texts]) for d in material.held_out]
@@ -126,8 +126,8 @@ def one(material: Material, name: str, choose: str, seed: int) -> dict:
 
 def vote(drafts: Drafts, group: int, person: Person, head, active: bool, rng) -> list[tuple]:
     """The row of one vote, as evidence has it; none where all drafts came out the same."""
-    from rlhf_chat import pairs, reward
-    from rlhf_chat.likelihood import LAPSE, PAIR
+    from rlhf_chat.preference import pairs, reward
+    from rlhf_chat.preference.likelihood import LAPSE, PAIR
 
     some = rng.sample(range(WRITTEN), pairs.DRAFTS)
     some = list({drafts.texts[i]: i for i in reversed(some)}.values())[::-1]
@@ -188,7 +188,7 @@ def main() -> None:
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # for the workers; each has one core
     import torch
 
-    from rlhf_chat.model import Model
+    from rlhf_chat.engine.model import Model
 
     torch.set_num_threads(1)
     material = written(Model.load("demo"))

@@ -28,12 +28,12 @@ from typing import Any
 
 import torch
 
-from rlhf_chat import memory, nf4, presets
-from rlhf_chat.footprint import COMFORT, GIB, LEAST, Footprint, Load, predict
-from rlhf_chat.loading import configuration, first_line, refuse_unsuitable, stay_offline
-from rlhf_chat.model import Model, ModelError
-from rlhf_chat.probe import calibrate
-from rlhf_chat.selftest import self_test
+from rlhf_chat.engine import memory, nf4, presets
+from rlhf_chat.engine.footprint import COMFORT, GIB, LEAST, Footprint, Load, predict
+from rlhf_chat.engine.loading import configuration, first_line, refuse_unsuitable, stay_offline
+from rlhf_chat.engine.model import Model, ModelError
+from rlhf_chat.engine.probe import calibrate
+from rlhf_chat.engine.selftest import self_test
 from rlhf_chat.store import Store, StoreError
 from rlhf_chat.store import file as store_file
 

@@ -19,11 +19,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rlhf_chat import style
-from rlhf_chat.compare import Compare, Drafts
+from rlhf_chat.preference import style
 from rlhf_chat.refusal import Refused
 from rlhf_chat.store import SIMULATED
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.talk.compare import Compare, Drafts
+from rlhf_chat.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlhf_chat.model import Model
+from rlhf_chat.engine.model import Model
 from rlhf_chat.store import Store
 from tests.tiny import make_toy
 

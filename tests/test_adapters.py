@@ -17,10 +17,10 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from rlhf_chat.adapters import CONFIG, MANIFEST, WEIGHTS, AdapterError, Shelf
-from rlhf_chat.model import Model, ModelError
+from rlhf_chat.engine.model import Model, ModelError
+from rlhf_chat.shelf.adapters import CONFIG, MANIFEST, WEIGHTS, AdapterError, Shelf
 from rlhf_chat.store import Store
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -268,5 +268,5 @@ def test_what_does_not_fit_the_model_is_never_served(what, shelf, toy, store: St
 
 def test_an_adapter_too_large_to_be_one_is_refused(shelf, toy, monkeypatch):
     publish(shelf, toy)
-    monkeypatch.setattr("rlhf_chat.adapters.MAX_BYTES", 1000)
+    monkeypatch.setattr("rlhf_chat.shelf.adapters.MAX_BYTES", 1000)
     refused(lambda: shelf.load(1), "too large")

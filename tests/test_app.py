@@ -24,9 +24,9 @@ import huggingface_hub
 import pytest
 
 import app
-from rlhf_chat import loading, memory, presets
-from rlhf_chat.adapters import Shelf
-from rlhf_chat.model import Model, ModelError
+from rlhf_chat.engine import loading, memory, presets
+from rlhf_chat.engine.model import Model, ModelError
+from rlhf_chat.shelf.adapters import Shelf
 from rlhf_chat.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -251,7 +251,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys, quiet, where):
 
 CHOOSE_AND_LOAD = """
 import app, sys
-from rlhf_chat.model import Model, ModelError
+from rlhf_chat.engine.model import Model, ModelError
 try:
     name, plan = app.choose_model(app.parse(["--model", sys.argv[1], "--quantization", "none"]))
     print("planned", bool(plan), flush=True)

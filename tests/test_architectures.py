@@ -20,19 +20,20 @@ from transformers import (
 )
 
 from bench.random_weights import CHATML
-from rlhf_chat import dialect, gate
-from rlhf_chat.adapters import Shelf
-from rlhf_chat.chat import Chat
-from rlhf_chat.compare import Compare
-from rlhf_chat.decode import Sampling
-from rlhf_chat.gate import PROVED, Verdict
-from rlhf_chat.gauge import Gauge
-from rlhf_chat.model import Model, ModelError
-from rlhf_chat.plan import demonstrations
-from rlhf_chat.said import heard
-from rlhf_chat.selftest import self_test
+from rlhf_chat.engine import dialect
+from rlhf_chat.engine.decode import Sampling
+from rlhf_chat.engine.model import Model, ModelError
+from rlhf_chat.engine.selftest import self_test
+from rlhf_chat.preference.gauge import Gauge
+from rlhf_chat.preference.said import heard
+from rlhf_chat.shelf.adapters import Shelf
 from rlhf_chat.store import Store
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.talk.chat import Chat
+from rlhf_chat.talk.compare import Compare
+from rlhf_chat.training import gate
+from rlhf_chat.training.gate import PROVED, Verdict
+from rlhf_chat.training.plan import demonstrations
+from rlhf_chat.training.trainer import Trainer
 from tests.families import FAMILIES, THINKING, make_family, make_seeing, make_thinker
 from tests.tiny import make_tokenizer, tiny_round_config
 

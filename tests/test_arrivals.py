@@ -10,17 +10,17 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rlhf_chat import elsewhere, export
-from rlhf_chat.arrivals import FOREIGN, TOO_LONG, Arrivals
-from rlhf_chat.chat import Chat
-from rlhf_chat.compare import Compare
-from rlhf_chat.decode import Sampling
-from rlhf_chat.gauge import Gauge
-from rlhf_chat.model import Model
-from rlhf_chat.raters import checked_name
+from rlhf_chat.engine.decode import Sampling
+from rlhf_chat.engine.model import Model
+from rlhf_chat.preference.gauge import Gauge
+from rlhf_chat.preference.said import heard, take_snapshot
 from rlhf_chat.refusal import ChatError
-from rlhf_chat.said import heard, take_snapshot
 from rlhf_chat.store import Arrival, Store
+from rlhf_chat.talk import elsewhere, export
+from rlhf_chat.talk.arrivals import FOREIGN, TOO_LONG, Arrivals
+from rlhf_chat.talk.chat import Chat
+from rlhf_chat.talk.compare import Compare
+from rlhf_chat.talk.raters import checked_name
 
 ASKED = (("user", "tell me about the sea"),)
 BLUE, DEEP = "it is blue", "it is deep"
@@ -393,7 +393,7 @@ def test_control_signs_in_a_file_are_only_words(toy, arrivals):
 
 
 def test_an_empty_file_and_a_full_one_are_told_plainly(arrivals, monkeypatch):
-    from rlhf_chat import arrivals as room
+    from rlhf_chat.talk import arrivals as room
 
     for text in ("", "a,b\n1,2", "[]", lines({"text": "x"})):
         with pytest.raises(ChatError, match="no ratings"):

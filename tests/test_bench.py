@@ -15,10 +15,10 @@ import pytest
 from bench import latency, learning_curve, votes_needed
 from bench.person import AGREEMENT, Person, load_utility, noise_scale
 from bench.spoken import Spoken, degenerate, distinct, win_rate
-from rlhf_chat import reward, style
-from rlhf_chat import trainer as trainer_
-from rlhf_chat.chat import Chat
-from rlhf_chat.decode import Sampling
+from rlhf_chat.engine.decode import Sampling
+from rlhf_chat.preference import reward, style
+from rlhf_chat.talk.chat import Chat
+from rlhf_chat.training import trainer as trainer_
 from tests.tiny import tiny_round_config
 
 LENGTH = "def utility(prompt, reply):\n    return float(len(reply))\n"

@@ -15,16 +15,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rlhf_chat.chat import VIEWS_KEPT, Chat
-from rlhf_chat.compare import Compare
-from rlhf_chat.decode import Sampling
-from rlhf_chat.manner import Manner
-from rlhf_chat.model import Model, View
-from rlhf_chat.raters import checked_name
-from rlhf_chat.ratings import Opinion
+from rlhf_chat.engine.decode import Sampling
+from rlhf_chat.engine.model import Model, View
+from rlhf_chat.engine.step import Rows
 from rlhf_chat.refusal import MAX_CHARACTERS, ChatError
-from rlhf_chat.step import Rows
 from rlhf_chat.store import Store
+from rlhf_chat.talk.chat import VIEWS_KEPT, Chat
+from rlhf_chat.talk.compare import Compare
+from rlhf_chat.talk.manner import Manner
+from rlhf_chat.talk.raters import checked_name
+from rlhf_chat.talk.ratings import Opinion
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ import uuid
 
 import pytest
 
-from rlhf_chat import pairs
-from rlhf_chat.chat import Chat
-from rlhf_chat.compare import Compare, Drafts, in_order
-from rlhf_chat.decode import Sampling
-from rlhf_chat.model import Model
-from rlhf_chat.raters import Raters, checked_name
+from rlhf_chat.engine.decode import Sampling
+from rlhf_chat.engine.model import Model
+from rlhf_chat.preference import pairs
+from rlhf_chat.preference.said import take_snapshot
 from rlhf_chat.refusal import ChatError
-from rlhf_chat.said import take_snapshot
 from rlhf_chat.store import Store
+from rlhf_chat.talk.chat import Chat
+from rlhf_chat.talk.compare import Compare, Drafts, in_order
+from rlhf_chat.talk.raters import Raters, checked_name
 from tests.test_chat import one_sentence
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from rlhf_chat import prompts
-from rlhf_chat.demo import WEIGHTS, build, check, corpus, grammar
+from rlhf_chat.demo import WEIGHTS, build, check, corpus, grammar, questions
 from rlhf_chat.demo.topics import TOPICS
 from rlhf_chat.demo.wording import TALK
+from rlhf_chat.preference import prompts
 
 PLAIN = corpus.Style("", False, False, 3, True, True, True, True, True)
 QUESTION = "Tell me about cats."
@@ -146,7 +146,7 @@ def test_splits_are_disjoint_and_seeded():
     train = corpus.prompts("train", 3000, seed=0)
     held_out = corpus.prompts("held_out", 500, seed=0)
     assert len(set(train)) == 3000 and len(set(held_out)) == 500
-    assert not set(map(corpus.canonical, train)) & set(map(corpus.canonical, held_out))
+    assert not set(map(questions.canonical, train)) & set(map(questions.canonical, held_out))
     assert held_out == corpus.prompts("held_out", 500, seed=0)
     assert held_out != corpus.prompts("held_out", 500, seed=1)
     assert corpus.conversation(random.Random(5)) == corpus.conversation(random.Random(5))
@@ -236,6 +236,6 @@ def test_shipped_model_writes_well_formed_replies():
 def test_suggested_prompts_make_sense_and_are_practised_on() -> None:
     suggested = prompts.suggestions(is_demo=True)
     assert len(suggested) > 200 and len(set(suggested)) == len(suggested)
-    assert all(grammar.key_of_text(p) != "unknown" for p in suggested)
+    assert all(questions.key_of_text(p) != "unknown" for p in suggested)
     assert not set(suggested) & set(prompts.probe(True, 1000))
     assert set(prompts.suggestions(is_demo=False)) <= set(prompts.GENERAL)

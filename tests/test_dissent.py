@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rlhf_chat import dissent
-from rlhf_chat.dissent import opposed, suspect
-from rlhf_chat.likelihood import EDIT, PAIR, SCORE, STARS, Evidence, evidence
-from rlhf_chat.reward import RewardConfig, fit_head
+from rlhf_chat.preference import dissent
+from rlhf_chat.preference.dissent import opposed, suspect
+from rlhf_chat.preference.likelihood import EDIT, PAIR, SCORE, STARS, Evidence, evidence
+from rlhf_chat.preference.reward import RewardConfig, fit_head
 from tests.test_likelihood import mixed, row
 
 QUICK = RewardConfig(prior_steps=6)

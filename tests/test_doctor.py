@@ -11,10 +11,11 @@ import torch
 from transformers import BertConfig, T5Config
 
 import app
-from rlhf_chat import doctor, memory, nf4, presets
+from rlhf_chat import doctor
 from rlhf_chat.doctor import FAIL, OK, WARN, preflight
-from rlhf_chat.footprint import COMFORT, GIB, LEAST, Load
-from rlhf_chat.model import ModelError
+from rlhf_chat.engine import memory, nf4, presets
+from rlhf_chat.engine.footprint import COMFORT, GIB, LEAST, Load
+from rlhf_chat.engine.model import ModelError
 from tests.test_app import free_port
 
 GOOD = presets.BY_NAME["good"]

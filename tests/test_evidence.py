@@ -7,9 +7,10 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from rlhf_chat import evidence, likelihood, prompts, reward, style
-from rlhf_chat.decode import Sampling
-from rlhf_chat.gauge import (
+from rlhf_chat.engine.decode import Sampling
+from rlhf_chat.engine.model import Model
+from rlhf_chat.preference import evidence, likelihood, prompts, reward, style
+from rlhf_chat.preference.gauge import (
     RARE,
     REFERENCES,
     Gauge,
@@ -20,12 +21,20 @@ from rlhf_chat.gauge import (
     fluency_floor,
     zero_points,
 )
-from rlhf_chat.likelihood import EDIT, EDIT_LAPSE, LAPSE, MUCH, PAIR, SCORE, THUMB, Evidence
-from rlhf_chat.model import Model
-from rlhf_chat.reward import RewardConfig, fit_head
-from rlhf_chat.said import heard, lapses, take_snapshot
+from rlhf_chat.preference.likelihood import (
+    EDIT,
+    EDIT_LAPSE,
+    LAPSE,
+    MUCH,
+    PAIR,
+    SCORE,
+    THUMB,
+    Evidence,
+)
+from rlhf_chat.preference.reward import RewardConfig, fit_head
+from rlhf_chat.preference.said import heard, lapses, take_snapshot
+from rlhf_chat.preference.taste import TasteConfig
 from rlhf_chat.store import Store
-from rlhf_chat.taste import TasteConfig
 
 LIMIT = 8
 

@@ -8,8 +8,8 @@ import json
 
 import pytest
 
-from rlhf_chat import export
 from rlhf_chat.store import Store
+from rlhf_chat.talk import export
 
 
 @pytest.fixture

@@ -19,12 +19,12 @@ from transformers import (
     Qwen3Config,
 )
 
-from rlhf_chat import nf4, presets, trees
-from rlhf_chat.footprint import COMFORT, GIB, LEAST, Load, cache_bytes, predict, saved_bytes
-from rlhf_chat.learner import Learner
-from rlhf_chat.model import Model
-from rlhf_chat.ppo import PPOConfig
-from rlhf_chat.step import left_pad
+from rlhf_chat.engine import nf4, presets, trees
+from rlhf_chat.engine.footprint import COMFORT, GIB, LEAST, Load, cache_bytes, predict, saved_bytes
+from rlhf_chat.engine.model import Model
+from rlhf_chat.engine.step import left_pad
+from rlhf_chat.training.learner import Learner
+from rlhf_chat.training.ppo import PPOConfig
 from tests.families import FAMILIES, make_family
 from tests.tiny import make_tokenizer
 

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from rlhf_chat.gate import (
+from rlhf_chat.training.gate import (
     DISCARDED,
     PROVED,
     PROVISIONAL,

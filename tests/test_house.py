@@ -13,150 +13,40 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "rlhf_chat"
+MODULES = [file for file in PACKAGE.rglob("*.py") if file.name != "__init__.py"]
 
-# room -> rooms it may import. What is not listed here imports nothing of ours.
+# room -> rooms it may look into, beside itself. A room is a folder, or a file beside the folders.
 ARROWS = {
-    "recording": {"room", "trees"},
-    "step": {"recording", "room"},
-    "decode": {"lease", "recording", "step"},
-    "trees": {"nf4"},
-    "loading": {"dialect", "nf4"},
-    "model": {
-        "decode",
-        "footprint",
-        "head",
-        "lease",
-        "loading",
-        "memory",
-        "norms",
-        "recording",
-        "step",
-        "trees",
-    },
-    "probe": {"footprint", "lease", "memory", "model"},
-    "selftest": {"head", "model", "probe", "trees"},
-    "footprint": {"head", "nf4", "trees"},
-    "presets": {"footprint"},
-    "doctor": {
-        "footprint",
-        "loading",
-        "memory",
-        "model",
-        "nf4",
-        "presets",
-        "probe",
-        "selftest",
-        "store",
-    },
-    "prompts": {"demo"},
-    "reward": {"likelihood"},
-    "gauge": {"decode", "model", "reward", "store", "style"},
-    "said": {"gauge", "store"},
-    "evidence": {"gauge", "likelihood", "reward", "said", "style"},
-    "dissent": {"likelihood", "reward"},
-    "taste": {"dissent", "evidence", "gauge", "likelihood", "prompts", "reward", "said", "style"},
-    "learner": {"decode", "memory", "model", "ppo"},
-    "plan": {
-        "evidence",
-        "footprint",
-        "gate",
-        "gauge",
-        "learner",
-        "likelihood",
-        "model",
-        "ppo",
-        "reward",
-        "said",
-        "taste",
-    },
-    "practice": {"decode", "gauge", "learner", "model", "plan", "ppo"},
-    "evaluation": {"decode", "gate", "gauge", "memory", "model", "plan", "reward", "style"},
-    "card": {"decode", "evidence", "gauge", "plan", "reward", "said", "style"},
-    "round": {
-        "card",
-        "evaluation",
-        "evidence",
-        "gate",
-        "gauge",
-        "plan",
-        "ppo",
-        "practice",
-        "reward",
-        "said",
-        "taste",
-    },
-    "trainer": {
-        "adapters",
-        "gauge",
-        "leaderboard",
-        "likes",
-        "model",
-        "plan",
-        "refusal",
-        "reward",
-        "round",
-        "said",
-        "store",
-        "taste",
-        "versions",
-    },
-    "likes": {"reward", "store", "style"},
-    "versions": {"adapters", "leaderboard", "model", "refusal", "store"},
-    "turns": {"model"},
-    "export": {"store", "turns"},
-    "elsewhere": {"refusal", "store"},
-    "arrivals": {"elsewhere", "model", "raters", "refusal", "store", "turns"},
+    "engine": set(),
+    "store": set(),
     "refusal": {"store"},
-    "manner": {"decode", "refusal", "store"},
-    "ratings": {"export", "refusal", "store"},
-    "chat": {
-        "arrivals",
-        "decode",
-        "gauge",
-        "manner",
-        "model",
-        "ratings",
-        "refusal",
-        "said",
-        "store",
-        "taste",
-        "turns",
-    },
-    "compare": {
-        "chat",
-        "decode",
-        "gauge",
-        "leaderboard",
-        "model",
-        "pairs",
-        "prompts",
-        "refusal",
-        "store",
-        "taste",
-    },
-    "store": {"store"},
-    "leaderboard": {"standings", "store"},
-    "raters": {"agreement", "store", "taste"},
-    "watch": {"compare", "refusal", "store", "style", "trainer"},
-    "web": {
-        "chat",
-        "compare",
-        "export",
-        "manner",
-        "ratings",
-        "leaderboard",
-        "raters",
-        "refusal",
-        "trainer",
-        "watch",
-        "web",
-    },
-    "demo": {"demo", "nf4"},
+    "demo": {"engine"},
+    "preference": {"demo", "engine", "store"},
+    "shelf": {"engine", "refusal", "store"},
+    "training": {"engine", "preference", "refusal", "shelf", "store"},
+    "talk": {"engine", "preference", "refusal", "shelf", "store"},
+    "watch": {"preference", "refusal", "store", "talk", "training"},
+    "doctor": {"engine", "store"},
+    "web": {"refusal", "shelf", "talk", "training", "watch"},
 }
+
+# Maths and words: what goes in and comes out are numbers, tensors and text.
+PURE = (
+    "engine/memory.py",
+    "engine/norms.py",
+    "preference/agreement.py",
+    "preference/likelihood.py",
+    "preference/pairs.py",
+    "preference/style.py",
+    "shelf/standings.py",
+    "training/gate.py",
+    "training/ppo.py",
+)
 
 
 def imports(file: Path, root: Path = ROOT) -> set[str]:
-    """Rooms of ours that a file imports, function-level and relative imports included."""
+    """What a file imports of ours, as paths below the package without their endings; function-level
+    and relative imports included."""
     found = set()
     package = file.relative_to(root).with_suffix("").parts[:-1]
     for node in ast.walk(ast.parse(file.read_text())):
@@ -170,8 +60,18 @@ def imports(file: Path, root: Path = ROOT) -> set[str]:
         for name in names:
             parts = name.split(".")
             if parts[0] == "rlhf_chat" and len(parts) > 1:
-                found.add(parts[1])
+                found.add(_module(parts[1:], root))
     return found
+
+
+def _module(parts: list[str], root: Path) -> str:
+    """The file or the folder that a dotted name is in: what follows it is a name inside."""
+    place = root / "rlhf_chat"
+    for i, part in enumerate(parts):
+        if not (place / part).is_dir():
+            return "/".join(parts[: i + (place / f"{part}.py").exists()])
+        place /= part
+    return "/".join(parts)
 
 
 def room(file: Path) -> str:
@@ -180,22 +80,40 @@ def room(file: Path) -> str:
 
 def test_arrows_point_one_way() -> None:
     for file in PACKAGE.rglob("*.py"):
-        beyond = imports(file) - ARROWS.get(room(file), set()) - {"__init__"}
-        assert not beyond, f"{file.relative_to(ROOT)} reaches into {sorted(beyond)}"
+        here = room(file)
+        beyond = {name.split("/")[0] for name in imports(file)} - ARROWS.get(here, set()) - {here}
+        assert not beyond - {"__init__"}, f"{file.relative_to(ROOT)} reaches into {sorted(beyond)}"
 
 
 def test_the_arrows_have_no_cycle() -> None:
-    left = {room: to - {room} for room, to in ARROWS.items()}
-    while ends := {room for room, to in left.items() if not to & left.keys()}:
-        left = {room: to for room, to in left.items() if room not in ends}
-    assert not left, f"round and round: {sorted(left)}"
+    """Between rooms, and between the files of all of them."""
+    files = {file.relative_to(PACKAGE).with_suffix("").as_posix(): file for file in MODULES}
+    for arrows in (ARROWS, {name: imports(file) & files.keys() for name, file in files.items()}):
+        left = {one: to - {one} for one, to in arrows.items()}
+        while ends := {one for one, to in left.items() if not to & left.keys()}:
+            left = {one: to for one, to in left.items() if one not in ends}
+        assert not left, f"round and round: {sorted(left)}"
 
 
-def test_a_relative_import_is_an_import(tmp_path: Path) -> None:
-    file = tmp_path / "rlhf_chat" / "web" / "screen.py"
-    file.parent.mkdir(parents=True)
-    file.write_text("from ..model import Model\nfrom .. import store\nfrom . import words\n")
-    assert imports(file, tmp_path) == {"model", "store", "web"}
+def test_maths_imports_nothing_of_ours() -> None:
+    for name in PURE:
+        assert not imports(PACKAGE / name), name
+
+
+def test_imports_are_found_however_they_are_written(tmp_path: Path) -> None:
+    web, engine = tmp_path / "rlhf_chat" / "web", tmp_path / "rlhf_chat" / "engine"
+    web.mkdir(parents=True)
+    engine.mkdir()
+    for name in ("model", "step"):
+        (engine / f"{name}.py").touch()
+    file = web / "screen.py"
+    file.write_text(
+        "from ..engine.model import Model\nfrom ..engine import step\nfrom .. import store\n"
+        "def late():\n    import rlhf_chat.watch\n    from . import words\n"
+    )
+    for name in ("web/words", "store", "watch"):
+        (tmp_path / "rlhf_chat" / f"{name}.py").touch()
+    assert imports(file, tmp_path) == {"engine/model", "engine/step", "store", "watch", "web/words"}
 
 
 def test_one_room_speaks_sql() -> None:
@@ -252,20 +170,22 @@ def test_nothing_large_or_pickled_is_kept() -> None:
         assert not large or name == "rlhf_chat/demo/weights/model.safetensors", name
 
 
+LISTED = ("engine", "preference", "training", "shelf", "talk")  # rooms of which each file is named
+
+
 def test_the_readme_map_is_the_directory() -> None:
     readme = (ROOT / "README.md").read_text()
     block = readme.split("## File map", 1)[1].split("```")[1]
-    named = {line.split()[0] for line in block.splitlines() if line.strip()}
-    there = {f"rlhf_chat/{p.name}" for p in PACKAGE.glob("*.py") if p.name != "__init__.py"}
-    there |= {
-        "rlhf_chat/web/",
-        "rlhf_chat/demo/",
-        "rlhf_chat/store/",
-        "bench/",
-        "tests/",
-        "docs/",
-        "app.py",
-    }
+    named, folder = set(), ""
+    for line in filter(str.strip, block.splitlines()):
+        name = line.split()[0]
+        if not line.startswith(" "):
+            folder = name
+        named.add(folder + name if line.startswith(" ") else name)
+    folders = [p for p in PACKAGE.iterdir() if (p / "__init__.py").exists()]
+    there = {f"rlhf_chat/{p.name}/" for p in folders} | {"bench/", "tests/", "docs/", "app.py"}
+    for place in (PACKAGE, *(PACKAGE / name for name in LISTED)):
+        there |= {p.relative_to(ROOT).as_posix() for p in MODULES if p.parent == place}
     missing = there - named
     assert not missing, f"not in the README's file map: {sorted(missing)}"
     for name in named:

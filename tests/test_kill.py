@@ -28,13 +28,13 @@ LONGEST_LIFE = 3.0  # seconds from the first acknowledged rating to the kill, at
 def child(folder: Path, toy_folder: Path) -> None:
     """The victim: three people who rate and a trainer that promotes all the time."""
     torch.set_num_threads(1)
-    from rlhf_chat import gate
-    from rlhf_chat.adapters import Shelf
-    from rlhf_chat.chat import Chat
-    from rlhf_chat.decode import Sampling
-    from rlhf_chat.model import Model
+    from rlhf_chat.engine.decode import Sampling
+    from rlhf_chat.engine.model import Model
+    from rlhf_chat.shelf.adapters import Shelf
     from rlhf_chat.store import Store
-    from rlhf_chat.trainer import Trainer
+    from rlhf_chat.talk.chat import Chat
+    from rlhf_chat.training import gate
+    from rlhf_chat.training.trainer import Trainer
     from tests.tiny import tiny_round_config
 
     gate.judge = lambda *_: gate.Verdict(gate.PROVED, "Served: a test says so.", ())
@@ -86,9 +86,9 @@ def killed(folder: Path, toy_folder: Path, life: float) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_nothing_acknowledged_is_lost_and_what_is_served_is_whole(tmp_path, toy_folder, toy):
-    from rlhf_chat.adapters import Shelf
+    from rlhf_chat.shelf.adapters import Shelf
     from rlhf_chat.store import Store
-    from rlhf_chat.trainer import Trainer
+    from rlhf_chat.training.trainer import Trainer
     from tests.tiny import tiny_round_config
 
     seed = random.SystemRandom().getrandbits(32)

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from rlhf_chat import likelihood
-from rlhf_chat.likelihood import (
+from rlhf_chat.preference import likelihood
+from rlhf_chat.preference.likelihood import (
     EDIT,
     EDIT_LAPSE,
     LAPSE,

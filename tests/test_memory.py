@@ -8,19 +8,19 @@ import threading
 import pytest
 import torch
 
-from rlhf_chat import head, memory, trees
-from rlhf_chat.chat import Chat
-from rlhf_chat.decode import Sampling
-from rlhf_chat.evaluation import policy_logprobs
-from rlhf_chat.head import selected_logprobs
-from rlhf_chat.learner import Learner
-from rlhf_chat.lease import Lease, RoomWanted
-from rlhf_chat.model import Model, ModelError
-from rlhf_chat.ppo import PPOConfig
-from rlhf_chat.probe import calibrate, gradient
-from rlhf_chat.selftest import self_test
-from rlhf_chat.step import Rows
+from rlhf_chat.engine import head, memory, trees
+from rlhf_chat.engine.decode import Sampling
+from rlhf_chat.engine.head import selected_logprobs
+from rlhf_chat.engine.lease import Lease, RoomWanted
+from rlhf_chat.engine.model import Model, ModelError
+from rlhf_chat.engine.probe import calibrate, gradient
+from rlhf_chat.engine.selftest import self_test
+from rlhf_chat.engine.step import Rows
 from rlhf_chat.store import Store
+from rlhf_chat.talk.chat import Chat
+from rlhf_chat.training.evaluation import policy_logprobs
+from rlhf_chat.training.learner import Learner
+from rlhf_chat.training.ppo import PPOConfig
 from tests.test_model import ask, batch, logprobs, random_state
 
 OOM = torch.OutOfMemoryError
@@ -304,8 +304,8 @@ def test_a_slice_has_the_rows_that_are_nearly_free(
         clock[0] += launches + a_row * len(prompts)
         most[0] = max(most[0], len(prompts))
 
-    monkeypatch.setattr("rlhf_chat.probe.gradient", work)
-    monkeypatch.setattr("rlhf_chat.probe._clock", lambda _: clock[0])
+    monkeypatch.setattr("rlhf_chat.engine.probe.gradient", work)
+    monkeypatch.setattr("rlhf_chat.engine.probe._clock", lambda _: clock[0])
     calibrate(toy)
     try:
         assert toy.rows_per_slice == expected
@@ -383,7 +383,7 @@ def test_chat_short_of_memory_makes_rollouts_start_anew_to_the_same_words(
         return real_slice()
 
     monkeypatch.setattr(toy.lease, "droppable_slice", one_at_a_time)
-    monkeypatch.setattr("rlhf_chat.decode.SLICE_SECONDS", 0.0)
+    monkeypatch.setattr("rlhf_chat.engine.decode.SLICE_SECONDS", 0.0)
     with toy.lease.replying():  # a reply in progress: the rollouts wait at a slice
         thread = threading.Thread(target=practise)
         thread.start()

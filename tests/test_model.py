@@ -13,13 +13,13 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from rlhf_chat import loading, nf4, trees
-from rlhf_chat.decode import Sampling, next_token
-from rlhf_chat.footprint import saved_bytes
-from rlhf_chat.model import Model, ModelError, pool_states
-from rlhf_chat.probe import gradient
-from rlhf_chat.selftest import self_test
-from rlhf_chat.step import left_pad
+from rlhf_chat.engine import loading, nf4, trees
+from rlhf_chat.engine.decode import Sampling, next_token
+from rlhf_chat.engine.footprint import saved_bytes
+from rlhf_chat.engine.model import Model, ModelError, pool_states
+from rlhf_chat.engine.probe import gradient
+from rlhf_chat.engine.selftest import self_test
+from rlhf_chat.engine.step import left_pad
 from tests.tiny import make_tokenizer
 
 PACKAGE = Path(__file__).parent.parent / "rlhf_chat"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from rlhf_chat import norms
+from rlhf_chat.engine import norms
 from tests.families import FAMILIES, make_family
 
 OWN = ("gemma2", "gemma3", "qwen3.5", "gpt2")  # 1 + weight, or no RMS norm at all

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from rlhf_chat.learner import Demonstration, Learner, ValueHead, plausible
-from rlhf_chat.model import Model
-from rlhf_chat.ppo import (
+from rlhf_chat.engine.model import Model
+from rlhf_chat.training.learner import Demonstration, Learner, ValueHead, plausible
+from rlhf_chat.training.ppo import (
     PPOConfig,
     adapted_kl_coef,
     center_and_scale,

@@ -9,10 +9,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rlhf_chat import likelihood, reward
-from rlhf_chat.likelihood import EDIT, LAPSE, PAIR, SCORE, THUMB, Evidence, evidence, sigmoid
-from rlhf_chat.pairs import least_sure
-from rlhf_chat.reward import RewardConfig, fit, fit_head, influence
+from rlhf_chat.preference import likelihood, reward
+from rlhf_chat.preference.likelihood import (
+    EDIT,
+    LAPSE,
+    PAIR,
+    SCORE,
+    THUMB,
+    Evidence,
+    evidence,
+    sigmoid,
+)
+from rlhf_chat.preference.pairs import least_sure
+from rlhf_chat.preference.reward import RewardConfig, fit, fit_head, influence
 from tests.test_likelihood import mixed, probability, reference_ranking, row
 
 QUICK = RewardConfig(permutations=199, prior_steps=6, folds=4)

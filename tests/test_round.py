@@ -14,17 +14,18 @@ import numpy as np
 import pytest
 import torch
 
-from rlhf_chat import evaluation, evidence, gate, ppo, practice, reward
-from rlhf_chat import round as round_
-from rlhf_chat.decode import Response
-from rlhf_chat.gate import GateConfig, Measured
-from rlhf_chat.gauge import Gauge, fluency_floor
-from rlhf_chat.model import Model
-from rlhf_chat.plan import Plan, RoundConfig
-from rlhf_chat.round import Outcome
-from rlhf_chat.said import take_snapshot
+from rlhf_chat.engine.decode import Response
+from rlhf_chat.engine.model import Model
+from rlhf_chat.preference import evidence, reward
+from rlhf_chat.preference.gauge import Gauge, fluency_floor
+from rlhf_chat.preference.said import take_snapshot
+from rlhf_chat.preference.taste import Ground, Taste
 from rlhf_chat.store import Store
-from rlhf_chat.taste import Ground, Taste
+from rlhf_chat.training import evaluation, gate, ppo, practice
+from rlhf_chat.training import round as round_
+from rlhf_chat.training.gate import GateConfig, Measured
+from rlhf_chat.training.plan import Plan, RoundConfig
+from rlhf_chat.training.round import Outcome
 from tests.tiny import tiny_round_config
 
 MANY, FEW = "you are well today and the sea is deep and blue", "you are"

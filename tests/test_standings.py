@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_chat.standings import (
+from rlhf_chat.shelf.standings import (
     Record,
     between,
     evidence,

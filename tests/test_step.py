@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlhf_chat import recording as recording_
-from rlhf_chat.decode import Sampling
-from rlhf_chat.model import Model
-from rlhf_chat.recording import Recorder
-from rlhf_chat.room import ask, can_record
-from rlhf_chat.step import ROOM_STEP, Rows
+from rlhf_chat.engine import recording as recording_
+from rlhf_chat.engine.decode import Sampling
+from rlhf_chat.engine.model import Model
+from rlhf_chat.engine.recording import Recorder
+from rlhf_chat.engine.room import ask, can_record
+from rlhf_chat.engine.step import ROOM_STEP, Rows
 from tests.families import FAMILIES, make_family
 from tests.test_model import ask as prompt_of
 from tests.test_model import random_state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rlhf_chat import style
+from rlhf_chat.preference import style
 
 PLAIN = "The sea is deep. It covers most of the Earth."
 

@@ -7,17 +7,17 @@ import random
 import numpy as np
 import pytest
 
-from rlhf_chat import pairs, reward, style
-from rlhf_chat.chat import Chat
-from rlhf_chat.compare import Compare
-from rlhf_chat.decode import Sampling
-from rlhf_chat.gauge import Gauge
-from rlhf_chat.model import Model
-from rlhf_chat.raters import Raters
+from rlhf_chat.engine.decode import Sampling
+from rlhf_chat.engine.model import Model
+from rlhf_chat.preference import pairs, reward, style
+from rlhf_chat.preference.gauge import Gauge
+from rlhf_chat.preference.reward import RewardConfig
+from rlhf_chat.preference.taste import CurrentTaste, TasteConfig
 from rlhf_chat.refusal import ChatError
-from rlhf_chat.reward import RewardConfig
 from rlhf_chat.store import Store
-from rlhf_chat.taste import CurrentTaste, TasteConfig
+from rlhf_chat.talk.chat import Chat
+from rlhf_chat.talk.compare import Compare
+from rlhf_chat.talk.raters import Raters
 
 QUICK = RewardConfig(prior_steps=3)
 

@@ -16,23 +16,25 @@ import numpy as np
 import pytest
 import torch
 
-from rlhf_chat import decode, gauge, learner, ppo, reward
-from rlhf_chat import round as round_
-from rlhf_chat.adapters import AdapterError, Shelf
-from rlhf_chat.chat import Chat, ChatError
-from rlhf_chat.compare import Compare
-from rlhf_chat.decode import Sampling
-from rlhf_chat.footprint import Load
-from rlhf_chat.gate import PROVED, Verdict
-from rlhf_chat.model import Model
-from rlhf_chat.plan import RoundConfig
-from rlhf_chat.ppo import PPOConfig
-from rlhf_chat.raters import Raters
-from rlhf_chat.said import take_snapshot
-from rlhf_chat.step import Rows
+from rlhf_chat.engine import decode
+from rlhf_chat.engine.decode import Sampling
+from rlhf_chat.engine.footprint import Load
+from rlhf_chat.engine.model import Model
+from rlhf_chat.engine.step import Rows
+from rlhf_chat.preference import gauge, reward
+from rlhf_chat.preference.said import take_snapshot
+from rlhf_chat.shelf.adapters import AdapterError, Shelf
 from rlhf_chat.store import NotFound, Store, StoreError
 from rlhf_chat.store.history import NOT_LIVE
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.talk.chat import Chat, ChatError
+from rlhf_chat.talk.compare import Compare
+from rlhf_chat.talk.raters import Raters
+from rlhf_chat.training import learner, ppo
+from rlhf_chat.training import round as round_
+from rlhf_chat.training.gate import PROVED, Verdict
+from rlhf_chat.training.plan import RoundConfig
+from rlhf_chat.training.ppo import PPOConfig
+from rlhf_chat.training.trainer import Trainer
 from tests.families import make_family
 from tests.tiny import tiny_round_config
 
@@ -396,7 +398,8 @@ def test_an_error_in_any_phase_closes_the_round_and_chat_goes_on(
         raise next(errors)("injected")
 
     served = Verdict(PROVED, "Served: a test says so.", ())
-    monkeypatch.setattr("rlhf_chat.gate.judge", lambda *_: served)  # so that publishing is reached
+    # so that publishing is reached
+    monkeypatch.setattr("rlhf_chat.training.gate.judge", lambda *_: served)
     monkeypatch.setattr(*PHASES[phase], break_down)
     for number, kind in enumerate(ERRORS, 1):
         reached.clear()
@@ -414,7 +417,7 @@ def test_an_error_in_any_phase_closes_the_round_and_chat_goes_on(
         assert say(chat).adapter_version == 0
         wait_for(lambda: trainer.status().round_id is None)
     monkeypatch.undo()
-    monkeypatch.setattr("rlhf_chat.gate.judge", lambda *_: served)
+    monkeypatch.setattr("rlhf_chat.training.gate.judge", lambda *_: served)
     trainer.train_now()
     wait_for(ended(store, len(ERRORS) + 1))
     newest = store.rounds()[0]

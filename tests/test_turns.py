@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlhf_chat.turns import TooLongError, alternating, fitted, said, with_system
+from rlhf_chat.talk.turns import TooLongError, alternating, fitted, said, with_system
 
 
 class Words:

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_chat.adapters import Shelf
-from rlhf_chat.chat import Chat
-from rlhf_chat.compare import Compare
-from rlhf_chat.decode import Sampling
-from rlhf_chat.model import Model
+from rlhf_chat.engine.decode import Sampling
+from rlhf_chat.engine.model import Model
+from rlhf_chat.shelf.adapters import Shelf
 from rlhf_chat.store import Store
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.talk.chat import Chat
+from rlhf_chat.talk.compare import Compare
+from rlhf_chat.training.trainer import Trainer
 from rlhf_chat.watch import OWN, SLIDERS, Watch, mixed, people, taste
 from tests.test_trainer import NEVER, rate, recipe, shelved, stored_vote  # noqa: F401
 

@@ -27,11 +27,13 @@ import gradio as gr
 import httpx
 import pytest
 
-from rlhf_chat import export, gate, style, trainer
-from rlhf_chat.compare import reveal
-from rlhf_chat.decode import Sampling
-from rlhf_chat.ratings import REASONS, Opinion
+from rlhf_chat.engine.decode import Sampling
+from rlhf_chat.preference import style
 from rlhf_chat.refusal import ChatError
+from rlhf_chat.talk import export
+from rlhf_chat.talk.compare import reveal
+from rlhf_chat.talk.ratings import REASONS, Opinion
+from rlhf_chat.training import gate, trainer
 from rlhf_chat.watch import OWN, Watch, people
 from rlhf_chat.web import app, charts, keys, languages, markup, security, theme, transcript, words
 from rlhf_chat.web import data as data_screen_of

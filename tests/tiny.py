@@ -9,11 +9,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from bench import random_weights
-from rlhf_chat.gate import GateConfig
-from rlhf_chat.plan import RoundConfig
-from rlhf_chat.ppo import PPOConfig
-from rlhf_chat.reward import RewardConfig
-from rlhf_chat.taste import TasteConfig
+from rlhf_chat.preference.reward import RewardConfig
+from rlhf_chat.preference.taste import TasteConfig
+from rlhf_chat.training.gate import GateConfig
+from rlhf_chat.training.plan import RoundConfig
+from rlhf_chat.training.ppo import PPOConfig
 
 WORDS = "hello how are you today I am well thank you tell me about the sea it is deep and blue"
 

@@ -17,21 +17,22 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
-from rlhf_chat import elsewhere, standings
-from rlhf_chat.agreement import Agreement
-from rlhf_chat.arrivals import Look
-from rlhf_chat.chat import Partial, Turn
-from rlhf_chat.compare import Drafts, Revealed, in_order, reveal
-from rlhf_chat.decode import Sampling
-from rlhf_chat.leaderboard import Standing
-from rlhf_chat.manner import Manner
-from rlhf_chat.pairs import OUTCOMES
-from rlhf_chat.raters import Rater
-from rlhf_chat.ratings import Opinion
+from rlhf_chat.engine.decode import Sampling
+from rlhf_chat.preference.agreement import Agreement
+from rlhf_chat.preference.pairs import OUTCOMES
+from rlhf_chat.preference.taste import Piece
 from rlhf_chat.refusal import ChatError, Refused
+from rlhf_chat.shelf import standings
+from rlhf_chat.shelf.leaderboard import Standing
 from rlhf_chat.store import Arrival, Feedback, Origin, Placed
-from rlhf_chat.taste import Piece
-from rlhf_chat.trainer import Status
+from rlhf_chat.talk import elsewhere
+from rlhf_chat.talk.arrivals import Look
+from rlhf_chat.talk.chat import Partial, Turn
+from rlhf_chat.talk.compare import Drafts, Revealed, in_order, reveal
+from rlhf_chat.talk.manner import Manner
+from rlhf_chat.talk.raters import Rater
+from rlhf_chat.talk.ratings import Opinion
+from rlhf_chat.training.trainer import Status
 
 PROMPTS = (
     "Tell me something about rivers.",

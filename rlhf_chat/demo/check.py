@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rlhf_chat import nf4
+from rlhf_chat.engine import nf4
 
 from . import WEIGHTS
 from .card import write_card

@@ -15,7 +15,8 @@ from typing import Literal
 
 from . import wording as w
 from .noise import unknown_prompt
-from .topics import TOPICS, Topic
+from .questions import canonical, key_of_text, topic_prompt
+from .topics import TOPICS
 
 Split = Literal["train", "held_out"]
 Message = dict[str, str]
@@ -25,12 +26,6 @@ KIND_SHARES = {"topic": 0.62, "talk": 0.20, "unknown": 0.18}
 TURNS = (0.60, 0.18, 0.12, 0.07, 0.01, 0.01, 0.005, 0.005)  # chances of 1, 2, ... 8 prompts
 SYSTEM_CHANCE = 0.06  # training only: a system prompt, which changes nothing
 TYPO_CHANCE = 0.04  # training only: a dropped letter
-
-_NO_SINGULAR = {"scissors", "glasses"}
-_IRREGULAR = {
-    "mice": "mouse", "wolves": "wolf", "knives": "knife", "leaves": "leaf", "teeth": "tooth",
-    "sheep": "sheep", "deer": "deer", "fish": "fish", "salmon": "salmon",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,38 +60,6 @@ def sample_style(rng: random.Random) -> Style:
         question=rng.random() < 0.38,
         emoji=rng.random() < 0.42,
     )
-
-
-def singular(topic: Topic) -> str:
-    """One of it with its article ("a cat"), or the bare name where there is no singular."""
-    name = topic.name
-    if not topic.plural or name in _NO_SINGULAR:
-        return name
-    if name in _IRREGULAR:
-        one = _IRREGULAR[name]
-    elif name.endswith("ies"):
-        one = name[:-3] + "y"
-    elif (
-        name.endswith("oes")
-        or name.endswith(("ches", "shes", "xes", "sses"))
-        or (name.endswith("uses") and not name.endswith("ouses"))
-    ):
-        one = name[:-2]
-    else:
-        one = name[:-1]
-    return ("an " if one[0] in "aeiou" else "a ") + one
-
-
-def topic_prompt(topic: Topic, template: str) -> str:
-    """The question `template` asked about `topic`."""
-    verbs = {"is": "are", "do": "do"} if topic.plural else {"is": "is", "do": "does"}
-    return template.format(t=topic.name, T=topic.subject, a=singular(topic), **verbs)
-
-
-def canonical(text: str) -> str:
-    """Text without case, punctuation and extra spaces; what the split and the grammar look at."""
-    kept = "".join(c if c.isalnum() else " " if c not in "'" else "" for c in text.lower())
-    return " ".join(kept.split()) or text.strip()
 
 
 def split_of(prompt: str) -> Split:
@@ -135,8 +98,6 @@ def _draw(rng: random.Random, kind: str) -> tuple[str, str]:
 
 def draw_prompt(rng: random.Random, split: Split, kind: str | None = None) -> tuple[str, str]:
     """A first prompt of this split, and the key of its answer: a topic or a kind of talk."""
-    from .grammar import key_of_text  # the grammar reads this module; only this check goes back
-
     wanted = kind or rng.choices(tuple(KIND_SHARES), tuple(KIND_SHARES.values()))[0]
     while True:
         text, key = _draw(rng, wanted)

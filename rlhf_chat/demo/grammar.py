@@ -14,15 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from . import wording as w
-from .corpus import (
-    Message,
-    canonical,
-    examples,
-    first_sentences,
-    further_sentences,
-    singular,
-    topic_prompt,
-)
+from .corpus import Message, examples, first_sentences, further_sentences
+from .questions import bare, canonical, key_of_text, singular
 from .topics import TOPICS
 
 Prompt = str | Sequence[Message]
@@ -173,44 +166,6 @@ def parse(reply: str) -> Parse | None:
 
 
 @lru_cache(maxsize=1)
-def _known_questions() -> dict[str, str]:
-    """Canonical question -> key. Talk goes last: its wordings win over a topic's."""
-    table = {
-        canonical(topic_prompt(topic, template)): topic.name
-        for template in w.TOPIC_WORDINGS
-        for topic in TOPICS.values()
-    }
-    for key, talk in w.TALK.items():
-        table.update((canonical(text), key) for text in talk.prompts)
-    return table
-
-
-@lru_cache(maxsize=1)
-def _undress() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return (
-        tuple(canonical(prefix) + " " for prefix in w.PREFIXES),
-        tuple(" " + canonical(suffix) for suffix in w.SUFFIXES),
-    )
-
-
-def _bare(text: str, known: dict[str, str]) -> str:
-    """Canonical text, without a word of greeting or thanks around a known question."""
-    text = canonical(text)
-    if text in known:
-        return text
-    prefixes, suffixes = _undress()
-    shorter = [text.removeprefix(prefix) for prefix in prefixes]
-    shorter += [text.removesuffix(suffix) for suffix in suffixes]
-    return next((candidate for candidate in shorter if candidate in known), text)
-
-
-def key_of_text(text: str) -> str:
-    """The topic or kind of talk a prompt asks for by itself, or "unknown"."""
-    known = _known_questions()
-    return known.get(_bare(text, known), "unknown")
-
-
-@lru_cache(maxsize=1)
 def _follow_ups() -> dict[str, str]:
     table = {canonical(text): "more" for text in w.MORE}
     return table | {canonical(text): "example" for text in w.EXAMPLE_ASKED}
@@ -221,9 +176,9 @@ def _names() -> tuple[tuple[str, str], ...]:
     """Every name a topic can be mentioned by, with a space on both sides."""
     pairs = []
     for topic in TOPICS.values():
-        bare = topic.name.removeprefix("the ")
+        plain = topic.name.removeprefix("the ")
         one = singular(topic).removeprefix("an ").removeprefix("a ")
-        pairs += [(f" {canonical(name)} ", topic.name) for name in {bare, one}]
+        pairs += [(f" {canonical(name)} ", topic.name) for name in {plain, one}]
     return tuple(pairs)
 
 
@@ -241,7 +196,7 @@ def request_of(prompt: Prompt) -> Request:
     request = Request(frozenset({"unknown"}))
     follow_ups = _follow_ups()
     for position, text in enumerate(texts):
-        kind = follow_ups.get(_bare(text, follow_ups)) if position else None
+        kind = follow_ups.get(bare(text, follow_ups)) if position else None
         if kind:
             request = Request(request.keys, example=kind == "example")
             continue

@@ -2,7 +2,8 @@
 
 Each gets a conversation of its own, beside those of Compare and marked with the arrival that
 brought it; a thumb, stars and corrections of one reply share it. The same answer twice is stored
-once. Left out: reading other tools' files (rlhf_chat/elsewhere.py), sending one back (talk.py).
+once. Left out: reading other tools' files (rlhf_chat.talk.elsewhere), sending one back
+(talk.py).
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """What was measured on replies, by their content: losing it costs a moment, not data.
 
-Left out: measuring (rlhf_chat.evidence), and dropping what deleted words left (erase.py).
+Left out: measuring (rlhf_chat.preference.gauge), and dropping what deleted words left (erase.py).
 """
 
 import json

@@ -1,7 +1,7 @@
 """Rounds with their numbers, adapter versions, and which of them is live.
 
 A version and the pointer to it change in one transaction. Left out: the weights, which live in
-folders (rlhf_chat.adapters); the file holds only the pointer.
+folders (rlhf_chat.shelf.adapters); the file holds only the pointer.
 """
 
 from pathlib import Path

@@ -2,7 +2,7 @@
 
 What is under way is one thread that keeps its newest state; whoever shows it follows along. One
 set ahead for each tab, dropped when another version became live meanwhile. Leaves out choosing
-prompts (compare.py) and making drafts (rlhf_chat.compare).
+prompts (compare.py) and making drafts (rlhf_chat.talk.compare).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rlhf_chat.compare import Drafts
+from rlhf_chat.talk.compare import Drafts
 from rlhf_chat.web.quick import close
 
 TABS = 16  # tabs that may have drafts ahead; the oldest gives way

@@ -1,7 +1,7 @@
 """What a person says of the drafts on Compare: a vote or an order, its strength, why, and undo.
 
 A part of the Compare screen. Two drafts get a vote; three or four are pressed in order, best first.
-Leaves out making drafts (compare.py) and what an answer is worth (rlhf_chat.likelihood).
+Leaves out making drafts (compare.py) and what an answer is worth (rlhf_chat.preference.likelihood).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.compare import Compare
-from rlhf_chat.raters import checked_name
-from rlhf_chat.trainer import Status, Trainer
+from rlhf_chat.talk.compare import Compare
+from rlhf_chat.talk.raters import checked_name
+from rlhf_chat.training.trainer import Status, Trainer
 from rlhf_chat.web.quick import QUICK, quick, sentence, with_event_id
 from rlhf_chat.web.words import hidden, said, saying
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import gradio as gr
 
-from rlhf_chat.chat import Chat
-from rlhf_chat.compare import Compare
-from rlhf_chat.raters import Raters
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.talk.chat import Chat
+from rlhf_chat.talk.compare import Compare
+from rlhf_chat.talk.raters import Raters
+from rlhf_chat.training.trainer import Trainer
 from rlhf_chat.watch import Watch
 from rlhf_chat.web import keys, languages, security, theme
 from rlhf_chat.web import window as app_window

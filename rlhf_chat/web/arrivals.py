@@ -1,7 +1,7 @@
 """Ratings from a file, on the Data screen: chosen, looked at, taken in, and sent back.
 
 The page reads the file itself and holds it until the person has seen what is in it, so no copy of
-it stays in a temporary folder. Leaves out what is understood: rlhf_chat.elsewhere.
+it stays in a temporary folder. Leaves out what is understood: rlhf_chat.talk.elsewhere.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from uuid import uuid4
 
 import gradio as gr
 
-from rlhf_chat.chat import Chat
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.talk.chat import Chat
+from rlhf_chat.training.trainer import Trainer
 from rlhf_chat.web.quick import EACH, QUICK, quick, sentence
 from rlhf_chat.web.words import drawn, said, several, when
 

@@ -1,7 +1,7 @@
 """The Chat screen: conversations on the left, replies that stream, a thumb under each.
 
 Acts on conversations and on what is under a message, then wiring. Leaves out what the page shows
-(pane.py), replies (replying.py), and where all of it is kept: that is rlhf_chat.chat.
+(pane.py), replies (replying.py), and where all of it is kept: that is rlhf_chat.talk.chat.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.chat import Chat
-from rlhf_chat.raters import ME, checked_name
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.talk.chat import Chat
+from rlhf_chat.talk.raters import ME, checked_name
+from rlhf_chat.training.trainer import Trainer
 from rlhf_chat.web.charts import heat
 from rlhf_chat.web.pane import SHOWN_AT_FIRST, ChatPane, Update, limit_of, rater_of, tab_of
 from rlhf_chat.web.people import READ

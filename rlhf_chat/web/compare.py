@@ -4,7 +4,7 @@ The next drafts are written while the person still reads these (ahead.py). Promp
 taken from one's own chats, or typed; a duel (duel.py) sets two chosen versions against each other.
 An answer (answers.py) counts only when all drafts have ended, so its buttons wait for
 `Drafts.votable`. Leaves out which drafts and versions are drawn otherwise: that is the business of
-rlhf_chat.compare.
+rlhf_chat.talk.compare.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.compare import Compare, Drafts
-from rlhf_chat.raters import checked_name
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.talk.compare import Compare, Drafts
+from rlhf_chat.talk.raters import checked_name
+from rlhf_chat.training.trainer import Trainer
 from rlhf_chat.web import markup
 from rlhf_chat.web.ahead import Ahead
 from rlhf_chat.web.answers import LETTERS, AnswerPart, asking

@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.chat import Chat
+from rlhf_chat.talk.chat import Chat
 from rlhf_chat.web.quick import QUICK, quick, sentence
 from rlhf_chat.web.words import drawn, said
 

@@ -14,10 +14,10 @@ from uuid import uuid4
 
 import gradio as gr
 
-from rlhf_chat import export
-from rlhf_chat.chat import Chat
-from rlhf_chat.raters import ME
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.talk import export
+from rlhf_chat.talk.chat import Chat
+from rlhf_chat.talk.raters import ME
+from rlhf_chat.training.trainer import Trainer
 from rlhf_chat.web.arrivals import ArrivalsPanel
 from rlhf_chat.web.quick import EACH, QUICK, quick, sentence
 from rlhf_chat.web.words import answered, drawn, said, saying, several, version_label, when

@@ -1,6 +1,6 @@
 """A duel on Compare: two versions chosen on purpose, and how their blind votes stand.
 
-Leaves out drafting and voting (compare.py) and the statistics (rlhf_chat.standings).
+Leaves out drafting and voting (compare.py) and the statistics (rlhf_chat.shelf.standings).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.training.trainer import Trainer
 from rlhf_chat.web.words import said, saying, version_choices, version_label
 
 ALONE = "There is only the base yet, so there is nothing to compare it with."

@@ -12,8 +12,8 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.leaderboard import Standing
-from rlhf_chat.trainer import Status, Trainer
+from rlhf_chat.shelf.leaderboard import Standing
+from rlhf_chat.training.trainer import Status, Trainer
 from rlhf_chat.watch import Watch, spoken
 from rlhf_chat.web.charts import bars, intervals, line_chart, number, safe
 from rlhf_chat.web.quick import QUICK, quick, sentence

@@ -1,7 +1,7 @@
 """The panel beside a conversation: first words to the model, sampling, and which version answers.
 
 What is set applies from the next reply on and is stored at once: for the open conversation, or,
-while none is open, for those not yet begun. Leaves out what the settings do (rlhf_chat.chat).
+while none is open, for those not yet begun. Leaves out what the settings do (rlhf_chat.talk.chat).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.chat import Chat
-from rlhf_chat.manner import BEST_OF, Manner
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.talk.chat import Chat
+from rlhf_chat.talk.manner import BEST_OF, Manner
+from rlhf_chat.training.trainer import Trainer
 from rlhf_chat.web.quick import QUICK, quick, sentence
 from rlhf_chat.web.words import said, saying, version_choices
 

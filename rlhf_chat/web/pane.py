@@ -11,9 +11,9 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.chat import Chat
-from rlhf_chat.raters import ME
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.talk.chat import Chat
+from rlhf_chat.talk.raters import ME
+from rlhf_chat.training.trainer import Trainer
 from rlhf_chat.web import transcript
 from rlhf_chat.web.conversations import ConversationList
 from rlhf_chat.web.manner import MannerPanel

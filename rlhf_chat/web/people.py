@@ -2,7 +2,7 @@
 
 The name stands in the sidebar and is remembered by the browser alone. The panel on Data appears
 once more than one name has answered, or somebody has been asked the same pair twice. Leaves out the
-counting (rlhf_chat.raters).
+counting (rlhf_chat.talk.raters).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.raters import LONGEST_NAME, ME, Rater, Raters, checked_name
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.talk.raters import LONGEST_NAME, ME, Rater, Raters, checked_name
+from rlhf_chat.training.trainer import Trainer
 from rlhf_chat.web.quick import EACH, QUICK, quick, sentence
 from rlhf_chat.web.words import answered, drawn, said, saying
 

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 
-from rlhf_chat.raters import ME
+from rlhf_chat.talk.raters import ME
 
 CLICKS = 256  # newest clicks on Send that are remembered: the same click twice is one
 TABS = 1000

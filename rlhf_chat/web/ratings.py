@@ -1,7 +1,7 @@
 """What a person says of one reply: a thumb, then, if they like, a reason, stars or a comment.
 
 A part of the Chat screen. Leaves out correcting a reply, which makes a new message (chat.py), and
-what a rating is worth (rlhf_chat.likelihood).
+what a rating is worth (rlhf_chat.preference.likelihood).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.chat import Chat
-from rlhf_chat.raters import checked_name
-from rlhf_chat.ratings import REASONS, Opinion
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.talk.chat import Chat
+from rlhf_chat.talk.raters import checked_name
+from rlhf_chat.talk.ratings import REASONS, Opinion
+from rlhf_chat.training.trainer import Trainer
 from rlhf_chat.web.quick import EACH, WITH_EVENT_ID, quick, sentence
 from rlhf_chat.web.words import countdown, drawn, said
 

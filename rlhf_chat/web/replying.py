@@ -1,6 +1,6 @@
 """Replies on the Chat screen: sent for, made again, edited, drawn while they are written, stopped.
 
-Leaves out how a reply is made (rlhf_chat.chat) and what else the screen shows (pane.py).
+Leaves out how a reply is made (rlhf_chat.talk.chat) and what else the screen shows (pane.py).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from itertools import takewhile
 
 import gradio as gr
 
-from rlhf_chat.chat import Partial, Turn
-from rlhf_chat.raters import checked_name
+from rlhf_chat.talk.chat import Partial, Turn
+from rlhf_chat.talk.raters import checked_name
 from rlhf_chat.web import markup, transcript
 from rlhf_chat.web.pane import ChatPane, Update, limit_of, rater_of, tab_of
 from rlhf_chat.web.presence import Reply

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import gradio as gr
 
-from rlhf_chat.chat import Chat
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.talk.chat import Chat
+from rlhf_chat.training.trainer import Trainer
 from rlhf_chat.watch import Watch, spoken
 from rlhf_chat.web.quick import QUICK, quick, sentence
 from rlhf_chat.web.words import drawn, so_far, version_label

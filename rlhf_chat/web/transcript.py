@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlhf_chat.chat import Partial, Turn
+from rlhf_chat.talk.chat import Partial, Turn
 from rlhf_chat.web import markup
 from rlhf_chat.web.words import version_label
 

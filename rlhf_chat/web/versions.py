@@ -12,9 +12,9 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.chat import Chat
-from rlhf_chat.leaderboard import Standing
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.shelf.leaderboard import Standing
+from rlhf_chat.talk.chat import Chat
+from rlhf_chat.training.trainer import Trainer
 from rlhf_chat.watch import spoken
 from rlhf_chat.web.charts import number
 from rlhf_chat.web.chat import ChatScreen

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.trainer import Trainer
+from rlhf_chat.training.trainer import Trainer
 from rlhf_chat.watch import OWN, SLIDERS, Watch, people, spoken
 from rlhf_chat.web.charts import line_chart
 from rlhf_chat.web.quick import QUICK, quick, sentence

@@ -15,8 +15,8 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.leaderboard import version_name
 from rlhf_chat.refusal import Refused
+from rlhf_chat.shelf.leaderboard import version_name
 
 # Draws {"text", "tone"}; an empty one keeps its line, so that the page does not jump when it fills.
 
