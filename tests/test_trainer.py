@@ -29,7 +29,7 @@ from rlhf_chat.store.history import NOT_LIVE
 from rlhf_chat.talk.chat import Chat, ChatError
 from rlhf_chat.talk.compare import Compare
 from rlhf_chat.talk.raters import Raters
-from rlhf_chat.training import learner, ppo
+from rlhf_chat.training import evaluation, learner, ppo
 from rlhf_chat.training import round as round_
 from rlhf_chat.training.gate import PROVED, Verdict
 from rlhf_chat.training.plan import RoundConfig
@@ -376,7 +376,7 @@ PHASES: dict[str, tuple[object, str]] = {
     "reward head": (reward, "fit"),
     "rollouts": (learner.Learner, "collect"),
     "ppo": (learner.Learner, "update"),
-    "gate": (round_, "probe"),
+    "gate": (evaluation, "probe"),
     "publishing": (Shelf, "publish"),
     "promoting": (Store, "promote"),
 }
