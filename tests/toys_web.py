@@ -19,7 +19,6 @@ from types import SimpleNamespace
 
 from rlhf_chat.engine.decode import Sampling
 from rlhf_chat.preference.agreement import Agreement
-from rlhf_chat.preference.pairs import OUTCOMES
 from rlhf_chat.preference.taste import Piece
 from rlhf_chat.refusal import ChatError, Refused
 from rlhf_chat.shelf import standings
@@ -28,7 +27,7 @@ from rlhf_chat.store import Arrival, Feedback, Origin, Placed
 from rlhf_chat.talk import elsewhere
 from rlhf_chat.talk.arrivals import Look
 from rlhf_chat.talk.chat import Partial, Turn
-from rlhf_chat.talk.compare import Drafts, Revealed, in_order, reveal
+from rlhf_chat.talk.compare import OUTCOMES, Drafts, Revealed, in_order, reveal
 from rlhf_chat.talk.manner import Manner
 from rlhf_chat.talk.raters import Rater
 from rlhf_chat.talk.ratings import Opinion

@@ -23,14 +23,6 @@ ANCHOR_SHARE = 0.2  # pairs somebody else has voted on, while there are some
 REPEAT_AFTER = 10  # votes before a pair may come back
 DRAFTS = 8  # to choose from
 
-OUTCOMES = {
-    "a": "A is better",
-    "b": "B is better",
-    "tie": "Tie",
-    "both_bad": "Both bad",
-    "both_good": "Both good",
-}
-
 Floats = NDArray[np.float64]
 
 

@@ -20,7 +20,6 @@ from rlhf_chat.engine.decode import Response
 from rlhf_chat.engine.model import View
 from rlhf_chat.preference import pairs, prompts
 from rlhf_chat.preference.gauge import Prompt, Reply
-from rlhf_chat.preference.pairs import OUTCOMES
 from rlhf_chat.preference.taste import Taste
 from rlhf_chat.refusal import MAX_CHARACTERS, ChatError, checked, sentences
 from rlhf_chat.shelf.leaderboard import version_name
@@ -30,6 +29,15 @@ from rlhf_chat.talk.chat import Chat, Spoken
 MOST_DRAFTS = 4
 REDRAWN = 4  # times a draft that came out like another is drawn anew
 AGAIN = "again "  # and whose, before the id of a pair that is shown to somebody a second time
+
+# What a vote on two drafts can be, in the order of its keys and in the words of its buttons.
+OUTCOMES = {
+    "a": "A is better",
+    "b": "B is better",
+    "tie": "Tie",
+    "both_bad": "Both bad",
+    "both_good": "Both good",
+}
 
 Streamed = tuple[list[Response], str]  # drafts so far, and a word about them
 

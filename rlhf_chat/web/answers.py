@@ -11,19 +11,13 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.talk.compare import Compare
+from rlhf_chat.talk.compare import OUTCOMES, Compare
 from rlhf_chat.talk.raters import checked_name
 from rlhf_chat.training.trainer import Status, Trainer
 from rlhf_chat.web.quick import QUICK, quick, sentence, with_event_id
 from rlhf_chat.web.words import hidden, said, saying
 
-VOTES = (
-    ("a", "A is better", "vote-a"),
-    ("b", "B is better", "vote-b"),
-    ("tie", "Tie", "vote-tie"),
-    ("both_bad", "Both bad", "vote-bad"),
-    ("both_good", "Both good", "vote-good"),
-)
+VOTES = tuple((o, text, f"vote-{o.removeprefix('both_')}") for o, text in OUTCOMES.items())
 STRENGTHS = (("slightly", "Slightly", "slightly"), ("much", "Much", "much"))
 LETTERS, REST = "ABCD", "The rest are equal"
 # The page itself keeps the order so far, and the id of the click: js/keys.js.
