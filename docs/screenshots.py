@@ -116,7 +116,6 @@ def talk(page: Page, camera: Camera) -> None:
     page.get_by_label("Like", exact=True).last.click()
     page.locator("#chat-note", has_text="Saved").wait_for()
     camera.frame(page, 2)
-    page.keyboard.press("Escape")
     camera.still(page, "chat")
     page.keyboard.press("Control+.")
     camera.still(page, "settings")
