@@ -33,7 +33,6 @@ from bench.person import Person, Utility, load_utility, noise_scale
 from bench.spoken import (
     Spoken,
     degenerate,
-    distinct,
     held_out_prompts,
     kl_of,
     speak,
@@ -224,6 +223,8 @@ def measured(
     taste=None,
     settings: Settings | None = None,
 ) -> dict:
+    from rlhf_chat.preference.style import distinct
+
     drafts = settings.best_of if settings else 1
     live = speak(model, model.live, prompts, 7000 + seed, limit, taste, drafts)
     win, low, high = win_rate(utility, prompts, live, base)
@@ -234,8 +235,8 @@ def measured(
         "kl": round(kl_of(model, model.live, prompts, live), 3),
         "degenerate": round(degenerate(live), 4),
         "degenerate_base": round(degenerate(base), 4),
-        "distinct": round(distinct(live), 4),
-        "distinct_base": round(distinct(base), 4),
+        "distinct": round(distinct(live.texts), 4),
+        "distinct_base": round(distinct(base.texts), 4),
         "well_formed": well_formed(model, prompts, live),
         "well_formed_base": well_formed(model, prompts, base),
     }

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -87,12 +86,6 @@ def degenerate(spoken: Spoken) -> float:
         for text, ended in zip(spoken.texts, spoken.ended, strict=True)
     ]
     return float(np.mean(bad))
-
-
-def distinct(spoken: Spoken) -> float:
-    """Distinct 2-grams over 2-grams of all replies: how varied they are, as the gate counts it."""
-    grams = [g for text in spoken.texts for g in pairwise(text.lower().split())]
-    return len(set(grams)) / max(len(grams), 1)
 
 
 def well_formed(model, prompts: Sequence[str], spoken: Spoken) -> float | None:

@@ -14,7 +14,7 @@ import pytest
 
 from bench import latency, learning_curve, votes_needed
 from bench.person import AGREEMENT, Person, load_utility, noise_scale
-from bench.spoken import Spoken, degenerate, distinct, win_rate
+from bench.spoken import Spoken, degenerate, win_rate
 from rlhf_chat.engine.decode import Sampling
 from rlhf_chat.preference import reward, style
 from rlhf_chat.talk.chat import Chat
@@ -70,15 +70,6 @@ def test_win_rate_counts_ties_half_and_has_an_interval():
 def test_degenerate_replies_are_counted():
     told = Spoken(["fine words", " ", "on and on", "a b c " * 9], [True, True, False, True], [])
     assert degenerate(told) == 0.75
-
-
-def test_variety_is_what_is_not_said_again():
-    def variety(*texts: str) -> float:
-        return distinct(Spoken(list(texts), [True] * len(texts), [[1]] * len(texts)))
-
-    assert variety("the sea is deep", "a hill is high") == 1.0
-    assert variety("the sea is deep", "The sea is high") == 4 / 6  # across replies, case aside
-    assert variety("yes", "") == 0.0  # nothing to compare
 
 
 @pytest.mark.parametrize("spec", ["nowhere.py:utility", "{file}", "{file}:missing"])

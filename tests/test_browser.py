@@ -541,7 +541,7 @@ def test_the_keyboard_stays_where_it_was_when_a_list_is_drawn_anew(opened, serve
     expect(page.locator("#people-note")).to_contain_text("counts again")
     row = page.locator("#data .row", has_text="keyboard").first
     row.get_by_role("button", name="Delete…").press("Enter")
-    button(page, "Keep it").press("Enter")
+    button(page, "Keep").press("Enter")
     expect(row.get_by_role("button", name="Delete…")).to_be_focused()
     row.get_by_role("button", name="Take back").press("Enter")
     expect(page.locator("#data-note")).to_contain_text("Taken back")
@@ -1004,7 +1004,7 @@ def test_what_data_takes_back_or_deletes_leaves_the_chat(opened, served):
     go_to(page, "data")
     row = page.locator("#data .row", has_text="to be deleted").first
     row.get_by_role("button", name="Delete…").click()
-    button(page, "Delete for good").click()
+    button(page, "Delete").click()
     page.locator("#data-note", has_text="Deleted").wait_for()
     go_to(page, "chat")
     expect(page.locator("#bot .bot-row")).to_have_count(0)

@@ -120,3 +120,9 @@ def test_measurements_are_finite_for_any_text() -> None:
         values = style.measure(text, text)
         assert values.shape == (len(style.NAMES),) and np.isfinite(values).all()
         assert style.flaws(text) >= 0
+
+
+def test_variety_is_what_is_not_said_again() -> None:
+    assert style.distinct(["the sea is deep", "a hill is high"]) == 1.0
+    assert style.distinct(["the sea is deep", "The sea is high"]) == 4 / 6  # case aside
+    assert style.distinct(["yes", ""]) == 0.0  # nothing to compare

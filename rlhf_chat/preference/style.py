@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections.abc import Sequence
 from difflib import SequenceMatcher
-from itertools import takewhile
+from itertools import pairwise, takewhile
 
 import numpy as np
 
@@ -129,6 +130,12 @@ def repeated_share(words: list[str], n: int) -> float:
     """Share of n-grams that occurred before in the same reply; 0 for short replies."""
     grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def distinct(replies: Sequence[str]) -> float:
+    """Distinct 2-grams over 2-grams of all replies: how varied they are. 0 without any."""
+    grams = [gram for reply in replies for gram in pairwise(reply.lower().split())]
+    return len(set(grams)) / max(len(grams), 1)
 
 
 def flaw_spans(reply: str) -> list[tuple[int, int]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -122,14 +121,12 @@ def _judged(plan: Plan, candidate: Floats, base: Floats) -> tuple[Floats, float]
 def _speech(
     texts: Sequence[str], logprobs: Sequence[np.ndarray], finished: Sequence[bool], floor: float
 ) -> Speech:
-    words = [t.lower().split() for t in texts]
-    grams = [g for w in words for g in pairwise(w)]
     return Speech(
         surprise=float(np.mean([row.min() < floor for row in logprobs])),
         flaws=float(np.mean([style.flaws(t) > 0 for t in texts])),
         unfinished=float(np.mean([not f for f in finished])),
         empty=float(np.mean([not t.strip() for t in texts])),
-        distinct=len(set(grams)) / max(len(grams), 1),
+        distinct=style.distinct(texts),
         tokens=float(np.mean([len(row) for row in logprobs])),
     )
 

@@ -670,8 +670,6 @@ CHINESE = {
         "从原始模型重新学习，就像从未有过这些回答？"
     ),
     "Learn": "学习",
-    "Delete for good": "永久删除",
-    "Keep it": "保留它",
     "Change the answer": "修改回答",
     "Try other words, or show every kind of answer.": "换些词，或显示所有种类的回答。",
     "{} answer is in the download.": "下载中有 {} 条回答。",

@@ -6,13 +6,10 @@ const words = (name, text, cls) => {
   p.tabIndex = 0;  // a long text scrolls, and the keyboard must be able to
   box.append(el('span', 'by', name), p); return box;
 };
-const ask = (r, foot) => {
+const ask = (r, foot, gone) => {
   const what = r.kind === 'vote' ? 'Delete this prompt, both drafts and your vote?'
     : r.kind === 'ranking' ? 'Delete this prompt, all drafts and their order?' : 'Delete the whole conversation and its ratings?';
-  const yes = el('button', 'yes', 'Delete'), no = el('button', '', 'Keep'), before = [...foot.childNodes];
-  yes.type = no.type = 'button'; yes.setAttribute('aria-label', 'Delete for good'); no.setAttribute('aria-label', 'Keep it');
-  yes.onclick = window.rlhfOnce(() => tell(r, 'delete')); no.onclick = () => { foot.replaceChildren(...before); before.at(-1).focus(); };
-  foot.replaceChildren(el('span', 'ask', what), yes, no); no.focus();
+  window.rlhfAsk(gone, foot, what, 'Delete', 'Keep', () => tell(r, 'delete'));
 };
 // A ranking: every reply under its place, the best first.
 const ranked = r => {
@@ -34,12 +31,8 @@ const texts = r => {
 const without = (v, line) => {
   const b = el('button', '', 'Learn without these'); b.type = 'button';
   b.title = 'What if you had not said this: learns once more from the base, and the result goes through the gate';
-  b.onclick = () => {
-    const yes = el('button', 'yes', 'Learn'), no = el('button', '', 'Cancel'), before = [...line.childNodes]; yes.type = no.type = 'button';
-    yes.onclick = window.rlhfOnce(() => trigger('select', {do: 'rebuild_all', id: '', value: '', index: 0}));
-    no.onclick = () => { line.replaceChildren(...before); b.focus(); };
-    line.replaceChildren(el('span', 'ask', 'Learn once more from the base, as if these had never been said?'), yes, no); no.focus();
-  };
+  b.onclick = () => window.rlhfAsk(b, line, 'Learn once more from the base, as if these had never been said?', 'Learn', 'Cancel',
+    () => trigger('select', {do: 'rebuild_all', id: '', value: '', index: 0}));
   line.append(el('span', 'found', v.found === 1 ? '1 answer' : v.found + ' answers'), b);
 };
 // The mouse chooses an answer at once. The arrow keys pass others on the way: there Enter or leaving chooses.
@@ -68,7 +61,7 @@ const card = r => {
   chosen(choose, r);
   const back = el('button', '', 'Take back'), unsaid = el('button', '', 'Learn without it'), gone = el('button', 'delete', 'Delete\u2026');
   back.type = unsaid.type = gone.type = 'button'; unsaid.onclick = window.rlhfOnce(() => tell(r, 'rebuild'));
-  unsaid.title = 'What if you had not said this: learns once more from the base, and the result goes through the gate'; back.onclick = window.rlhfOnce(() => tell(r, 'withdraw')); gone.onclick = () => ask(r, foot);
+  unsaid.title = 'What if you had not said this: learns once more from the base, and the result goes through the gate'; back.onclick = window.rlhfOnce(() => tell(r, 'withdraw')); gone.onclick = () => ask(r, foot, gone);
   if (r.choices.length > 1) foot.append(choose);  // an order or a correction has no other answer
   foot.append(back, unsaid, gone);
   li.append(head, el('p', 'prompt', r.prompt), texts(r), foot); return li;

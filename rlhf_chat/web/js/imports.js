@@ -1,15 +1,9 @@
 // The files that were taken in last; what each of them brought can be sent back, asked first.
 const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
-const button = (text, act) => { const b = el('button', '', text); b.type = 'button'; b.onclick = act; return b; };
 const row = r => {
-  const li = el('li'), undo = button('Undo the import', () => {
-    const yes = button('Undo', window.rlhfOnce(() => {
-      yes.disabled = true; trigger('select', {do: 'back', origin: r.origin, value: r.origin, index: 0});
-    }));
-    const no = button('Keep', () => { li.replaceChildren(...before); undo.focus(); });
-    const before = [...li.childNodes];
-    li.replaceChildren(el('span', 'ask', 'Delete all that this file brought, words and ratings?'), yes, no); no.focus();
-  });
+  const li = el('li'), undo = el('button', '', 'Undo the import'); undo.type = 'button';
+  undo.onclick = () => window.rlhfAsk(undo, li, 'Delete all that this file brought, words and ratings?', 'Undo', 'Keep',
+    () => trigger('select', {do: 'back', origin: r.origin, value: r.origin, index: 0}));
   li.append(el('span', '', r.told), undo); return li;
 };
 const paint = () => {
@@ -18,5 +12,4 @@ const paint = () => {
 };
 const draw = () => window.rlhfStay(element, paint);
 // The list is sent again after every act on this screen: not out of a question that stands.
-const asked = () => { const yes = element.querySelector('.ask + button'); return yes && !yes.disabled; };
-watch('value', () => { if (!asked()) draw(); }); draw();
+watch('value', () => { if (!element.querySelector('.ask')) draw(); }); draw();

@@ -38,6 +38,18 @@
     if (one) one.focus({preventScroll: true});
   };
 
+  // A question in place of what stands in a box, which comes back, with the focus, once it is answered.
+  window.rlhfAsk = (opener, box, question, yes, no, act) => {
+    const before = [...box.childNodes], told = document.createElement('span');
+    told.className = 'ask'; told.textContent = question;
+    const button = (text, cls, then) => {
+      const b = document.createElement('button'); b.type = 'button'; b.className = cls; b.textContent = text;
+      b.onclick = window.rlhfOnce(() => { box.replaceChildren(...before); opener.focus(); then(); }); return b;
+    };
+    const keep = button(no, '', () => {});
+    box.replaceChildren(told, button(yes, 'yes', act), keep); keep.focus();
+  };
+
   // A double click on what cannot be said twice is one answer.
   window.rlhfOnce = act => e => { if (e.detail < 2) act(e); };
 
