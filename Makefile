@@ -21,7 +21,7 @@ lint: .venv/dev.stamp
 
 bench: .venv/dev.stamp
 	$(BIN)/python -m bench.latency
-	$(BIN)/python -m bench.learning_curve --utility bench/people/lists.py:utility
+	$(BIN)/python -m bench.learning_curve --utility rlhf_chat/simulation/tastes/lists.py:utility
 
 screenshots: .venv/dev.stamp
 	$(BIN)/python -m docs.screenshots $(ARGS)

@@ -57,9 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-    from rlhf_chat.engine.model import ModelError
-    from rlhf_chat.store import StoreError
-    from rlhf_chat.web import PortError
+    from rlhf_chat.db import StoreError
+    from rlhf_chat.inference.model import ModelError
+    from rlhf_chat.ui import PortError
 
     try:
         return serve(args)
@@ -74,50 +74,52 @@ def main(argv: list[str] | None = None) -> int:
 
 def serve(args: argparse.Namespace) -> int:
     """Builds everything and stays until Ctrl+C. Raises what `main` turns into a sentence."""
-    from rlhf_chat.engine.loading import stay_offline
-    from rlhf_chat.engine.model import Model
-    from rlhf_chat.engine.probe import calibrate
-    from rlhf_chat.engine.selftest import self_test
-    from rlhf_chat.shelf.adapters import Shelf
-    from rlhf_chat.store import Store
-    from rlhf_chat.talk.chat import Chat
-    from rlhf_chat.talk.compare import Compare
-    from rlhf_chat.talk.raters import Raters
-    from rlhf_chat.training.trainer import Trainer
-    from rlhf_chat.web import check_port, launch
+    from rlhf_chat.chat.chat import Chat
+    from rlhf_chat.chat.compare import Compare
+    from rlhf_chat.chat.raters import Raters
+    from rlhf_chat.db import Store
+    from rlhf_chat.inference.calibration import calibrate
+    from rlhf_chat.inference.loading import stay_offline
+    from rlhf_chat.inference.model import Model
+    from rlhf_chat.inference.self_test import self_test
+    from rlhf_chat.training.worker import TrainingWorker
+    from rlhf_chat.ui import check_port, launch
+    from rlhf_chat.versions.adapter_store import AdapterStore
 
     check_port(args.port)
     data = args.data.resolve()
     data.mkdir(parents=True, exist_ok=True)
     store = Store(data / "feedback.db")
-    trainer = None
+    worker = None
     try:
         name, plan = choose_model(args)
         print(f"Loading {name} ...", flush=True)
         model = Model.load(name, quantization=args.quantization)
         stay_offline()  # what was to be downloaded is here now
         if plan:
-            model.keep_within(plan.load.rollouts, plan.load.context, plan.tokens_at_once)
+            model.set_limits(plan.load.rollouts, plan.load.context, plan.tokens_at_once)
         self_test(model)
         calibrate(model)
-        trainer = Trainer(store, model, Shelf(data / "adapters"), needed=args.ratings_per_round)
-        trainer.start(learn=not args.no_train)
-        chat = Chat(store, model, load_view=trainer.versions.view, taste=trainer.taste)
+        worker = TrainingWorker(
+            store, model, AdapterStore(data / "adapters"), needed=args.ratings_per_round
+        )
+        worker.start(learn=not args.no_train)
+        chat = Chat(store, model, load_view=worker.versions.view, scorer=worker.scorer)
         compare = Compare(chat)
         compare.forget_unanswered()
         launch(
             chat,
             compare,
-            Raters(store, trainer.taste),
-            trainer,
+            Raters(store, worker.scorer),
+            worker,
             port=args.port,
             open_browser=not args.no_browser,
             window=args.window,
             data_dir=data,
         )
     finally:
-        if trainer:
-            trainer.close()
+        if worker:
+            worker.close()
         store.close()
     return 0
 
@@ -128,7 +130,7 @@ def choose_model(args: argparse.Namespace) -> tuple[str, Preflight | None]:
     import torch
 
     from rlhf_chat import doctor
-    from rlhf_chat.engine import loading, memory, presets
+    from rlhf_chat.inference import loading, memory, presets
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if idle := doctor.idle_card():

@@ -26,9 +26,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 
-from rlhf_chat.engine.decode import Sampling
-from rlhf_chat.engine.model import Model
-from rlhf_chat.engine.step import left_pad
+from rlhf_chat.inference.decode_batch import left_pad
+from rlhf_chat.inference.generate import Sampling
+from rlhf_chat.inference.model import Model
 
 QUESTIONS = (
     "Hello!",
@@ -83,12 +83,12 @@ def theirs(model: Model, rows: int, tokens: int) -> None:
 def ours(model: Model, rows: int, tokens: int) -> None:
     ends, model.end_ids = model.end_ids, frozenset()  # so that both sides write as much
     try:
-        said = model.sample(
+        responses = model.sample(
             model.live, prompts_for(model, rows), Sampling(max_new_tokens=tokens), seed=1
         )
     finally:
         model.end_ids = ends
-    assert all(len(r.ids) == tokens for r in said)
+    assert all(len(r.ids) == tokens for r in responses)
 
 
 def measure(model: Model, rows: int, tokens: int, repeats: int) -> dict[str, Any]:

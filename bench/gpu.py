@@ -32,14 +32,14 @@ from transformers import PreTrainedConfig
 from bench import decode as decode_bench
 from bench import random_weights
 from rlhf_chat.doctor import preflight
-from rlhf_chat.engine import memory, presets
-from rlhf_chat.engine.decode import Sampling
-from rlhf_chat.engine.footprint import GIB, Load
-from rlhf_chat.engine.model import Model
-from rlhf_chat.engine.probe import calibrate
-from rlhf_chat.engine.selftest import self_test
-from rlhf_chat.training.learner import Learner
+from rlhf_chat.inference import memory, presets
+from rlhf_chat.inference.calibration import calibrate
+from rlhf_chat.inference.generate import Sampling
+from rlhf_chat.inference.memory_estimate import GIB, Workload
+from rlhf_chat.inference.model import Model
+from rlhf_chat.inference.self_test import self_test
 from rlhf_chat.training.ppo import PPOConfig
+from rlhf_chat.training.ppo_trainer import PPOTrainer
 
 CAPS = (6, 8, 12, 16, 24)  # GB
 SHAPES = ("tiny", "small", "good", "large")
@@ -89,7 +89,7 @@ def twins(model: Model, tries: int) -> Record:
             grads = torch.autograd.grad(out.logprobs.sum(), params)
         return torch.cat([g.flatten() for g in grads])
 
-    said, slope = reply(), gradient()
+    first_reply, slope = reply(), gradient()
     wrong, stop = [0], threading.Event()
 
     def learn() -> None:
@@ -99,7 +99,7 @@ def twins(model: Model, tries: int) -> Record:
     thread = threading.Thread(target=learn)
     thread.start()
     try:
-        wrong_replies = sum(reply() != said for _ in range(tries))
+        wrong_replies = sum(reply() != first_reply for _ in range(tries))
     finally:
         stop.set()
         thread.join()
@@ -127,7 +127,7 @@ def percentiles(seconds: list[float]) -> Record:
 
 def learner_for(
     model: Model, tokens: int, rollouts: int, epochs: int = 2
-) -> tuple[Learner, list[list[int]]]:
+) -> tuple[PPOTrainer, list[list[int]]]:
     config = PPOConfig(
         rollouts=rollouts,
         max_new_tokens=tokens,
@@ -135,9 +135,9 @@ def learner_for(
         target_approxkl=1e9,  # never the end of an update
         max_clipfrac=1.0,
     )
-    learner = Learner(model, config, target=1.0, score_std=1.0, floor=-9.0)
+    ppo_trainer = PPOTrainer(model, config, target=1.0, score_std=1.0, floor=-9.0)
     prompts = decode_bench.prompts_for(model, rollouts // config.group)
-    return learner, [p for p in prompts for _ in range(config.group)]
+    return ppo_trainer, [p for p in prompts for _ in range(config.group)]
 
 
 class Enough(Exception):
@@ -145,21 +145,21 @@ class Enough(Exception):
 
 
 def update(
-    learner: Learner,
+    ppo_trainer: PPOTrainer,
     prompts: list[list[int]],
     seed: int,
     check: Callable[[], None] = lambda: None,
 ) -> Record:
     """One round's update, by part."""
-    model, ends = learner.model, learner.model.end_ids
+    model, ends = ppo_trainer.model, ppo_trainer.model.end_ids
     model.end_ids = frozenset()  # every response has its full length
     try:
         started = decode_bench.synchronised(model.device)
-        rollouts, _ = learner.collect(
+        rollouts, _ = ppo_trainer.collect(
             prompts, range(len(prompts)), lambda n, r, p: np.arange(len(r)) % 3.0, seed, check
         )
         collected = decode_bench.synchronised(model.device)
-        learner.update(rollouts, seed, check)
+        ppo_trainer.update(rollouts, seed, check)
         ended = decode_bench.synchronised(model.device)
     finally:
         model.end_ids = ends
@@ -170,7 +170,7 @@ def waiting(model: Model, tries: int, tokens: int, rollouts: int) -> Record:
     """Time to the first token: alone, and while updates run one after the other."""
     first_token(model, 2)
     idle = first_token(model, tries)
-    learner, prompts = learner_for(model, tokens, rollouts)
+    ppo_trainer, prompts = learner_for(model, tokens, rollouts)
     stop = threading.Event()
     model.lease.longest_slice = 0.0
 
@@ -178,14 +178,14 @@ def waiting(model: Model, tries: int, tokens: int, rollouts: int) -> Record:
         if stop.is_set():
             raise Enough
 
-    def practise() -> None:
+    def run_ppo() -> None:
         seed = 0
         with suppress(Enough):
             while True:
-                update(learner, prompts, seed, check)
+                update(ppo_trainer, prompts, seed, check)
                 seed += 1
 
-    thread = threading.Thread(target=practise)
+    thread = threading.Thread(target=run_ppo)
     thread.start()
     try:
         busy = []
@@ -251,8 +251,8 @@ def examine(
     calibrate(model, tokens + 32)
     told("micro_batch", model.rows_per_slice)
     told("checkpointing", model.checkpointing)
-    learner, prompts = learner_for(model, tokens, rollouts)
-    parts = [update(learner, prompts, i) for i in range(1 if quick else 3)][-2:]
+    ppo_trainer, prompts = learner_for(model, tokens, rollouts)
+    parts = [update(ppo_trainer, prompts, i) for i in range(1 if quick else 3)][-2:]
     told("update_seconds", {k: statistics.median(p[k] for p in parts) for k in parts[0]})
     told("decode", [decode_bench.measure(model, 1, tokens // 4, 1)])
     told("first_token", waiting(model, tries, tokens, rollouts))
@@ -281,21 +281,21 @@ def under_caps(
     return records
 
 
-def under_cap(model: Model, load: Load, gigabytes: int, tokens: int, rollouts: int) -> Record:
+def under_cap(model: Model, load: Workload, gigabytes: int, tokens: int, rollouts: int) -> Record:
     """Peaks of chat and of one update on a card of this size."""
     device = model.device
     record: Record = {}
     model.rows_per_batch = min(load.rollouts, rollouts)
     model.rows_per_slice, model.checkpointing = load.microbatch, load.checkpointing
     rollouts = min(2 * load.rollouts, rollouts)  # two batches have the peak of ten
-    learner, prompts = learner_for(model, tokens, rollouts, epochs=1)
+    ppo_trainer, prompts = learner_for(model, tokens, rollouts, epochs=1)
     model._reads.clear()
     memory.give_back(device)
     with capped(gigabytes, device):
         try:
             record["held"] = peak(device, lambda: None)
             record["peak_chat"] = peak(device, lambda: first_token(model, 1))
-            record["peak_round"] = peak(device, lambda: update(learner, prompts, 1))
+            record["peak_round"] = peak(device, lambda: update(ppo_trainer, prompts, 1))
         except torch.OutOfMemoryError:
             record["out_of_memory"] = True
     record |= {"micro_batch": model.rows_per_slice, "checkpointing": model.checkpointing}

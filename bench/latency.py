@@ -25,14 +25,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rlhf_chat.engine.model import Model
-from rlhf_chat.engine.probe import calibrate
-from rlhf_chat.engine.selftest import self_test
-from rlhf_chat.shelf.adapters import Shelf
-from rlhf_chat.store import Store
-from rlhf_chat.talk.chat import Chat
-from rlhf_chat.talk.compare import Compare
-from rlhf_chat.training.trainer import Trainer
+from rlhf_chat.chat.chat import Chat
+from rlhf_chat.chat.compare import Compare
+from rlhf_chat.db import Store
+from rlhf_chat.inference.calibration import calibrate
+from rlhf_chat.inference.model import Model
+from rlhf_chat.inference.self_test import self_test
+from rlhf_chat.training.worker import TrainingWorker
+from rlhf_chat.versions.adapter_store import AdapterStore
 
 VOTES = 60  # enough, by a clear rule, that a round has something to learn and takes its full time
 PAUSE_SECONDS = (0.1, 0.8)  # between two messages, so that training gets a turn in between
@@ -109,15 +109,15 @@ def vote(chat: Chat, count: int) -> None:
         *_, pair = compare.write(compare.suggest_prompt())
         if pair.set_id:
             left, right = map(len, pair.texts)
-            compare.prefer(pair.set_id, "a" if left > right else "b")
+            compare.vote(pair.set_id, "a" if left > right else "b")
             done += 1
 
 
-def keep_learning(trainer: Trainer) -> bool:
+def keep_learning(worker: TrainingWorker) -> bool:
     """Whether a round runs; asks for the next one when none does."""
-    running = trainer.status().round_id is not None
+    running = worker.status().round_id is not None
     if not running:
-        trainer.train_now()
+        worker.train_now()
     return running
 
 
@@ -128,25 +128,27 @@ def measure(
     rng = random.Random(0)
     store = Store(folder / "feedback.db")
     chat = Chat(store, model)
-    trainer = Trainer(store, model, Shelf(folder / "adapters"), needed=10**9, **options)
+    worker = TrainingWorker(
+        store, model, AdapterStore(folder / "adapters"), needed=10**9, **options
+    )
     try:
         ask(chat, Compare(chat).suggest_prompt())  # the first one warms up
         idle = summary(ask_many(chat, replies, rng, lambda: True))
         vote(chat, votes)
-        trainer.start()
+        worker.start()
         model.lease.longest_slice = 0.0
         busy = summary(
             ask_many(
                 chat,
                 replies,
                 rng,
-                lambda: keep_learning(trainer),
+                lambda: keep_learning(worker),
                 lambda: sum(r.ended_at is not None for r in store.rounds(rounds + 9)) >= rounds,
             )
         )
         longest, reasons = model.lease.longest_slice, [r.reason for r in store.rounds()]
     finally:
-        trainer.close()
+        worker.close()
         store.close()
     return {
         "idle": idle,

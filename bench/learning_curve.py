@@ -5,7 +5,7 @@ the result is measured with the hidden preference itself on prompts nobody train
 rate of what is served against the base (ties half). Votes are Bradley-Terry noisy, scaled so that
 one vote agrees with the truth about 80% of the time.
 
-    python -m bench.learning_curve --utility bench/people/lists.py:utility --json out.json
+    python -m bench.learning_curve --utility rlhf_chat/simulation/tastes/lists.py:utility --json out.json
 
 Left out: any tuning; the settings are the product's own.
 """
@@ -29,9 +29,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.person import Person, Utility, load_utility, noise_scale
-from bench.spoken import (
-    Spoken,
+from bench.generations import (
+    GeneratedReply,
     degenerate,
     held_out_prompts,
     kl_of,
@@ -39,6 +38,7 @@ from bench.spoken import (
     well_formed,
     win_rate,
 )
+from bench.simulated_rater import Person, Utility, load_utility, noise_scale
 
 EVALUATION_PROMPTS = 250
 SECONDS = {"pairs": 6, "thumbs": 3, "scores": 5, "rankings": 12, "edits": 20}  # of a person's time
@@ -85,15 +85,15 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     torch.set_num_threads(1)
-    from rlhf_chat.engine.model import Model
-    from rlhf_chat.engine.probe import calibrate
-    from rlhf_chat.engine.selftest import self_test
-    from rlhf_chat.shelf.adapters import Shelf
-    from rlhf_chat.store import Store
-    from rlhf_chat.talk.chat import Chat
-    from rlhf_chat.talk.compare import Compare
-    from rlhf_chat.talk.raters import Raters
-    from rlhf_chat.training.trainer import Trainer
+    from rlhf_chat.chat.chat import Chat
+    from rlhf_chat.chat.compare import Compare
+    from rlhf_chat.chat.raters import Raters
+    from rlhf_chat.db import Store
+    from rlhf_chat.inference.calibration import calibrate
+    from rlhf_chat.inference.model import Model
+    from rlhf_chat.inference.self_test import self_test
+    from rlhf_chat.training.worker import TrainingWorker
+    from rlhf_chat.versions.adapter_store import AdapterStore
 
     utility = load_utility(settings.utility)
     model = Model.load(settings.model, quantization=settings.quantization)
@@ -111,21 +111,23 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "feedback.db")
         try:
-            trainer = Trainer(store, model, Shelf(Path(folder) / "adapters"), seed=seed)
-            trainer.recover()
-            trainer.taste.warm_up()
-            chat = Chat(store, model, taste=trainer.taste)
+            worker = TrainingWorker(
+                store, model, AdapterStore(Path(folder) / "adapters"), seed=seed
+            )
+            worker.recover()
+            worker.scorer.warm_up()
+            chat = Chat(store, model, scorer=worker.scorer)
             compare = Compare(chat)
             compare.active = settings.choose == "active"
             chat._rng = compare._rng = random.Random(seed)
 
             def measure() -> dict:
                 return measured(
-                    model, utility, evaluation, base, seed, limit, trainer.taste, settings
+                    model, utility, evaluation, base, seed, limit, worker.scorer, settings
                 )
 
-            raters = Raters(store, trainer.taste)
-            return list(_rounds(settings, seed, compare, persons, raters, trainer, measure))
+            raters = Raters(store, worker.scorer)
+            return list(_rounds(settings, seed, compare, persons, raters, worker, measure))
         finally:
             store.close()
 
@@ -136,7 +138,7 @@ def _rounds(
     compare,
     persons: Sequence[Person],
     raters,
-    trainer,
+    worker,
     measure: Callable[[], dict],
 ) -> Iterator[dict]:
     """Answers up to each label count, then a round and a record of what is served after it."""
@@ -147,11 +149,11 @@ def _rounds(
             person = persons[told % len(persons)]
             seconds = rate_one(compare, person, kind_of(settings.kind, told))
             told, spent = told + (seconds > 0), spent + seconds
-            if trainer.taste.behind:
-                trainer.taste.refresh()  # as the app does while nobody waits
+            if worker.scorer.behind:
+                worker.scorer.refresh()  # as the app does while nobody waits
         aside = set_aside_suspects(raters)
-        status = trainer.run_round("ratings")
-        newest = trainer.rounds(1)[0]
+        status = worker.run_round("ratings")
+        newest = worker.rounds(1)[0]
         tier = (newest.verdict or {}).get("tier", status)
         tiers[tier] = tiers.get(tier, 0) + 1
         seconds = time.monotonic() - started
@@ -185,7 +187,7 @@ def rate_one(compare, person: Person, kind: str) -> float:
     if there was nothing to answer."""
     chat, prompt, rater = compare.chat, compare.suggest_prompt(), person.name
     if kind in ("pairs", "rankings"):
-        drafts = compare.seen_before(rater) if kind == "pairs" else None
+        drafts = compare.repeat_pair(rater) if kind == "pairs" else None
         if drafts is None:
             # its last digit says which draft is on the left: by chance, no run would come twice
             set_id = f"{compare._rng.getrandbits(128):032x}"
@@ -195,7 +197,7 @@ def rate_one(compare, person: Person, kind: str) -> float:
             return 0
         if kind == "pairs":
             vote = person.vote(drafts.prompt, *drafts.texts)
-            compare.prefer(drafts.set_id, vote, rater=rater)
+            compare.vote(drafts.set_id, vote, rater=rater)
         else:
             compare.rank(drafts.set_id, person.places(prompt, drafts.texts), rater=rater)
         return SECONDS[kind]
@@ -217,16 +219,16 @@ def measured(
     model,
     utility: Utility,
     prompts: list[str],
-    base: Spoken,
+    base: GeneratedReply,
     seed: int,
     limit: int,
-    taste=None,
+    scorer=None,
     settings: Settings | None = None,
 ) -> dict:
-    from rlhf_chat.preference.style import distinct
+    from rlhf_chat.reward.text_features import distinct
 
     drafts = settings.best_of if settings else 1
-    live = speak(model, model.live, prompts, 7000 + seed, limit, taste, drafts)
+    live = speak(model, model.live, prompts, 7000 + seed, limit, scorer, drafts)
     win, low, high = win_rate(utility, prompts, live, base)
     return {
         "win_rate": round(win, 4),

@@ -40,12 +40,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import torch
 
-from rlhf_chat.demo import corpus
-from rlhf_chat.engine.loading import DEMO
-from rlhf_chat.engine.model import Model
-from rlhf_chat.engine.probe import calibrate
-from rlhf_chat.training.learner import Learner
+from rlhf_chat.demo_model import corpus
+from rlhf_chat.inference.calibration import calibrate
+from rlhf_chat.inference.loading import DEMO
+from rlhf_chat.inference.model import Model
 from rlhf_chat.training.ppo import PPOConfig
+from rlhf_chat.training.ppo_trainer import PPOTrainer
 
 SEED, KL_COEF = 11, 0.05
 CONFIG = PPOConfig(
@@ -72,7 +72,7 @@ class Ours:
         model.set_policy(model.base_state())
         self.prompts, self.head, self.seed = prompts, head, SEED
         # initial_kl_coef divides by sqrt(2 * target): this makes it KL_COEF
-        self.learner = Learner(
+        self.ppo_trainer = PPOTrainer(
             model, CONFIG, target=1.0, score_std=KL_COEF * math.sqrt(2), floor=-math.inf
         )
 
@@ -81,16 +81,16 @@ class Ours:
 
     def update(self) -> Record:
         self.seed += 1
-        steps, clock, cpu = self.learner.steps, time.perf_counter(), time.process_time()
-        rollouts, stats = self.learner.collect(
+        steps, clock, cpu = self.ppo_trainer.steps, time.perf_counter(), time.process_time()
+        rollouts, stats = self.ppo_trainer.collect(
             self.prompts, range(len(self.prompts)), self.score, self.seed
         )
-        self.learner.update(rollouts, self.seed)
+        self.ppo_trainer.update(rollouts, self.seed)
         return {
             "seconds": time.perf_counter() - clock,
             "cpu_seconds": time.process_time() - cpu,
             "tokens": int(rollouts.mask.sum()),
-            "steps": self.learner.steps - steps,
+            "steps": self.ppo_trainer.steps - steps,
             "score": stats["score"],
         }
 

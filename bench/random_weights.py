@@ -12,8 +12,8 @@ from bitsandbytes.nn import Linear4bit
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerFast
 
-from rlhf_chat.engine import nf4, presets
-from rlhf_chat.engine.model import AdapterConfig, Model
+from rlhf_chat.inference import nf4, presets
+from rlhf_chat.inference.model import AdapterConfig, Model
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -29,10 +29,10 @@ def tokenizer(text: str = "hello", size: int = 300) -> PreTrainedTokenizerFast:
     raw.decoder = decoders.ByteLevel()
     special = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
+    worker = trainers.BpeTrainer(
         vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    raw.train_from_iterator([text], trainer)
+    raw.train_from_iterator([text], worker)
     made = PreTrainedTokenizerFast(
         tokenizer_object=raw,
         eos_token="<|im_end|>",

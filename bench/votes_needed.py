@@ -26,10 +26,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.person import Person, load_utility, noise_scale
-from bench.spoken import held_out_prompts
+from bench.generations import held_out_prompts
+from bench.simulated_rater import Person, load_utility, noise_scale
 
-PEOPLE = ("short_and_plain", "warm_with_emoji", "lists", "asks_back", "never_sure")
+TASTES = ("short_and_plain", "warm_with_emoji", "lists", "asks_back", "never_sure")
 AT = (4, 7, 10, 14, 20, 28, 36, 50)  # votes after which the head is tried
 PROMPTS, BEST_OF, WRITTEN = 120, 8, 10  # held-out prompts, drafts to pick from, drafts of each
 TOGETHER = 8  # prompts in one batch
@@ -37,7 +37,7 @@ GOAL = 0.80
 
 
 @dataclass(frozen=True)
-class Drafts:
+class Candidates:
     """What the base wrote to one prompt, with head features (WRITTEN, D), centred."""
 
     prompt: str
@@ -49,30 +49,31 @@ class Drafts:
 class Material:
     """Everything that is the same for all runs."""
 
-    asked: list[Drafts]  # to vote on
-    held_out: list[Drafts]  # to be measured on
+    asked: list[Candidates]  # to vote on
+    held_out: list[Candidates]  # to be measured on
     feature_map: object
 
 
 def written(model, count: int = 400) -> Material:
     """Drafts of suggested and of held-out prompts, measured as the app measures them."""
-    from rlhf_chat.engine.decode import Sampling
-    from rlhf_chat.preference import prompts
-    from rlhf_chat.preference.gauge import Gauge, Prompt, Reply
-    from rlhf_chat.preference.taste import CurrentTaste
-    from rlhf_chat.store import Store
+    from rlhf_chat.db import Store
+    from rlhf_chat.feedback.replies import Prompt, Reply
+    from rlhf_chat.inference.generate import Sampling
+    from rlhf_chat.reward import prompt_sets
+    from rlhf_chat.reward.features import FeatureExtractor
+    from rlhf_chat.reward.scorer import RewardModelCache
 
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "feedback.db")
-        gauge = Gauge(store, model)
-        current = CurrentTaste(gauge)
+        extractor = FeatureExtractor(store, model)
+        current = RewardModelCache(extractor)
         current.warm_up()
-        taste = current.get()
+        scorer = current.get()
 
-        def draft(texts: list[str], seed: int) -> list[Drafts]:
+        def draft(texts: list[str], seed: int) -> list[Candidates]:
             found = []
             for start in range(0, len(texts), TOGETHER):
-                asked: list[Prompt] = [gauge.prompt(t) for t in texts[start : start + TOGETHER]]
+                asked: list[Prompt] = [extractor.prompt(t) for t in texts[start : start + TOGETHER]]
                 rows = model.sample(
                     model.reference,
                     [p.ids for p in asked for _ in range(WRITTEN)],
@@ -82,13 +83,13 @@ def written(model, count: int = 400) -> Material:
                 for i, prompt in enumerate(asked):
                     part = rows[i * WRITTEN : (i + 1) * WRITTEN]
                     replies = [Reply(prompt, tuple(r.ids), model.decode(r.ids)) for r in part]
-                    x = current.features(taste, replies)
-                    found.append(Drafts(prompt.text, [r.text for r in replies], x))
+                    x = current.features(scorer, replies)
+                    found.append(Candidates(prompt.text, [r.text for r in replies], x))
             return found
 
-        asked = prompts.suggestions(model.is_demo)[:count]
+        asked = prompt_sets.suggestions(model.is_demo)[:count]
         held_out = held_out_prompts(model, min(PROMPTS, count))
-        material = Material(draft(asked, 100), draft(held_out, 90_000), taste.feature_map)
+        material = Material(draft(asked, 100), draft(held_out, 90_000), scorer.feature_map)
         store.close()
     return material
 
@@ -96,57 +97,61 @@ def written(model, count: int = 400) -> Material:
 def one(material: Material, name: str, choose: str, seed: int) -> dict:
     """One person, one way of choosing: the best-of-eight win rate and the p-value of the signal at
     each number of votes in AT."""
-    from rlhf_chat.preference import likelihood, reward
-    from rlhf_chat.preference.taste import Taste, TasteConfig
+    from rlhf_chat.reward import likelihood, reward_model
+    from rlhf_chat.reward.scorer import RewardModel, ScoringConfig
 
-    utility = load_utility(f"bench/people/{name}.py:utility")
+    utility = load_utility(f"rlhf_chat/simulation/tastes/{name}.py:utility")
     worth = [np.array([utility(d.prompt, t) for t in d.texts]) for d in material.held_out]
     scale = noise_scale([float(w[0] - w[1]) for w in worth])
     middle = float(np.mean([w.mean() for w in worth]))
     rng = random.Random(f"{seed} {choose}")
     person = Person(utility, scale, middle, rng)
-    config, feature_map = reward.RewardConfig(), material.feature_map
+    config, feature_map = reward_model.RewardConfig(), material.feature_map
     named, dim = feature_map.named, material.asked[0].x.shape[1]  # type: ignore[attr-defined]
     rows: list[tuple] = []
-    head, wins, p_values = reward.fit_head(likelihood.evidence(dim), named, config), [], []
+    head, wins, p_values = (
+        reward_model.fit_head(likelihood.make_dataset(dim), named, config),
+        [],
+        [],
+    )
     while len(rows) < AT[-1]:
         group = rng.randrange(len(material.asked))
         rows += vote(material.asked[group], group, person, head, choose == "active", rng)
-        said = likelihood.evidence(dim, rows)
-        head = reward.fit_head(said, named, config)
+        dataset = likelihood.make_dataset(dim, rows)
+        head = reward_model.fit_head(dataset, named, config)
         if len(rows) in AT and len(rows) > (AT[len(wins) - 1] if wins else 0):
-            taste = Taste(head, feature_map, TasteConfig())  # type: ignore[arg-type]
-            wins.append(won(taste, material.held_out, worth))
-            variances = reward.CARRIES * reward.prior_variances(config, named, dim)
-            p = reward.permutation_p(said, 499, np.random.default_rng(0), variances)
+            scorer = RewardModel(head, feature_map, ScoringConfig())  # type: ignore[arg-type]
+            wins.append(won(scorer, material.held_out, worth))
+            variances = reward_model.CARRIES * reward_model.prior_variances(config, named, dim)
+            p = reward_model.permutation_p(dataset, 499, np.random.default_rng(0), variances)
             p_values.append(p)
     told = {"votes": AT, "win_rate": wins, "p_value": p_values}
     return {"person": name, "choose": choose, "seed": seed} | told
 
 
-def vote(drafts: Drafts, group: int, person: Person, head, active: bool, rng) -> list[tuple]:
+def vote(drafts: Candidates, group: int, person: Person, head, active: bool, rng) -> list[tuple]:
     """The row of one vote, as evidence has it; none where all drafts came out the same."""
-    from rlhf_chat.preference import pairs, reward
-    from rlhf_chat.preference.likelihood import LAPSE, PAIR
+    from rlhf_chat.reward import active_sampling, reward_model
+    from rlhf_chat.reward.likelihood import LAPSE, PAIR
 
-    some = rng.sample(range(WRITTEN), pairs.DRAFTS)
+    some = rng.sample(range(WRITTEN), active_sampling.DRAFTS)
     some = list({drafts.texts[i]: i for i in reversed(some)}.values())[::-1]
     if len(some) < 2:
         return []
     chosen = [0, 1]
-    if active and rng.random() >= pairs.RANDOM_SHARE:
-        chosen = pairs.least_sure(drafts.x[some], head.covariance)
+    if active and rng.random() >= active_sampling.RANDOM_SHARE:
+        chosen = active_sampling.max_variance(drafts.x[some], head.covariance)
     a, b = (some[i] for i in rng.sample(chosen, 2))
     label = {"a": 1.0, "b": -1.0}.get(person.vote(drafts.prompt, drafts.texts[a], drafts.texts[b]))
-    apart = reward.bounded(drafts.x[a] - drafts.x[b])
+    apart = reward_model.bounded(drafts.x[a] - drafts.x[b])
     return [(apart, PAIR, label or 0.0, 1.0, group, 0, 1.0, LAPSE)]
 
 
-def won(taste, held_out: list[Drafts], worth: list[np.ndarray]) -> float:
+def won(scorer, held_out: list[Candidates], worth: list[np.ndarray]) -> float:
     """How often the draft the taste likes best of eight is better than one more; ties half."""
     wins = []
     for drafts, w in zip(held_out, worth, strict=True):
-        scores = taste.score(drafts.x[:BEST_OF]) - taste.charge(drafts.texts[:BEST_OF])
+        scores = scorer.score(drafts.x[:BEST_OF]) - scorer.penalty(drafts.texts[:BEST_OF])
         best, other = w[int(scores.argmax())], w[BEST_OF]
         wins.append(float(best > other) + 0.5 * float(best == other))
     return float(np.mean(wins))
@@ -188,11 +193,11 @@ def main() -> None:
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # for the workers; each has one core
     import torch
 
-    from rlhf_chat.engine.model import Model
+    from rlhf_chat.inference.model import Model
 
     torch.set_num_threads(1)
     material = written(Model.load("demo"))
-    jobs = [(p, c, s) for s in range(args.seeds) for p in PEOPLE for c in ("active", "random")]
+    jobs = [(p, c, s) for s in range(args.seeds) for p in TASTES for c in ("active", "random")]
     context = get_context("spawn")
     with ProcessPoolExecutor(
         args.jobs, mp_context=context, initializer=_keep, initargs=(material,)

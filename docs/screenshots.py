@@ -90,7 +90,7 @@ def open_window(browser: Browser, url: str, size: dict, scheme: str = "light") -
     page = browser.new_context(viewport=size, color_scheme=scheme).new_page()
     page.set_default_timeout(60_000)
     page.goto(url)
-    page.wait_for_selector(".strip span:last-child")
+    page.wait_for_selector(".status-bar span:last-child")
     return page
 
 
@@ -144,10 +144,10 @@ def vote(page: Page, camera: Camera, votes: int) -> None:
 def watch_it_learn(page: Page, camera: Camera, patience: float) -> None:
     go_to(page, "learning")
     page.get_by_role("button", name="Watch it learn").click()
-    page.locator("#watch-person input").click()
+    page.locator("#simulation-person input").click()
     page.get_by_role("option", name="lists").click()
-    page.locator("#watch-speed input[type=number]").fill("120")
-    page.locator("#watch-speed input[type=number]").press("Enter")
+    page.locator("#simulation-speed input[type=number]").fill("120")
+    page.locator("#simulation-speed input[type=number]").press("Enter")
     page.get_by_role("button", name="Start", exact=True).click()
     until, pictured, shot_at = time.monotonic() + patience, False, 0.0
     while time.monotonic() < until and page.locator("#rounds .promoted").count() < 2:

@@ -4,7 +4,7 @@
 
 Each line: what, value, what follows from it, what to do. Exit code 0 all well, 1 something to know,
 2 the app would not work. `preflight` is the part that the app itself asks before it loads a model.
-Predictions of video memory are counted (footprint.py), not measured; --deep loads the model and
+Predictions of video memory are counted (memory_estimate.py), not measured; --deep loads the model and
 tests it. Left out: repairing anything.
 """
 
@@ -28,14 +28,21 @@ from typing import Any
 
 import torch
 
-from rlhf_chat.engine import memory, nf4, presets
-from rlhf_chat.engine.footprint import COMFORT, GIB, LEAST, Footprint, Load, predict
-from rlhf_chat.engine.loading import configuration, first_line, refuse_unsuitable, stay_offline
-from rlhf_chat.engine.model import Model, ModelError
-from rlhf_chat.engine.probe import calibrate
-from rlhf_chat.engine.selftest import self_test
-from rlhf_chat.store import Store, StoreError
-from rlhf_chat.store import file as store_file
+from rlhf_chat.db import Store, StoreError
+from rlhf_chat.db import database_file as store_file
+from rlhf_chat.inference import memory, nf4, presets
+from rlhf_chat.inference.calibration import calibrate
+from rlhf_chat.inference.loading import configuration, first_line, refuse_unsuitable, stay_offline
+from rlhf_chat.inference.memory_estimate import (
+    COMFORTABLE,
+    GIB,
+    MINIMAL,
+    MemoryEstimate,
+    Workload,
+    predict,
+)
+from rlhf_chat.inference.model import Model, ModelError
+from rlhf_chat.inference.self_test import self_test
 
 OK, WARN, FAIL = 0, 1, 2
 MARKS = ("ok", "WARN", "FAIL")
@@ -68,8 +75,8 @@ class Line:
 class Preflight:
     """The first of a few ways to run that fits, or the least of them if none does."""
 
-    load: Load
-    need: Footprint
+    load: Workload
+    need: MemoryEstimate
     free: int
     fits: bool
     sentence: str
@@ -86,9 +93,9 @@ def preflight(
     name: str, config: Any, quantization: str, free: int, *, on_cpu: bool = False
 ) -> Preflight:
     """What this model will take here. Pure but for the configuration that is passed in."""
-    reserve = 0 if on_cpu else LEAST.reserve
+    reserve = 0 if on_cpu else MINIMAL.reserve
     kind = "memory" if on_cpu else "video memory"
-    ways = (Load(), COMFORT, LEAST, replace(LEAST, context=2048))
+    ways = (Workload(), COMFORTABLE, MINIMAL, replace(MINIMAL, context=2048))
     for way in ways:
         load = replace(way, on_cpu=on_cpu, reserve=reserve)
         need = predict(config, quantization, load)
@@ -100,16 +107,16 @@ def preflight(
     return Preflight(load, need, free, False, f"{told}. {_proposal(need, quantization, free)}")
 
 
-def _way(load: Load) -> str:
+def _way(load: Workload) -> str:
     told = f"{load.rollouts} replies are practised at once, {load.microbatch} learned from"
     if load.checkpointing:
         told += ", with activations computed twice"
-    if load.context < Load().context:
+    if load.context < Workload().context:
         told += f", and conversations are read back {load.context} tokens"
     return told
 
 
-def _proposal(need: Footprint, quantization: str, free: int) -> str:
+def _proposal(need: MemoryEstimate, quantization: str, free: int) -> str:
     if quantization == "none":
         return "Try it in 4 bits: --quantization nf4."
     for preset in presets.that_fit(free):
@@ -212,7 +219,11 @@ def disk(data: Path) -> Iterator[Line]:
     free = shutil.disk_usage(folder).free
     if free < LOW_DISK:
         yield Line(
-            "disk", f"{_gib(free)} free", WARN, "Versions and backups need room.", "Make room."
+            "disk",
+            f"{_gib(free)} free",
+            WARN,
+            "VersionRegistry and backups need room.",
+            "Make room.",
         )
     else:
         yield Line("disk", f"{_gib(free)} free")

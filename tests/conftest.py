@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlhf_chat.engine.model import Model
-from rlhf_chat.store import Store
-from tests.tiny import make_toy
+from rlhf_chat.db import Store
+from rlhf_chat.inference.model import Model
+from tests.tiny_models import make_toy
 
 torch.set_num_threads(1)
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

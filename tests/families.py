@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from bench.random_weights import CHATML
-from tests.tiny import make_tokenizer
+from tests.tiny_models import make_tokenizer
 
 TURNS = "{% for m in messages %}"
 THINKING = (  # answers at once when told not to think, as Qwen3 and SmolLM3 do

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from rlhf_chat.preference.agreement import agreements, krippendorff_alpha
+from rlhf_chat.feedback.agreement import agreements, krippendorff_alpha
 
 
 def told(items: int, raters: dict[str, float], seed: int = 0) -> list[tuple[str, str, str]]:

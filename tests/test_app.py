@@ -24,10 +24,10 @@ import huggingface_hub
 import pytest
 
 import app
-from rlhf_chat.engine import loading, memory, presets
-from rlhf_chat.engine.model import Model, ModelError
-from rlhf_chat.shelf.adapters import Shelf
-from rlhf_chat.store import Store
+from rlhf_chat.db import Store
+from rlhf_chat.inference import loading, memory, presets
+from rlhf_chat.inference.model import Model, ModelError
+from rlhf_chat.versions.adapter_store import AdapterStore
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 600  # seconds; a start takes 6 to 10 on a quiet machine
@@ -75,15 +75,15 @@ def running(data: Path, model: str) -> Iterator[tuple[int, list[str]]]:
         env=environment() | {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"},
     )
     assert process.stdout
-    said: list[str] = []
-    reader = threading.Thread(target=lambda: said.extend(iter(process.stdout.readline, "")))
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")))
     reader.start()
     try:
         limit = time.monotonic() + PATIENCE
         while not answers(port):
-            assert process.poll() is None and time.monotonic() < limit, "".join(said)
+            assert process.poll() is None and time.monotonic() < limit, "".join(lines)
             time.sleep(0.1)
-        yield port, said
+        yield port, lines
     finally:
         process.send_signal(signal.SIGINT)
         try:
@@ -92,10 +92,10 @@ def running(data: Path, model: str) -> Iterator[tuple[int, list[str]]]:
             process.send_signal(signal.SIGABRT)  # says where every thread is, and ends
             process.wait(10)
             reader.join(10)
-            raise AssertionError(f"Ctrl+C was not heard: {''.join(said)}") from None
+            raise AssertionError(f"Ctrl+C was not heard: {''.join(lines)}") from None
         reader.join(10)
-    assert process.returncode == 0, "".join(said)
-    assert "Traceback" not in "".join(said), "".join(said)
+    assert process.returncode == 0, "".join(lines)
+    assert "Traceback" not in "".join(lines), "".join(lines)
 
 
 def answers(port: int) -> bool:
@@ -110,9 +110,9 @@ def answers(port: int) -> bool:
 def told(capsys: pytest.CaptureFixture, *flags: str) -> str:
     """The same without a new process, where nothing heavy is loaded before the refusal."""
     code = app.main([*flags, "--no-browser", "--quantization", "none"])
-    heard = capsys.readouterr().err
-    assert code == 1 and heard.count("\n") == 1, heard
-    return heard
+    load_snapshot = capsys.readouterr().err
+    assert code == 1 and load_snapshot.count("\n") == 1, load_snapshot
+    return load_snapshot
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys, quiet, where):
 
 CHOOSE_AND_LOAD = """
 import app, sys
-from rlhf_chat.engine.model import Model, ModelError
+from rlhf_chat.inference.model import Model, ModelError
 try:
     name, plan = app.choose_model(app.parse(["--model", sys.argv[1], "--quantization", "none"]))
     print("planned", bool(plan), flush=True)
@@ -359,8 +359,8 @@ def test_it_starts_with_a_broken_adapter_and_keeps_a_second_instance_out(
 ):
     """The damaged live version is passed over for the base, and the data folder has one owner."""
     store = Store(tmp_path / "feedback.db")
-    shelf = Shelf(tmp_path / "adapters")
-    folder, manifest_hash = shelf.publish(
+    adapter_store = AdapterStore(tmp_path / "adapters")
+    folder, manifest_hash = adapter_store.publish(
         1, toy.base_state(), toy.adapter_config(), {"base_hash": toy.base_hash}
     )
     round_id = store.open_round(
@@ -380,10 +380,10 @@ def test_it_starts_with_a_broken_adapter_and_keeps_a_second_instance_out(
     store.close()
     for file in folder.iterdir():
         file.write_bytes(b"broken")
-    with running(tmp_path, str(toy_folder)) as (_, said):
+    with running(tmp_path, str(toy_folder)) as (_, lines):
         sentence = refused(tmp_path, str(toy_folder), "--port", str(free_port()))
         assert "already open" in sentence
-    text = "".join(said)
+    text = "".join(lines)
     assert "version 1 is unusable" in text and "falling back to 0" in text
     store = Store(tmp_path / "feedback.db")
     try:

@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 
 from bench import latency, learning_curve, votes_needed
-from bench.person import AGREEMENT, Person, load_utility, noise_scale
-from bench.spoken import Spoken, degenerate, win_rate
-from rlhf_chat.engine.decode import Sampling
-from rlhf_chat.preference import reward, style
-from rlhf_chat.talk.chat import Chat
-from rlhf_chat.training import trainer as trainer_
-from tests.tiny import tiny_round_config
+from bench.generations import GeneratedReply, degenerate, win_rate
+from bench.simulated_rater import AGREEMENT, Person, load_utility, noise_scale
+from rlhf_chat.chat.chat import Chat
+from rlhf_chat.inference.generate import Sampling
+from rlhf_chat.reward import reward_model, text_features
+from rlhf_chat.training import worker as worker_module
+from tests.tiny_models import tiny_round_config
 
 LENGTH = "def utility(prompt, reply):\n    return float(len(reply))\n"
 
 
-def spoken(texts: list[str]) -> Spoken:
-    return Spoken(texts, [True] * len(texts), [[1]] * len(texts))
+def spoken(texts: list[str]) -> GeneratedReply:
+    return GeneratedReply(texts, [True] * len(texts), [[1]] * len(texts))
 
 
 # ---------------------------------------------------------------------- the simulated person
@@ -68,7 +68,9 @@ def test_win_rate_counts_ties_half_and_has_an_interval():
 
 
 def test_degenerate_replies_are_counted():
-    told = Spoken(["fine words", " ", "on and on", "a b c " * 9], [True, True, False, True], [])
+    told = GeneratedReply(
+        ["fine words", " ", "on and on", "a b c " * 9], [True, True, False, True], []
+    )
     assert degenerate(told) == 0.75
 
 
@@ -131,7 +133,7 @@ def short_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(
         learning_curve, "speak", lambda m, v, p, seed, _, *rest: real(m, v, p, seed, 8, *rest)
     )
-    monkeypatch.setattr(trainer_.RoundConfig, "of", lambda model: tiny_round_config())
+    monkeypatch.setattr(worker_module.RoundConfig, "of", lambda model: tiny_round_config())
     init = Chat.__init__
     short = Sampling(max_new_tokens=8)
     monkeypatch.setattr(Chat, "__init__", lambda self, *a, **k: init(self, *a, short, **k))
@@ -216,17 +218,17 @@ def test_votes_teach_the_head_to_pick_what_the_person_likes(choose, monkeypatch)
     """Drafts that differ in length alone, and a person who wants them short."""
     monkeypatch.setattr(votes_needed, "AT", (6, 24))
     rng = np.random.default_rng(0)
-    named = len(style.NAMES)
+    named = len(text_features.NAMES)
 
-    def drafts(i: int) -> votes_needed.Drafts:
+    def drafts(i: int) -> votes_needed.Candidates:
         words = rng.permutation(np.arange(4, 4 + votes_needed.WRITTEN))
         x = np.zeros((votes_needed.WRITTEN, named))
-        x[:, style.LENGTH] = (words - words.mean()) / 3
+        x[:, text_features.LENGTH] = (words - words.mean()) / 3
         texts = [" ".join([f"w{i}"] * int(n)) for n in words]
-        return votes_needed.Drafts(f"prompt {i}", texts, x)
+        return votes_needed.Candidates(f"prompt {i}", texts, x)
 
     ones = np.ones(named)
-    feature_map = reward.FeatureMap(ones, ones, np.zeros(1), np.zeros((1, 0)))
+    feature_map = reward_model.FeatureMap(ones, ones, np.zeros(1), np.zeros((1, 0)))
     material = votes_needed.Material(
         [drafts(i) for i in range(30)], [drafts(i) for i in range(30)], feature_map
     )

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_chat.web import app
+from rlhf_chat.ui import app
 from tests import chromium
-from tests.toys_web import ToyChat, parts
+from tests.fake_app import ToyChat, parts
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = int(
@@ -131,7 +131,7 @@ def watched(context, url: str):
 def open_page(page, url: str) -> None:
     page.goto(url)
     page.wait_for_selector("#message textarea")
-    page.wait_for_selector(".strip span:last-child")  # the first answer of the server
+    page.wait_for_selector(".status-bar span:last-child")  # the first answer of the server
 
 
 def button(page, name):
@@ -183,7 +183,7 @@ def test_every_control_has_one_name(page):
         "Chat": ["Send"],
         "Compare": ["A is better", "B is better", "Tie", "Both bad", "New drafts"],
         "Learning": ["Train now", "Pause", "Stop"],
-        "Versions": ["Roll back"],
+        "VersionRegistry": ["Roll back"],
         "Data": ["Export JSONL", "Export CSV"],
     }
     for tab, names in wanted.items():
@@ -312,8 +312,12 @@ def test_escape_and_a_second_press_close_what_a_reply_opened(page):
     from playwright.sync_api import expect
 
     send(page, "echo words")
-    why, heat = page.locator("#bot .words").last, page.locator("#heat .heat")
-    for close in (why.click, page.locator("#heat .shut").click, lambda: press(page, "Escape")):
+    why, heat = page.locator("#bot .words").last, page.locator("#attribution .attribution")
+    for close in (
+        why.click,
+        page.locator("#attribution .shut").click,
+        lambda: press(page, "Escape"),
+    ):
         why.click()
         expect(heat).to_have_count(1)
         close()
@@ -398,8 +402,8 @@ def test_compare_with_keys(page, served):
 def test_learning_and_versions(page, served):
     from playwright.sync_api import expect
 
-    served.trainer.waiting = max(served.trainer.waiting, 2)
-    before = served.trainer.live
+    served.worker.waiting = max(served.worker.waiting, 2)
+    before = served.worker.live
     open_tab(page, "Learning")
     expect(page.locator("#live-charts svg").first).to_be_visible()
     button(page, "Pause").click()
@@ -409,8 +413,8 @@ def test_learning_and_versions(page, served):
     expect(page.locator("#learning-note")).to_contain_text("starts now")
     expect(page.locator("#now .phases .here")).to_be_visible()
     page.get_by_text(f"v{before} → v{before + 1}").wait_for()
-    expect(page.locator("#strip")).to_contain_text(f"v{before + 1} live")
-    open_tab(page, "Versions")
+    expect(page.locator("#status-bar")).to_contain_text(f"v{before + 1} live")
+    open_tab(page, "VersionRegistry")
     expect(page.locator("#versions .version.live .name")).to_have_text(f"v{before + 1}")
     button(page, "Roll back").click()
     expect(page.locator("#versions .version.live .name")).to_have_text(
@@ -419,7 +423,7 @@ def test_learning_and_versions(page, served):
     button(page, "Make live: base").click()
     expect(page.locator("#versions-note")).to_contain_text("base model is live")
     expect(button(page, "Roll back")).to_be_disabled()
-    served.trainer.live = before
+    served.worker.live = before
 
 
 def test_sidebar_and_branches(page, served):
@@ -520,7 +524,7 @@ def test_the_keyboard_stays_where_it_was_when_a_list_is_drawn_anew(opened, serve
     from playwright.sync_api import expect
 
     page, here = opened(), "name => document.querySelector(name).contains(document.activeElement)"
-    before = served.trainer.live
+    before = served.worker.live
     send(page, "echo keyboard")
     page.locator("#bot .star").last.click()
     page.get_by_label("4 stars").press("Enter")
@@ -533,7 +537,7 @@ def test_the_keyboard_stays_where_it_was_when_a_list_is_drawn_anew(opened, serve
     expect(button(page, "Helpful")).to_be_focused()
 
     go_to(page, "data")
-    aside = page.locator("#people li", has_text="Visitor").get_by_role("button").first
+    aside = page.locator("#raters li", has_text="Visitor").get_by_role("button").first
     aside.press("Enter")
     expect(page.locator("#people-note")).to_contain_text("does not count")
     expect(aside).to_be_focused()
@@ -558,7 +562,7 @@ def test_the_keyboard_stays_where_it_was_when_a_list_is_drawn_anew(opened, serve
     expect(page.locator("#versions-note")).to_contain_text("live")
     page.wait_for_timeout(300)
     assert page.evaluate(here, "#versions")
-    served.trainer.live = before
+    served.worker.live = before
 
 
 def test_an_answer_chosen_by_keys_is_saved_when_it_is_left_not_at_each_step(opened, served):
@@ -600,7 +604,7 @@ def wait_for(page, condition) -> None:
 def test_keys_and_help(page):
     from playwright.sync_api import expect
 
-    page.locator("#strip").click()  # the strip leads to Learning
+    page.locator("#status-bar").click()  # the strip leads to Learning
     expect(page.get_by_role("tab", name="Learning")).to_have_attribute("aria-selected", "true")
     page.keyboard.press("?")
     expect(page.locator("dialog#shortcuts")).to_be_visible()
@@ -632,7 +636,7 @@ def test_a_phone_has_everything_on_the_screen(browser, served, scheme):
             ("Chat", "Send"),
             ("Compare", "Both bad"),
             ("Learning", "Train now"),
-            ("Versions", "Roll back"),
+            ("VersionRegistry", "Roll back"),
             ("Data", "Export CSV"),
         ):
             open_tab(page, tab)
@@ -642,7 +646,7 @@ def test_a_phone_has_everything_on_the_screen(browser, served, scheme):
                 box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["y"] + box["height"] <= 844
             ), tab
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
-        assert page.locator("#strip").is_visible()
+        assert page.locator("#status-bar").is_visible()
         light = page.evaluate(
             "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]"
         )
@@ -656,7 +660,7 @@ def test_eight_tabs_load_and_nothing_is_asked_of_another_host(browser, served):
     context = browser.new_context()
     try:
         pages = [watched(context, served.url) for _ in range(8)]
-        for name in ("Compare", "Learning", "Versions"):
+        for name in ("Compare", "Learning", "VersionRegistry"):
             open_tab(pages[-1], name)
             pages[-1].wait_for_timeout(300)
         assert [page.outside for page in pages] == [[]] * 8
@@ -750,7 +754,7 @@ def test_settings_are_kept_with_the_chat_and_its_draft_with_the_page(opened, ser
     expect(page.get_by_label("System prompt")).to_have_value("be brief")  # the panel is open again
     expect(page.get_by_label("Message", exact=True)).to_have_value("half a thought")
     button(page, "New chat").click()
-    expect(page.locator("#manner-about")).to_have_text("New chats")
+    expect(page.locator("#settings-about")).to_have_text("New chats")
     expect(page.get_by_label("System prompt")).to_have_value("")
 
 
@@ -759,9 +763,9 @@ def test_a_starter_makes_the_settings_those_of_its_chat(opened):
 
     page = opened()
     page.keyboard.press("Control+.")
-    expect(page.locator("#manner-about")).to_have_text("New chats")
+    expect(page.locator("#settings-about")).to_have_text("New chats")
     page.locator("#bot .example").first.click()
-    expect(page.locator("#manner-about")).to_have_text("This chat")
+    expect(page.locator("#settings-about")).to_have_text("This chat")
 
 
 def test_what_is_typed_while_the_settings_are_read_again_stays(opened, served, monkeypatch):
@@ -770,14 +774,14 @@ def test_what_is_typed_while_the_settings_are_read_again_stays(opened, served, m
     page, read = opened(), threading.Event()
     send(page, "echo one")
     page.wait_for_timeout(500)  # what follows a message is over
-    get = served.manners.get
+    get = served.settings.get
 
     def slow(conversation_id=""):
-        manner = get(conversation_id)
+        settings = get(conversation_id)
         read.wait(PATIENCE / 1000)
-        return manner
+        return settings
 
-    monkeypatch.setattr(served.manners, "get", slow)
+    monkeypatch.setattr(served.settings, "get", slow)
     page.keyboard.press("Control+.")
     page.get_by_label("System prompt").fill("be brief")
     page.wait_for_timeout(500)  # the typing has been sent
@@ -811,7 +815,7 @@ def test_the_theme_is_remembered(opened):
         expect(page.locator("#theme-toggle")).to_have_attribute("title", f"Colours: {theme}")
         assert page.evaluate(dark) is (theme == "dark")
     page.reload()
-    page.wait_for_selector(".strip span:last-child")
+    page.wait_for_selector(".status-bar span:last-child")
     page.wait_for_function(dark)
     expect(page.locator("#theme-toggle")).to_have_attribute("title", "Colours: dark")
     button(page, "Theme").click()
@@ -824,7 +828,7 @@ def test_a_version_is_named_talked_to_and_dueled(opened, served):
     from playwright.sync_api import expect
 
     page = opened()
-    live = served.trainer.live
+    live = served.worker.live
     go_to(page, "versions")
     button(page, f"Name and notes of v{live}").click()
     page.get_by_label(f"Name of v{live}").fill("Short ${window.leak=1}")
@@ -925,7 +929,7 @@ def test_a_double_click_is_one_vote_and_nothing_moves(browser, served, width):
         page.locator("#verdict", has_text="Saved: A is better.").wait_for()
         page.locator("#because textarea").wait_for()
         assert page.locator("#vote-a").bounding_box() == before
-        assert list(served.compare.strengths.values())[-1] == ""
+        assert list(served.compare.bradley_terry.values())[-1] == ""
         assert page.locator("#count").bounding_box()["height"] <= 44
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     finally:
@@ -947,18 +951,18 @@ def test_ratings_from_a_file_are_shown_before_they_are_taken_in(opened, served):
         chooser.value.set_files([file])
 
     choose()
-    box = page.locator("#arrivals")
+    box = page.locator("#past-imports")
     expect(box).to_contain_text(file["name"])
     expect(box.locator(".counts")).to_have_text("Votes1")
     expect(box.locator("li")).to_have_text(["2It is not JSON.", "3It is not a rating."])
-    assert not served.arrivals.here
+    assert not served.imports.here
     button(page, "Cancel").click()
     expect(box).to_be_hidden()
     choose()
     button(page, "Import these").press("Enter")
     expect(page.locator("#data-note")).to_contain_text("Imported: 1 new answer.")
-    assert len(served.arrivals.here) == 1
-    past = page.locator("#imports li")
+    assert len(served.imports.here) == 1
+    past = page.locator("#past-imports li")
     expect(past).to_contain_text("1 conversation")
     choose()
     button(page, "Cancel").click()
@@ -969,12 +973,12 @@ def test_ratings_from_a_file_are_shown_before_they_are_taken_in(opened, served):
     button(page, "Undo the import").click()
     past.get_by_role("button", name="Keep").press("Enter")  # has the focus
     expect(button(page, "Undo the import")).to_be_focused()
-    assert len(served.arrivals.here) == 1
+    assert len(served.imports.here) == 1
     button(page, "Undo the import").click()
     past.get_by_role("button", name="Undo", exact=True).click()
     expect(page.locator("#data-note")).to_contain_text("Undone")
     expect(past).to_have_count(0)
-    assert not served.arrivals.here
+    assert not served.imports.here
     file["buffer"] = b"x" * (16 * 1024 * 1024 + 1)
     choose()
     expect(box).to_contain_text("too large")
@@ -1028,7 +1032,7 @@ def test_a_browser_remembers_who_rates_and_others_can_be_set_aside(opened, serve
     page.locator("#verdict", has_text="Saved").wait_for()
     assert list(served.compare.by.values())[-1] == "Ada L"
     go_to(page, "data")
-    row = page.locator("#people li", has_text="Visitor")
+    row = page.locator("#raters li", has_text="Visitor")
     expect(row).to_contain_text("wants the opposite of all others")
     row.get_by_role("button", name="Set aside").click()
     expect(page.locator("#people-note")).to_contain_text("does not count")
@@ -1125,12 +1129,12 @@ def test_a_simulated_person_rates_and_leaves(opened, served):
     go_to(page, "learning")
     page.get_by_role("button", name="Watch it learn").click()
     button(page, "Start").click()
-    expect(page.locator("#scene .badge")).to_contain_text("(simulated)")
-    expect(page.locator("#strip")).to_contain_text("(simulated) is in charge")
-    expect(page.locator("#scene .best")).to_have_count(1)
+    expect(page.locator("#simulation-view .badge")).to_contain_text("(simulated)")
+    expect(page.locator("#status-bar")).to_contain_text("(simulated) is in charge")
+    expect(page.locator("#simulation-view .best")).to_have_count(1)
     button(page, "Remove all of it").click()
     expect(page.locator("#watch-note")).to_contain_text("Gone")
-    assert served.trainer.watched == "" and served.trainer.simulated == []
+    assert served.worker.watched == "" and served.worker.simulated == []
 
 
 def test_in_chinese_the_window_speaks_chinese_and_leaves_peoples_words_alone(opened):
@@ -1239,7 +1243,7 @@ def test_no_serious_barrier_on_any_screen(opened, axe, scheme, size):
     go_to(page, "chat")
     button(page, "Settings").click()
     look("settings")
-    page.locator("#manner-close").click()
+    page.locator("#settings-close").click()
     go_to(page, "compare")
     draft(page, "rivers")
     page.locator("#vote-a").click()
@@ -1334,7 +1338,7 @@ def test_the_model_learns_from_the_window(browser, real_app):
         open_tab(page, "Learning")
         assert promoted.count(), page.locator("#rounds").inner_text()
 
-        strip = page.locator("#strip")
+        strip = page.locator("#status-bar")
         strip.filter(has_text=re.compile(r"v\d+ live")).wait_for()
         version = re.search(r"(v\d+) live", strip.text_content())[1]
         open_tab(page, "Chat")

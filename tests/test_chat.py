@@ -15,16 +15,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rlhf_chat.engine.decode import Sampling
-from rlhf_chat.engine.model import Model, View
-from rlhf_chat.engine.step import Rows
-from rlhf_chat.refusal import MAX_CHARACTERS, ChatError
-from rlhf_chat.store import Store
-from rlhf_chat.talk.chat import VIEWS_KEPT, Chat
-from rlhf_chat.talk.compare import Compare
-from rlhf_chat.talk.manner import Manner
-from rlhf_chat.talk.raters import checked_name
-from rlhf_chat.talk.ratings import Opinion
+from rlhf_chat.chat.chat import VIEWS_KEPT, Chat
+from rlhf_chat.chat.compare import Compare
+from rlhf_chat.chat.message_feedback import MessageFeedback
+from rlhf_chat.chat.raters import checked_name
+from rlhf_chat.chat.settings import ConversationSettings
+from rlhf_chat.db import Store
+from rlhf_chat.errors import MAX_CHARACTERS, AppError
+from rlhf_chat.inference.decode_batch import DecodeBatch
+from rlhf_chat.inference.generate import Sampling
+from rlhf_chat.inference.model import Model, ModelView
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_a_reply_keeps_its_exact_tokens_version_and_settings(chat, store, toy):
     assert (asked.role, asked.content) == ("user", "hello how are you")
     assert kept.prompt_ids == toy.encode([{"role": "user", "content": "hello how are you"}])
     again = toy.stream(
-        toy.live, [kept.prompt_ids], chat.manners.sampling, seed=int(kept.sampling["seed"])
+        toy.live, [kept.prompt_ids], chat.settings.sampling, seed=int(kept.sampling["seed"])
     )
     *_, (response,) = again
     assert kept.response_ids == response.ids  # the settings and the seed say it all
@@ -112,8 +112,8 @@ def test_a_message_that_never_got_its_reply_becomes_one_with_the_next(chat, stor
 
 @pytest.mark.parametrize("how", ["button", "closed tab"])
 def test_a_reply_stopped_before_its_first_word_is_not_kept(chat, store, toy, how):
-    chat.taste = SimpleNamespace(get=lambda: object())  # the best of two drafts: none is shown yet
-    chat.manners.set_best_of(2)
+    chat.scorer = SimpleNamespace(get=lambda: object())  # the best of two drafts: none is shown yet
+    chat.settings.set_best_of(2)
     conversation, stop = chat.new_conversation(), threading.Event()
     stream = chat.reply(conversation, "hello", stop=stop)
     next(stream)
@@ -124,7 +124,7 @@ def test_a_reply_stopped_before_its_first_word_is_not_kept(chat, store, toy, how
     else:
         stream.close()
     assert [turn.role for turn in chat.history(conversation)] == ["user"]
-    chat.taste = None
+    chat.scorer = None
     assert say(chat, conversation, "how are you").message_id
 
 
@@ -136,16 +136,19 @@ def test_the_history_has_the_thumbs_of_who_is_named(chat, store):
     chat.ratings.score(reply, 4, rater="Ada")
     shown = {who: chat.history(conversation, who)[-1].rating for who in ("me", "Ada", "Bo", "")}
     assert shown == {"me": 1, "Ada": -1, "Bo": 0, "": -1}
-    assert chat.ratings.of(reply) == Opinion(1) and chat.ratings.of(reply, "Bo") == Opinion()
-    assert chat.ratings.of(reply, "Ada") == Opinion(-1, stars=4)
+    assert (
+        chat.ratings.of(reply) == MessageFeedback(1)
+        and chat.ratings.of(reply, "Bo") == MessageFeedback()
+    )
+    assert chat.ratings.of(reply, "Ada") == MessageFeedback(-1, stars=4)
     chat.ratings.score(reply, 0, rater="Ada")
     chat.ratings.rate(reply, 0, rater="Ada")
-    assert chat.ratings.of(reply, "Ada") == Opinion()
+    assert chat.ratings.of(reply, "Ada") == MessageFeedback()
 
 
 @pytest.mark.parametrize("how", ["button", "closed tab"])
 def test_a_stopped_reply_keeps_its_text_and_frees_the_lease(chat, store, toy, how):
-    chat.manners.sampling = Sampling(max_new_tokens=60)
+    chat.settings.sampling = Sampling(max_new_tokens=60)
     conversation, stop = chat.new_conversation(), threading.Event()
     stream = chat.reply(conversation, "hello", stop=stop)
     shown = [next(stream) for _ in range(4)][-1].text
@@ -167,15 +170,15 @@ def test_a_stopped_reply_keeps_its_text_and_frees_the_lease(chat, store, toy, ho
 
 def test_a_model_that_breaks_off_is_one_sentence_and_keeps_the_text(chat, toy, monkeypatch):
     conversation = chat.new_conversation()
-    real, calls = Rows.step, itertools.count()
+    real, calls = DecodeBatch.step, itertools.count()
 
     def breaks(self, tokens):
         if next(calls) >= 2:  # and again when it is said a second time
             raise torch.OutOfMemoryError("injected")
         return real(self, tokens)
 
-    monkeypatch.setattr(Rows, "step", breaks)
-    with pytest.raises(ChatError) as error:
+    monkeypatch.setattr(DecodeBatch, "step", breaks)
+    with pytest.raises(AppError) as error:
         say(chat, conversation)
     assert one_sentence(error) and not toy.lease.chat_is_waiting
     asked, kept = chat.history(conversation)
@@ -190,10 +193,10 @@ def test_a_conversation_deleted_in_the_middle_is_one_sentence(chat, toy):
     stream = chat.reply(conversation, "hello")
     next(stream), next(stream)
     chat.delete(conversation)
-    with pytest.raises(ChatError) as error:
+    with pytest.raises(AppError) as error:
         list(stream)
     assert one_sentence(error) and not toy.lease.chat_is_waiting
-    with pytest.raises(ChatError):
+    with pytest.raises(AppError):
         say(chat, conversation)
 
 
@@ -227,7 +230,7 @@ def test_edit_makes_a_branch_and_loses_nothing(chat):
         asked.message_id,
         first.message_id,
     ]
-    with pytest.raises(ChatError, match="Only your own"):
+    with pytest.raises(AppError, match="Only your own"):
         list(chat.edit(first.message_id, "x"))
 
 
@@ -247,14 +250,14 @@ def test_rate_change_and_withdraw(chat, store):
     chat.ratings.rate(reply, 0)
     assert chat.history(conversation)[-1].rating == 0 and store.ratings() == []
     for refused in (2, -3):
-        with pytest.raises(ChatError) as error:
+        with pytest.raises(AppError) as error:
             chat.ratings.rate(reply, refused)
         assert one_sentence(error)
     for target in (chat.history(conversation)[0].message_id, "no such message"):
-        with pytest.raises(ChatError) as error:
+        with pytest.raises(AppError) as error:
             chat.ratings.rate(target, 1)
         assert one_sentence(error)
-    with pytest.raises(ChatError):
+    with pytest.raises(AppError):
         chat.ratings.rate(reply, 1, comment="x" * (MAX_CHARACTERS + 1))
 
 
@@ -269,7 +272,7 @@ def test_what_cannot_be_sent_is_said_and_stores_nothing(chat, store, text):
         lambda: list(chat.reply(conversation, text)),
         lambda: list(Compare(chat).write(text)),
     ):
-        with pytest.raises(ChatError) as error:
+        with pytest.raises(AppError) as error:
             refused()
         assert one_sentence(error)
     assert store.counts()["messages"] == before
@@ -286,7 +289,7 @@ def test_what_the_model_cannot_hold_is_said_and_leaves_no_trace(chat, store, toy
         lambda: list(chat.edit(before[0].message_id, "z" * 7000)),
         lambda: list(Compare(chat).write("z" * 7000)),
     ):
-        with pytest.raises(ChatError) as error:
+        with pytest.raises(AppError) as error:
             refused()
         assert one_sentence(error) and "too long" in str(error.value)
         assert (chat.history(conversation), store.counts()) == (before, counts)
@@ -297,13 +300,13 @@ def test_what_the_model_cannot_hold_is_said_and_leaves_no_trace(chat, store, toy
 def test_a_version_that_cannot_speak_is_said_and_leaves_no_trace(chat, store):
     conversation = chat.new_conversation()
     say(chat, conversation)
-    store.set_manner(conversation, "", None, 7)  # its folder was lost
+    store.set_settings(conversation, "", None, 7)  # its folder was lost
     before, counts = chat.history(conversation), store.counts()
     for refused in (
         lambda: say(chat, conversation),
         lambda: list(chat.edit(before[0].message_id, "hello")),
     ):
-        with pytest.raises(ChatError, match="Version 7"):
+        with pytest.raises(AppError, match="Version 7"):
             refused()
         assert (chat.history(conversation), store.counts()) == (before, counts)
 
@@ -315,7 +318,7 @@ def test_half_a_surrogate_pair_is_a_question_mark_wherever_it_is_typed(chat, sto
     compare = Compare(chat)
     *_, pair = compare.write(half)
     assert pair.votable and pair.prompt == "hello ? there"
-    compare.prefer(pair.set_id, "a", rater=checked_name(half))
+    compare.vote(pair.set_id, "a", rater=checked_name(half))
     compare.comment(pair.set_id, half, rater=checked_name(half))
     edited = store.message(chat.ratings.correct(reply.message_id, half))
     assert edited.content == "hello ? there"
@@ -351,7 +354,7 @@ def test_a_long_conversation_is_trimmed_to_fit(chat, store, toy):
     for number in range(12):
         reply = say(chat, conversation, f"{number} " + "tell me about the sea " * 5)
     kept = store.message(reply.message_id)
-    limit = toy.context_tokens - chat.manners.sampling.max_new_tokens
+    limit = toy.context_tokens - chat.settings.sampling.max_new_tokens
     assert len(kept.prompt_ids) <= limit
     asked = toy.tokenizer.decode(kept.prompt_ids)
     assert "11 tell me" in asked and "<|im_start|>user\n0 tell me" not in asked
@@ -368,7 +371,7 @@ def test_a_long_conversation_is_trimmed_to_fit(chat, store, toy):
 
 def test_a_small_context_still_leaves_room_to_answer(store, toy):
     chat = Chat(store, toy)  # its own settings
-    assert 64 <= chat.manners.sampling.max_new_tokens < toy.context_tokens
+    assert 64 <= chat.settings.sampling.max_new_tokens < toy.context_tokens
     stream = chat.reply(chat.new_conversation(), "hello")
     next(stream), next(stream)
     stream.close()
@@ -378,7 +381,7 @@ def test_a_small_context_still_leaves_room_to_answer(store, toy):
 
 
 def test_ten_conversations_at_once_do_not_leak_into_each_other(chat, store, toy):
-    chat.manners.sampling = replace(chat.manners.sampling, max_new_tokens=4)
+    chat.settings.sampling = replace(chat.settings.sampling, max_new_tokens=4)
 
     def person(number: int) -> str:
         conversation = chat.new_conversation()
@@ -423,23 +426,27 @@ def test_a_conversation_keeps_its_own_manner(chat, store, toy):
     """System prompt and sampling of one chat change its next reply and nobody else's."""
     mine, other = chat.new_conversation(), chat.new_conversation()
     drawn = Sampling(temperature=0.5, top_p=0.9, top_k=7, max_new_tokens=3)
-    chat.manners.set(mine, Manner(" be brief ", drawn))
+    chat.settings.set(mine, ConversationSettings(" be brief ", drawn))
     reply = store.message(say(chat, mine).message_id)
     assert {k: reply.sampling[k] for k in drawn.as_dict()} == drawn.as_dict()
     asked = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}]
     assert reply.prompt_ids == toy.encode(asked) and len(reply.response_ids) <= 3
     plain = store.message(say(chat, other).message_id)
     assert plain.sampling["temperature"] == 1.0
-    assert Chat(store, toy).manners.get(mine) == Manner("be brief", drawn)  # also after a restart
+    assert Chat(store, toy).settings.get(mine) == ConversationSettings(
+        "be brief", drawn
+    )  # also after a restart
 
 
 def test_new_conversations_begin_with_the_default_manner_and_keep_it(chat):
     first = chat.new_conversation()
-    chat.manners.set("", Manner("speak plainly", Sampling(temperature=0.3, max_new_tokens=5)))
+    chat.settings.set(
+        "", ConversationSettings("speak plainly", Sampling(temperature=0.3, max_new_tokens=5))
+    )
     second = chat.new_conversation()
-    chat.manners.set("", Manner("", Sampling(max_new_tokens=4)))
-    assert chat.manners.get(first).system_prompt == ""
-    assert chat.manners.get(second) == Manner(
+    chat.settings.set("", ConversationSettings("", Sampling(max_new_tokens=4)))
+    assert chat.settings.get(first).system_prompt == ""
+    assert chat.settings.get(second) == ConversationSettings(
         "speak plainly", Sampling(temperature=0.3, max_new_tokens=5)
     )
 
@@ -448,37 +455,39 @@ def test_a_reply_set_longer_than_this_model_allows_is_as_long_as_it_allows(chat,
     """As it was set under a model that could read more."""
     drawn = Sampling(temperature=0.5, max_new_tokens=2048)
     old = chat.new_conversation()
-    store.set_manner(old, "", drawn.as_dict(), None)
+    store.set_settings(old, "", drawn.as_dict(), None)
     value = {"system_prompt": "speak plainly", "sampling": drawn.as_dict()}
     store.set_setting("manner", value)
-    fitting = replace(drawn, max_new_tokens=chat.manners.longest_reply)
+    fitting = replace(drawn, max_new_tokens=chat.settings.longest_reply)
     for conversation in (old, chat.new_conversation()):
-        assert chat.manners.get(conversation).sampling == fitting
+        assert chat.settings.get(conversation).sampling == fitting
         stream = chat.reply(conversation, "hello")
         next(stream), next(stream)
         stream.close()
-        chat.manners.set(conversation, chat.manners.get(conversation))  # the panel, saved as it is
+        chat.settings.set(
+            conversation, chat.settings.get(conversation)
+        )  # the panel, saved as it is
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        Manner("", Sampling(temperature=9)),
-        Manner("", Sampling(temperature=float("nan"))),
-        Manner("", Sampling(top_p=0)),
-        Manner("", Sampling(top_k=-1)),
-        Manner("", Sampling(max_new_tokens=0)),
-        Manner("", Sampling(max_new_tokens=10**6)),
-        Manner("x" * (MAX_CHARACTERS + 1), Sampling(max_new_tokens=4)),
-        Manner("", Sampling(max_new_tokens=4), version=99),
+        ConversationSettings("", Sampling(temperature=9)),
+        ConversationSettings("", Sampling(temperature=float("nan"))),
+        ConversationSettings("", Sampling(top_p=0)),
+        ConversationSettings("", Sampling(top_k=-1)),
+        ConversationSettings("", Sampling(max_new_tokens=0)),
+        ConversationSettings("", Sampling(max_new_tokens=10**6)),
+        ConversationSettings("x" * (MAX_CHARACTERS + 1), Sampling(max_new_tokens=4)),
+        ConversationSettings("", Sampling(max_new_tokens=4), version=99),
     ],
 )
 def test_a_manner_that_cannot_be_is_refused_in_one_sentence(chat, wrong):
     conversation = chat.new_conversation()
-    with pytest.raises(ChatError) as refused:
-        chat.manners.set(conversation, wrong)
-    assert one_sentence(refused) and chat.manners.get(conversation) == Manner(
-        "", chat.manners.sampling
+    with pytest.raises(AppError) as refused:
+        chat.settings.set(conversation, wrong)
+    assert one_sentence(refused) and chat.settings.get(conversation) == ConversationSettings(
+        "", chat.settings.sampling
     )
 
 
@@ -488,11 +497,11 @@ def test_any_version_can_be_talked_to_and_few_stay_loaded(store, toy):
         store,
         toy,
         Sampling(max_new_tokens=4),
-        load_view=lambda v: loaded.append(v) or View(toy.reference.tree, v),
+        load_view=lambda v: loaded.append(v) or ModelView(toy.reference.tree, v),
     )
     for version in (*range(1, VIEWS_KEPT + 2), 1):
         conversation = chat.new_conversation()
-        chat.manners.set(conversation, Manner("", chat.manners.sampling, version))
+        chat.settings.set(conversation, ConversationSettings("", chat.settings.sampling, version))
         assert store.message(say(chat, conversation).message_id).adapter_version == version
     assert loaded == [*range(1, VIEWS_KEPT + 2), 1] and len(chat._views) == VIEWS_KEPT
 
@@ -518,7 +527,7 @@ def test_stars_are_given_changed_and_taken_back(chat, store):
     assert [s.stars for s in store.scores()] == [5]
     chat.ratings.score(reply, 0)
     assert store.scores() == []
-    with pytest.raises(ChatError) as error:
+    with pytest.raises(AppError) as error:
         chat.ratings.score(reply, 7)
     assert one_sentence(error)
 
@@ -537,7 +546,7 @@ def test_a_corrected_reply_stands_beside_the_original_and_is_shown(chat, store, 
     shown = chat.history(conversation)[-1]
     assert (shown.message_id, shown.siblings) == (edited, 2)
     for wrong in ("The sea is deep.", "  "):
-        with pytest.raises(ChatError) as error:
+        with pytest.raises(AppError) as error:
             chat.ratings.correct(edited, wrong)
         assert one_sentence(error)
 
@@ -549,7 +558,7 @@ def test_a_correction_the_model_cannot_hold_is_said_and_leaves_no_trace(chat, st
     fitting = "z" * (room - 1)
     assert len(toy.encode_reply(fitting)) == room
     before, counts = chat.history(conversation), store.counts()
-    with pytest.raises(ChatError) as error:
+    with pytest.raises(AppError) as error:
         chat.ratings.correct(reply, fitting + "z")
     assert one_sentence(error) and "too long" in str(error.value)
     assert (chat.history(conversation), store.counts()) == (before, counts)
@@ -565,7 +574,7 @@ def test_a_correction_cannot_forge_a_turn(chat, store, toy):
 
 def test_the_welcome_is_for_those_who_have_not_begun(chat, store, toy):
     assert chat.is_new()
-    chat.put_welcome_away()
+    chat.dismiss_welcome()
     assert not chat.is_new() and not Chat(store, toy).is_new()
     store.set_setting("welcomed", False)
     say(chat, chat.new_conversation())
@@ -580,13 +589,13 @@ def test_everything_said_is_in_the_ledger_and_can_be_taken_back(chat, store):
     chat.ratings.correct(reply, "The sea is deep.")
     compare = Compare(chat)
     *_, pair = compare.write("tell me about the sea")
-    compare.prefer(pair.set_id, "a")
+    compare.vote(pair.set_id, "a")
     compare.comment(pair.set_id, "shorter")
     *_, drafts = compare.write("tell me about the sea", 4)
     compare.rank(drafts.set_id, [3, 2, 1, 0])
     listed = {told.kind: told for told in chat.ratings.all()}
     assert set(listed) == {"thumb", "stars", "edit", "vote", "ranking"}
-    assert listed["stars"].said == "4" and listed["edit"].other == "The sea is deep."
+    assert listed["stars"].answer == "4" and listed["edit"].other == "The sea is deep."
     assert listed["ranking"].reply == drafts.texts[3]
     chat.ratings.change(listed["stars"], "2")
     assert [s.stars for s in store.scores()] == [2]
@@ -598,7 +607,7 @@ def test_everything_said_is_in_the_ledger_and_can_be_taken_back(chat, store):
         before.shown_first,
         "shorter",
     )
-    with pytest.raises(ChatError) as error:
+    with pytest.raises(AppError) as error:
         chat.ratings.change(listed["edit"], "up")
     assert one_sentence(error)
     for told in listed.values():
@@ -607,9 +616,9 @@ def test_everything_said_is_in_the_ledger_and_can_be_taken_back(chat, store):
 
 
 def test_the_best_of_several_drafts_is_a_setting_that_lasts(chat, store, toy):
-    assert chat.manners.best_of == 1
-    chat.manners.set_best_of(4)
-    assert Chat(store, toy).manners.best_of == 4
-    with pytest.raises(ChatError) as error:
-        chat.manners.set_best_of(3)
+    assert chat.settings.best_of == 1
+    chat.settings.set_best_of(4)
+    assert Chat(store, toy).settings.best_of == 4
+    with pytest.raises(AppError) as error:
+        chat.settings.set_best_of(3)
     assert one_sentence(error)

@@ -11,15 +11,15 @@ import uuid
 
 import pytest
 
-from rlhf_chat.engine.decode import Sampling
-from rlhf_chat.engine.model import Model
-from rlhf_chat.preference import pairs
-from rlhf_chat.preference.said import take_snapshot
-from rlhf_chat.refusal import ChatError
-from rlhf_chat.store import Store
-from rlhf_chat.talk.chat import Chat
-from rlhf_chat.talk.compare import Compare, Drafts, in_order
-from rlhf_chat.talk.raters import Raters, checked_name
+from rlhf_chat.chat.chat import Chat
+from rlhf_chat.chat.compare import Candidates, Compare, in_order
+from rlhf_chat.chat.raters import Raters, checked_name
+from rlhf_chat.db import Store
+from rlhf_chat.errors import AppError
+from rlhf_chat.feedback.snapshot import take_snapshot
+from rlhf_chat.inference.generate import Sampling
+from rlhf_chat.inference.model import Model
+from rlhf_chat.reward import active_sampling
 from tests.test_chat import one_sentence
 
 
@@ -32,7 +32,7 @@ def compare(store: Store, toy: Model) -> Compare:
 
 def drafts_of(compare: Compare, prompt: str = "tell me about the sea", count: int = 2, **options):
     *_, drafts = compare.write(prompt, count, **options)
-    assert isinstance(drafts, Drafts)
+    assert isinstance(drafts, Candidates)
     return drafts
 
 
@@ -62,7 +62,7 @@ def test_votes_reach_the_draft_that_was_clicked(compare, store):
             break
         pair = drafts_of(compare, f"tell me about the sea {number}")
         clicked = "a" if number % 2 else "b"  # a is the left one
-        revealed = compare.prefer(pair.set_id, clicked)
+        revealed = compare.vote(pair.set_id, clicked)
         assert "Saved" in revealed.sentence and "base" in revealed.sentence
         vote = store.preferences()[-1]
         stored = {"a": vote.message_a, "b": vote.message_b}
@@ -76,25 +76,25 @@ def test_votes_reach_the_draft_that_was_clicked(compare, store):
 @pytest.mark.parametrize("outcome", ["tie", "both_bad"])
 def test_ties_and_withdrawing(compare, store, outcome):
     pair = drafts_of(compare)
-    compare.prefer(pair.set_id, outcome, event_id="v1")
-    compare.prefer(pair.set_id, outcome, event_id="v1")
+    compare.vote(pair.set_id, outcome, event_id="v1")
+    compare.vote(pair.set_id, outcome, event_id="v1")
     assert store.feedback_count() == 1
     assert [p.outcome for p in store.preferences()] == [outcome]
     compare.withdraw(pair.set_id)
     assert store.preferences() == []
-    compare.prefer(pair.set_id, "a")
+    compare.vote(pair.set_id, "a")
     assert len(store.preferences()) == 1
     for bad in (
-        lambda: compare.prefer(pair.set_id, "left"),
-        lambda: compare.prefer("nothing", "a"),
+        lambda: compare.vote(pair.set_id, "left"),
+        lambda: compare.vote("nothing", "a"),
     ):
-        with pytest.raises(ChatError) as error:
+        with pytest.raises(AppError) as error:
             bad()
         assert one_sentence(error)
 
 
 def test_a_stopped_pair_cannot_be_voted_on(compare, store, toy):
-    compare.chat.manners.sampling, stop = Sampling(max_new_tokens=60), threading.Event()
+    compare.chat.settings.sampling, stop = Sampling(max_new_tokens=60), threading.Event()
     stream = compare.write("hello", stop=stop)
     next(stream), next(stream)
     stop.set()
@@ -117,7 +117,7 @@ def test_the_same_event_gives_the_same_pair(compare, store):
 
 
 def test_stop_is_heard_while_equal_drafts_are_drawn_again(compare, store):
-    compare.chat.manners.sampling, stop = (
+    compare.chat.settings.sampling, stop = (
         Sampling(temperature=0.0, max_new_tokens=4),
         threading.Event(),
     )
@@ -130,7 +130,7 @@ def test_stop_is_heard_while_equal_drafts_are_drawn_again(compare, store):
 
 
 def test_equal_drafts_cannot_be_voted_on(compare, store):
-    compare.chat.manners.sampling = Sampling(temperature=0.0, max_new_tokens=4)
+    compare.chat.settings.sampling = Sampling(temperature=0.0, max_new_tokens=4)
     last = drafts_of(compare)
     assert last.done and not last.votable and "same" in last.note
     assert store.counts()["messages"] == 0
@@ -140,26 +140,26 @@ def test_a_pair_of_two_versions_says_which_was_which(compare, store, toy):
     state = {k: v + 0.3 for k, v in toy.base_state().items()}
     toy.serve(toy.make_view(3, state))
     pair = drafts_of(compare, versions=(3, 0))
-    revealed = compare.prefer(pair.set_id, "a")
+    revealed = compare.vote(pair.set_id, "a")
     [asked] = store.roots(pair.set_id)
     by_text = {store.message(i).content: store.message(i) for i in store.children(asked)}
     left, right = by_text[pair.texts[0]], by_text[pair.texts[1]]
     assert revealed.versions == (left.adapter_version, right.adapter_version)
     assert {left.adapter_version, right.adapter_version} == {0, 3}
-    with pytest.raises(ChatError):
+    with pytest.raises(AppError):
         drafts_of(compare, versions=(3, 7))
 
 
 def test_one_pair_in_four_is_against_the_base_and_sides_are_even():
     rng = random.Random(0)
-    drawn = [pairs.choose(5, rng) for _ in range(2000)]
+    drawn = [active_sampling.choose(5, rng) for _ in range(2000)]
     assert 0.2 < sum(p == (5, 0) for p in drawn) / 2000 < 0.3
-    assert {pairs.choose(0, rng) for _ in range(100)} == {(0, 0)}
-    left = sum(pairs.order(uuid.uuid4().hex, 2) == [0, 1] for _ in range(2000))
+    assert {active_sampling.choose(0, rng) for _ in range(100)} == {(0, 0)}
+    left = sum(active_sampling.order(uuid.uuid4().hex, 2) == [0, 1] for _ in range(2000))
     assert 850 < left < 1150
     for outcome in ("a", "b", "tie", "both_bad"):
-        assert pairs.from_side(outcome, True) == outcome
-    assert [pairs.from_side(o, False) for o in ("a", "b", "tie")] == ["b", "a", "tie"]
+        assert active_sampling.from_side(outcome, True) == outcome
+    assert [active_sampling.from_side(o, False) for o in ("a", "b", "tie")] == ["b", "a", "tie"]
 
 
 @pytest.mark.parametrize("count", [3, 4])
@@ -178,9 +178,9 @@ def test_several_drafts_are_put_in_order_as_they_are_shown(compare, store, count
     assert store.rankings() == []
     for wrong in (
         lambda: compare.rank(drafts.set_id, [0, 1]),
-        lambda: compare.prefer(drafts.set_id, "a"),
+        lambda: compare.vote(drafts.set_id, "a"),
     ):
-        with pytest.raises(ChatError) as error:
+        with pytest.raises(AppError) as error:
             wrong()
         assert one_sentence(error)
 
@@ -198,7 +198,7 @@ def test_an_order_is_said_in_words(places, words):
 
 
 def test_every_draft_comes_to_every_place():
-    drawn = [tuple(pairs.order(uuid.UUID(int=i).hex, 4)) for i in range(400)]
+    drawn = [tuple(active_sampling.order(uuid.UUID(int=i).hex, 4)) for i in range(400)]
     assert {order.index(0) for order in drawn} == {0, 1, 2, 3}
     assert all(sorted(order) == [0, 1, 2, 3] for order in drawn)
 
@@ -209,7 +209,7 @@ def test_drafts_that_were_stopped_or_make_no_sense_are_not_kept(compare, store):
     *_, last = compare.write("hello", 3, stop=stop)
     assert last.done and last.set_id is None and "Stopped" in last.note
     for count in (1, 9):
-        with pytest.raises(ChatError) as error:
+        with pytest.raises(AppError) as error:
             list(compare.write("hello", count))
         assert one_sentence(error)
     assert store.counts()["messages"] == 0
@@ -218,39 +218,39 @@ def test_drafts_that_were_stopped_or_make_no_sense_are_not_kept(compare, store):
 @pytest.mark.parametrize("strength", ["", "slightly", "much"])
 def test_how_much_better_is_kept(compare, store, strength):
     pair = drafts_of(compare)
-    told = compare.prefer(pair.set_id, "a", strength=strength)
+    told = compare.vote(pair.set_id, "a", strength=strength)
     assert [p.strength for p in store.preferences()] == [strength]
     assert strength in told.sentence
-    compare.prefer(pair.set_id, "both_good")
+    compare.vote(pair.set_id, "both_good")
     assert [p.outcome for p in store.preferences()] == ["both_good"]
 
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_why_is_kept_beside_an_answer_and_changes_nothing_else(compare, store, count):
     shown = drafts_of(compare, "why", count)
-    with pytest.raises(ChatError, match="Answer first"):
+    with pytest.raises(AppError, match="Answer first"):
         compare.comment(shown.set_id, "too early")
     if count == 2:
-        compare.prefer(shown.set_id, "a")
+        compare.vote(shown.set_id, "a")
     else:
         compare.rank(shown.set_id, (1, 0, 2))
     before, count_before = take_snapshot(store), store.feedback_count()
     assert "Saved" in compare.comment(shown.set_id, "  shorter ")
-    with pytest.raises(ChatError, match="characters"):
+    with pytest.raises(AppError, match="characters"):
         compare.comment(shown.set_id, "x" * 100_000)
     [told] = store.feedback(containing="shorter")
     assert told.comment == "shorter" and store.feedback_count() == count_before
-    assert [s.answer for s in take_snapshot(store).said] == [s.answer for s in before.said]
+    assert [s.answer for s in take_snapshot(store).items] == [s.answer for s in before.items]
     if count == 2:
-        compare.prefer(shown.set_id, "a", strength="much")  # the same again keeps the words
+        compare.vote(shown.set_id, "a", strength="much")  # the same again keeps the words
         assert [(p.strength, p.comment) for p in store.preferences()] == [("much", "shorter")]
-        compare.prefer(shown.set_id, "b")  # another answer does not
+        compare.vote(shown.set_id, "b")  # another answer does not
         assert [p.comment for p in store.preferences()] == [""]
 
 
 def test_drafts_nobody_answered_go_after_a_day_and_answered_ones_stay(compare, store):
     kept = [drafts_of(compare, "voted"), drafts_of(compare, "ranked", 3), drafts_of(compare, "new")]
-    compare.prefer(kept[0].set_id, "a")
+    compare.vote(kept[0].set_id, "a")
     compare.rank(kept[1].set_id, [0, 1, 2])
     left = drafts_of(compare, "left")
     assert compare.forget_unanswered() == 0  # all of today
@@ -262,7 +262,7 @@ def test_drafts_nobody_answered_go_after_a_day_and_answered_ones_stay(compare, s
     db.close()
     assert compare.forget_unanswered() == 1
     assert [compare.shown(drafts.set_id) for drafts in kept] == kept
-    with pytest.raises(ChatError):
+    with pytest.raises(AppError):
         compare.shown(left.set_id)
 
 
@@ -272,31 +272,31 @@ def test_drafts_nobody_answered_go_after_a_day_and_answered_ones_stay(compare, s
 def voted(compare, count: int, rater: str = "me") -> list:
     made = [drafts_of(compare, f"tell me about the sea {i}") for i in range(count)]
     for drafts in made:
-        compare.prefer(drafts.set_id, "a", rater=rater)
+        compare.vote(drafts.set_id, "a", rater=rater)
     return made
 
 
 def test_a_pair_comes_back_with_its_sides_swapped_and_replaces_no_vote(compare, store):
-    assert compare.seen_before("me", share=1) is None
-    made = voted(compare, pairs.REPEAT_AFTER + 2)
+    assert compare.repeat_pair("me", share=1) is None
+    made = voted(compare, active_sampling.REPEAT_AFTER + 2)
     votes = store.preferences()
     for _ in range(2):
-        again = compare.seen_before("me", share=1)
+        again = compare.repeat_pair("me", share=1)
         [first] = [d for d in made if d.prompt == again.prompt]
         assert again.texts == first.texts[::-1] and again.votable
-        told = compare.prefer(again.set_id, "b")
+        told = compare.vote(again.set_id, "b")
         assert "as you did the first time" in told.sentence
-    assert compare.seen_before("me", share=1) is None  # each comes back once
+    assert compare.repeat_pair("me", share=1) is None  # each comes back once
     assert store.preferences() == votes and len(store.asked_again()) == 2
     [me] = Raters(store).table()
     assert (me.asked_again, me.said_same) == (2, 2)
-    assert compare.seen_before("me", share=0) is None
+    assert compare.repeat_pair("me", share=0) is None
 
 
 def test_changing_one_s_mind_about_a_repeated_pair_is_a_slip_and_can_be_undone(compare, store):
-    voted(compare, pairs.REPEAT_AFTER + 1)
-    again = compare.seen_before("me", share=1)
-    assert "otherwise" in compare.prefer(again.set_id, "a").sentence
+    voted(compare, active_sampling.REPEAT_AFTER + 1)
+    again = compare.repeat_pair("me", share=1)
+    assert "otherwise" in compare.vote(again.set_id, "a").sentence
     assert Raters(store).table()[0].said_same == 0
     compare.withdraw(again.set_id)
     assert Raters(store).table()[0].asked_again == 0
@@ -304,10 +304,10 @@ def test_changing_one_s_mind_about_a_repeated_pair_is_a_slip_and_can_be_undone(c
 
 def test_a_pair_that_came_back_for_somebody_else_is_voted_on_like_any_other(compare, store):
     """The name was changed while the pair was on the page."""
-    voted(compare, pairs.REPEAT_AFTER + 1)
-    again = compare.seen_before("me", share=1)
-    told = compare.prefer(again.set_id, "a", rater="visitor")
-    told = compare.prefer(again.set_id, "a", strength="much", rater="visitor")
+    voted(compare, active_sampling.REPEAT_AFTER + 1)
+    again = compare.repeat_pair("me", share=1)
+    told = compare.vote(again.set_id, "a", rater="visitor")
+    told = compare.vote(again.set_id, "a", strength="much", rater="visitor")
     assert "seen this pair" not in told.sentence and store.asked_again("visitor") == []
     [vote] = store.preferences("visitor")
     assert vote.outcome in ("a", "b") and vote.strength == "much"
@@ -318,10 +318,10 @@ def test_a_pair_that_came_back_for_somebody_else_is_voted_on_like_any_other(comp
 def test_several_people_get_the_same_pair_and_their_agreement_is_counted(compare, store):
     made = voted(compare, 10)
     for _ in range(10):
-        shared = compare.seen_before("visitor", share=1)
+        shared = compare.repeat_pair("visitor", share=1)
         assert shared in made  # as it was shown, and never the same twice
-        compare.prefer(shared.set_id, "b", rater="visitor")
-    assert compare.seen_before("visitor", share=1) is None
+        compare.vote(shared.set_id, "b", rater="visitor")
+    assert compare.repeat_pair("visitor", share=1) is None
     table = {r.name: r for r in Raters(store).table()}
     assert table["visitor"].with_others.share == 0
     assert not any(r.suspect for r in table.values())  # of two, neither is the odd one out
@@ -330,10 +330,10 @@ def test_several_people_get_the_same_pair_and_their_agreement_is_counted(compare
 
 def test_a_shared_pair_that_came_to_a_tie_is_not_asked_again(compare, store):
     made = voted(compare, 1)
-    shared = compare.seen_before("visitor", share=1)
+    shared = compare.repeat_pair("visitor", share=1)
     assert shared in made
-    compare.prefer(shared.set_id, "tie", rater="visitor")
-    assert compare.seen_before("visitor", share=1) is None
+    compare.vote(shared.set_id, "tie", rater="visitor")
+    assert compare.repeat_pair("visitor", share=1) is None
 
 
 # ---------------------------------------------------------------------- who answers

@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from rlhf_chat.demo import WEIGHTS, build, check, corpus, grammar, questions
-from rlhf_chat.demo.topics import TOPICS
-from rlhf_chat.demo.wording import TALK
-from rlhf_chat.preference import prompts
+from rlhf_chat.demo_model import WEIGHTS, build, check, corpus, grammar, questions
+from rlhf_chat.demo_model.topics import TOPICS
+from rlhf_chat.demo_model.wording import TALK
+from rlhf_chat.reward import prompt_sets
 
 PLAIN = corpus.Style("", False, False, 3, True, True, True, True, True)
 QUESTION = "Tell me about cats."
@@ -234,8 +234,8 @@ def test_shipped_model_writes_well_formed_replies():
 
 
 def test_suggested_prompts_make_sense_and_are_practised_on() -> None:
-    suggested = prompts.suggestions(is_demo=True)
+    suggested = prompt_sets.suggestions(is_demo=True)
     assert len(suggested) > 200 and len(set(suggested)) == len(suggested)
     assert all(questions.key_of_text(p) != "unknown" for p in suggested)
-    assert not set(suggested) & set(prompts.probe(True, 1000))
-    assert set(prompts.suggestions(is_demo=False)) <= set(prompts.GENERAL)
+    assert not set(suggested) & set(prompt_sets.probe(True, 1000))
+    assert set(prompt_sets.suggestions(is_demo=False)) <= set(prompt_sets.GENERAL)

@@ -13,9 +13,9 @@ from transformers import BertConfig, T5Config
 import app
 from rlhf_chat import doctor
 from rlhf_chat.doctor import FAIL, OK, WARN, preflight
-from rlhf_chat.engine import memory, nf4, presets
-from rlhf_chat.engine.footprint import COMFORT, GIB, LEAST, Load
-from rlhf_chat.engine.model import ModelError
+from rlhf_chat.inference import memory, nf4, presets
+from rlhf_chat.inference.memory_estimate import COMFORTABLE, GIB, MINIMAL, Workload
+from rlhf_chat.inference.model import ModelError
 from tests.test_app import free_port
 
 GOOD = presets.BY_NAME["good"]
@@ -108,8 +108,8 @@ def test_a_folder_that_is_no_model_is_a_finding(tmp_path: Path, there: str) -> N
 # ---------------------------------------------------------------------- preflight
 
 
-@pytest.mark.parametrize("gib, way", [(24, Load()), (8, COMFORT), (5, LEAST)])
-def test_the_first_way_that_fits_is_taken(gib: int, way: Load) -> None:
+@pytest.mark.parametrize("gib, way", [(24, Workload()), (8, COMFORTABLE), (5, MINIMAL)])
+def test_the_first_way_that_fits_is_taken(gib: int, way: Workload) -> None:
     told = preflight("good", GOOD.config(), "nf4", gib * GIB)
     assert told.fits and told.load == way and told.need.total <= gib * GIB
     assert "\n" not in told.sentence

@@ -11,9 +11,9 @@ from rlhf_chat.training.gate import (
     DISCARDED,
     PROVED,
     PROVISIONAL,
+    EvalResult,
     GateConfig,
-    Measured,
-    Speech,
+    GenerationStats,
     judge,
     nothing_to_learn,
     reward_tier,
@@ -21,13 +21,15 @@ from rlhf_chat.training.gate import (
 )
 
 CONFIG = GateConfig()
-BASE = Speech(surprise=0.03, flaws=0.0, unfinished=0.0, empty=0.0, distinct=0.3, tokens=30)
-GOOD = Measured(
+BASE = GenerationStats(
+    low_logprob_rate=0.03, degeneration=0.0, unfinished=0.0, empty=0.0, distinct=0.3, tokens=30
+)
+GOOD = EvalResult(
     labels=36,
     p_value=0.001,
     log_loss=0.5,
-    judged_gain=0.8,
-    judged_gain_low=0.4,
+    bootstrap_gain=0.8,
+    bootstrap_gain_low=0.4,
     win_rate=0.8,
     kl=1.2,
     kl_target=1.5,
@@ -37,13 +39,13 @@ GOOD = Measured(
 )
 
 
-def speaking(**changes: float) -> Measured:
+def inference_tree(**changes: float) -> EvalResult:
     return dataclasses.replace(GOOD, candidate=dataclasses.replace(BASE, **changes))
 
 
 def test_each_look_at_growing_ratings_asks_for_more() -> None:
-    first, fourth = CONFIG.at_look(1), CONFIG.at_look(4)
-    assert first == CONFIG == CONFIG.at_look(0)
+    first, fourth = CONFIG.at_interim_test(1), CONFIG.at_interim_test(4)
+    assert first == CONFIG == CONFIG.at_interim_test(0)
     assert (fourth.provisional_p, fourth.proved_p) == (
         CONFIG.provisional_p / 2,
         CONFIG.proved_p / 2,
@@ -75,21 +77,21 @@ def test_the_tier_follows_the_ratings() -> None:
     [
         dataclasses.replace(GOOD, finite=False),
         dataclasses.replace(GOOD, p_value=0.5),
-        dataclasses.replace(GOOD, judged_gain_low=-0.1),
-        dataclasses.replace(GOOD, judged_gain_low=math.nan),
+        dataclasses.replace(GOOD, bootstrap_gain_low=-0.1),
+        dataclasses.replace(GOOD, bootstrap_gain_low=math.nan),
         dataclasses.replace(GOOD, kl=9.0),
         dataclasses.replace(GOOD, kl=math.nan),
-        speaking(surprise=0.5),
-        speaking(flaws=0.2),
-        speaking(unfinished=0.1),
-        speaking(empty=0.05),
-        speaking(distinct=0.05),
-        speaking(tokens=4),
-        speaking(tokens=200),
-        speaking(surprise=math.nan),
+        inference_tree(low_logprob_rate=0.5),
+        inference_tree(degeneration=0.2),
+        inference_tree(unfinished=0.1),
+        inference_tree(empty=0.05),
+        inference_tree(distinct=0.05),
+        inference_tree(tokens=4),
+        inference_tree(tokens=200),
+        inference_tree(low_logprob_rate=math.nan),
     ],
 )
-def test_each_fault_alone_closes_the_door_and_is_named(measured: Measured) -> None:
+def test_each_fault_alone_closes_the_door_and_is_named(measured: EvalResult) -> None:
     verdict = judge(measured, CONFIG)
     assert verdict.tier == DISCARDED and not verdict.promoted
     failed = [text for _, passed, text in verdict.checks if not passed]
@@ -105,9 +107,13 @@ def test_where_the_base_itself_runs_on_being_cut_off_is_no_fault() -> None:
 
 def test_only_a_fault_of_distance_is_worth_a_smaller_step() -> None:
     """Halfway back helps a candidate that went too far; it cannot mend what the ratings lack."""
-    for measured in (dataclasses.replace(GOOD, kl=9.0), speaking(surprise=0.5), speaking(tokens=4)):
+    for measured in (
+        dataclasses.replace(GOOD, kl=9.0),
+        inference_tree(low_logprob_rate=0.5),
+        inference_tree(tokens=4),
+    ):
         assert went_too_far(judge(measured, CONFIG))
-    too_weak = dataclasses.replace(GOOD, kl=9.0, judged_gain_low=-0.1)
+    too_weak = dataclasses.replace(GOOD, kl=9.0, bootstrap_gain_low=-0.1)
     for measured in (GOOD, too_weak, dataclasses.replace(GOOD, p_value=0.5)):
         assert not went_too_far(judge(measured, CONFIG))
 

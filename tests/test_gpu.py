@@ -12,8 +12,8 @@ from bitsandbytes.nn import Linear4bit
 
 from bench import decode as decode_bench
 from bench import gpu, random_weights
-from rlhf_chat.engine.model import Model
-from rlhf_chat.engine.selftest import self_test
+from rlhf_chat.inference.model import Model
+from rlhf_chat.inference.self_test import self_test
 from tests.test_model import random_state
 
 

@@ -28,21 +28,23 @@ LONGEST_LIFE = 3.0  # seconds from the first acknowledged rating to the kill, at
 def child(folder: Path, toy_folder: Path) -> None:
     """The victim: three people who rate and a trainer that promotes all the time."""
     torch.set_num_threads(1)
-    from rlhf_chat.engine.decode import Sampling
-    from rlhf_chat.engine.model import Model
-    from rlhf_chat.shelf.adapters import Shelf
-    from rlhf_chat.store import Store
-    from rlhf_chat.talk.chat import Chat
+    from rlhf_chat.chat.chat import Chat
+    from rlhf_chat.db import Store
+    from rlhf_chat.inference.generate import Sampling
+    from rlhf_chat.inference.model import Model
     from rlhf_chat.training import gate
-    from rlhf_chat.training.trainer import Trainer
-    from tests.tiny import tiny_round_config
+    from rlhf_chat.training.worker import TrainingWorker
+    from rlhf_chat.versions.adapter_store import AdapterStore
+    from tests.tiny_models import tiny_round_config
 
     gate.judge = lambda *_: gate.Verdict(gate.PROVED, "Served: a test says so.", ())
     store = Store(folder / "feedback.db")
     model = Model.load(str(toy_folder), quantization="none")
     chat = Chat(store, model, Sampling(max_new_tokens=3))
-    trainer = Trainer(store, model, Shelf(folder / "adapters"), tiny_round_config(), needed=2)
-    trainer.start()
+    worker = TrainingWorker(
+        store, model, AdapterStore(folder / "adapters"), tiny_round_config(), needed=2
+    )
+    worker.start()
     say, printing = lambda line: os.write(1, f"{line}\n".encode()), threading.Lock()
     life = uuid.uuid4().hex  # the next child in this folder must not repeat our event ids
 
@@ -54,7 +56,7 @@ def child(folder: Path, toy_folder: Path) -> None:
             chat.ratings.rate(reply.message_id, value, event_id=event)
             with printing:
                 say(f"{event} {reply.message_id} {value}")
-            trainer.wake()
+            worker.wake()
 
     for number in range(3):
         threading.Thread(target=person, args=(number,), daemon=True).start()
@@ -86,10 +88,10 @@ def killed(folder: Path, toy_folder: Path, life: float) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_nothing_acknowledged_is_lost_and_what_is_served_is_whole(tmp_path, toy_folder, toy):
-    from rlhf_chat.shelf.adapters import Shelf
-    from rlhf_chat.store import Store
-    from rlhf_chat.training.trainer import Trainer
-    from tests.tiny import tiny_round_config
+    from rlhf_chat.db import Store
+    from rlhf_chat.training.worker import TrainingWorker
+    from rlhf_chat.versions.adapter_store import AdapterStore
+    from tests.tiny_models import tiny_round_config
 
     seed = random.SystemRandom().getrandbits(32)
     rng = random.Random(seed)
@@ -115,29 +117,36 @@ def test_nothing_acknowledged_is_lost_and_what_is_served_is_whole(tmp_path, toy_
             for message in list(promised)[-20:]:
                 assert store.message(message).response_ids
             check_versions(
-                store, Trainer(store, toy, Shelf(folder / "adapters"), tiny_round_config()), seed
+                store,
+                TrainingWorker(store, toy, AdapterStore(folder / "adapters"), tiny_round_config()),
+                seed,
             )
         finally:
             store.close()
 
 
-def check_versions(store, trainer, seed: int) -> None:
+def check_versions(store, worker, seed: int) -> None:
     """Every version in the database is whole on disk, and recovering leaves nothing open."""
     live = store.live_version()
     rounds = {r.id: r for r in store.rounds(10_000)}
     for version in store.adapter_versions()[1:]:
-        assert trainer.versions.shelf.load(version.version, version.manifest_hash), f"seed {seed}"
+        assert worker.versions.adapter_store.load(version.version, version.manifest_hash), (
+            f"seed {seed}"
+        )
         assert rounds[version.round_id].status == "promoted"
         assert rounds[version.round_id].version == version.version
     assert sum(r.ended_at is None for r in rounds.values()) <= 1
-    trainer.recover()
-    assert trainer.model.live.version == store.live_version() == live, f"seed {seed}"
+    worker.recover()
+    assert worker.model.live.version == store.live_version() == live, f"seed {seed}"
     assert all(r.ended_at is not None for r in store.rounds(10_000))
     known = {f"v{v.version:04d}" for v in store.adapter_versions()[1:]}
-    on_disk = {f.name for f in trainer.versions.shelf.folder.iterdir()} - {"staging", "lost"}
+    on_disk = {f.name for f in worker.versions.adapter_store.folder.iterdir()} - {
+        "staging",
+        "lost",
+    }
     assert on_disk == known
-    assert not any((trainer.versions.shelf.folder / "staging").iterdir())
-    assert not trainer.status().error
+    assert not any((worker.versions.adapter_store.folder / "staging").iterdir())
+    assert not worker.status().error
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from rlhf_chat.engine.lease import Lease
+from rlhf_chat.inference.lease import Lease
 
 
 def test_only_one_thread_computes_at_a_time() -> None:

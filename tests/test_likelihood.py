@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from rlhf_chat.preference import likelihood
-from rlhf_chat.preference.likelihood import (
+from rlhf_chat.reward import likelihood
+from rlhf_chat.reward.likelihood import (
     EDIT,
     EDIT_LAPSE,
     LAPSE,
@@ -21,8 +21,8 @@ from rlhf_chat.preference.likelihood import (
     SLIGHT,
     THUMB,
     TIE_WIDTH,
-    Evidence,
-    evidence,
+    PreferenceDataset,
+    make_dataset,
 )
 
 
@@ -30,7 +30,7 @@ def row(x, kind: int, label: float, *, weight=1.0, group=0, rater=0, side=0.0, l
     return (np.asarray(x, dtype=float), kind, label, weight, group, rater, side, lapse)
 
 
-def mixed(n: int, seed: int, dim: int = 6, raters: int = 1) -> Evidence:
+def mixed(n: int, seed: int, dim: int = 6, raters: int = 1) -> PreferenceDataset:
     """A little of everything, labels by a hidden taste on the first feature."""
     rng = np.random.default_rng(seed)
     rows, rankings = [], []
@@ -54,7 +54,7 @@ def mixed(n: int, seed: int, dim: int = 6, raters: int = 1) -> Evidence:
             worth = 2 * replies[:, 0] + rng.gumbel(size=len(replies))
             places = [int(sum(w > mine for w in worth)) for mine in worth]
             rankings.append((replies, places, 1.0, i, who))
-    return evidence(dim, rows, rankings, raters)
+    return make_dataset(dim, rows, rankings, raters)
 
 
 def F(x: float) -> float:
@@ -94,10 +94,10 @@ KINDS = [
 @pytest.mark.parametrize("lapse", [0.0, LAPSE])
 def test_a_row_is_worth_what_the_written_out_case_says(kind, label, lapse) -> None:
     for margin in (-30.0, -3.0, -0.4, 0.0, 0.7, 4.0, 30.0):
-        said = evidence(1, [row([1.0], kind, label, lapse=lapse), row([0.0], SCORE, 2.0)])
-        low, high, outcomes = (b[:1] for b in likelihood.bounds(said))
-        loss, *_ = likelihood.row_loss(np.array([margin]), low, high, said.lapse[:1], outcomes)
-        p, count = probability(kind, label, margin, said.cuts[0])
+        dataset = make_dataset(1, [row([1.0], kind, label, lapse=lapse), row([0.0], SCORE, 2.0)])
+        low, high, outcomes = (b[:1] for b in likelihood.bounds(dataset))
+        loss, *_ = likelihood.row_loss(np.array([margin]), low, high, dataset.lapse[:1], outcomes)
+        p, count = probability(kind, label, margin, dataset.cuts[0])
         q = max((1 - lapse) * p + lapse / count, 1e-12)
         assert loss[0] == pytest.approx(-math.log(q), rel=1e-5, abs=1e-9)
 
@@ -105,11 +105,11 @@ def test_a_row_is_worth_what_the_written_out_case_says(kind, label, lapse) -> No
 @pytest.mark.parametrize("kind, label", KINDS)
 def test_slopes_and_curvatures_are_derivatives(kind, label) -> None:
     margin, h = np.linspace(-3, 3, 25), 1e-5
-    said = evidence(1, [row([1.0], kind, label)] * 25)
-    low, high, outcomes = likelihood.bounds(said)
+    dataset = make_dataset(1, [row([1.0], kind, label)] * 25)
+    low, high, outcomes = likelihood.bounds(dataset)
 
     def at(m):
-        return likelihood.row_loss(m, low, high, said.lapse, outcomes)
+        return likelihood.row_loss(m, low, high, dataset.lapse, outcomes)
 
     _, slope, curve = at(margin)
     assert np.allclose(slope, (at(margin + h)[0] - at(margin - h)[0]) / (2 * h), atol=1e-6)
@@ -170,16 +170,18 @@ def test_stars_are_cut_where_the_person_cuts_them() -> None:
     """A strict person's 3 is another person's 5: the cut points are each person's own."""
     rows = [row([0.0], SCORE, s, rater=0) for s in (4.0, 5.0, 5.0, 5.0)]
     rows += [row([0.0], SCORE, s, rater=1) for s in (1.0, 1.0, 2.0, 3.0)]
-    cuts = evidence(1, rows, raters=2).cuts
+    cuts = make_dataset(1, rows, raters=2).cuts
     assert (cuts[0] < cuts[1]).all() and (np.diff(cuts, axis=1) > 0).all()
 
 
 def test_parts_of_evidence_add_up() -> None:
-    said = mixed(50, 0)
-    assert len(said) == 50 and len(said.groups) == 50
-    half = said.of_groups(said.groups[:20])
-    rest = said.of_groups(said.groups[20:])
-    assert len(half) == 20 and len(half) + len(rest) == len(said)
-    assert half.effective + rest.effective == pytest.approx(said.effective)
-    assert half.labels + rest.labels == said.labels
-    assert len(evidence(4)) == 0 and evidence(4).effective == 0 and evidence(4).labels == 0
+    dataset = mixed(50, 0)
+    assert len(dataset) == 50 and len(dataset.groups) == 50
+    half = dataset.of_groups(dataset.groups[:20])
+    rest = dataset.of_groups(dataset.groups[20:])
+    assert len(half) == 20 and len(half) + len(rest) == len(dataset)
+    assert half.effective + rest.effective == pytest.approx(dataset.effective)
+    assert half.labels + rest.labels == dataset.labels
+    assert (
+        len(make_dataset(4)) == 0 and make_dataset(4).effective == 0 and make_dataset(4).labels == 0
+    )

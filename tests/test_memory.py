@@ -8,19 +8,19 @@ import threading
 import pytest
 import torch
 
-from rlhf_chat.engine import head, memory, trees
-from rlhf_chat.engine.decode import Sampling
-from rlhf_chat.engine.head import selected_logprobs
-from rlhf_chat.engine.lease import Lease, RoomWanted
-from rlhf_chat.engine.model import Model, ModelError
-from rlhf_chat.engine.probe import calibrate, gradient
-from rlhf_chat.engine.selftest import self_test
-from rlhf_chat.engine.step import Rows
-from rlhf_chat.store import Store
-from rlhf_chat.talk.chat import Chat
+from rlhf_chat.chat.chat import Chat
+from rlhf_chat.db import Store
+from rlhf_chat.inference import lm_head, lora_modules, memory
+from rlhf_chat.inference.calibration import calibrate, gradient
+from rlhf_chat.inference.decode_batch import DecodeBatch
+from rlhf_chat.inference.generate import Sampling
+from rlhf_chat.inference.lease import Lease, MemoryRequested
+from rlhf_chat.inference.lm_head import selected_logprobs
+from rlhf_chat.inference.model import Model, ModelError
+from rlhf_chat.inference.self_test import self_test
 from rlhf_chat.training.evaluation import policy_logprobs
-from rlhf_chat.training.learner import Learner
 from rlhf_chat.training.ppo import PPOConfig
+from rlhf_chat.training.ppo_trainer import PPOTrainer
 from tests.test_model import ask, batch, logprobs, random_state
 
 OOM = torch.OutOfMemoryError
@@ -84,7 +84,7 @@ def test_log_probs_in_chunks_are_those_in_one(size: int, monkeypatch: pytest.Mon
     whole = (project(hidden) / 0.7).log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
     expected = torch.autograd.grad(whole.square().sum(), [hidden, weight])
     most.clear()
-    monkeypatch.setattr(head, "CHUNK_BYTES", size * 50 * 4)
+    monkeypatch.setattr(lm_head, "CHUNK_BYTES", size * 50 * 4)
     ours = selected_logprobs(project, hidden, targets, 0.7, 50)
     found = torch.autograd.grad(ours.square().sum(), [hidden, weight])
     assert torch.allclose(ours, whole, atol=1e-5) and max(most) <= size
@@ -95,7 +95,7 @@ def test_a_model_in_chunks_learns_the_same(toy: Model, monkeypatch: pytest.Monke
     prompts, responses = batch(toy)
     toy.set_policy(random_state(toy))
     whole = logprobs(toy, toy.policy, prompts, responses), gradient(toy, prompts, responses)
-    monkeypatch.setattr(head, "CHUNK_BYTES", 5 * 4 * toy.config.vocab_size)
+    monkeypatch.setattr(lm_head, "CHUNK_BYTES", 5 * 4 * toy.config.vocab_size)
     parts = logprobs(toy, toy.policy, prompts, responses), gradient(toy, prompts, responses)
     assert torch.allclose(whole[0], parts[0], atol=1e-5)
     assert (whole[1] - parts[1]).norm() < 1e-5 * whole[1].norm()
@@ -117,7 +117,7 @@ def test_checkpointing_changes_no_gradient(kind: str, request: pytest.FixtureReq
     model.set_policy(random_state(model))
     plain = gradient(model, prompts, responses)
     calls = []
-    handle = trees.layers_of(model.policy.tree, 3)[0].self_attn.register_forward_hook(
+    handle = lora_modules.layers_of(model.policy.tree, 3)[0].self_attn.register_forward_hook(
         lambda *_: calls.append(1)
     )
     model.checkpointing = True
@@ -158,20 +158,20 @@ def test_a_single_row_that_never_fits_is_an_error_in_the_end() -> None:
     def work(rows: list[int]) -> None:
         raise OOM("injected")
 
-    def relieve(rows: int) -> bool:
+    def reduce_batch(rows: int) -> bool:
         tries.append(rows)
         return len(tries) < 3
 
     with pytest.raises(OOM):
-        list(memory.in_parts([[0]], work, relieve))
+        list(memory.in_parts([[0]], work, reduce_batch))
     assert tries == [1, 1, 1]
 
 
 @pytest.fixture
-def learner(toy: Model) -> Learner:
+def ppo_trainer(toy: Model) -> PPOTrainer:
     toy.set_policy(random_state(toy))
     toy.rows_per_slice, toy.checkpointing = 8, False
-    yield Learner(toy, CONFIG, target=1.0, score_std=1.0, floor=-9.0)
+    yield PPOTrainer(toy, CONFIG, target=1.0, score_std=1.0, floor=-9.0)
     toy.rows_per_slice, toy.rows_per_batch, toy.checkpointing = 8, 64, False
 
 
@@ -190,17 +190,17 @@ def short_of_memory(model: Model, monkeypatch: pytest.MonkeyPatch, most: int) ->
 
 
 def test_a_round_short_of_memory_halves_and_learns_the_same(
-    toy: Model, learner: Learner, monkeypatch: pytest.MonkeyPatch
+    toy: Model, ppo_trainer: PPOTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In every pass of an update: reference, old log-probs, gradient."""
     prompts = [ask(toy, "tell me " + "the sea " * (i % 3)) for i in range(8)]
     start = toy.policy_state()
-    rollouts, _ = learner.collect(prompts, range(8), score, 3)
-    learner.update(rollouts, 3)
+    rollouts, _ = ppo_trainer.collect(prompts, range(8), score, 3)
+    ppo_trainer.update(rollouts, 3)
     plain = toy.policy_state()
 
     toy.set_policy(start)
-    again = Learner(toy, CONFIG, target=1.0, score_std=1.0, floor=-9.0)
+    again = PPOTrainer(toy, CONFIG, target=1.0, score_std=1.0, floor=-9.0)
     tried = short_of_memory(toy, monkeypatch, 2)
     short, _ = again.collect(prompts, range(8), score, 3)
     again.update(short, 3)
@@ -213,13 +213,13 @@ def test_a_round_short_of_memory_halves_and_learns_the_same(
 
 
 def test_memory_that_ends_on_the_way_back_adds_no_half_gradient(
-    toy: Model, learner: Learner, monkeypatch: pytest.MonkeyPatch
+    toy: Model, ppo_trainer: PPOTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts = [ask(toy, "tell me " + "the sea " * (i % 3)) for i in range(8)]
-    rollouts, _ = learner.collect(prompts, range(8), score, 3)
+    rollouts, _ = ppo_trainer.collect(prompts, range(8), score, 3)
     norms, real, calls = [], torch.autograd.grad, []
-    monkeypatch.setattr(learner.optimizer, "step", lambda: None)
-    norms.append(learner.update(rollouts, 3)["grad_norm"])
+    monkeypatch.setattr(ppo_trainer.optimizer, "step", lambda: None)
+    norms.append(ppo_trainer.update(rollouts, 3)["grad_norm"])
 
     def grad(*args, **kwargs):
         calls.append(1)
@@ -229,18 +229,18 @@ def test_memory_that_ends_on_the_way_back_adds_no_half_gradient(
         return real(*args, **kwargs)
 
     monkeypatch.setattr(torch.autograd, "grad", grad)
-    norms.append(learner.update(rollouts, 3)["grad_norm"])
+    norms.append(ppo_trainer.update(rollouts, 3)["grad_norm"])
     assert len(calls) == 3 and norms[0] == pytest.approx(norms[1], rel=1e-4)
 
 
-def test_one_row_too_many_turns_checkpointing_on(toy: Model, learner: Learner) -> None:
-    assert toy.relieve(4) and toy.rows_per_slice == 2 and not toy.checkpointing
-    assert toy.relieve(1) and toy.checkpointing
-    assert not toy.relieve(1)
+def test_one_row_too_many_turns_checkpointing_on(toy: Model, ppo_trainer: PPOTrainer) -> None:
+    assert toy.reduce_batch(4) and toy.rows_per_slice == 2 and not toy.checkpointing
+    assert toy.reduce_batch(1) and toy.checkpointing
+    assert not toy.reduce_batch(1)
 
 
 def test_rollouts_short_of_memory_are_sampled_in_smaller_batches(
-    toy: Model, learner: Learner, monkeypatch: pytest.MonkeyPatch
+    toy: Model, ppo_trainer: PPOTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = toy._decode
 
@@ -304,8 +304,8 @@ def test_a_slice_has_the_rows_that_are_nearly_free(
         clock[0] += launches + a_row * len(prompts)
         most[0] = max(most[0], len(prompts))
 
-    monkeypatch.setattr("rlhf_chat.engine.probe.gradient", work)
-    monkeypatch.setattr("rlhf_chat.engine.probe._clock", lambda _: clock[0])
+    monkeypatch.setattr("rlhf_chat.inference.calibration.gradient", work)
+    monkeypatch.setattr("rlhf_chat.inference.calibration._clock", lambda _: clock[0])
     calibrate(toy)
     try:
         assert toy.rows_per_slice == expected
@@ -330,7 +330,7 @@ def test_on_a_cpu_no_memory_is_held_back_that_is_meant_for_a_card(
 
 
 def fails_once(monkeypatch: pytest.MonkeyPatch, at: int) -> list[int]:
-    real, calls = Rows.step, []
+    real, calls = DecodeBatch.step, []
 
     def step(self, tokens):
         calls.append(1)
@@ -338,7 +338,7 @@ def fails_once(monkeypatch: pytest.MonkeyPatch, at: int) -> list[int]:
             raise OOM("injected")
         return real(self, tokens)
 
-    monkeypatch.setattr(Rows, "step", step)
+    monkeypatch.setattr(DecodeBatch, "step", step)
     return calls
 
 
@@ -354,7 +354,7 @@ def test_a_reply_that_ran_out_of_memory_is_said_again_word_for_word(
     def never(self, tokens):
         raise OOM("injected")
 
-    monkeypatch.setattr(Rows, "step", never)
+    monkeypatch.setattr(DecodeBatch, "step", never)
     with pytest.raises(ModelError, match="not enough memory"):
         list(toy.stream(toy.reference, [prompt], limit, seed=4))
     assert not toy.lease.chat_is_waiting
@@ -366,30 +366,30 @@ def test_chat_short_of_memory_makes_rollouts_start_anew_to_the_same_words(
     prompts, limit = [ask(toy)] * 6, Sampling(max_new_tokens=40)
     whole = toy.sample(toy.policy, prompts, limit, seed=7)
     made, started = [], threading.Event()
-    real = toy.lease.room_made
-    monkeypatch.setattr(toy.lease, "room_made", lambda: (made.append(1), real()))
+    real = toy.lease.memory_released
+    monkeypatch.setattr(toy.lease, "memory_released", lambda: (made.append(1), real()))
     drafted: list = []
 
-    def practise() -> None:
+    def run_ppo() -> None:
         def check() -> None:
             started.set()
 
         drafted.extend(toy.sample(toy.policy, prompts, limit, seed=7, check=check))
 
-    slices, real_slice = [], toy.lease.droppable_slice
+    slices, real_slice = [], toy.lease.preemptible_slice
 
     def one_at_a_time():
         slices.append(1)
         return real_slice()
 
-    monkeypatch.setattr(toy.lease, "droppable_slice", one_at_a_time)
-    monkeypatch.setattr("rlhf_chat.engine.decode.SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(toy.lease, "preemptible_slice", one_at_a_time)
+    monkeypatch.setattr("rlhf_chat.inference.generate.SLICE_SECONDS", 0.0)
     with toy.lease.replying():  # a reply in progress: the rollouts wait at a slice
-        thread = threading.Thread(target=practise)
+        thread = threading.Thread(target=run_ppo)
         thread.start()
         while not slices:
             pass
-        toy.lease.make_room(5.0)
+        toy.lease.request_memory(5.0)
         assert made
     thread.join()
     assert [r.ids for r in drafted] == [r.ids for r in whole]
@@ -397,12 +397,12 @@ def test_chat_short_of_memory_makes_rollouts_start_anew_to_the_same_words(
 
 def test_room_is_asked_of_nobody_when_nobody_holds_any() -> None:
     lease = Lease()
-    lease.make_room(timeout=60)  # returns at once
-    with lease.slice(droppable=True):
+    lease.request_memory(timeout=60)  # returns at once
+    with lease.slice(preemptible=True):
         pass
-    with lease.replying(), pytest.raises(RoomWanted):
+    with lease.replying(), pytest.raises(MemoryRequested):
         lease._room_wanted = True
-        with lease.slice(droppable=True):
+        with lease.slice(preemptible=True):
             raise AssertionError("a reply waits: no slice may start")
 
 

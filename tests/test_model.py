@@ -13,14 +13,14 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from rlhf_chat.engine import loading, nf4, trees
-from rlhf_chat.engine.decode import Sampling, next_token
-from rlhf_chat.engine.footprint import saved_bytes
-from rlhf_chat.engine.model import Model, ModelError, pool_states
-from rlhf_chat.engine.probe import gradient
-from rlhf_chat.engine.selftest import self_test
-from rlhf_chat.engine.step import left_pad
-from tests.tiny import make_tokenizer
+from rlhf_chat.inference import loading, lora_modules, nf4
+from rlhf_chat.inference.calibration import gradient
+from rlhf_chat.inference.decode_batch import left_pad
+from rlhf_chat.inference.generate import Sampling, next_token
+from rlhf_chat.inference.memory_estimate import saved_bytes
+from rlhf_chat.inference.model import Model, ModelError, pool_states
+from rlhf_chat.inference.self_test import self_test
+from tests.tiny_models import make_tokenizer
 
 PACKAGE = Path(__file__).parent.parent / "rlhf_chat"
 GREEDY = Sampling(temperature=0.0, max_new_tokens=10)
@@ -63,7 +63,7 @@ def test_the_views_share_every_frozen_tensor(
 ) -> None:
     """A folded tree owns its linear weights, where the adapter went, and nothing else."""
     model = request.getfixturevalue(kind)
-    monkeypatch.setattr(model, "_fold", fold)
+    monkeypatch.setattr(model, "_can_merge", fold)
     view = model.make_view(1, random_state(model))
     bare = {p.data_ptr() for p in model.reference.tree.parameters()}
 
@@ -86,9 +86,9 @@ def test_a_view_speaks_like_the_adapted_tree_folded_or_not(
     model.set_policy(state)
     adapted = logprobs(model, model.policy, prompts, responses)
     for fold in (True, False):
-        monkeypatch.setattr(model, "_fold", fold)
-        said = logprobs(model, model.make_view(1, state), prompts, responses)
-        assert torch.allclose(said, adapted, atol=1e-4)
+        monkeypatch.setattr(model, "_can_merge", fold)
+        found = logprobs(model, model.make_view(1, state), prompts, responses)
+        assert torch.allclose(found, adapted, atol=1e-4)
     assert not torch.allclose(adapted, logprobs(model, model.reference, prompts, responses))
     model.set_policy(model.base_state())
 
@@ -96,27 +96,27 @@ def test_a_view_speaks_like_the_adapted_tree_folded_or_not(
 def test_decoded_weights_say_bitwise_what_the_four_bits_say(
     toy_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoded = Model.load(str(toy_folder))
-    monkeypatch.setattr(nf4, "DECODED_BYTES", 0)
+    dequantized = Model.load(str(toy_folder))
+    monkeypatch.setattr(nf4, "MAX_DEQUANTIZED_BYTES", 0)
     packed = Model.load(str(toy_folder))
     kinds = [
         {type(m) for m in x.reference.tree.modules() if isinstance(m, Linear4bit)}
-        for x in (decoded, packed)
+        for x in (dequantized, packed)
     ]
-    assert kinds == [{nf4.DecodedLinear4bit}, {Linear4bit}]
-    prompts, responses = batch(decoded)
-    state = random_state(decoded)
-    said = []
-    for model in (decoded, packed):
+    assert kinds == [{nf4.DequantizedLinear4bit}, {Linear4bit}]
+    prompts, responses = batch(dequantized)
+    state = random_state(dequantized)
+    found = []
+    for model in (dequantized, packed):
         model.set_policy(state)
-        said.append(
+        found.append(
             (
                 logprobs(model, model.policy, prompts, responses),
                 gradient(model, prompts, responses),
             )
         )
-    assert all(torch.equal(a, b) for a, b in zip(*said, strict=True))
-    assert not packed._fold and decoded._fold
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert not packed._can_merge and dequantized._can_merge
 
 
 def test_adapters_of_a_half_precision_base_learn_in_full(toy_folder: Path) -> None:
@@ -125,15 +125,15 @@ def test_adapters_of_a_half_precision_base_learn_in_full(toy_folder: Path) -> No
     ids, found, kept = torch.arange(5, 45)[None], [], []
     for mended in (True, False):
         base = AutoModelForCausalLM.from_pretrained(toy_folder, dtype=torch.bfloat16)
-        tree: Any = trees.with_adapter(base.requires_grad_(False), r=4, lora_alpha=8)
-        params = trees.adapter_params(tree)
+        tree: Any = lora_modules.with_adapter(base.requires_grad_(False), r=4, lora_alpha=8)
+        params = lora_modules.adapter_params(tree)
         generator = torch.Generator().manual_seed(1)
         for name, param in params.items():
             assert param.dtype == torch.float32, name
             param.data = torch.randn(param.shape, generator=generator) * 0.1
         if not mended:  # as PEFT made it
             for module in tree.modules():
-                if type(module) is trees.LikeItsInput:
+                if type(module) is lora_modules.InputDtypeLinear:
                     module.__class__ = torch.nn.Linear
                 if hasattr(module, "cast_input_dtype_enabled"):
                     module.cast_input_dtype_enabled = True

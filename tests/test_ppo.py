@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlhf_chat.engine.model import Model
-from rlhf_chat.training.learner import Demonstration, Learner, ValueHead, plausible
+from rlhf_chat.inference.model import Model
 from rlhf_chat.training.ppo import (
     PPOConfig,
     adapted_kl_coef,
@@ -23,6 +22,7 @@ from rlhf_chat.training.ppo import (
     policy_loss,
     value_loss,
 )
+from rlhf_chat.training.ppo_trainer import Demonstration, PPOTrainer, ValueHead, mask_unlikely
 
 CONFIG = PPOConfig(
     updates=1,
@@ -36,10 +36,10 @@ CONFIG = PPOConfig(
 )
 
 
-def learner(model: Model, **changes: object) -> Learner:
+def ppo_trainer(model: Model, **changes: object) -> PPOTrainer:
     config = PPOConfig(**{**CONFIG.__dict__, **changes})
     torch.manual_seed(0)
-    return Learner(model, config, target=1.0, score_std=1.0, floor=-50.0)
+    return PPOTrainer(model, config, target=1.0, score_std=1.0, floor=-50.0)
 
 
 def prompts_of(model: Model, rows: int = 8) -> list[list[int]]:
@@ -53,7 +53,7 @@ def some_score(numbers, responses, pooled) -> np.ndarray:
     return np.array([sum(r.ids) % 7 / 3 for r in responses])
 
 
-def collect(who: Learner, seed: int = 1):
+def collect(who: PPOTrainer, seed: int = 1):
     prompts = prompts_of(who.model)
     return who.collect(prompts, list(range(len(prompts))), some_score, seed)
 
@@ -226,7 +226,7 @@ def test_the_first_ratio_is_exactly_1(kind: str, request: pytest.FixtureRequest)
     model = request.getfixturevalue(kind)
     state = {k: torch.randn_like(v) * 0.1 for k, v in model.base_state().items()}
     model.set_policy(state)
-    who = learner(model)
+    who = ppo_trainer(model)
     rollouts, _ = collect(who)
     for rows in rollouts.microbatches:
         with model.lease.slice(), torch.enable_grad():
@@ -235,14 +235,14 @@ def test_the_first_ratio_is_exactly_1(kind: str, request: pytest.FixtureRequest)
 
 
 def test_at_the_start_kl_is_zero_and_values_are_zero(toy: Model) -> None:
-    rollouts, stats = collect(learner(toy))
+    rollouts, stats = collect(ppo_trainer(toy))
     assert stats["kl"] == pytest.approx(0, abs=1e-4)
     assert not rollouts.values.any()
 
 
 def test_a_learning_rate_of_0_changes_nothing(toy: Model) -> None:
     before = toy.policy_state()
-    who = learner(toy, learning_rate=0.0, ppo_epochs=3)
+    who = ppo_trainer(toy, learning_rate=0.0, ppo_epochs=3)
     rollouts, _ = collect(who)
     stats = who.update(rollouts, seed=0)
     after = toy.policy_state()
@@ -261,7 +261,7 @@ def test_training_moves_the_policy_and_nothing_else(toy: Model) -> None:
 
     before = speak(toy.reference), speak(served)
     state = toy.policy_state()
-    who = learner(toy)
+    who = ppo_trainer(toy)
     owned = {id(p) for group in who.optimizer.param_groups for p in group["params"]}
     assert owned == {id(p) for p in toy.policy_parameters()}
     rollouts, _ = collect(who)
@@ -275,7 +275,7 @@ def test_training_moves_the_policy_and_nothing_else(toy: Model) -> None:
 
 def test_gradients_do_not_depend_on_how_rows_are_split(toy: Model) -> None:
     """Unequal lengths, one micro-batch against one row each: the same minibatch gradient."""
-    who = learner(toy)
+    who = ppo_trainer(toy)
     rollouts, _ = collect(who)
     tokens = float(rollouts.mask.sum())
 
@@ -295,7 +295,7 @@ def test_gradients_do_not_depend_on_how_rows_are_split(toy: Model) -> None:
 
 
 def test_advantages_are_whitened_over_the_whole_batch(toy: Model) -> None:
-    who = learner(toy)
+    who = ppo_trainer(toy)
     rollouts, _ = collect(who)
     mean = masked_mean(rollouts.advantages, rollouts.mask)
     std = masked_mean((rollouts.advantages - mean) ** 2, rollouts.mask).sqrt()
@@ -303,7 +303,7 @@ def test_advantages_are_whitened_over_the_whole_batch(toy: Model) -> None:
     assert float(std) == pytest.approx(1, abs=1e-4)
     toy.rows_per_slice = 1
     try:
-        again, _ = collect(learner(toy))
+        again, _ = collect(ppo_trainer(toy))
     finally:
         toy.rows_per_slice = 8
     assert torch.allclose(rollouts.advantages, again.advantages, atol=1e-4)
@@ -311,7 +311,7 @@ def test_advantages_are_whitened_over_the_whole_batch(toy: Model) -> None:
 
 def test_an_unfinished_response_is_penalised_whatever_the_prompt_holds(toy: Model) -> None:
     """End tokens in the prompt (every earlier turn has one) do not count as an end."""
-    who = learner(toy, max_new_tokens=2)
+    who = ppo_trainer(toy, max_new_tokens=2)
     rollouts, stats = collect(who)
     plain = some_score(None, [type("R", (), {"ids": r}) for r in rollouts.responses], None)
     for score, expected, response in zip(rollouts.scores, plain, rollouts.responses, strict=True):
@@ -326,7 +326,7 @@ def test_being_cut_off_costs_as_much_as_the_base_would_end(toy: Model) -> None:
     prompts, penalties = prompts_of(toy), []
     for base_ends in (0.0, 0.25, 1.0):
         config = PPOConfig(**{**CONFIG.__dict__, "max_new_tokens": 2})
-        who = Learner(toy, config, target=1.0, score_std=1.0, floor=-50.0, base_ends=base_ends)
+        who = PPOTrainer(toy, config, target=1.0, score_std=1.0, floor=-50.0, base_ends=base_ends)
         rollouts, _ = who.collect(prompts, range(8), lambda n, r, p: np.zeros(len(r)), 1)
         cut = [r[-1] not in toy.end_ids for r in rollouts.responses]
         penalties.append(float(rollouts.scores[torch.tensor(cut)].mean()))
@@ -344,7 +344,7 @@ def test_the_value_head_is_linear_zero_and_detached(toy: Model) -> None:
 
 def test_a_value_is_of_the_state_before_its_token(toy: Model) -> None:
     """Changing the last token must not change its own value."""
-    who = learner(toy)
+    who = ppo_trainer(toy)
     torch.nn.init.normal_(who.value_head.linear.weight)
     prompt = prompts_of(toy, 1)
     parts = [[0]]
@@ -355,7 +355,7 @@ def test_a_value_is_of_the_state_before_its_token(toy: Model) -> None:
 
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
 def test_numbers_that_are_not_finite_never_reach_a_weight(toy: Model, broken: str) -> None:
-    who = learner(toy)
+    who = ppo_trainer(toy)
     rollouts, _ = collect(who)
     before = toy.policy_state()
     if broken == "loss":
@@ -376,7 +376,7 @@ def test_numbers_that_are_not_finite_never_reach_a_weight(toy: Model, broken: st
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_rewarded_tokens_become_frequent_and_punished_ones_rare(toy: Model, sign: float) -> None:
     """The whole loop learns the right way round."""
-    who = learner(toy, learning_rate=1e-2, rollouts=32, ppo_epochs=2, max_new_tokens=6)
+    who = ppo_trainer(toy, learning_rate=1e-2, rollouts=32, ppo_epochs=2, max_new_tokens=6)
     who.kl_coef = who.initial_kl_coef = 0.01
     prompts, numbers = prompts_of(toy, 32), list(range(32))
 
@@ -420,7 +420,7 @@ def test_a_correction_is_imitated_while_the_kl_budget_lasts(
     one, after = shown(toy), []
     for demonstrations in ([one], []):
         toy.set_policy(toy.base_state())
-        who = learner(toy, sft_coef=1.0, ppo_epochs=2)
+        who = ppo_trainer(toy, sft_coef=1.0, ppo_epochs=2)
         who.target, who.demonstrations = target, demonstrations
         rollouts, _ = collect(who)
         stats = who.update(rollouts, seed=0)
@@ -432,12 +432,12 @@ def test_a_correction_is_imitated_while_the_kl_budget_lasts(
 def test_what_the_base_would_never_say_is_not_imitated(toy: Model) -> None:
     one = shown(toy)
     with toy.lease.slice(), torch.no_grad():
-        said = toy.forward(toy.reference, [one.prompt], [one.response]).logprobs[0]
-    floor = float(said.median())
-    [kept] = plausible(toy, [one], floor)
-    assert kept.weights == [1.0 if p >= floor else 0.0 for p in said.tolist()]
+        token_logprobs = toy.forward(toy.reference, [one.prompt], [one.response]).logprobs[0]
+    floor = float(token_logprobs.median())
+    [kept] = mask_unlikely(toy, [one], floor)
+    assert kept.weights == [1.0 if p >= floor else 0.0 for p in token_logprobs.tolist()]
     assert 0.0 in kept.weights and 1.0 in kept.weights and kept.response == one.response
-    assert plausible(toy, [one], 0.0) == []  # nothing of it is left to imitate
+    assert mask_unlikely(toy, [one], 0.0) == []  # nothing of it is left to imitate
 
 
 def test_imitation_weighs_each_token_by_whose_it_is() -> None:
@@ -457,7 +457,7 @@ def test_a_mended_typo_is_imitated_little_even_where_nothing_else_was_corrected(
     toy.rows_per_slice = rows
     one, pulls = shown(toy), []
     for worth in (1.0, 0.1):
-        who = learner(toy, sft_coef=1.0)
+        who = ppo_trainer(toy, sft_coef=1.0)
         who._forget_gradient()
         other = Demonstration(one.prompt, [5, 6, 7], [1.0, 0.2, 1.0], worth)
         who._imitate([one._replace(worth=worth), other])
@@ -470,7 +470,7 @@ def test_memory_that_is_short_for_corrections_ends_no_round(toy: Model, monkeypa
     """Rows that do not fit together are shown one by one, to the same effect."""
     toy.rows_per_slice = 4
     four = [shown(toy)] * 4
-    whole = learner(toy)._imitate(four)
+    whole = ppo_trainer(toy)._imitate(four)
     forward = toy.forward
 
     def one_at_a_time(tree, prompts, responses):
@@ -479,4 +479,4 @@ def test_memory_that_is_short_for_corrections_ends_no_round(toy: Model, monkeypa
         return forward(tree, prompts, responses)
 
     monkeypatch.setattr(toy, "forward", one_at_a_time)
-    assert learner(toy)._imitate(four) == pytest.approx(whole, rel=1e-4)
+    assert ppo_trainer(toy)._imitate(four) == pytest.approx(whole, rel=1e-4)

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_chat.shelf.standings import (
+from rlhf_chat.versions.standings import (
     Record,
     between,
-    evidence,
+    bradley_terry,
+    e_value,
     interval,
     is_proved,
     is_worse,
-    strengths,
 )
 
 COUNTS = st.integers(0, 60)
@@ -85,12 +85,12 @@ def test_the_interval_is_around_the_win_rate_and_turns_with_the_record(wins, los
 
 @given(COUNTS, COUNTS, COUNTS)
 def test_ties_neither_prove_nor_disprove(wins, losses, ties):
-    assert evidence(Record(wins, losses, ties)) == evidence(Record(wins, losses))
+    assert e_value(Record(wins, losses, ties)) == e_value(Record(wins, losses))
 
 
 def test_no_votes_say_nothing():
     assert interval(Record()) == (0.0, 1.0)
-    assert evidence(Record()) == pytest.approx(1.0)
+    assert e_value(Record()) == pytest.approx(1.0)
     assert not is_proved(Record()) and not is_worse(Record())
 
 
@@ -103,6 +103,6 @@ def test_a_vote_counts_for_the_version_that_wrote_the_draft():
 
 def test_the_ranking_follows_the_votes_also_through_a_third_version():
     votes = [(1, 0, "a")] * 8 + [(0, 1, "a")] * 2 + [(2, 1, "a")] * 8 + [(1, 2, "a")] * 2
-    ranked = strengths(votes, [0, 1, 2, 3])
+    ranked = bradley_terry(votes, [0, 1, 2, 3])
     assert ranked[2] > ranked[1] > ranked[0] == 0.5 == ranked[3]
-    assert strengths([], [0]) == {0: 0.5}
+    assert bradley_terry([], [0]) == {0: 0.5}

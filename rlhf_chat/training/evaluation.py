@@ -11,73 +11,77 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
-from rlhf_chat.engine.decode import Response, Sampling
-from rlhf_chat.engine.memory import in_parts, parts_within
-from rlhf_chat.engine.model import Model, Pass
-from rlhf_chat.preference import reward, style
-from rlhf_chat.preference.gauge import Floats, Prompt
-from rlhf_chat.training.gate import Measured, Speech
-from rlhf_chat.training.plan import Check, Plan
+from rlhf_chat.feedback.replies import Prompt
+from rlhf_chat.inference.generate import Response, Sampling
+from rlhf_chat.inference.memory import in_parts, parts_within
+from rlhf_chat.inference.model import ForwardOutput, Model
+from rlhf_chat.reward import reward_model, text_features
+from rlhf_chat.reward.features import Floats
+from rlhf_chat.training.context import Check, RoundContext
+from rlhf_chat.training.gate import EvalResult, GenerationStats
 
 TOGETHER = 64  # replies written at once
 
 
-def probe(plan: Plan) -> tuple[Measured, Floats]:
+def probe(context: RoundContext) -> tuple[EvalResult, Floats]:
     """Lets the candidate answer the probe prompts and measures it against the base's replies. Also
     how its replies differ from them, in features (D,)."""
-    model, taste, base = plan.gauge.model, plan.taste, plan.ground.base_probes
-    asked, responses = _answers(plan)
+    model, scorer, base = context.extractor.model, context.scorer, context.base_stats.base_probes
+    asked, responses = _answers(context)
     prompt_ids, ids = [p.ids for p in asked], [r.ids for r in responses]
     ref_logprobs, pooled = model.reference_pass(prompt_ids, ids)
-    logprobs = policy_logprobs(model, prompt_ids, ids, plan.check)
+    logprobs = policy_logprobs(model, prompt_ids, ids, context.check)
     kl = float(
         np.mean([float(a.sum() - b.sum()) for a, b in zip(logprobs, ref_logprobs, strict=True)])
     )
     texts = [model.decode(r.ids) for r in responses]
-    x = taste.measure([p.text for p in asked], texts, pooled.numpy())  # (P * n, D)
-    x_base = np.stack([taste.features(r) for r in base])  # (P, n_ref, D)
-    x_candidate = x.reshape(len(base), plan.config.probe_samples, -1)
+    x = scorer.measure([p.text for p in asked], texts, pooled.numpy())  # (P * n, D)
+    x_base = np.stack([scorer.features(r) for r in base])  # (P, n_ref, D)
+    x_candidate = x.reshape(len(base), context.config.probe_samples, -1)
     zero = x_base.mean(1, keepdims=True)  # (P, 1, D)
-    x_base, x_candidate = reward.bounded(x_base - zero), reward.bounded(x_candidate - zero)
-    gains, win_rate = _judged(plan, x_candidate, x_base)
+    x_base, x_candidate = (
+        reward_model.bounded(x_base - zero),
+        reward_model.bounded(x_candidate - zero),
+    )
+    gains, win_rate = _judged(context, x_candidate, x_base)
     direction = x_candidate.mean((0, 1)) - x_base.mean((0, 1))
-    measured = Measured(
-        labels=plan.fit.labels,
-        p_value=plan.fit.p_value,
-        log_loss=plan.fit.log_loss,
-        judged_gain=float(gains.mean()),
-        judged_gain_low=float(np.quantile(gains, 0.05)),
+    measured = EvalResult(
+        labels=context.fit.labels,
+        p_value=context.fit.p_value,
+        log_loss=context.fit.log_loss,
+        bootstrap_gain=float(gains.mean()),
+        bootstrap_gain_low=float(np.quantile(gains, 0.05)),
         win_rate=win_rate,
         kl=kl,
-        kl_target=plan.target,
+        kl_target=context.target,
         base=_speech(
             [r.text for reference in base for r in reference.replies],
             [row for reference in base for row in reference.logprobs],
             [e for reference in base for e in reference.ended(model.end_ids)],
-            plan.floor,
+            context.floor,
         ),
         candidate=_speech(
             texts,
             [row.numpy() for row in ref_logprobs],
             [r.finished for r in responses],
-            plan.floor,
+            context.floor,
         ),
         finite=all(bool(torch.isfinite(p).all()) for p in model.policy_parameters()),
     )
     return measured, direction
 
 
-def _answers(plan: Plan) -> tuple[list[Prompt], list[Response]]:
+def _answers(context: RoundContext) -> tuple[list[Prompt], list[Response]]:
     """The candidate's replies to the probe prompts, `probe_samples` to each one after the other."""
-    model, config = plan.gauge.model, plan.config
-    asked = [p for p in plan.ground.probes for _ in range(config.probe_samples)]
+    model, config = context.extractor.model, context.config
+    asked = [p for p in context.base_stats.probes for _ in range(config.probe_samples)]
     sampling = Sampling(max_new_tokens=config.ppo.max_new_tokens)
-    responses, speaker = [], model.speaking_policy()
+    responses, speaker = [], model.inference_policy()
     for start in range(0, len(asked), TOGETHER):
-        plan.check()
+        context.check()
         part = [p.ids for p in asked[start : start + TOGETHER]]
-        seed = plan.seed + 7 + start
-        responses += model.sample(speaker, part, sampling, seed=seed, check=plan.check)
+        seed = context.seed + 7 + start
+        responses += model.sample(speaker, part, sampling, seed=seed, check=context.check)
     return asked, responses
 
 
@@ -90,7 +94,7 @@ def policy_logprobs(
     """Per-token log-probs of responses under the policy, one (len,) tensor each."""
     rows: list[torch.Tensor] = []
 
-    def work(part: list[int]) -> Pass:
+    def work(part: list[int]) -> ForwardOutput:
         check()
         with model.lease.slice(), torch.no_grad():
             return model.forward(
@@ -99,18 +103,18 @@ def policy_logprobs(
 
     lengths = [len(p) + len(r) for p, r in zip(prompt_ids, ids, strict=True)]
     parts = parts_within(lengths, 2 * model.rows_per_slice, model.tokens_per_row)
-    for _, out in in_parts(parts, work, model.relieve):
+    for _, out in in_parts(parts, work, model.reduce_batch):
         rows += [out.logprobs[i, out.mask[i] > 0].cpu() for i in range(len(out.mask))]
     return rows
 
 
-def _judged(plan: Plan, candidate: Floats, base: Floats) -> tuple[Floats, float]:
+def _judged(context: RoundContext, candidate: Floats, base: Floats) -> tuple[Floats, float]:
     """Judges fitted on random halves of the ratings: gain of each (J,), and their mean win rate."""
-    rng = np.random.default_rng(plan.seed)
+    rng = np.random.default_rng(context.seed)
     gains, wins = [], []
-    for _ in range(plan.config.judges):
-        half = reward.half_of(plan.told, rng)
-        head = reward.fit_head(half, plan.taste.feature_map.named, plan.config.reward)
+    for _ in range(context.config.bootstrap_heads):
+        half = reward_model.half_of(context.told, rng)
+        head = reward_model.fit_head(half, context.scorer.feature_map.named, context.config.reward)
         ours, theirs = candidate @ head.weights, base @ head.weights  # (P, n), (P, n_ref)
         gains.append(ours.mean() - theirs.mean())
         difference = ours[:, :, None] - theirs[:, None, :]
@@ -120,21 +124,21 @@ def _judged(plan: Plan, candidate: Floats, base: Floats) -> tuple[Floats, float]
 
 def _speech(
     texts: Sequence[str], logprobs: Sequence[np.ndarray], finished: Sequence[bool], floor: float
-) -> Speech:
-    return Speech(
-        surprise=float(np.mean([row.min() < floor for row in logprobs])),
-        flaws=float(np.mean([style.flaws(t) > 0 for t in texts])),
+) -> GenerationStats:
+    return GenerationStats(
+        low_logprob_rate=float(np.mean([row.min() < floor for row in logprobs])),
+        degeneration=float(np.mean([text_features.degeneration(t) > 0 for t in texts])),
         unfinished=float(np.mean([not f for f in finished])),
         empty=float(np.mean([not t.strip() for t in texts])),
-        distinct=style.distinct(texts),
+        distinct=text_features.distinct(texts),
         tokens=float(np.mean([len(row) for row in logprobs])),
     )
 
 
-def as_numbers(m: Measured) -> dict[str, float]:
+def as_numbers(m: EvalResult) -> dict[str, float]:
     numbers = {
-        "judged_gain": m.judged_gain,
-        "judged_gain_low": m.judged_gain_low,
+        "judged_gain": m.bootstrap_gain,
+        "judged_gain_low": m.bootstrap_gain_low,
         "judged_win_rate": m.win_rate,
         "probe_kl": m.kl,
         "kl_target": m.kl_target,

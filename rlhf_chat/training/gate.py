@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, replace
 
 PROVED, PROVISIONAL, DISCARDED = "proved", "provisional", "discarded"
-DISTANCE = {"kl", "surprise", "flaws", "unfinished", "empty", "variety", "length"}
+DISTANCE = {"kl", "low_logprob_rate", "degeneration", "unfinished", "empty", "variety", "length"}
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class GateConfig:
     provisional_p: float = 0.15
     proved_p: float = 0.02
     max_kl_over_target: float = 1.5
-    max_extra_surprise: float = 0.06  # share of responses with a token the base would never say
-    max_extra_flaws: float = 0.02
+    max_extra_low_logprob: float = 0.06  # share of responses with a token the base would never say
+    max_extra_degeneration: float = 0.02
     max_extra_unfinished: float = 0.01  # beyond twice what the base leaves without an end
     min_distinct_share: float = 0.6  # distinct 2-grams, relative to the base
     length_range: tuple[float, float] = (0.25, 2.5)  # relative to the base
 
-    def at_look(self, look: int) -> GateConfig:
+    def at_interim_test(self, look: int) -> GateConfig:
         """The same for the look-th test of ratings that grow. Who tests again and again is lucky
         some day: of 80 coin flippers tested nine times in 108 votes, 9 % were proved and 50 %
         provisional once; with the thresholds over sqrt(look) 5 % and 30 % (docs/LOG.md)."""
@@ -39,11 +39,11 @@ class GateConfig:
 
 
 @dataclass(frozen=True)
-class Speech:
+class GenerationStats:
     """How one version speaks on the probe prompts; shares in 0..1, tokens on average."""
 
-    surprise: float  # responses with at least one token below the base's own floor
-    flaws: float  # responses with an empty or a repeated sentence
+    low_logprob_rate: float  # responses with at least one token below the base's own floor
+    degeneration: float  # responses with an empty or a repeated sentence
     unfinished: float  # responses without an end
     empty: float
     distinct: float  # distinct 2-grams / 2-grams, over all responses
@@ -51,19 +51,19 @@ class Speech:
 
 
 @dataclass(frozen=True)
-class Measured:
+class EvalResult:
     """Everything the gate looks at."""
 
     labels: int
     p_value: float
     log_loss: float  # for the record; no check reads it
-    judged_gain: float  # judges on halves of the ratings: candidate minus base, log-odds
-    judged_gain_low: float  # the 5 % quantile over the judges
+    bootstrap_gain: float  # judges on halves of the ratings: candidate minus base, log-odds
+    bootstrap_gain_low: float  # the 5 % quantile over the judges
     win_rate: float  # the same judges: share of probe replies that beat the base's
     kl: float  # nats per response against the base
     kl_target: float
-    base: Speech
-    candidate: Speech
+    base: GenerationStats
+    candidate: GenerationStats
     finite: bool
 
 
@@ -104,7 +104,7 @@ def nothing_to_learn(labels: int, p_value: float, config: GateConfig) -> Verdict
     return Verdict(DISCARDED, reason, (("ratings", False, reason),))
 
 
-def judge(measured: Measured, config: GateConfig) -> Verdict:
+def judge(measured: EvalResult, config: GateConfig) -> Verdict:
     """All checks, every number said; the first failed one is the reason."""
     checks = tuple(_checks(measured, config))
     failed = [text for _, passed, text in checks if not passed]
@@ -131,7 +131,7 @@ def went_too_far(verdict: Verdict) -> bool:
     return bool(failed) and failed <= DISTANCE
 
 
-def _checks(m: Measured, config: GateConfig) -> list[tuple[str, bool, str]]:
+def _checks(m: EvalResult, config: GateConfig) -> list[tuple[str, bool, str]]:
     tier = reward_tier(m.labels, m.p_value, config)
     low, high = config.length_range
     length = m.candidate.tokens / max(m.base.tokens, 1e-9)
@@ -142,13 +142,20 @@ def _checks(m: Measured, config: GateConfig) -> list[tuple[str, bool, str]]:
         ("ratings", tier != DISCARDED, f"the ratings could be chance (p = {m.p_value:.2f})."),
         (
             "judges",
-            math.isfinite(m.judged_gain_low) and m.judged_gain_low > 0,
+            math.isfinite(m.bootstrap_gain_low) and m.bootstrap_gain_low > 0,
             "judges fitted on random halves of your ratings put it at "
-            f"{m.judged_gain:+.2f} against the base (at least {m.judged_gain_low:+.2f}).",
+            f"{m.bootstrap_gain:+.2f} against the base (at least {m.bootstrap_gain_low:+.2f}).",
         ),
         ("kl", m.kl <= limit, f"it is {m.kl:.1f} nats from the base (limit {limit:.1f})."),
-        _worse("surprise", "words the base would never say", *spoken, config.max_extra_surprise),
-        _worse("flaws", "replies that repeat themselves", *spoken, config.max_extra_flaws),
+        _worse(
+            "low_logprob_rate",
+            "words the base would never say",
+            *spoken,
+            config.max_extra_low_logprob,
+        ),
+        _worse(
+            "degeneration", "replies that repeat themselves", *spoken, config.max_extra_degeneration
+        ),
         _worse(
             "unfinished",
             "replies without an end",
@@ -166,7 +173,7 @@ def _checks(m: Measured, config: GateConfig) -> list[tuple[str, bool, str]]:
 
 
 def _worse(
-    name: str, words: str, base: Speech, candidate: Speech, allowed: float
+    name: str, words: str, base: GenerationStats, candidate: GenerationStats, allowed: float
 ) -> tuple[str, bool, str]:
     before, after = getattr(base, name), getattr(candidate, name)
     return name, after <= before + allowed, f"{words}: {after:.1%}, base {before:.1%}."

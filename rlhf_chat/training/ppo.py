@@ -2,7 +2,7 @@
 
 Everything is right-aligned: in a (B, R) tensor the last column is each response's last token, so
 the score always lands in the last column. Names and signs as in TRL and OpenAI's
-lm-human-preferences. Left out: everything that asks a model (learner.py).
+lm-human-preferences. Left out: everything that asks a model (ppo_trainer.py).
 
 Sources: Schulman et al. 2017 (PPO), 2016 (GAE); Ziegler et al. 2019 (KL in the reward);
 Ye et al. 2020 (dual clip).
@@ -42,7 +42,7 @@ class PPOConfig:
     kl_coef_start: float = 0.3  # of the theoretical coefficient: a short round stays far from it
     gamma: float = 1.0
     lam: float = 1.0
-    max_new_tokens: int = 96  # for the bundled model; others have longer ones (plan.py)
+    max_new_tokens: int = 96  # for the bundled model; others have longer ones (context.py)
     missing_end_penalty: float = 1.0  # log-odds, for a response cut off where the base ends
     fluency_coef: float = 1.0  # reward per nat that a token is less likely than the floor
     whiten_floor: float = 0.1  # smallest std that advantages are divided by

@@ -1,0 +1,120 @@
+"""What a version says to prompts nobody trained on, and how good that is.
+
+Win rate by a hidden utility, KL from the base, degenerate and well-formed replies. Left out: whose
+utility (person.py), how the version came to be (learning_curve.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.simulated_rater import Utility
+
+
+@dataclass
+class GeneratedReply:
+    """Replies of one version to the evaluation prompts."""
+
+    texts: list[str]
+    ended: list[bool]
+    ids: list[list[int]]
+
+
+def speak(
+    model, view, prompts: Sequence[str], seed: int, max_new_tokens: int, chosen_by=None, drafts=1
+) -> GeneratedReply:
+    """One reply to each prompt; of several `drafts`, the one that `chosen_by` (a RewardModelCache)
+    would show."""
+    from rlhf_chat.inference.generate import Sampling
+
+    prompts = [p for p in prompts for _ in range(drafts)]
+    ids = [model.encode([{"role": "user", "content": p}]) for p in prompts]
+    responses = []
+    for start in range(0, len(ids), 64):
+        responses += model.sample(
+            view,
+            ids[start : start + 64],
+            Sampling(max_new_tokens=max_new_tokens),
+            seed=seed + start,
+        )
+    if drafts > 1:
+        responses = [
+            best_of(model, chosen_by, prompts[i], ids[i], responses[i : i + drafts])
+            for i in range(0, len(responses), drafts)
+        ]
+    return GeneratedReply(
+        [model.decode(r.ids) for r in responses],
+        [r.finished for r in responses],
+        [r.ids for r in responses],
+    )
+
+
+def best_of(model, current, prompt: str, ids: list[int], drafts: list):
+    """What the chat would show of these drafts."""
+    from rlhf_chat.feedback.replies import Prompt, Reply
+
+    asked = Prompt(tuple(ids), prompt)
+    replies = [Reply(asked, tuple(r.ids), model.decode(r.ids)) for r in drafts]
+    return drafts[current.best(current.get(), replies)]
+
+
+def kl_of(model, view, prompts: Sequence[str], spoken: GeneratedReply) -> float:
+    """Mean sequence KL(view || base) in nats, from the view's own samples."""
+    import torch
+
+    ids = [model.encode([{"role": "user", "content": p}]) for p in prompts]
+    total = 0.0
+    for start in range(0, len(ids), 32):
+        part = slice(start, start + 32)
+        with model.lease.slice(), torch.no_grad():
+            ours = model.forward(view, ids[part], spoken.ids[part]).logprobs.sum()
+            base = model.forward(model.reference, ids[part], spoken.ids[part]).logprobs.sum()
+        total += float(ours - base)
+    return total / len(ids)
+
+
+def degenerate(spoken: GeneratedReply) -> float:
+    """Share of replies that are empty, do not end, or repeat themselves."""
+    from rlhf_chat.reward.text_features import repeated_share
+
+    bad = [
+        not text.strip() or not ended or repeated_share(text.lower().split(), 3) > 0.2
+        for text, ended in zip(spoken.texts, spoken.ended, strict=True)
+    ]
+    return float(np.mean(bad))
+
+
+def well_formed(model, prompts: Sequence[str], spoken: GeneratedReply) -> float | None:
+    if not model.is_demo:
+        return None
+    from rlhf_chat.demo_model import grammar
+
+    parsed = [grammar.well_formed(p, t) for p, t in zip(prompts, spoken.texts, strict=True)]
+    return float(np.mean(parsed))
+
+
+def win_rate(
+    utility: Utility, prompts: Sequence[str], ours: GeneratedReply, base: GeneratedReply
+) -> tuple[float, float, float]:
+    """True win rate against the base, ties half, with a 95% interval over prompts."""
+    wins = []
+    for prompt, a, b in zip(prompts, ours.texts, base.texts, strict=True):
+        difference = utility(prompt, a) - utility(prompt, b)
+        wins.append(1.0 if difference > 0 else 0.5 if difference == 0 else 0.0)
+    mean = float(np.mean(wins))
+    half = 1.96 * float(np.std(wins, ddof=1)) / math.sqrt(len(wins))
+    return mean, max(0.0, mean - half), min(1.0, mean + half)
+
+
+def held_out_prompts(model, count: int) -> list[str]:
+    if model.is_demo:
+        from rlhf_chat.demo_model import corpus
+
+        return corpus.prompts("held_out", count, 99)
+    from rlhf_chat.reward import prompt_sets
+
+    return prompt_sets.probe(False, count)

@@ -1,0 +1,385 @@
+"""Conversations, turn by turn, with no widget in sight.
+
+Words go to the store, replies come from the live view. Each stored reply keeps its exact token ids,
+the adapter version that wrote it and the sampling settings: training uses those, never re-tokenised
+text. Left out: what people say of replies (message_feedback.py), how they are written (settings.py), several
+drafts of one prompt (compare.py), learning (worker.py), drawing (ui/).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+from rlhf_chat import db
+from rlhf_chat.chat.context_window import TooLongError, Words, chat_message, truncate
+from rlhf_chat.chat.imports import Imports
+from rlhf_chat.chat.message_feedback import Ratings
+from rlhf_chat.chat.settings import ConversationSettings, SettingsService
+from rlhf_chat.db import Conversation, Message, Store
+from rlhf_chat.errors import AppError, checked, sentences
+from rlhf_chat.feedback.replies import Prompt, Reply, reply_of
+from rlhf_chat.inference.generate import Response, Sampling
+from rlhf_chat.inference.model import Model, ModelError, ModelView
+from rlhf_chat.reward.scorer import RewardModel, RewardModelCache, TokenAttribution
+
+VIEWS_KEPT = 3  # versions loaded beside the live one; each is the size of an adapter
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message as it is shown."""
+
+    message_id: str
+    role: str
+    content: str
+    adapter_version: int | None
+    rating: int
+    reason: str
+    comment: str
+    sibling: int  # 1-based place among its alternatives
+    siblings: int
+    finish_reason: str
+    sibling_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ReplyChunk:
+    """A reply on its way. message_id is set once it is stored."""
+
+    message_id: str | None
+    text: str
+    done: bool
+    adapter_version: int | None
+    finish_reason: str
+    note: str
+    tokens_per_second: float
+
+
+@dataclass(frozen=True)
+class GeneratedReply:
+    """A reply with everything that is kept of it."""
+
+    view: ModelView
+    sampling: Sampling
+    seed: int
+    prompt_ids: list[int]
+    response: Response
+    text: str
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """All that a reply needs. Whatever is refused is refused on the way here: before a message is
+    stored, so that a refusal leaves no trace."""
+
+    view: ModelView
+    sampling: Sampling
+    prompt_ids: list[int]
+    left_out: int  # messages the model no longer reads
+
+
+class Chat:
+    def __init__(
+        self,
+        store: Store,
+        model: Model,
+        sampling: Sampling | None = None,
+        load_view: Callable[[int], ModelView] | None = None,
+        scorer: RewardModelCache | None = None,
+    ) -> None:
+        self.store = store
+        self.model = model
+        longest = 96 if model.is_demo else min(512, model.context_tokens // 2)
+        sampling = sampling or Sampling(max_new_tokens=longest)
+        self.settings = SettingsService(store, sampling, model.context_tokens, self.view)
+        self.ratings = Ratings(store, model.encode_reply, model.context_tokens)
+        self.imports = Imports(store, model)
+        self._load_view = load_view
+        self.scorer = scorer  # None, or not warm yet: drafts are shown as they come
+        self._views: OrderedDict[int, ModelView] = OrderedDict()  # loaded beside the live one
+        self._rng = random.Random()
+
+    # ------------------------------------------------------------------ conversations
+
+    def conversations(self, containing: str = "") -> list[Conversation]:
+        return self.store.conversations(containing=containing.strip())
+
+    def new_conversation(self) -> str:
+        """An empty one, with the manner that new conversations begin with."""
+        with sentences():
+            made = self.store.add_conversation(system_prompt=self.settings.default().system_prompt)
+            self.settings.store_default(made)
+        return made
+
+    def is_new(self) -> bool:
+        """Nobody has talked, rated, or put the welcome away."""
+        counts = self.store.counts()
+        return not (counts["messages"] or self.store.setting("welcomed", False))
+
+    def dismiss_welcome(self) -> None:
+        with sentences():
+            self.store.set_setting("welcomed", True)
+
+    def rename(self, conversation_id: str, title: str) -> None:
+        title = " ".join(title.split())[:120]
+        if not title:
+            raise AppError("A conversation needs a name.")
+        with sentences():
+            self.store.rename_conversation(conversation_id, title)
+
+    def delete(self, conversation_id: str) -> None:
+        with sentences():
+            self.store.delete_conversation(conversation_id)
+
+    def history(self, conversation_id: str, rater: str = "") -> list[Turn]:
+        """The active branch, root to leaf, with this person's ratings; with nobody named, the
+        newest of any."""
+        with sentences():
+            head = self.store.conversation(conversation_id).head_id
+            path = self.store.path_to(head) if head else []
+            rated = self.store.rating_of([m.id for m in path], rater)
+            return [self._turn(m, rated.get(m.id)) for m in path]
+
+    def select(self, message_id: str) -> None:
+        """Shows the branch of this message: down to its newest leaf."""
+        with sentences():
+            message = self.store.message(message_id)
+            self.store.set_head(message.conversation_id, self._newest_leaf(message_id))
+
+    def _newest_leaf(self, message_id: str) -> str:
+        while children := self.store.children(message_id):
+            message_id = children[-1]
+        return message_id
+
+    def _turn(self, message: Message, rating: db.Rating | None) -> Turn:
+        siblings = self.store.siblings(message.id)
+        return Turn(
+            message_id=message.id,
+            role=message.role,
+            content=message.content,
+            adapter_version=message.adapter_version,
+            rating=rating.value if rating else 0,
+            reason=rating.reason if rating else "",
+            comment=rating.comment if rating else "",
+            sibling=siblings.index(message.id) + 1,
+            siblings=len(siblings),
+            finish_reason=message.finish_reason or "",
+            sibling_ids=tuple(siblings),
+        )
+
+    # ------------------------------------------------------------------ replies
+
+    def reply(
+        self,
+        conversation_id: str,
+        text: str,
+        *,
+        event_id: str | None = None,
+        stop: threading.Event | None = None,
+    ) -> Iterator[ReplyChunk]:
+        """Stores what was typed, then streams and stores the reply. A stopped reply keeps its text.
+
+        Sending the same event again stores nothing twice: it is answered with the stored reply.
+        """
+        text = checked(text)
+        with sentences():
+            asked = self.store.message_of_event(event_id) if event_id else None
+            answers = self.store.children(asked.id) if asked else []
+        if answers:
+            yield self._told(self.store.message(answers[-1]))
+            return
+        with sentences():
+            if asked:
+                ready = self._ready(asked.conversation_id, asked.id)
+            else:
+                head = self.store.conversation(conversation_id).head_id
+                ready = self._ready(conversation_id, head, text)
+                asked = self._ask(conversation_id, head, text, event_id)
+        yield from self._answer(asked, ready, stop)
+
+    @staticmethod
+    def _told(reply: Message) -> ReplyChunk:
+        """A stored reply, as its stream ended."""
+        cut = reply.finish_reason or ""
+        return ReplyChunk(reply.id, reply.content, True, reply.adapter_version, cut, "", 0.0)
+
+    def regenerate(
+        self, message_id: str, *, stop: threading.Event | None = None
+    ) -> Iterator[ReplyChunk]:
+        """Another reply to the same message; the earlier one stays as a sibling."""
+        with sentences():
+            message = self.store.message(message_id)
+            if message.role == "assistant" and message.parent_id:
+                message = self.store.message(message.parent_id)
+            ready = self._ready(message.conversation_id, message.id)
+        yield from self._answer(message, ready, stop)
+
+    def edit(
+        self, message_id: str, text: str, *, stop: threading.Event | None = None
+    ) -> Iterator[ReplyChunk]:
+        """Says it differently: a new branch beside the old message, with its own reply."""
+        text = checked(text)
+        with sentences():
+            old = self.store.message(message_id)
+            if old.role != "user":
+                raise AppError("Only your own messages can be edited here.")
+            ready = self._ready(old.conversation_id, old.parent_id, text)
+            asked = self._ask(old.conversation_id, old.parent_id, text)
+        yield from self._answer(asked, ready, stop)
+
+    def _ready(self, conversation_id: str, message_id: str | None, text: str = "") -> _Ready:
+        """How the branch down to a message is answered, or `text` where it is said after it."""
+        settings = self.settings.get(conversation_id)
+        view = self.model.live if settings.version is None else self.view(settings.version)
+        path = self.store.path_to(message_id) if message_id else []
+        turns = [chat_message(m.role, m.content) for m in path]
+        if text:
+            turns.append(chat_message("user", text))
+        return _Ready(view, settings.sampling, *self._prompt_ids(turns, settings))
+
+    def _ask(
+        self, conversation_id: str, parent_id: str | None, text: str, event_id: str | None = None
+    ) -> Message:
+        """Stores what was typed."""
+        asked = self.store.add_message(
+            conversation_id, "user", text, parent_id=parent_id, event_id=event_id
+        )
+        return self.store.message(asked)
+
+    def _answer(
+        self, asked: Message, ready: _Ready, stop: threading.Event | None
+    ) -> Iterator[ReplyChunk]:
+        stop = stop or threading.Event()
+        view, sampling, prompt_ids = ready.view, ready.sampling, ready.prompt_ids
+        note = _trimmed(ready.left_out)
+        seed = self._rng.getrandbits(31)
+        yield ReplyChunk(None, "", False, view.version, "", note or "Thinking", 0.0)
+        started, response, text = time.monotonic(), Response([], False), ""
+        best_of = self.model.max_parallel_drafts(
+            self.settings.best_of, prompt_ids, sampling.max_new_tokens
+        )
+        scorer = self.scorer.get() if self.scorer and best_of > 1 else None
+        if scorer:
+            asked_for = Prompt(tuple(prompt_ids), asked.content)
+            stream = self._best(view, asked_for, sampling, scorer, seed, best_of)
+        else:
+            stream = self.model.stream(view, [prompt_ids], sampling, seed=seed)
+        cut = "cancelled"
+        try:
+            for (response,) in stream:
+                text = self.model.decode(response.ids)
+                rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
+                if stop.is_set():
+                    break
+                yield ReplyChunk(None, text, False, view.version, "", note, rate)
+            else:
+                cut = "stop" if response.finished else "length"
+        except ModelError as error:
+            cut = "error"
+            raise AppError(str(error)) from error
+        except Exception as error:
+            cut = "error"
+            raise AppError("The model broke off; what it said until then is kept.") from error
+        finally:  # also when the tab is closed in the middle
+            stream.close()
+            message = GeneratedReply(view, sampling, seed, prompt_ids, response, text, cut)
+            saved = None
+            if response.ids or cut in ("stop", "length"):  # nobody can rate what was never said
+                with sentences():
+                    saved = self.save_reply(asked, message)
+        rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
+        yield ReplyChunk(saved, text, True, view.version, cut, note, rate)
+
+    def _best(
+        self,
+        view: ModelView,
+        asked: Prompt,
+        sampling: Sampling,
+        scorer: RewardModel,
+        seed: int,
+        count: int,
+    ) -> Generator[list[Response]]:
+        """Several drafts, then the one the taste likes best. Nothing is shown until it is known."""
+        drafts: list[Response] = []
+        for drafts in self.model.stream(view, [asked.ids] * count, sampling, seed=seed):  # noqa: B007
+            yield [Response([], False)]
+        message = [r for r in drafts if r.ids]
+        if not message:
+            yield drafts[:1]
+            return
+        replies = [Reply(asked, tuple(r.ids), self.model.decode(r.ids)) for r in message]
+        assert self.scorer
+        yield [message[self.scorer.best(scorer, replies)]]
+
+    def save_reply(self, asked: Message, spoken: GeneratedReply, make_head: bool = True) -> str:
+        """Stores a reply to a message; its id."""
+        return self.store.add_message(
+            asked.conversation_id,
+            "assistant",
+            spoken.text,
+            parent_id=asked.id,
+            prompt_ids=spoken.prompt_ids,
+            response_ids=spoken.response.ids,
+            adapter_version=spoken.view.version,
+            sampling={**spoken.sampling.as_dict(), "seed": spoken.seed},
+            finish_reason=spoken.finish_reason,
+            make_head=make_head,
+        )
+
+    def _prompt_ids(
+        self, path: Sequence[Words], settings: ConversationSettings
+    ) -> tuple[list[int], int]:
+        """Encodes the conversation as far as it fits; how many of its messages do not."""
+        room = self.model.context_tokens - settings.sampling.max_new_tokens
+        try:
+            return truncate(self.model, settings.system_prompt, path, room)
+        except TooLongError as error:
+            raise AppError(
+                f"This message is too long for the model: {error.tokens} tokens of {room}."
+            ) from error
+
+    def explain(self, message_id: str) -> list[TokenAttribution]:
+        """What each word of a reply does to its score, as the taste is known now."""
+        scorer = self.scorer.get() if self.scorer else None
+        if self.scorer is None or scorer is None:
+            raise AppError("The app is still reading what the base says; try again in a moment.")
+        with sentences():
+            reply = reply_of(self.store, message_id)
+        if reply is None or not self.scorer.extractor.can_measure(reply):
+            raise AppError("Only a reply of the model can be explained.")
+        return self.scorer.explain(scorer, reply)
+
+    # ------------------------------------------------------------------ versions
+
+    def view(self, version: int) -> ModelView:
+        """A version ready to speak: live, base, or loaded now and kept while it is being used."""
+        if view_if_live := self.model.view_if_live(version):
+            return view_if_live
+        if version not in self._views:
+            if self._load_view is None:
+                raise AppError(f"Version {version} is not loaded.")
+            try:
+                self._views[version] = self._load_view(version)
+            except Exception as error:
+                raise AppError(str(error)) from error
+        self._views.move_to_end(version)
+        while len(self._views) > VIEWS_KEPT:
+            self._views.popitem(last=False)
+        return self._views[version]
+
+    def forget_view(self, version: int) -> None:
+        """A deleted version may not go on speaking from memory."""
+        self._views.pop(version, None)
+
+
+def _trimmed(left_out: int) -> str:
+    if not left_out:
+        return ""
+    told = "message is" if left_out == 1 else f"{left_out} messages are"
+    return f"The first {told} no longer read: the conversation is longer than the model can hold."

@@ -1,0 +1,467 @@
+"""Several drafts of one prompt, set side by side without names, and what the person says of them.
+
+Two drafts get a vote, three or four are put in order. Drafts are stored when all of them are whole,
+and only those can be judged. Now and then a pair is shown a second time with its sides swapped:
+whoever says the opposite then has slipped once. Where several people answer, they sometimes get
+the same pair. Left out: which drafts to show (active_sampling.py), one reply at a time (chat.py), drawing
+(ui/).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from rlhf_chat.chat.chat import Chat, GeneratedReply
+from rlhf_chat.db import Message, Preference
+from rlhf_chat.errors import MAX_CHARACTERS, AppError, checked, sentences
+from rlhf_chat.feedback.replies import Prompt, Reply
+from rlhf_chat.inference.generate import Response
+from rlhf_chat.inference.model import ModelView
+from rlhf_chat.reward import active_sampling, prompt_sets
+from rlhf_chat.reward.scorer import RewardModel
+from rlhf_chat.versions.leaderboard import version_name
+
+MOST_DRAFTS = 4
+REDRAWN = 4  # times a draft that came out like another is drawn anew
+AGAIN = "again "  # and whose, before the id of a pair that is shown to somebody a second time
+
+# What a vote on two drafts can be, in the order of its keys and in the words of its buttons.
+OUTCOMES = {
+    "a": "A is better",
+    "b": "B is better",
+    "tie": "Tie",
+    "both_bad": "Both bad",
+    "both_good": "Both good",
+}
+
+Streamed = tuple[list[Response], str]  # drafts so far, and a word about them
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Drafts as they are shown, from left to right. set_id is set once they are stored."""
+
+    set_id: str | None
+    prompt: str
+    texts: tuple[str, ...]
+    done: bool
+    note: str = ""
+
+    @property
+    def votable(self) -> bool:
+        return self.done and self.set_id is not None
+
+
+@dataclass(frozen=True)
+class VoteResult:
+    """What is told after an answer: who wrote each draft, as shown, and that it is saved."""
+
+    versions: tuple[int, ...]
+    sentence: str
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is about to be drafted: one prompt for several views, each with its own seed."""
+
+    prompt: Prompt
+    views: list[ModelView]
+    seeds: list[int]
+    stop: threading.Event
+
+    @property
+    def one_version(self) -> bool:
+        return all(view is self.views[0] for view in self.views)
+
+
+class Compare:
+    def __init__(self, chat: Chat) -> None:
+        self.chat, self.store, self.model = chat, chat.store, chat.model
+        self.active = True  # of several drafts, those are shown whose order is least sure
+        self._rng = random.Random()
+
+    # ------------------------------------------------------------------ what to ask
+
+    def suggest_prompt(self) -> str:
+        return self._rng.choice(prompt_sets.suggestions(self.model.is_demo))
+
+    def recent_prompts(self, limit: int = 50) -> list[str]:
+        """What you asked in chats, newest first, short enough to compare drafts of."""
+        return [p for p in self.store.recent_prompts(limit) if len(p) <= MAX_CHARACTERS]
+
+    def repeat_pair(self, rater: str = "me", share: float | None = None) -> Candidates | None:
+        """Now and then, a pair that was voted on already. One of this person's own comes back with
+        its sides swapped: it says how steady the votes are and replaces none. One of somebody
+        else's is voted on like any other, and says how far the two agree."""
+        with sentences():
+            every = self.store.preferences()
+            elsewhere = self.store.brought()  # other models' replies, in longer conversations
+            clear = [p for p in every if p.outcome in ("a", "b")]
+            votes = [p for p in clear if p.message_a not in elsewhere]
+            known = {_ids(p) for p in every if p.rater == rater}  # also those that came to a tie
+            if self._rng.random() < (active_sampling.ANCHOR_SHARE if share is None else share):
+                others = [p for p in votes if p.rater != rater and _ids(p) not in known]
+                if others:
+                    return self._seen(self._rng.choice(others))
+            if self._rng.random() < (active_sampling.REPEAT_SHARE if share is None else share):
+                known = {_ids(p) for p in self.store.asked_again(rater)}
+                mine = [p for p in votes if p.rater == rater][: -active_sampling.REPEAT_AFTER]
+                old = [p for p in mine if _ids(p) not in known]
+                if old:
+                    return self._seen(self._rng.choice(old), f"{AGAIN}{rater} ")
+        return None
+
+    def _seen(self, vote: Preference, before: str = "") -> Candidates:
+        return self.shown(before + self.store.message(vote.message_a).conversation_id)
+
+    def forget_unanswered(self) -> int:
+        """Drafts nobody answered for a day, such as those written ahead and never looked at, are of
+        no use to anybody. For the start of the app; returns how many sets there were."""
+        if self.store.read_only:
+            return 0
+        yesterday = datetime.now(UTC) - timedelta(days=1)
+        with sentences():
+            return self.store.drop_unanswered(yesterday.isoformat(timespec="milliseconds"))
+
+    # ------------------------------------------------------------------ drafts
+
+    def write(
+        self,
+        prompt: str,
+        count: int = 2,
+        *,
+        event_id: str | None = None,
+        stop: threading.Event | None = None,
+        versions: tuple[int, int] | None = None,
+    ) -> Iterator[Candidates]:
+        """Streams drafts of one prompt side by side and stores them when all are whole.
+
+        `versions` sets two against each other; otherwise they are drawn (active_sampling.py). The same event
+        again is answered with the stored drafts.
+        """
+        text = checked(prompt)
+        if not 2 <= count <= MOST_DRAFTS:
+            raise AppError(f"2 to {MOST_DRAFTS} drafts can be compared.")
+        known = self.store.message_of_event(event_id) if event_id else None
+        if known and len(self.store.children(known.id)) > 1:
+            yield self.shown(known.conversation_id)
+            return
+        set_id = event_id if event_id and not known else uuid.uuid4().hex
+        asked = self._asked(text, count, versions, stop or threading.Event())
+        latest = [Response([], False)] * count
+        scorer = self._judge(asked, versions)
+        stream = self._chosen(asked, scorer) if scorer else self._streamed(asked)
+        for latest, note in stream:
+            if asked.stop.is_set():
+                break
+            yield self._telling(set_id, text, latest, note)
+        kept = self._redrawn(asked, latest)
+        if asked.stop.is_set():
+            note = "Stopped: these drafts are not kept."
+            yield self._telling(set_id, text, latest, note, done=True)
+        elif len(kept) < 2:
+            note = "All drafts came out the same; try another prompt."
+            yield self._telling(set_id, text, latest, note, done=True)
+        else:
+            yield self.shown(self._save(set_id, asked, latest, kept))
+
+    def _asked(
+        self, text: str, count: int, versions: tuple[int, int] | None, stop: threading.Event
+    ) -> _Asked:
+        live = self.model.live.version
+        drawn: tuple[int, ...] = versions or active_sampling.choose(live, self._rng)
+        if count > 2:
+            drawn = (live,) * count
+        views = [self.chat.view(version) for version in drawn]
+        ids = self.model.encode([{"role": "user", "content": text}])
+        limit = self.model.context_tokens - self.chat.settings.sampling.max_new_tokens
+        if len(ids) > limit:
+            raise AppError(f"This prompt is too long: {len(ids)} tokens of {limit}.")
+        seeds = [self._rng.getrandbits(31) for _ in drawn]
+        asked = _Asked(Prompt(tuple(ids), text), views, seeds, stop)
+        return replace(asked, seeds=seeds[:1] * len(seeds)) if asked.one_version else asked
+
+    def _judge(self, asked: _Asked, versions: tuple[int, int] | None) -> RewardModel | None:
+        """The taste to choose drafts by; None when they are to be any drafts."""
+        if not (self.chat.scorer and self.active and versions is None and asked.one_version):
+            return None
+        if self._drafts(asked) <= len(asked.views):
+            return None  # there is no memory for more than are shown
+        return (
+            self.chat.scorer.get() if self._rng.random() >= active_sampling.RANDOM_SHARE else None
+        )
+
+    def _drafts(self, asked: _Asked) -> int:
+        """How many to choose from."""
+        wanted, limit = (
+            max(active_sampling.DRAFTS, len(asked.views) + 2),
+            self.chat.settings.sampling,
+        )
+        return self.model.max_parallel_drafts(wanted, asked.prompt.ids, limit.max_new_tokens)
+
+    def _chosen(self, asked: _Asked, scorer: RewardModel) -> Iterator[Streamed]:
+        """Some drafts more than are shown, then those between which the taste is least sure."""
+        shown, judge = len(asked.views), self.chat.scorer
+        assert judge
+        blank, drafts = [Response([], False)] * shown, []
+        count = self._drafts(asked)
+        for drafts in self._batch(asked, count):  # noqa: B007 (kept after)
+            yield blank, f"Writing {count} drafts to choose {shown} from"
+        distinct = [drafts[i] for i in _firsts(drafts) if drafts[i].ids]
+        if asked.stop.is_set() or len(distinct) <= shown:
+            yield [*distinct, *drafts][:shown], ""
+            return
+        replies = [Reply(asked.prompt, tuple(r.ids), self.model.decode(r.ids)) for r in distinct]
+        x = scorer.capped(judge.features(scorer, replies))
+        telling = active_sampling.max_variance(x, scorer.head.covariance, shown)
+        yield [distinct[i] for i in telling], ""
+
+    def _streamed(self, asked: _Asked) -> Iterator[Streamed]:
+        """All drafts at once: one batch where the version is the same, else in turns."""
+        if asked.one_version:
+            yield from ((drafts, "") for drafts in self._batch(asked, len(asked.views)))
+            return
+        latest = [Response([], False)] * len(asked.views)
+        going = {i: self._one(asked, i) for i in range(len(latest))}
+        try:
+            while going:
+                for i in list(going):
+                    step = next(going[i], None)
+                    if step is None:
+                        del going[i]
+                    else:
+                        latest[i] = step[0]
+                yield list(latest), ""
+        finally:
+            for stream in going.values():
+                stream.close()
+
+    def _batch(self, asked: _Asked, count: int) -> Iterator[list[Response]]:
+        rows, sampling = [asked.prompt.ids] * count, self.chat.settings.sampling
+        for drafts in self.model.stream(asked.views[0], rows, sampling, seed=asked.seeds[0]):
+            yield drafts
+            if asked.stop.is_set():
+                return
+
+    def _one(self, asked: _Asked, i: int):
+        ids, sampling = asked.prompt.ids, self.chat.settings.sampling
+        return self.model.stream(asked.views[i], [ids], sampling, seed=asked.seeds[i])
+
+    def _redrawn(self, asked: _Asked, latest: list[Response]) -> list[int]:
+        """Draws drafts that came out like another anew, in place; the places worth showing."""
+        for _ in range(REDRAWN):
+            equal = [i for i in range(len(latest)) if i not in _firsts(latest)]
+            for i in equal:
+                asked.seeds[i] = self._rng.getrandbits(31)
+                for (draft,) in self._one(asked, i):
+                    if asked.stop.is_set():
+                        return []
+                    latest[i] = draft
+        return _firsts(latest)
+
+    def _telling(
+        self,
+        set_id: str,
+        prompt: str,
+        latest: Sequence[Response],
+        note: str,
+        done: bool = False,
+    ) -> Candidates:
+        order = active_sampling.order(set_id, len(latest))
+        texts = tuple(self.model.decode(latest[i].ids) for i in order)
+        return Candidates(None, prompt, texts, done, note)
+
+    def _save(self, set_id: str, asked: _Asked, latest: list[Response], kept: Sequence[int]) -> str:
+        with sentences():
+            conversation = self.store.add_conversation("compare", title=set_id)
+            question = self.store.message(
+                self.store.add_message(conversation, "user", asked.prompt.text, event_id=set_id)
+            )
+            for i in kept:
+                spoken = GeneratedReply(
+                    asked.views[i],
+                    self.chat.settings.sampling,
+                    asked.seeds[i],
+                    list(asked.prompt.ids),
+                    latest[i],
+                    self.model.decode(latest[i].ids),
+                    "stop" if latest[i].finished else "length",
+                )
+                self.chat.save_reply(question, spoken, make_head=False)
+        return conversation
+
+    # ------------------------------------------------------------------ what is said of them
+
+    def shown(self, set_id: str) -> Candidates:
+        """Stored drafts, as they were shown."""
+        question, drafts = self._stored(set_id)
+        return Candidates(set_id, question.content, tuple(d.content for d in drafts), True)
+
+    def vote(
+        self,
+        set_id: str,
+        outcome: str,
+        *,
+        strength: str = "",
+        rater: str = "me",
+        event_id: str | None = None,
+    ) -> VoteResult:
+        """A vote on two drafts; "a" is the left one, strength "slightly" or "much" if the person
+        says so. Returns after COMMIT, with what was hidden until now."""
+        if outcome not in OUTCOMES:
+            raise AppError(f"A vote is one of {', '.join(OUTCOMES)}.")
+        question, drafts = self._stored(set_id)
+        if len(drafts) != 2:
+            raise AppError("More than two drafts are put in order, not voted on.")
+        vote = self._add_vote(set_id, question, drafts, outcome, strength, rater, event_id)
+        sentence = OUTCOMES[outcome]
+        sentence = sentence.replace("is better", f"is {strength} better") if strength else sentence
+        told = reveal(f"Saved: {sentence}.", [d.adapter_version or 0 for d in drafts])
+        if not _again(set_id, rater):
+            return told
+        with sentences():
+            first = {frozenset(_ids(p)): p.outcome for p in self.store.preferences(rater)}
+        same = vote == first.get(frozenset(d.id for d in drafts))
+        word = "as you did the first time" if same else "the first time you said otherwise"
+        return VoteResult(told.versions, f"{told.sentence} You had seen this pair before: {word}.")
+
+    def rank(
+        self,
+        set_id: str,
+        places: Sequence[int],
+        *,
+        rater: str = "me",
+        event_id: str | None = None,
+    ) -> VoteResult:
+        """The place of each draft as shown: 0 is best, equal places are tied. Returns after
+        COMMIT."""
+        question, drafts = self._stored(set_id)
+        if len(places) != len(drafts):
+            raise AppError(f"There are {len(drafts)} drafts to put in order.")
+        by_id = {draft.id: place for draft, place in zip(drafts, places, strict=True)}
+        with sentences():
+            self.store.add_ranking(question.id, by_id, rater=rater, event_id=event_id)
+        return reveal(f"Saved: {in_order(places)}.", [d.adapter_version or 0 for d in drafts])
+
+    def comment(self, set_id: str, words: str, *, rater: str = "me") -> str:
+        """Keeps words beside the answer this person gave. Returns after COMMIT, with a sentence."""
+        words = words.strip()
+        if len(words) > MAX_CHARACTERS:
+            raise AppError(f"A comment can have {MAX_CHARACTERS} characters.")
+        question, drafts = self._stored(set_id)
+        with sentences():
+            if len(drafts) == 2:
+                vote = self._vote(set_id, drafts, rater)
+                found = [vote.id] if vote else []
+            else:
+                rankings = self.store.rankings(rater)
+                found = [r.id for r in rankings if r.asked_id == question.id]
+            for answer_id in found:
+                self.store.explain(answer_id, words)
+                return "Saved with your words."
+        raise AppError("Answer first, then say why.")
+
+    def withdraw(self, set_id: str, *, rater: str = "me", event_id: str | None = None) -> None:
+        """Takes what this person said of these drafts back."""
+        question, drafts = self._stored(set_id)
+        if len(drafts) == 2:
+            self._add_vote(set_id, question, drafts, "withdrawn", "", rater, event_id)
+            return
+        with sentences():
+            self.store.add_ranking(question.id, {}, rater=rater, event_id=event_id)
+
+    def _add_vote(
+        self,
+        set_id: str,
+        question: Message,
+        drafts: Sequence[Message],
+        outcome: str,
+        strength: str,
+        rater: str,
+        event_id: str | None,
+    ) -> str:
+        """Stores what was said of the left and the right draft in terms of a and b, which is the
+        order they are stored in; returns it."""
+        with sentences():
+            a, b = self.store.children(question.id)
+            a_left = a == drafts[0].id
+            vote = active_sampling.from_side(outcome, a_left)
+            before = self._vote(set_id, drafts, rater)
+            self.store.add_preference(
+                a,
+                b,
+                vote,
+                shown_first="a" if a_left else "b",
+                strength=strength,
+                comment=before.comment if before and before.outcome == vote else "",
+                again=_again(set_id, rater),
+                rater=rater,
+                event_id=event_id,
+            )
+        return vote
+
+    def _vote(self, set_id: str, drafts: Sequence[Message], rater: str) -> Preference | None:
+        """What this person says of these two now, or said when they came back."""
+        again = self.store.asked_again if _again(set_id, rater) else self.store.preferences
+        votes = again(rater)
+        pair = {draft.id for draft in drafts}
+        return next((v for v in reversed(votes) if set(_ids(v)) == pair), None)
+
+    def _stored(self, set_id: str) -> tuple[Message, list[Message]]:
+        """The question and its drafts, in the order they are shown."""
+        with sentences():
+            conversation = self.store.conversation(set_id.rpartition(" ")[2])
+            question = self.store.roots(conversation.id)[0]
+            drafts = [self.store.message(i) for i in self.store.children(question)]
+            order = active_sampling.order(conversation.title, len(drafts))
+            if set_id.startswith(AGAIN):
+                order = order[::-1]
+            return self.store.message(question), [drafts[i] for i in order]
+
+
+def reveal(saved: str, versions: Sequence[int]) -> VoteResult:
+    """What is told once an answer is stored: who wrote the drafts, as shown."""
+    names = [version_name(version, "base") for version in versions]
+    if len(set(names)) == 1:
+        who = f"{'Both' if len(names) == 2 else 'All'} are from {names[0]}"
+    else:
+        who = ", ".join(f"{letter} was {name}" for letter, name in zip("ABCD", names, strict=False))
+    return VoteResult(tuple(versions), f"{saved} {who}.")
+
+
+def in_order(places: Sequence[int]) -> str:
+    """Places of A, B, ... in words: "B, then A and C"."""
+    letters = "ABCD"[: len(places)]
+    groups = [
+        _listed([letter for letter, p in zip(letters, places, strict=True) if p == place])
+        for place in sorted(set(places))
+    ]
+    return ", then ".join(groups) if len(groups) > 1 else f"{groups[0]} are equal"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """One, two or more words: "A", "A and B", "A, B and C"."""
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
+
+
+def _ids(vote: Preference) -> tuple[str, str]:
+    return vote.message_a, vote.message_b
+
+
+def _again(set_id: str, rater: str) -> bool:
+    """Whether this person sees these drafts a second time. Whoever is shown a pair that came back
+    for somebody else has not seen it before, and votes on it like on any other."""
+    return set_id.startswith(f"{AGAIN}{rater} ")
+
+
+def _firsts(drafts: Sequence[Response]) -> list[int]:
+    """The places of drafts that are like none before them."""
+    seen: dict[tuple[int, ...], int] = {}
+    for i, draft in enumerate(drafts):
+        seen.setdefault(tuple(draft.ids), i)
+    return sorted(seen.values())

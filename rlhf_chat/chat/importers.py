@@ -1,0 +1,263 @@
+"""Ratings that were given elsewhere, as other tools write them down: text in, answers out.
+
+Understood, each as JSON lines or as one JSON list:
+- our own export: {"kind", "said", "prompt", "reply", ...} (exporters.py);
+- preference pairs: {"prompt", "chosen", "rejected"}, the prompt explicit or the part both begin
+  with, as words, as messages ({"role", "content"}) or as "Human: ... Assistant: ..."
+  (huggingface.co/docs/trl/dataset_formats, Anthropic's hh-rlhf);
+- single replies: {"prompt", "completion", "label"} (the same page, "unpaired preference");
+- feedback of Open WebUI: {"data": {"rating": 1 or -1}, "meta": {"message_id"}, "snapshot"}.
+Left out: whether a model can read the words (imports.py), and storing them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from rlhf_chat.db import MOST_RANKED, SIMULATED, VOTES, ImportedFeedback, clean_text
+from rlhf_chat.errors import LONGEST_REASON, MAX_CHARACTERS
+
+Turns = tuple[tuple[str, str], ...]  # (role, words)
+SPEAKERS = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?")  # as hh-rlhf marks turns
+ROLES = {"Human": "user", "Assistant": "assistant"}
+
+
+class UnreadableError(Exception):
+    """Why one entry is no rating, in one sentence."""
+
+
+@dataclass
+class Found:
+    """What a file holds."""
+
+    items: list[tuple[int, ImportedFeedback]] = field(
+        default_factory=list
+    )  # (number from 1, answer)
+    unread: list[tuple[int, str]] = field(default_factory=list)  # (number, why)
+
+
+def read(text: str) -> Found:
+    """Never raises: what cannot be read is listed with its number in the file."""
+    found = Found()
+    for number, entry in enumerate(_entries(text), 1):
+        try:
+            if isinstance(entry, UnreadableError):
+                raise entry
+            found.items.append((number, _arrival(entry)))
+        except UnreadableError as error:
+            found.unread.append((number, str(error)))
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
+            found.unread.append((number, "It does not have the shape its fields promise."))
+    return found
+
+
+def _entries(text: str) -> Iterator[Any]:
+    """The entries of a JSON list, or of lines of JSON. A line ends at a line feed and nowhere else:
+    words may hold other separators."""
+    text = text.lstrip("\ufeff").strip()
+    try:
+        whole = json.loads(text)
+        yield from whole if isinstance(whole, list) else [whole]
+    except (ValueError, RecursionError):
+        for line in filter(str.strip, text.split("\n")):
+            try:
+                yield json.loads(line)
+            except (ValueError, RecursionError):
+                yield UnreadableError("It is not JSON.")
+
+
+def _arrival(entry: Any) -> ImportedFeedback:
+    if not isinstance(entry, dict):
+        raise UnreadableError("It is not a rating.")
+    for fields, reader in READERS:
+        if all(name in entry for name in fields):
+            return reader(entry)
+    raise UnreadableError("It is not a rating of a kind that is known here.")
+
+
+# ---- our own export --------------------------------------------------------------------------
+
+
+def _own(entry: dict) -> ImportedFeedback:
+    kind, given = entry["kind"], str(entry["answer"] if "answer" in entry else entry["said"])
+    before = _messages(entry.get("before") or [])
+    replies: tuple[str, ...] = (_words(entry["reply"]),)
+    answer: int | str | tuple[int, ...]
+    if kind == "thumb" and given in ("up", "down"):
+        answer = 1 if given == "up" else -1
+    elif kind == "stars" and given in tuple("12345"):
+        answer = int(given)
+    elif kind == "vote" and given in VOTES:
+        answer, replies = given, (*replies, _words(entry["other"]))
+    elif kind == "edit":
+        answer, replies = 1, (*replies, _words(entry["other"]))
+    elif kind == "ranking":
+        placed = entry["order"]
+        answer = tuple(int(one["place"]) for one in placed)
+        replies = tuple(_words(one["reply"]) for one in placed)
+        if not 2 <= len(replies) <= MOST_RANKED or not all(0 <= p < MOST_RANKED for p in answer):
+            raise UnreadableError(f"It does not put 2 to {MOST_RANKED} replies in order.")
+    else:
+        raise UnreadableError(f"An answer of kind {kind!r} that says {given!r} is not known here.")
+    strength = _beside(entry, "strength", 20)
+    return _made(
+        kind,
+        (*before, ("user", _words(entry["prompt"]))),
+        replies,
+        answer,
+        strength=strength if strength in ("slightly", "much") and answer in ("a", "b") else "",
+        reason=_beside(entry, "reason", LONGEST_REASON),
+        comment=_beside(entry, "comment", MAX_CHARACTERS),
+        rater=_rater(entry.get("rater")),
+        created_at=_moment(entry.get("created_at")),
+        id=str(entry.get("id") or ""),
+    )
+
+
+def _rater(name: Any) -> str:
+    """Whose answer it is. "me" is whoever brings it."""
+    name = str(name or "")
+    if name.startswith(SIMULATED):
+        raise UnreadableError("It was said by a simulated person.")
+    return "" if name == "me" else name
+
+
+# ---- other tools' --------------------------------------------------------------------------
+
+
+def _pair(entry: dict) -> ImportedFeedback:
+    chosen, rejected = _dialogue(entry["chosen"]), _dialogue(entry["rejected"])
+    if chosen[0][0] == "assistant" and entry.get("prompt"):  # else both hold the prompt already
+        before = _dialogue(entry["prompt"], "user")
+        chosen, rejected = before + chosen, before + rejected
+    if chosen[:-1] != rejected[:-1]:
+        raise UnreadableError("Its two replies do not answer the same message.")
+    if chosen[-1][0] != "assistant" or rejected[-1][0] != "assistant":
+        raise UnreadableError("It does not end with a reply of the assistant.")
+    return _made("vote", chosen[:-1], (chosen[-1][1], rejected[-1][1]), "a")
+
+
+def _single(entry: dict) -> ImportedFeedback:
+    if not isinstance(entry["label"], bool | int) or entry["label"] not in (0, 1):
+        raise UnreadableError("Its label is neither true nor false.")
+    turns = _dialogue(entry["prompt"], "user")
+    [(role, reply)] = _dialogue(entry["completion"])
+    if role != "assistant":
+        raise UnreadableError("It does not end with a reply of the assistant.")
+    return _made("thumb", turns, (reply,), 1 if entry["label"] else -1)
+
+
+def _open_webui(entry: dict) -> ImportedFeedback:
+    data, meta = entry["data"], entry["meta"]
+    rating = {"1": 1, "-1": -1}.get(str(data["rating"]))
+    if rating is None:
+        raise UnreadableError("It has no thumb.")
+    chat = (entry["snapshot"] or {}).get("chat") or {}
+    chat = chat.get("chat") or chat
+    messages = (chat.get("history") or {}).get("messages") or {}
+    path: list[dict] = []
+    at = messages.get(meta["message_id"])
+    while at and len(path) < len(messages):
+        path.append(at)
+        at = messages.get(at.get("parentId"))
+    if not path:
+        raise UnreadableError("The message that was rated is not in its snapshot.")
+    turns = _messages(path[::-1])
+    system = str((chat.get("params") or {}).get("system") or chat.get("system") or "")
+    if turns[-1][0] != "assistant":
+        raise UnreadableError("It does not end with a reply of the assistant.")
+    return _made(
+        "thumb",
+        ((("system", system),) if system.strip() else ()) + turns[:-1],
+        (turns[-1][1],),
+        rating,
+        reason=_beside(data, "reason", LONGEST_REASON).replace("_", " "),
+        comment=_beside(data, "comment", MAX_CHARACTERS),
+        created_at=_moment(entry.get("created_at")),
+    )
+
+
+READERS: tuple[tuple[Sequence[str], Callable[[dict], ImportedFeedback]], ...] = (
+    (("kind", "answer", "prompt", "reply"), _own),
+    (("kind", "said", "prompt", "reply"), _own),  # as exported before version 0.2
+    (("chosen", "rejected"), _pair),
+    (("prompt", "completion", "label"), _single),
+    (("data", "meta", "snapshot"), _open_webui),
+)
+
+
+# ---- small parts -----------------------------------------------------------------------------
+
+
+def _dialogue(given: Any, alone: str = "assistant") -> Turns:
+    """Messages, a marked dialogue, or words alone, which are then by `alone`."""
+    if not isinstance(given, str):
+        return _messages(given)
+    if not SPEAKERS.match(given):
+        return ((alone, _words(given)),)
+    _, *marked = SPEAKERS.split(given)
+    roles = [ROLES[speaker] for speaker in marked[::2]]
+    words = marked[1::2]
+    if alone == "user" and roles[-1] == "assistant" and not words[-1].strip():
+        roles, words = roles[:-1], words[:-1]  # a prompt that ends where the reply begins
+    return tuple((role, _words(text)) for role, text in zip(roles, words, strict=True))
+
+
+def _messages(given: Any) -> Turns:
+    spoken = [one for one in given if one["role"] != "system" or one["content"]]
+    turns = tuple((str(one["role"]), _words(one["content"])) for one in spoken)
+    if not all(role in ("system", "user", "assistant") for role, _ in turns):
+        raise UnreadableError("Somebody beside the person and the assistant speaks in it.")
+    return turns
+
+
+def _words(text: Any) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise UnreadableError("A message in it is empty or is not text.")
+    return clean_text(text).strip()
+
+
+def _beside(entry: dict, name: str, most: int) -> str:
+    """Words beside an answer, as long as the window would take them."""
+    text = entry.get(name)
+    return clean_text(text)[:most] if isinstance(text, str) else ""
+
+
+def _moment(stamp: Any) -> str:
+    """ISO 8601 of a time written so or as seconds since 1970; "" for anything else."""
+    try:
+        if isinstance(stamp, str):
+            return datetime.fromisoformat(stamp).astimezone(UTC).isoformat(timespec="milliseconds")
+        return datetime.fromtimestamp(stamp, UTC).isoformat(timespec="milliseconds")
+    except (TypeError, ValueError, OverflowError, OSError):
+        return ""
+
+
+def _made(
+    kind: str,
+    turns: Turns,
+    replies: tuple[str, ...],
+    answer: int | str | tuple[int, ...],
+    **more: Any,
+) -> ImportedFeedback:
+    """The same with the system prompt apart and turns that alternate, the person's first and
+    last."""
+    system = "\n\n".join(words for role, words in turns if role == "system")
+    told: list[tuple[str, str]] = []
+    for role, words in turns:
+        if role == "system" or (role == "assistant" and not told):
+            continue  # what the assistant says first answers nothing
+        if told and told[-1][0] == role:
+            told[-1] = (role, f"{told[-1][1]}\n\n{words}")
+        else:
+            told.append((role, words))
+    if not told or told[-1][0] != "user":
+        raise UnreadableError("There is no message that its replies answer.")
+    if len(set(replies)) < len(replies):
+        raise UnreadableError("Its replies are all the same.")
+    return ImportedFeedback(kind, tuple(told), replies, answer, system, **more)

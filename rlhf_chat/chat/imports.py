@@ -1,0 +1,90 @@
+"""Answers given elsewhere, made readable for the model that runs here and taken in.
+
+A reply is kept as the token ids with which this model would have said it. Left out: how other
+tools write (importers.py), what an answer is worth (dataset.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from rlhf_chat.chat import importers
+from rlhf_chat.chat.context_window import TooLongError, chat_message, truncate
+from rlhf_chat.chat.raters import checked_name
+from rlhf_chat.db import ImportBatch, ImportedFeedback, Store
+from rlhf_chat.errors import AppError, sentences
+from rlhf_chat.inference.model import Model
+
+MOST = 2000  # answers at a time: each reply is read once by the model, in the next round
+TOO_LONG = "It is too long for this model."
+FOREIGN = "It has signs this model does not know."
+
+
+@dataclass(frozen=True)
+class ImportPreview:
+    """What a file holds that can be learned from."""
+
+    items: tuple[ImportedFeedback, ...]
+    unread: tuple[tuple[int, str], ...]  # (number in the file, why)
+    left: int  # answers beyond what is taken at a time
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """How many of each kind, the most common first."""
+        return dict(Counter(one.kind for one in self.items).most_common())
+
+
+class Imports:
+    def __init__(self, store: Store, model: Model) -> None:
+        self.store, self.model = store, model
+
+    def preview(self, text: str) -> ImportPreview:
+        """Reads a file and changes nothing. Raises AppError where nothing in it is a rating."""
+        found = importers.read(text)
+        unread, usable = list(found.unread), []
+        for number, one in found.items[:MOST]:
+            made = self._encoded(one)
+            if isinstance(made, ImportedFeedback):
+                usable.append(made)
+            else:
+                unread.append((number, made))
+        unread.sort()
+        if not usable:
+            why = unread[0][1] if unread else "It is empty."
+            raise AppError(f"There are no ratings in this file that can be used. {why}")
+        return ImportPreview(tuple(usable), tuple(unread), max(0, len(found.items) - MOST))
+
+    def import_all(self, text: str, rater: str = "me") -> tuple[str, int, int]:
+        """Takes in what the file holds, all or nothing. Returns what `send_back` takes, how many
+        answers are new, and how many were here already. Returns after COMMIT."""
+        imports = sorted(self.preview(text).items, key=lambda one: one.created_at)
+        with sentences():
+            origin, new = self.store.add_import(imports, rater)
+        return origin, new, len(imports) - new
+
+    def newest(self, limit: int) -> list[ImportBatch]:
+        """The files taken in last, as far as something of them is still here."""
+        with sentences():
+            return self.store.origins(limit)
+
+    def undo(self, origin: str) -> int:
+        """Deletes what one arrival brought, words and all; how many conversations that were."""
+        with sentences():
+            return self.store.undo_import(origin)
+
+    def _encoded(self, one: ImportedFeedback) -> ImportedFeedback | str:
+        """With token ids; or why that cannot be. Of a conversation that is too long the oldest
+        turns give way, as they do in chat."""
+        replies = tuple(tuple(self.model.encode_reply(reply)) for reply in one.replies)
+        if not all(map(self.model.reads_as, replies, one.replies)):
+            return FOREIGN
+        room = self.model.context_tokens - max(map(len, replies))
+        turns = [chat_message(role, words) for role, words in one.turns]
+        try:
+            prompt, left_out = truncate(self.model, one.system, turns, room)
+        except TooLongError:
+            return TOO_LONG
+        by = checked_name(one.rater) if one.rater else ""
+        made = replace(one, turns=one.turns[left_out:], rater=by)
+        return replace(made, prompt_ids=tuple(prompt), response_ids=replies)

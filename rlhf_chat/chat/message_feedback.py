@@ -1,0 +1,169 @@
+"""What people say of replies: thumbs, stars, corrections; said anew and taken back.
+
+Every call returns after COMMIT. Left out: votes and rankings of drafts (compare.py), what is made
+of them (dataset.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rlhf_chat.chat import exporters
+from rlhf_chat.db import VOTES, Feedback, Store
+from rlhf_chat.errors import LONGEST_REASON, MAX_CHARACTERS, AppError, checked, sentences
+
+REASONS = {
+    1: ("Helpful", "Right tone", "Right length", "Well said"),
+    -1: ("Wrong", "Off topic", "Too long", "Too short", "Bad tone"),
+}
+
+
+@dataclass(frozen=True)
+class MessageFeedback:
+    """What one person has said of one reply."""
+
+    value: int = 0
+    reason: str = ""
+    comment: str = ""
+    stars: int = 0
+
+
+class Ratings:
+    def __init__(
+        self, store: Store, encode: Callable[[str], list[int]], context_tokens: int
+    ) -> None:
+        """`encode` gives the token ids of a reply as a person would have had it; a prompt and its
+        reply may have `context_tokens` together."""
+        self.store, self._encode, self._context_tokens = store, encode, context_tokens
+
+    def rate(
+        self,
+        message_id: str,
+        value: int,
+        *,
+        reason: str = "",
+        comment: str = "",
+        rater: str = "me",
+        event_id: str | None = None,
+    ) -> None:
+        """A thumb: +1, -1, or 0 to take it back. Returns after COMMIT."""
+        if value not in (1, -1, 0):
+            raise AppError("A thumb is up, down or taken back.")
+        if len(comment) > MAX_CHARACTERS:
+            raise AppError(f"A comment can have {MAX_CHARACTERS} characters.")
+        with sentences():
+            self.store.add_rating(
+                message_id,
+                value,
+                reason=reason[:LONGEST_REASON],
+                comment=comment,
+                rater=rater,
+                event_id=event_id,
+            )
+
+    def score(
+        self, message_id: str, stars: int, *, rater: str = "me", event_id: str | None = None
+    ) -> None:
+        """1 to 5 stars, or 0 to take them back. Returns after COMMIT."""
+        with sentences():
+            self.store.add_score(message_id, stars, rater=rater, event_id=event_id)
+
+    def of(self, message_id: str, rater: str = "me") -> MessageFeedback:
+        """What this person has said of this reply so far."""
+        with sentences():
+            thumb = self.store.rating_of([message_id], rater).get(message_id)
+            stars = self.store.stars_of(message_id, rater)
+        answer = (thumb.value, thumb.reason, thumb.comment) if thumb else (0, "", "")
+        return MessageFeedback(*answer, stars)
+
+    def correct(
+        self, message_id: str, text: str, *, rater: str = "me", event_id: str | None = None
+    ) -> str:
+        """The reply as the person would have had it: stored beside the original, shown instead of
+        it, and preferred to it from now on. Returns the new message's id, after COMMIT."""
+        text = checked(text)
+        with sentences():
+            original = self.store.message(message_id)
+            if original.role != "assistant" or original.prompt_ids is None:
+                raise AppError("Only a reply of the model can be corrected.")
+            if text == original.content.strip():
+                raise AppError("Nothing was changed, so there is nothing to learn.")
+            ids, limit = self._encode(text), self._context_tokens - len(original.prompt_ids)
+            if len(ids) > limit:
+                raise AppError(
+                    f"This correction is too long for the model: {len(ids)} tokens of {limit}."
+                )
+            edited = self.store.add_message(
+                original.conversation_id,
+                "assistant",
+                text,
+                parent_id=original.parent_id,
+                prompt_ids=original.prompt_ids,
+                response_ids=ids,
+                finish_reason="stop",
+                event_id=event_id,
+            )
+            self.store.add_edit(message_id, edited, rater=rater, event_id=event_id)
+        return edited
+
+    def all(self, containing: str = "", kind: str = "", answer: str = "") -> list[Feedback]:
+        """Every rating and vote of people that counts now, newest first."""
+        with sentences():
+            return self.store.feedback(containing=containing.strip(), kind=kind, answer=answer)
+
+    def answers(self, containing: str = "", kind: str = "", answer: str = "") -> list[dict]:
+        """The same as plain values, with what was said before (exporters.py)."""
+        with sentences():
+            return exporters.answers(self.store, self.all(containing, kind, answer))
+
+    def preference_pairs(
+        self, containing: str = "", kind: str = "", answer: str = ""
+    ) -> list[dict]:
+        """Which reply is better than which, of those answers, as TRL reads it (exporters.py)."""
+        with sentences():
+            return exporters.preference_pairs(self.store, self.all(containing, kind, answer))
+
+    def _vote_anew(self, told: Feedback, answer: str) -> None:
+        """The sides stay as they were shown, and so do the words beside the vote."""
+        votes = self.store.preferences(told.rater)
+        shown = next((vote.shown_first for vote in votes if vote.id == told.id), "a")
+        self.store.add_preference(
+            told.message_id,
+            told.other_id,
+            answer,
+            shown_first=shown,
+            comment=told.comment,
+            rater=told.rater,
+        )
+
+    def change(self, told: Feedback, answer: str) -> None:
+        """Another answer about the same replies, in the same person's name; "withdrawn" takes it
+        back. The log keeps both."""
+        answers = {
+            "thumb": ("up", "down"),
+            "vote": VOTES,
+            "stars": tuple("12345"),
+        }.get(told.kind, ())
+        back = answer == "withdrawn"
+        if answer not in answers and not back:
+            raise AppError(f"The answer is one of {', '.join((*answers, 'withdrawn'))}.")
+        rater = told.rater
+        with sentences():
+            if told.kind == "thumb":
+                self.store.add_rating(
+                    told.message_id,
+                    {"up": 1, "down": -1}.get(answer, 0),
+                    reason=told.reason if answer == told.answer else "",
+                    comment=told.comment,
+                    rater=rater,
+                )
+            elif told.kind == "vote":
+                self._vote_anew(told, answer)
+            elif told.kind == "stars":
+                self.store.add_score(told.message_id, 0 if back else int(answer), rater=rater)
+            elif told.kind == "edit":
+                self.store.add_edit(told.message_id, told.other_id, withdrawn=True, rater=rater)
+            else:
+                asked = self.store.message(told.message_id).parent_id
+                self.store.add_ranking(asked or "", {}, rater=rater)

@@ -1,0 +1,96 @@
+"""Who answers here: how much, how steadily, and in agreement with whom.
+
+One person may use several names and several people one app; each browser says under which name it
+answers. Somebody who contradicts the others, or themselves, is shown as such and can be set aside:
+their answers are kept and do not count. Left out: what an answer weighs (likelihood.py), who means
+the opposite of the others (adversarial_raters.py), and judging who is right.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from rlhf_chat.db import Store, clean_text
+from rlhf_chat.feedback import agreement
+from rlhf_chat.feedback.agreement import Agreement, Answer
+from rlhf_chat.reward.scorer import RewardModelCache
+
+ME = "me"  # the name until somebody gives one
+LONGEST_NAME = 40
+
+
+@dataclass(frozen=True)
+class Rater:
+    name: str
+    answers: int
+    counts: bool  # not set aside
+    asked_again: int  # pairs seen a second time, sides swapped
+    said_same: int
+    with_others: Agreement | None  # None: nobody else answered the same questions
+    suspect: bool = False  # clearly means the opposite of all others
+
+
+class Raters:
+    def __init__(self, store: Store, scorer: RewardModelCache | None = None) -> None:
+        self.store = store
+        self.scorer = scorer  # without one nobody is suspected
+
+    def table(self) -> list[Rater]:
+        """Everybody who answered, whoever answered most first; nobody simulated."""
+        answered = Counter(told.rater for told in self.store.feedback())
+        shared = {a.rater: a for a in agreement.agreements(self._answers())}
+        aside = self._aside()
+        asked, same = self._steadiness()
+        doubted = self.scorer.adversarial_rater() if self.scorer else None
+        found = [
+            Rater(
+                name,
+                count,
+                name not in aside,
+                asked[name],
+                same[name],
+                shared.get(name),
+                suspect=name == doubted,
+            )
+            for name, count in answered.items()
+        ]
+        return sorted(found, key=lambda r: (-r.answers, r.name))
+
+    def alpha(self) -> float | None:
+        """Krippendorff's alpha over whatever several people answered; None if nothing is shared."""
+        return agreement.krippendorff_alpha(self._answers())
+
+    def set_aside(self, name: str, aside: bool = True) -> str:
+        """Whether a rater's answers count (quarantine). They are kept either way."""
+        names = self._aside()
+        names = names | {name} if aside else names - {name}
+        self.store.set_setting("quarantined", sorted(names))
+        return f"{name} {'does not count' if aside else 'counts again'} from the next round on."
+
+    def _aside(self) -> set[str]:
+        return set(self.store.setting("quarantined", []))
+
+    def _answers(self) -> list[Answer]:
+        """Every current vote and thumb as (what was asked, who, answer)."""
+        votes = [(f"{p.message_a} {p.message_b}", p) for p in self.store.preferences()]
+        found = [(item, p.rater, p.outcome) for item, p in votes]
+        return found + [(r.message_id, r.rater, str(r.value)) for r in self.store.ratings()]
+
+    def _steadiness(self) -> tuple[Counter[str], Counter[str]]:
+        """Of each rater: pairs that were asked again, and how many got the same answer."""
+        first = {(p.message_a, p.message_b, p.rater): p.outcome for p in self.store.preferences()}
+        asked, same = Counter[str](), Counter[str]()
+        for p in self.store.asked_again():
+            before = first.get((p.message_a, p.message_b, p.rater))
+            if before is not None:
+                asked[p.rater] += 1
+                same[p.rater] += before == p.outcome
+        return asked, same
+
+
+def checked_name(name: str) -> str:
+    """A name as it is stored: short, on one line, `ME` when there is none, never a simulated one's
+    ("simulated:..." belongs to those who are only watched)."""
+    name = " ".join(clean_text(name).split())[:LONGEST_NAME].replace(":", " ").strip()
+    return name or ME

@@ -1,0 +1,126 @@
+"""How conversations are answered: first words to the model, sampling, and by which version.
+
+Each conversation has its own manner; new ones begin with the one set for them. Left out: answering
+(chat.py), drawing the panel (ui/settings_panel.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from rlhf_chat.db import Store
+from rlhf_chat.errors import MAX_CHARACTERS, AppError, sentences
+from rlhf_chat.inference.generate import Sampling
+
+BEST_OF = (1, 2, 4, 8)  # drafts of a reply, of which the one the taste likes best is shown
+
+
+@dataclass(frozen=True)
+class ConversationSettings:
+    """How a conversation is answered: first words to the model, sampling, and by which version
+    (None: whoever is live)."""
+
+    system_prompt: str
+    sampling: Sampling
+    version: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        system_prompt: str,
+        temperature: float,
+        top_p: float,
+        top_k: int,
+        max_new_tokens: int,
+        version: int | None,
+    ) -> ConversationSettings:
+        return cls(system_prompt, Sampling(temperature, top_p, top_k, max_new_tokens), version)
+
+
+class SettingsService:
+    """The manner of every conversation, and of those not yet begun."""
+
+    def __init__(
+        self,
+        store: Store,
+        sampling: Sampling,
+        context_tokens: int,
+        check_version: Callable[[int], object],
+    ) -> None:
+        """`sampling` holds where nobody has set another; `check_version` raises AppError for a
+        version that cannot speak."""
+        self.store, self.sampling = store, sampling
+        self._context_tokens, self._check_version = context_tokens, check_version
+        self._plain = ConversationSettings("", sampling)
+
+    @property
+    def best_of(self) -> int:
+        """Drafts of each reply; the one the taste likes best is shown."""
+        return int(self.store.setting("best_of", 1))
+
+    def set_best_of(self, drafts: int) -> None:
+        if drafts not in BEST_OF:
+            raise AppError(f"Drafts of a reply: {', '.join(map(str, BEST_OF))}.")
+        with sentences():
+            self.store.set_setting("best_of", drafts)
+
+    @property
+    def longest_reply(self) -> int:
+        """The most tokens a reply may be given: half of what the model can read."""
+        return max(16, min(4096, self._context_tokens // 2))
+
+    def get(self, conversation_id: str = "") -> ConversationSettings:
+        """How this conversation is answered; with no id, how new ones will be."""
+        if not conversation_id:
+            return self.default()
+        with sentences():
+            found = self.store.conversation(conversation_id)
+        sampling = self._fitting(found.sampling) if found.sampling else self.sampling
+        return ConversationSettings(found.system_prompt, sampling, found.adapter_version)
+
+    def set(self, conversation_id: str, settings: ConversationSettings) -> None:
+        """From the next reply on; with no id, for conversations not yet begun."""
+        settings = self._checked(settings)
+        with sentences():
+            if conversation_id:
+                self._store_for(conversation_id, settings)
+            else:
+                value = {
+                    "system_prompt": settings.system_prompt,
+                    "sampling": settings.sampling.as_dict(),
+                }
+                self.store.set_setting("manner", value)
+
+    def default(self) -> ConversationSettings:
+        stored = self.store.setting("manner")
+        if not stored:
+            return self._plain
+        return ConversationSettings(stored["system_prompt"], self._fitting(stored["sampling"]))
+
+    def _fitting(self, stored: dict) -> Sampling:
+        """As it was set, perhaps under a model that can read more than this one."""
+        drawn = Sampling(**stored)
+        return replace(drawn, max_new_tokens=min(drawn.max_new_tokens, self.longest_reply))
+
+    def _store_for(self, conversation_id: str, settings: ConversationSettings) -> None:
+        self.store.set_settings(
+            conversation_id, settings.system_prompt, settings.sampling.as_dict(), settings.version
+        )
+
+    def _checked(self, settings: ConversationSettings) -> ConversationSettings:
+        drawn = settings.sampling
+        if len(settings.system_prompt) > MAX_CHARACTERS:
+            raise AppError(f"A system prompt can have {MAX_CHARACTERS} characters.")
+        if not (0 <= drawn.temperature <= 2 and 0 < drawn.top_p <= 1 and drawn.top_k >= 0):
+            raise AppError("Temperature is 0 to 2, top-p above 0 and up to 1, top-k 0 or more.")
+        if not 1 <= drawn.max_new_tokens <= self.longest_reply:
+            raise AppError(f"A reply can have 1 to {self.longest_reply} tokens.")
+        if settings.version is not None:
+            self._check_version(settings.version)  # refuses a version that cannot be loaded
+        return replace(settings, system_prompt=settings.system_prompt.strip())
+
+    def store_default(self, conversation_id: str) -> None:
+        """A new conversation begins with the manner for new ones."""
+        if self.default() != self._plain:
+            self._store_for(conversation_id, self.default())

@@ -1,0 +1,66 @@
+"""The room that speaks SQL: `feedback.db` through sqlite-utils, one writer thread, many readers.
+
+store.py puts the parts together: talk, feedback, history and cache stand on connection.py, the open
+file. Left out: any opinion about what the rows mean.
+"""
+
+from rlhf_chat.db.codec import clean_text, content_key
+from rlhf_chat.db.db_errors import (
+    Busy,
+    DatabaseDamaged,
+    DatabaseTooNew,
+    DiskFull,
+    NotFound,
+    ReadOnly,
+    StoreError,
+)
+from rlhf_chat.db.queries import SIMULATED
+from rlhf_chat.db.schema import (
+    MOST_RANKED,
+    VOTES,
+    AdapterVersion,
+    Conversation,
+    Edit,
+    Event,
+    Feedback,
+    ImportBatch,
+    ImportedFeedback,
+    Message,
+    Preference,
+    RankedReply,
+    Ranking,
+    Rating,
+    Round,
+    Score,
+)
+from rlhf_chat.db.store import Store
+
+__all__ = [
+    "MOST_RANKED",
+    "SIMULATED",
+    "VOTES",
+    "AdapterVersion",
+    "Busy",
+    "Conversation",
+    "DatabaseDamaged",
+    "DatabaseTooNew",
+    "DiskFull",
+    "Edit",
+    "Event",
+    "Feedback",
+    "ImportBatch",
+    "ImportedFeedback",
+    "Message",
+    "NotFound",
+    "Preference",
+    "RankedReply",
+    "Ranking",
+    "Rating",
+    "ReadOnly",
+    "Round",
+    "Score",
+    "Store",
+    "StoreError",
+    "clean_text",
+    "content_key",
+]

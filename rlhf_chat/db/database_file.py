@@ -1,0 +1,232 @@
+"""The file itself: settings of a connection, the lock, creating, checking, upgrading, copying it.
+
+Never touch feedback.db with open(), shutil or a second SQLite library while it is in use: closing
+such a handle drops SQLite's own locks. That is why `sqlite3` comes from sqlite_utils only.
+Left out: threads (writer.py) and what is in it (connection.py).
+"""
+
+import errno
+import os
+import sys
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlite_utils import Database
+from sqlite_utils.utils import sqlite3
+
+from rlhf_chat.db.codec import fetch, one_value
+from rlhf_chat.db.db_errors import (
+    Busy,
+    DatabaseDamaged,
+    DatabaseTooNew,
+    StoreError,
+    backup_number,
+    backups_of,
+    code_of,
+    in_plain_words,
+    rescue,
+)
+from rlhf_chat.db.schema import APPLICATION_ID, migrations, schema_version
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+BUSY_SECONDS = 5.0  # how long a click waits for another program that holds the file
+KEEP_BACKUPS = 7
+
+
+def wal_is_safe(version: tuple[int, ...]) -> bool:
+    """False for SQLite builds whose WAL can lose committed rows at a reset (3.7.0 to 3.51.2)."""
+    fixed_branch = version[:2] in ((3, 50), (3, 44)) and version[2] >= {50: 7, 44: 6}[version[1]]
+    return version >= (3, 51, 3) or fixed_branch
+
+
+def connect(path: Path, mode: str) -> Database:
+    """One connection with our settings. mode: ro, rw, rwc, or immutable (no lock, no WAL)."""
+    query = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?{query}",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,  # we say BEGIN IMMEDIATE ourselves
+        # A reader is closed by whoever closes the store; its own lock keeps that safe.
+        check_same_thread=mode in ("rw", "rwc"),
+    )
+    db = Database(connection, execute_plugins=False)
+    settings = ["foreign_keys = ON", "trusted_schema = OFF", "cell_size_check = ON"]
+    settings += ["mmap_size = 0", "temp_store = MEMORY"]
+    if mode in ("rw", "rwc"):
+        settings += ["synchronous = FULL", "secure_delete = ON", "journal_size_limit = 16777216"]
+        # A plain fsync does not reach the platter on a Mac.
+        settings += ["fullfsync = ON", "checkpoint_fullfsync = ON"] * (sys.platform == "darwin")
+    else:  # only one connection may ever checkpoint: the writer's
+        settings += ["query_only = ON", "wal_autocheckpoint = 0"]
+    for setting in settings:
+        db.execute(f"PRAGMA {setting}")
+    return db
+
+
+def lock(path: Path) -> int:
+    """Hold `<file>.lock`; the system frees it when the process dies, however it dies."""
+    handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+            sentence = f"{path} is on a disk without file locks ({error.strerror}); move it."
+            raise StoreError(sentence) from error
+        raise Busy(f"{path} is already open in this app; use that window or close it.") from error
+    return handle
+
+
+def inspect(path: Path) -> tuple[int, str]:
+    """(schema version, mode a reader can use), or a refusal. Changes nothing in the file."""
+    if path.stat().st_size == 0:
+        raise DatabaseDamaged(f"{path} is empty (0 bytes), not a feedback file; {rescue(path)}.")
+    _refuse_foreign_wal(path)
+    modes = ["ro"]
+    if not has_bytes(Path(f"{path}-wal")):
+        modes.append("immutable")  # a WAL-mode file in a folder where no -shm can be made
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        modes = ["ro", "rw"]  # a rollback left by a kill can only be finished by a writer
+    for mode in modes:
+        try:
+            with closing(connect(path, mode)) as db:
+                return _checked_version(db, path), mode if mode != "rw" else "ro"
+        except sqlite3.Error as error:
+            cannot_open = code_of(error).startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
+            if mode == modes[-1] or not cannot_open:
+                raise in_plain_words(error, path) from error
+    raise AssertionError("unreachable")
+
+
+def _refuse_foreign_wal(path: Path) -> None:
+    """A copy put in place of a file whose WAL is still there: SQLite would replay that WAL into it.
+    A file says in its header whether it has a WAL at all; our copies say no, a live file yes."""
+    if not has_bytes(Path(f"{path}-wal")):
+        return
+    header = b""
+    with suppress(OSError), path.open("rb") as stream:  # nothing in this process has it open yet
+        header = stream.read(20)
+    if header[18:] == b"\1\1":
+        raise DatabaseDamaged(
+            f"{path} is a copy, and {path.name}-wal beside it belongs to the file that was there "
+            f"before; move {path.name}-wal and {path.name}-shm away, then start again."
+        )
+
+
+def _checked_version(db: Database, path: Path) -> int:
+    if one_value(db, "PRAGMA application_id") != APPLICATION_ID:
+        sentence = f"{path} was made by another program; move it away or choose another file."
+        raise DatabaseDamaged(sentence)
+    version = one_value(db, "PRAGMA user_version")
+    if version > schema_version():
+        raise DatabaseTooNew(
+            f"{path} was written by a newer version of this app (format {version}, this one knows "
+            f"{schema_version()}); update the app or choose another file."
+        )
+    verdict = " ".join(one_value(db, "PRAGMA quick_check(1)").split())
+    if verdict != "ok":
+        raise DatabaseDamaged(f"{path} is damaged ({verdict}); {rescue(path)}.")
+    return version
+
+
+def has_bytes(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def create(path: Path) -> None:
+    """Make a complete new file aside and move it in place, so a kill never leaves a 0-byte one."""
+    if has_bytes(Path(f"{path}-wal")):
+        raise DatabaseDamaged(
+            f"{path} is missing but {path.name}-wal beside it still holds rows; "
+            "put the file back, or move that one away."
+        )
+    new = path.with_name(path.name + ".new")
+    for leftover in (new, Path(f"{new}-journal")):
+        leftover.unlink(missing_ok=True)
+    with closing(connect(new, "rwc")) as db:
+        migrations.apply(db)
+    new.chmod(0o600)
+    os.replace(new, path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if sys.platform == "win32":
+        return  # a folder cannot be opened there, and NTFS journals the rename
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def upgrade(db: Database, path: Path) -> None:
+    """Bring an older file to today's shape, after a verified copy of it is safe in backups/."""
+    if not migrations.pending(db):
+        return
+    add_backup(db, path)
+    # Rebuilding a table that others point at must not cascade; the check below stands in for it.
+    db.execute("PRAGMA foreign_keys = OFF")
+    try:
+        migrations.apply(db)
+        broken = fetch(db, "PRAGMA foreign_key_check")
+    except Exception as error:
+        sentence = f"{path} could not be upgraded ({error}); its rows are safe, {rescue(path)}."
+        raise StoreError(sentence) from error
+    db.execute("PRAGMA foreign_keys = ON")
+    if broken:
+        raise DatabaseDamaged(f"{path} has rows that point at nothing; {rescue(path)}.")
+
+
+def add_backup(db: Database, path: Path) -> None:
+    """A verified copy in backups/; the oldest beyond KEEP_BACKUPS goes."""
+    folder = path.parent / "backups"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    number = 1 + max((backup_number(old) for old in backups_of(path)), default=0)
+    copy_to(db, folder / f"{path.stem}-{number:04d}-{_today()}{path.suffix}")
+    for old in backups_of(path)[:-KEEP_BACKUPS]:
+        old.unlink()
+
+
+def backup_is_due(db: Database, path: Path) -> bool:
+    """Whether anything was said or made since the newest copy, and that is not of today."""
+    counted = "SELECT sum(value) FROM counters"
+    if not (now := one_value(db, counted)):
+        return False
+    newest = backups_of(path)[-1:]
+    if not newest or newest[0].stem.endswith(_today()):
+        return not newest
+    try:
+        with closing(connect(newest[0], "ro")) as copy:
+            return one_value(copy, counted) != now
+    except sqlite3.Error:
+        return True
+
+
+def _today() -> str:
+    return f"{datetime.now(UTC):%Y%m%d}"
+
+
+def copy_to(db: Database, target: Path) -> None:
+    """A verified copy through SQLite's backup call; complete under its name or not there at all."""
+    part = target.with_name(target.name + ".part")
+    part.unlink(missing_ok=True)
+    with closing(connect(part, "rwc")) as copy:
+        db.conn.backup(copy.conn)
+        copy.execute("PRAGMA journal_mode = DELETE")  # one file, no companions
+        verdict = one_value(copy, "PRAGMA integrity_check(1)")
+    if verdict != "ok":
+        part.unlink()
+        raise DatabaseDamaged(f"The copy {target} failed its check ({verdict}) and was removed.")
+    part.chmod(0o600)
+    os.replace(part, target)
+    _sync_folder(target.parent)

@@ -1,0 +1,117 @@
+"""Deleting so that nothing stays: a conversation, what was cached from its words, and backups.
+
+Left out: emptying the WAL, which is the writer's (connection.py asks for it).
+"""
+
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from sqlite_utils import Database
+from sqlite_utils.utils import sqlite3
+
+from rlhf_chat.db.codec import as_json, fetch
+from rlhf_chat.db.database_file import connect
+from rlhf_chat.db.db_errors import StoreError, backups_of, unfinished_backups_of
+
+
+def erase(db: Database, conversation_ids: Sequence[str]) -> None:
+    """The conversations with all that hangs on them, and every cached thing made from their
+    words."""
+    named = json.dumps(list(conversation_ids))
+    these = "IN (SELECT value FROM json_each(?))"
+    _erase_prompts(db, named)
+    # Let go of one another first: SQLite follows a cascade only a thousand messages deep.
+    db.execute(f"UPDATE messages SET parent_id = NULL WHERE conversation_id {these}", [named])
+    db.execute(f"DELETE FROM conversations WHERE id {these}", [named])
+    for round_id, told in fetch(db, "SELECT id, verdict FROM rounds WHERE verdict IS NOT NULL"):
+        if told != (kept := without_lost_words(db, told)):
+            db.execute("UPDATE rounds SET verdict = ? WHERE id = ?", [kept, round_id])
+    drop_orphans(db)
+
+
+def without_lost_words(db: Database, verdict: str) -> str:
+    """A round's verdict (JSON) whose card quotes only conversations that are still there."""
+    told = json.loads(verdict)
+    card = told.get("card") or {}
+    quoted = card.get("moved", [])
+    here = [q for q in quoted if len(q) > 2 and _is_here(db, q[2])]  # [words, number, conversation]
+    if len(here) == len(quoted):
+        return verdict
+    return as_json(told | {"card": card | {"moved": here}})
+
+
+def _is_here(db: Database, conversation_id: str) -> bool:
+    return bool(fetch(db, "SELECT 1 FROM conversations WHERE id = ?", [conversation_id]))
+
+
+def drop_orphans(db: Database) -> None:
+    """Vectors of replies that are gone: losing a cache costs a moment, not data."""
+    db.execute(
+        """DELETE FROM features WHERE content_key NOT IN
+        (SELECT content_key FROM messages WHERE content_key IS NOT NULL)"""
+    )
+
+
+def _erase_prompts(db: Database, named: str) -> None:
+    """Cached prompts that hold words of the named conversations (JSON), unless another one has the
+    same."""
+    these = "IN (SELECT value FROM json_each(?1))"
+    sql = f"""SELECT DISTINCT prompt_ids FROM messages
+        WHERE conversation_id {these} AND prompt_ids <> x''"""
+    own = {row[0] for row in fetch(db, sql, [named])}
+    for (cached,) in fetch(db, "SELECT DISTINCT prompt_ids FROM reference_responses"):
+        if cached in own or any(_is_part(cached, prompt) for prompt in own):
+            db.execute(
+                f"""DELETE FROM reference_responses WHERE prompt_ids = ?2 AND NOT EXISTS
+                (SELECT 1 FROM messages WHERE prompt_ids = ?2 AND conversation_id NOT {these})""",
+                [named, cached],
+            )
+
+
+def _is_part(cached: bytes, prompt: bytes) -> bool:
+    """One contains the other, or `cached` is the start of `prompt` joined to its end.
+
+    The second is what a chat template makes of the last turn alone: same preamble, same tail.
+    """
+    if cached in prompt or prompt in cached:
+        return True
+    a, b = np.frombuffer(cached, "<i4"), np.frombuffer(prompt, "<i4")
+    n = min(len(a), len(b))
+    same_start, same_end = a[:n] == b[:n], a[::-1][:n] == b[::-1][:n]
+    runs = [int(np.argmin(np.append(same, False))) for same in (same_start, same_end)]
+    return sum(runs) >= len(a)
+
+
+def erase_from_backups(path: Path, conversation_ids: Sequence[str]) -> None:
+    """The same in every automatic copy of the file; a copy that was never finished is removed."""
+    for part in unfinished_backups_of(path):
+        _remove(part)
+    if conversation_ids:
+        for backup in backups_of(path):
+            _erase_from_backup(backup, conversation_ids)
+
+
+def _erase_from_backup(backup: Path, conversation_ids: Sequence[str]) -> None:
+    """Deleted means deleted: a backup that cannot be cleaned is removed."""
+    try:
+        with closing(connect(backup, "rw")) as db:
+            sql = "SELECT id FROM conversations WHERE id IN (SELECT value FROM json_each(?))"
+            held = [row[0] for row in fetch(db, sql, [json.dumps(list(conversation_ids))])]
+            if held:
+                with db.atomic():
+                    erase(db, held)
+    except sqlite3.Error:
+        _remove(backup)
+
+
+def _remove(copy: Path) -> None:
+    try:
+        copy.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"The conversation is deleted, but {copy} may still hold its words and cannot be "
+            f"removed ({error.strerror}); remove it yourself."
+        ) from error

@@ -1,0 +1,76 @@
+"""What was measured on replies, by their content: losing it costs a moment, not data.
+
+Left out: measuring (rlhf_chat.reward.features), and dropping what deleted words left (deletion.py).
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from rlhf_chat.db.codec import (
+    fetch,
+    ids_blob,
+    ids_list,
+    split,
+)
+from rlhf_chat.db.connection import DatabaseConnection
+from rlhf_chat.db.db_errors import StoreError
+
+
+class Cache(DatabaseConnection):
+    """The part of the store that keeps features and reference responses."""
+
+    def put_features(self, feature_key: str, rows: Sequence[tuple[str, np.ndarray]]) -> None:
+        """Cache one vector per content key (see content_key); an existing one is replaced. Of a
+        reply that is gone, deleted while it was measured, nothing is kept."""
+        values = []
+        for key, vector in rows:
+            vector = np.asarray(vector, dtype="<f4")
+            if vector.ndim != 1:
+                raise StoreError(f"A feature is one vector, not an array of shape {vector.shape}.")
+            values.append((feature_key, key, vector.tobytes()))
+        sql = """INSERT OR REPLACE INTO features SELECT ?1, ?2, ?3
+            WHERE EXISTS (SELECT 1 FROM messages WHERE content_key = ?2)"""
+        self._run_sql(sql, values)
+
+    def features(self, feature_key: str, content_keys: Iterable[str]) -> dict[str, np.ndarray]:
+        """The cached vectors among those asked for."""
+        sql = """SELECT content_key, vector FROM features WHERE feature_key = ?
+            AND content_key IN (SELECT value FROM json_each(?))"""
+        with self._read() as db:
+            found = fetch(db, sql, [feature_key, json.dumps(list(content_keys))])
+        return {key: np.frombuffer(vector, dtype="<f4").copy() for key, vector in found}
+
+    def count_features(self, feature_key: str, content_keys: Iterable[str]) -> int:
+        """How many of them have a cached vector."""
+        sql = """SELECT count(*) FROM features WHERE feature_key = ?
+            AND content_key IN (SELECT value FROM json_each(?))"""
+        return self._value(sql, [feature_key, json.dumps(list(content_keys))])
+
+    def put_reference_responses(
+        self,
+        feature_key: str,
+        prompt_key: str,
+        prompt_ids: Sequence[int],
+        responses: list[list[int]],
+        *,
+        suggested: bool = False,
+    ) -> None:
+        """What the reference said to a prompt. Unless it is one of the app's own suggestions, it
+        has to be the prompt of a message still here: deleted words do not come back."""
+        lengths = ids_blob([len(response) for response in responses])
+        flat = ids_blob([token for response in responses for token in response])
+        values = (feature_key, prompt_key, ids_blob(prompt_ids), lengths, flat, suggested)
+        sql = """INSERT OR REPLACE INTO reference_responses SELECT ?1, ?2, ?3, ?4, ?5
+            WHERE ?6 OR EXISTS (SELECT 1 FROM messages WHERE prompt_ids = ?3)"""
+        self._run_sql(sql, [values])
+
+    def reference_responses(
+        self, feature_key: str, prompt_keys: Iterable[str]
+    ) -> dict[str, list[list[int]]]:
+        sql = """SELECT prompt_key, lengths, response_ids FROM reference_responses
+            WHERE feature_key = ? AND prompt_key IN (SELECT value FROM json_each(?))"""
+        with self._read() as db:
+            found = fetch(db, sql, [feature_key, json.dumps(list(prompt_keys))])
+        return {key: split(ids_list(flat), ids_list(lengths)) for key, lengths, flat in found}

@@ -1,0 +1,157 @@
+"""What was said elsewhere, brought in: many answers with the words they are about, all or none.
+
+Each gets a conversation of its own, beside those of Compare and marked with the arrival that
+brought it; a thumb, stars and corrections of one reply share it. The same answer twice is stored
+once. Left out: reading other tools' files (rlhf_chat.chat.importers), sending one back
+(conversations.py).
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlite_utils import Database
+
+from rlhf_chat.db.codec import (
+    content_key,
+    fetch,
+    fresh_id,
+    ids_blob,
+    insert,
+    next_number,
+    one_value,
+    timestamp,
+)
+from rlhf_chat.db.connection import DatabaseConnection
+from rlhf_chat.db.schema import ImportBatch, ImportedFeedback
+
+LOG = {
+    "thumb": "ratings",
+    "stars": "scores",
+    "vote": "preferences",
+    "ranking": "rankings",
+    "edit": "edits",
+}
+
+OF_ONE = ("thumb", "stars", "edit")  # what is said of one reply
+
+# (system prompt, turns, reply) -> ids of its conversation, its question and itself
+Known = dict[tuple, tuple[str, str, str]]
+
+
+class ImportRepository(DatabaseConnection):
+    """The part of the store that takes in answers from elsewhere."""
+
+    def add_import(self, imports: Sequence[ImportedFeedback], rater: str = "me") -> tuple[str, int]:
+        """Stores, in one transaction, those that are not here yet. Returns the origin, which
+        `send_back` takes, and how many were new."""
+        origin = fresh_id()
+
+        def change(db: Database) -> int:
+            known: Known = {}
+            return sum(_add(db, one, one.rater or rater, origin, known) for one in imports)
+
+        return origin, self._write(change)
+
+    def origins(self, limit: int) -> list[ImportBatch]:
+        """The newest imports that have not been sent back or deleted one by one, newest first."""
+        sql = """SELECT origin, min(created_at), count(*) FROM conversations WHERE origin <> ''
+            GROUP BY origin ORDER BY min(last_number) DESC LIMIT ?"""
+        with self._read() as db:
+            return [ImportBatch(*row) for row in fetch(db, sql, [limit])]
+
+    def brought(self) -> set[str]:
+        """Ids of the messages that came from elsewhere."""
+        sql = """SELECT m.id FROM messages m JOIN conversations c ON c.id = conversation_id
+            WHERE origin <> ''"""
+        with self._read() as db:
+            return {row[0] for row in fetch(db, sql)}
+
+
+def event_id(one: ImportedFeedback, rater: str) -> str:
+    """The same for the same answer about the same words by the same person."""
+    told = [rater, one.kind, one.answer, one.system, one.turns, one.replies]
+    return "arrival " + hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+
+
+def _add(db: Database, one: ImportedFeedback, rater: str, origin: str, known: Known) -> bool:
+    """Whether it was new."""
+    event, log = event_id(one, rater), LOG[one.kind]
+    if one_value(db, f"SELECT 1 FROM {log} WHERE id = ? OR event_id = ?", [one.id, event]):
+        return False
+    asked, replies = _placed(db, one, origin, known)
+    told: dict[str, Any] = {"id": one.id or fresh_id(), "event_id": event, "rater": rater}
+    told |= {"created_at": one.created_at or timestamp(), "number": next_number(db, "feedback")}
+    insert(db, log, **told, **_answer(one, asked, replies))
+    return True
+
+
+def _placed(
+    db: Database, one: ImportedFeedback, origin: str, known: Known
+) -> tuple[str, list[str]]:
+    """Message ids of the question and of each reply, stored now or with an earlier answer."""
+    about = (one.system, one.turns, one.replies[0])
+    place = known.get(about) if one.kind in OF_ONE else None
+    if place is None:
+        conversation, asked = _conversation(db, one, origin), ""
+        for role, words in one.turns:
+            asked = _message(db, conversation, asked, role, words)
+        first = _message(db, conversation, asked, "assistant", one.replies[0], _made(one, 0))
+        place = conversation, asked, first
+        if one.kind in OF_ONE:
+            known[about] = place
+    conversation, asked, first = place
+    others = [
+        _message(db, conversation, asked, "assistant", words, _made(one, i))
+        for i, words in enumerate(one.replies[1:], 1)
+    ]
+    return asked, [first, *others]
+
+
+def _conversation(db: Database, one: ImportedFeedback, origin: str) -> str:
+    id, now = fresh_id(), timestamp()
+    row = {"id": id, "kind": "compare", "title": "", "system_prompt": one.system, "origin": origin}
+    number = next_number(db, "conversation")
+    insert(db, "conversations", **row, last_number=number, created_at=now, updated_at=now)
+    return id
+
+
+def _made(one: ImportedFeedback, reply: int) -> dict[str, Any]:
+    """What the store keeps of a reply beside its words."""
+    ids = one.response_ids[reply]
+    key = content_key(one.prompt_ids, ids)
+    both = {"prompt_ids": ids_blob(one.prompt_ids), "response_ids": ids_blob(ids)}
+    return {**both, "content_key": key, "finish_reason": "stop"}
+
+
+def _message(
+    db: Database,
+    conversation: str,
+    parent: str,
+    role: str,
+    words: str,
+    made: dict[str, Any] | None = None,
+) -> str:
+    id = fresh_id()
+    row = {"id": id, "conversation_id": conversation, "parent_id": parent or None, "role": role}
+    insert(db, "messages", **row, content=words, created_at=timestamp(), **(made or {}))
+    return id
+
+
+def _answer(one: ImportedFeedback, asked: str, replies: list[str]) -> dict[str, Any]:
+    """The columns of its log that say what was said of which message."""
+    if one.kind == "thumb":
+        told = {"value": one.answer, "reason": one.reason, "comment": one.comment}
+        return {"message_id": replies[0], **told}
+    if one.kind == "stars":
+        return {"message_id": replies[0], "stars": one.answer}
+    if one.kind == "edit":
+        return {"message_id": replies[0], "edited_id": replies[1], "withdrawn": 0}
+    if one.kind == "ranking":
+        assert isinstance(one.answer, tuple)
+        places = json.dumps(dict(zip(replies, one.answer, strict=True)))
+        return {"asked_id": asked, "places": places, "comment": one.comment}
+    pair = {"message_a": replies[0], "message_b": replies[1], "outcome": one.answer}
+    how = {"strength": one.strength, "comment": one.comment}
+    return {**pair, **how, "shown_first": "a", "again": 0}

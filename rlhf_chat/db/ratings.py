@@ -1,0 +1,314 @@
+"""The logs of what people said: thumbs, stars, preferences, rankings, edits.
+
+Every log is append-only and they share one counter, so one watermark covers them all. The newest
+row of one person about one thing counts; taking something back is a row too. Left out: what an
+answer is worth (likelihood.py), and how rows are written and read (connection.py).
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from sqlite_utils import Database
+
+from rlhf_chat.db.codec import (
+    clean_text,
+    fresh_id,
+    insert,
+    message_row,
+    next_number,
+    one_value,
+    timestamp,
+)
+from rlhf_chat.db.connection import DatabaseConnection
+from rlhf_chat.db.db_errors import StoreError
+from rlhf_chat.db.queries import (
+    RATER_FILTER,
+    SIMULATED,
+    erase_rater,
+    feedback,
+    votes_between_versions,
+)
+from rlhf_chat.db.schema import (
+    MOST_RANKED,
+    VOTES,
+    Edit,
+    Feedback,
+    Preference,
+    Ranking,
+    Rating,
+    Score,
+)
+
+# What each log is about: the same for a thumb and for stars, another for a pair asked again.
+ABOUT = {
+    "ratings": "message_id",
+    "scores": "message_id",
+    "preferences": "pair_key || ' ' || again",
+    "rankings": "asked_id",
+    "edits": "edited_id",
+}
+LOGS = tuple(ABOUT)
+OUTCOMES = (*VOTES, "withdrawn")
+
+
+class FeedbackRepository(DatabaseConnection):
+    """The part of the store that records and reads answers."""
+
+    # ---- thumbs and stars
+
+    def add_rating(
+        self,
+        message_id: str,
+        value: int,
+        *,
+        reason: str = "",
+        comment: str = "",
+        rater: str = "me",
+        event_id: str | None = None,
+    ) -> str:
+        """One thumb: +1, -1, or 0 to take it back. The same event_id twice is stored once."""
+        if value not in (-1, 0, 1):
+            raise StoreError(f"A rating is +1, -1 or 0 (taken back), not {value!r}.")
+
+        def check(db: Database) -> None:
+            if message_row(db, message_id)[0] != "assistant":
+                raise StoreError("Only replies of the assistant can be rated.")
+
+        row = {"message_id": message_id, "value": int(value), "reason": reason, "comment": comment}
+        return self._append("ratings", event_id, check, {**row, "rater": rater})
+
+    def ratings(self, rater: str = "") -> list[Rating]:
+        """What counts now, oldest first; ratings taken back are left out.
+
+        With no rater named, here and below, those of people: a simulated one is kept apart
+        everywhere."""
+        rest = f"FROM ratings AS r WHERE {_CURRENT_RATING} AND {RATER_FILTER} ORDER BY number"
+        return self._list(Rating, rest, [rater])
+
+    def rating_of(self, message_ids: Iterable[str], rater: str = "") -> dict[str, Rating]:
+        """The current rating of each of these messages that has one: this person's, or, with
+        nobody named, the newest of any."""
+        rest = f"""FROM ratings AS r WHERE {_CURRENT_RATING} AND {RATER_FILTER}
+            AND message_id IN (SELECT value FROM json_each(?2)) ORDER BY number"""
+        found = self._list(Rating, rest, [rater, json.dumps(list(message_ids))])
+        return {rating.message_id: rating for rating in found}
+
+    def add_score(
+        self, message_id: str, stars: int, *, rater: str = "me", event_id: str | None = None
+    ) -> str:
+        """1 to 5 stars for one reply, or 0 to take them back."""
+        if stars not in range(6):
+            raise StoreError(f"A score is 1 to 5 stars, or 0 (taken back), not {stars!r}.")
+
+        def check(db: Database) -> None:
+            if message_row(db, message_id)[0] != "assistant":
+                raise StoreError("Only replies of the assistant can be rated.")
+
+        row = {"message_id": message_id, "stars": int(stars), "rater": rater}
+        return self._append("scores", event_id, check, row)
+
+    def scores(self, rater: str = "") -> list[Score]:
+        """What counts now, oldest first."""
+        rest = f"""FROM scores AS s WHERE stars > 0 AND {RATER_FILTER} AND number =
+            (SELECT max(number) FROM scores
+             WHERE message_id = s.message_id AND rater = s.rater) ORDER BY number"""
+        return self._list(Score, rest, [rater])
+
+    def stars_of(self, message_id: str, rater: str) -> int:
+        """What this person gives this reply now; 0 if nothing."""
+        sql = """SELECT stars FROM scores WHERE message_id = ? AND rater = ?
+            ORDER BY number DESC LIMIT 1"""
+        return self._value(sql, [message_id, rater]) or 0
+
+    # ---- comparisons
+
+    def add_preference(
+        self,
+        message_a: str,
+        message_b: str,
+        outcome: str,
+        *,
+        shown_first: str,
+        strength: str = "",
+        comment: str = "",
+        again: bool = False,
+        rater: str = "me",
+        event_id: str | None = None,
+    ) -> str:
+        """One vote between two replies to the same message; the newest vote on a pair counts.
+
+        strength: "slightly" or "much" where the person said so. `again`: the pair was asked a
+        second time to see whether the person agrees with themselves; it does not replace the vote.
+        """
+        if outcome not in OUTCOMES:
+            raise StoreError(f"A preference is one of {', '.join(OUTCOMES)}, not {outcome!r}.")
+        if shown_first not in ("a", "b"):
+            raise StoreError(f"The reply shown first is a or b, not {shown_first!r}.")
+        if strength not in ("", "slightly", "much") or (strength and outcome not in ("a", "b")):
+            raise StoreError(f"Only a choice can be slight or strong, not {outcome!r}.")
+        row = {"message_a": message_a, "message_b": message_b, "outcome": outcome}
+        row |= {"shown_first": shown_first, "strength": strength, "comment": comment}
+        row |= {"rater": rater}
+        return self._append(
+            "preferences",
+            event_id,
+            lambda db: _check_pair(db, message_a, message_b),
+            {**row, "again": int(again)},
+        )
+
+    def preferences(self, rater: str = "") -> list[Preference]:
+        """What counts now, oldest first; votes taken back are left out."""
+        rest = f"""FROM preferences AS p WHERE outcome <> 'withdrawn' AND again = 0 AND {RATER_FILTER}
+            AND number = (SELECT max(number) FROM preferences
+             WHERE pair_key = p.pair_key AND rater = p.rater AND again = 0) ORDER BY number"""
+        return self._list(Preference, rest, [rater])
+
+    def asked_again(self, rater: str = "") -> list[Preference]:
+        """Second answers to pairs that were shown again with their sides swapped, oldest first."""
+        rest = f"""FROM preferences AS p WHERE outcome <> 'withdrawn' AND again = 1 AND {RATER_FILTER}
+            AND number = (SELECT max(number) FROM preferences
+             WHERE pair_key = p.pair_key AND rater = p.rater AND again = 1) ORDER BY number"""
+        return self._list(Preference, rest, [rater])
+
+    def add_ranking(
+        self,
+        asked_id: str,
+        places: Mapping[str, int],
+        *,
+        rater: str = "me",
+        event_id: str | None = None,
+    ) -> str:
+        """Replies to one message in order: message id -> place, 0 is best, equal places are tied.
+        No places at all takes the ranking back."""
+        if places and not 2 <= len(places) <= MOST_RANKED:
+            raise StoreError(f"A ranking orders 2 to {MOST_RANKED} replies, not {len(places)}.")
+        if any(not isinstance(p, int) or not 0 <= p < MOST_RANKED for p in places.values()):
+            raise StoreError("A place in a ranking is a number from 0.")
+
+        def check(db: Database) -> None:
+            message_row(db, asked_id)
+            for message_id in places:
+                role, parent, _ = message_row(db, message_id)
+                if role != "assistant" or parent != asked_id:
+                    raise StoreError("Only replies to the same message can be ranked.")
+
+        row = {"asked_id": asked_id, "places": json.dumps(dict(places)), "rater": rater}
+        return self._append("rankings", event_id, check, row)
+
+    def rankings(self, rater: str = "") -> list[Ranking]:
+        """What counts now, oldest first."""
+        rest = f"""FROM rankings AS r WHERE places <> '{{}}' AND {RATER_FILTER} AND number =
+            (SELECT max(number) FROM rankings
+             WHERE asked_id = r.asked_id AND rater = r.rater) ORDER BY number"""
+        return self._list(Ranking, rest, [rater])
+
+    def explain(self, answer_id: str, comment: str) -> None:
+        """Words beside a vote or a ranking. Written into its row: words are no new answer, so they
+        bring no round nearer."""
+        words = clean_text(comment)
+
+        def change(db: Database) -> None:
+            for table in ("preferences", "rankings"):
+                db.execute(f"UPDATE {table} SET comment = ? WHERE id = ?", [words, answer_id])
+
+        self._write(change)
+
+    def add_edit(
+        self,
+        message_id: str,
+        edited_id: str,
+        *,
+        withdrawn: bool = False,
+        rater: str = "me",
+        event_id: str | None = None,
+    ) -> str:
+        """A reply and what the person made of it (a sibling message); or that it was taken back."""
+        row = {"message_id": message_id, "edited_id": edited_id, "withdrawn": int(withdrawn)}
+        return self._append(
+            "edits",
+            event_id,
+            lambda db: _check_pair(db, message_id, edited_id),
+            {**row, "rater": rater},
+        )
+
+    def edits(self, rater: str = "") -> list[Edit]:
+        """What counts now, oldest first."""
+        rest = f"""FROM edits AS e WHERE withdrawn = 0 AND {RATER_FILTER} AND number =
+            (SELECT max(number) FROM edits WHERE message_id = e.message_id
+             AND edited_id = e.edited_id AND rater = e.rater) ORDER BY number"""
+        return self._list(Edit, rest, [rater])
+
+    # ---- all of them
+
+    def votes_between_versions(self, rater: str = "") -> list[tuple[int, int, str]]:
+        """(version of a, version of b, outcome) for each two drafts by different versions, oldest
+        first. What was said of them first is told, before the names were, and only once: several
+        people who judge the same drafts are no independent votes."""
+        with self._read() as db:
+            return votes_between_versions(db, rater)
+
+    def feedback(
+        self, rater: str = "", *, containing: str = "", kind: str = "", answer: str = ""
+    ) -> list[Feedback]:
+        """Every rating and vote that counts now, newest first, with the words it is about."""
+        with self._read() as db:
+            return feedback(db, rater, containing, kind, answer)
+
+    def erase_rater(self, rater: str) -> None:
+        """A simulated person with all it left: votes, drafts, rounds and their versions' rows."""
+        if not rater.startswith(SIMULATED):
+            raise StoreError("Only a simulated person can be removed as a whole.")
+        self._write(lambda db: erase_rater(db, rater))
+
+    def feedback_count(self) -> int:
+        """The number of the newest answer; it never goes back."""
+        return self._value("SELECT value FROM counters WHERE name = 'feedback'")
+
+    def feedback_since(self, watermark: int, rater: str = "") -> int:
+        """About how many things people said something new after the watermark, taking back
+        included. One reply or one set of drafts is one thing, however often its answer was
+        refined."""
+        new = " UNION ".join(
+            f"SELECT rater, {about} FROM {log} WHERE {RATER_FILTER} AND number > ?2"
+            for log, about in ABOUT.items()
+        )
+        return self._value(f"SELECT count(*) FROM ({new})", [rater, watermark])
+
+    def _append(
+        self,
+        log: str,
+        event_id: str | None,
+        check: Callable[[Database], None],
+        row: dict[str, Any],
+    ) -> str:
+        """One event at the end of a log. A retried event_id gives the id that is there already."""
+        row = {
+            "id": fresh_id(),
+            "event_id": event_id or fresh_id(),
+            "created_at": timestamp(),
+            **row,
+        }
+
+        def change(db: Database) -> str:
+            sql = f"SELECT id FROM {log} WHERE event_id = ?"
+            stored = one_value(db, sql, [row["event_id"]])
+            if stored is not None:
+                return stored
+            check(db)
+            insert(db, log, number=next_number(db, "feedback"), **row)
+            return row["id"]
+
+        return self._write(change)
+
+
+_CURRENT_RATING = """value <> 0 AND number = (SELECT max(number) FROM ratings
+    WHERE message_id = r.message_id AND rater = r.rater)"""
+
+
+def _check_pair(db: Database, message_a: str, message_b: str) -> None:
+    a, b = message_row(db, message_a), message_row(db, message_b)
+    if message_a == message_b:
+        raise StoreError("A reply cannot be compared with itself.")
+    if a[0] != "assistant" or b[0] != "assistant" or a[1] is None or a[1] != b[1]:
+        raise StoreError("Only two replies of the assistant to the same message can be compared.")

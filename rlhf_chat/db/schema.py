@@ -1,0 +1,493 @@
+"""The shape of feedback.db: the records as read back, and the tables as a history of migrations.
+
+A migration that was ever released is never edited; a new shape is a new function at the end.
+`user_version` in the file is the number of migrations it has seen, written in the same transaction
+as the migration itself, so a kill leaves the old shape or the new one. Left out: opening, copying
+(database_file.py) and every query (connection.py).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sqlite_utils import Database, Migrations
+
+VOTES = ("a", "b", "tie", "both_bad", "both_good")  # what one can say of two replies
+MOST_RANKED = 8  # replies in one order
+
+# ---------------------------------------------------------------- records, as read back
+
+
+@dataclass(frozen=True)
+class Conversation:
+    id: str
+    title: str
+    system_prompt: str
+    head_id: str | None
+    created_at: str
+    updated_at: str
+    kind: str = "chat"
+    sampling: dict | None = None  # how replies here are drawn; None: as everywhere
+    adapter_version: int | None = None  # who answers here; None: whoever is live
+    origin: str = ""  # the arrival that brought it from elsewhere; "" for what was said here
+
+
+@dataclass(frozen=True)
+class Message:
+    id: str
+    conversation_id: str
+    parent_id: str | None
+    role: str
+    content: str
+    prompt_ids: list[int] | None
+    response_ids: list[int] | None
+    adapter_version: int | None
+    sampling: dict | None
+    finish_reason: str | None
+    event_id: str | None
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Rating:
+    id: str
+    message_id: str
+    value: int
+    reason: str
+    comment: str
+    rater: str
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Preference:
+    id: str
+    message_a: str
+    message_b: str
+    outcome: str
+    shown_first: str
+    rater: str
+    created_at: str
+    strength: str = ""  # slightly, much, or not said
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Score:
+    id: str
+    message_id: str
+    stars: int
+    rater: str
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Ranking:
+    id: str
+    asked_id: str
+    places: dict[str, int]  # message id -> place, 0 is best; equal places are tied
+    rater: str
+    created_at: str
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Edit:
+    id: str
+    message_id: str  # what the model wrote
+    edited_id: str  # what the person made of it
+    rater: str
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Round:
+    id: int
+    started_at: str
+    ended_at: str | None
+    trigger: str
+    status: str
+    reason: str
+    parent_version: int
+    version: int | None
+    seed: int
+    watermark: int
+    config: dict
+    verdict: dict | None
+    snapshot_hash: str = ""
+
+
+@dataclass(frozen=True)
+class AdapterVersion:
+    version: int
+    parent: int | None
+    round_id: int | None
+    tier: str
+    folder: str
+    manifest_hash: str
+    kl: float | None
+    note: str
+    created_at: str
+    name: str = ""  # given by the person
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class RankedReply:
+    """One reply of a ranking."""
+
+    place: int  # 0 is best; equal places are tied
+    version: int | None
+    reply: str
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """One rating or vote as the person would tell it: what was asked, what was read, what was
+    said. `other` is the second reply of a vote; `order` are all replies of a ranking, the best
+    first."""
+
+    id: str
+    kind: str  # thumb, vote, stars, edit or ranking
+    answer: str  # up, down; a, b, tie, both_bad, both_good; 1 to 5; corrected; ranked
+    prompt: str
+    reply: str
+    other: str
+    reason: str
+    comment: str
+    rater: str
+    version: int | None
+    other_version: int | None
+    message_id: str
+    other_id: str
+    conversation_id: str
+    created_at: str
+    order: list[RankedReply] = field(default_factory=list)
+    strength: str = ""  # of a vote: slightly, much, or not said
+
+
+@dataclass(frozen=True)
+class ImportedFeedback:
+    """One answer that was given elsewhere, with all it is about.
+
+    `answer`: of a thumb +1 or -1, of stars 1 to 5, of a vote one of the outcomes, of a ranking a
+    place for each reply; a correction has two replies, what was written and what was made of it.
+    """
+
+    kind: str  # thumb, vote, stars, edit or ranking
+    turns: tuple[tuple[str, str], ...]  # (role, words) before the reply, the last one the person's
+    replies: tuple[str, ...]
+    answer: int | str | tuple[int, ...]
+    system: str = ""
+    strength: str = ""
+    reason: str = ""
+    comment: str = ""
+    rater: str = ""  # "": whoever brings it
+    created_at: str = ""
+    id: str = ""  # of the answer, where it comes from one of our own databases
+    prompt_ids: tuple[int, ...] = ()
+    response_ids: tuple[tuple[int, ...], ...] = ()  # of each reply
+
+
+@dataclass(frozen=True)
+class ImportBatch:
+    """A file that was taken in, of which something is still here."""
+
+    id: str  # what `send_back` takes
+    created_at: str
+    conversations: int
+
+
+@dataclass(frozen=True)
+class Event:
+    id: int
+    kind: str
+    ref: str
+    data: dict
+    created_at: str
+
+
+# ---------------------------------------------------------------- the tables
+
+APPLICATION_ID = 0x524C4846  # "RLHF": how we know that a file is ours
+migrations = Migrations("rlhf_chat")
+_names: list[str] = []
+
+
+def migration(change: Callable[[Database], None]) -> Callable[[Database], None]:
+    """Register `change` as the next schema version."""
+    _names.append(change.__name__)
+    version = len(_names)
+
+    def apply(db: Database) -> None:
+        change(db)
+        db.execute(f"PRAGMA user_version = {version}")
+
+    migrations(name=change.__name__)(apply)
+    return change
+
+
+def schema_version() -> int:
+    """The newest schema version this code knows."""
+    return len(_names)
+
+
+_M001 = (
+    # One row per named sequence. Numbers, not clocks, order everything: clocks jump.
+    """CREATE TABLE counters (
+        name TEXT PRIMARY KEY,
+        value INTEGER NOT NULL CHECK (value >= 0)
+    ) STRICT""",
+    "INSERT INTO counters VALUES ('feedback', 0), ('conversation', 0), ('version', 0)",
+    """CREATE TABLE conversations (
+        id TEXT PRIMARY KEY,
+        kind TEXT NOT NULL CHECK (kind IN ('chat', 'compare')),
+        title TEXT NOT NULL,
+        system_prompt TEXT NOT NULL,
+        head_id TEXT REFERENCES messages (id) ON DELETE SET NULL,
+        last_number INTEGER NOT NULL,
+        created_at TEXT NOT NULL,
+        updated_at TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX conversations_by_kind ON conversations (kind, last_number)",
+    "CREATE INDEX conversations_by_head ON conversations (head_id)",
+    """CREATE TABLE messages (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        conversation_id TEXT NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
+        parent_id TEXT REFERENCES messages (id) ON DELETE CASCADE,
+        role TEXT NOT NULL CHECK (role IN ('system', 'user', 'assistant')),
+        content TEXT NOT NULL,
+        prompt_ids BLOB CHECK (length(prompt_ids) % 4 = 0),
+        response_ids BLOB CHECK (length(response_ids) % 4 = 0),
+        content_key TEXT,
+        adapter_version INTEGER CHECK (adapter_version >= 0),
+        sampling TEXT CHECK (json_valid(sampling)),
+        finish_reason TEXT CHECK (finish_reason IN ('stop', 'length', 'cancelled', 'error')),
+        event_id TEXT UNIQUE,
+        created_at TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX messages_by_parent ON messages (parent_id)",
+    "CREATE INDEX messages_by_conversation ON messages (conversation_id)",
+    "CREATE INDEX messages_by_content ON messages (content_key)",
+    # Both logs are append-only and share the counter 'feedback', so one watermark covers them.
+    """CREATE TABLE ratings (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        message_id TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+        rater TEXT NOT NULL CHECK (rater <> ''),
+        value INTEGER NOT NULL CHECK (value IN (-1, 0, 1)),
+        reason TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        event_id TEXT NOT NULL UNIQUE,
+        created_at TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX ratings_by_message ON ratings (message_id, rater, number)",
+    # pair_key is the same for (a, b) and (b, a): one person has one current vote on a pair.
+    """CREATE TABLE preferences (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        message_a TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+        message_b TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+        pair_key TEXT GENERATED ALWAYS AS
+            (min(message_a, message_b) || ' ' || max(message_a, message_b)) VIRTUAL,
+        rater TEXT NOT NULL CHECK (rater <> ''),
+        outcome TEXT NOT NULL CHECK (outcome IN ('a', 'b', 'tie', 'both_bad', 'withdrawn')),
+        shown_first TEXT NOT NULL CHECK (shown_first IN ('a', 'b')),
+        event_id TEXT NOT NULL UNIQUE,
+        created_at TEXT NOT NULL,
+        CHECK (message_a <> message_b)
+    ) STRICT""",
+    "CREATE INDEX preferences_by_pair ON preferences (pair_key, rater, number)",
+    "CREATE INDEX preferences_by_a ON preferences (message_a)",
+    "CREATE INDEX preferences_by_b ON preferences (message_b)",
+    """CREATE TABLE features (
+        feature_key TEXT NOT NULL,
+        content_key TEXT NOT NULL,
+        vector BLOB NOT NULL CHECK (length(vector) % 4 = 0),
+        PRIMARY KEY (feature_key, content_key)
+    ) STRICT""",
+    """CREATE TABLE reference_responses (
+        feature_key TEXT NOT NULL,
+        prompt_key TEXT NOT NULL,
+        prompt_ids BLOB NOT NULL CHECK (length(prompt_ids) % 4 = 0),
+        lengths BLOB NOT NULL CHECK (length(lengths) % 4 = 0),
+        response_ids BLOB NOT NULL CHECK (length(response_ids) % 4 = 0),
+        PRIMARY KEY (feature_key, prompt_key)
+    ) STRICT""",
+    # AUTOINCREMENT: a round's number is spoken of in sentences and must never be used twice.
+    """CREATE TABLE rounds (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        started_at TEXT NOT NULL,
+        ended_at TEXT,
+        "trigger" TEXT NOT NULL,
+        status TEXT NOT NULL CHECK
+            (status IN ('running', 'promoted', 'discarded', 'stopped', 'failed', 'aborted')),
+        reason TEXT NOT NULL,
+        parent_version INTEGER NOT NULL,
+        version INTEGER,
+        seed INTEGER NOT NULL,
+        watermark INTEGER NOT NULL,
+        config TEXT NOT NULL CHECK (json_valid(config)),
+        verdict TEXT CHECK (json_valid(verdict)),
+        snapshot_hash TEXT NOT NULL,
+        CHECK ((status = 'running') = (ended_at IS NULL))
+    ) STRICT""",
+    """CREATE TABLE metrics (
+        number INTEGER PRIMARY KEY,
+        round_id INTEGER NOT NULL REFERENCES rounds (id) ON DELETE CASCADE,
+        step INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        value REAL,
+        UNIQUE (round_id, step, name)
+    ) STRICT""",
+    """CREATE TABLE adapter_versions (
+        version INTEGER PRIMARY KEY CHECK (version >= 0),
+        parent INTEGER REFERENCES adapter_versions (version),
+        round_id INTEGER REFERENCES rounds (id),
+        tier TEXT NOT NULL,
+        folder TEXT NOT NULL,
+        manifest_hash TEXT NOT NULL,
+        kl REAL,
+        note TEXT NOT NULL,
+        created_at TEXT NOT NULL
+    ) STRICT""",
+    """INSERT INTO adapter_versions VALUES
+        (0, NULL, NULL, 'base', '', '', 0, 'the model as it came',
+         strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now'))""",
+    # The live pointer: exactly one row, and it can only name a version that exists.
+    """CREATE TABLE live (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        version INTEGER NOT NULL REFERENCES adapter_versions (version)
+    ) STRICT""",
+    "INSERT INTO live VALUES (1, 0)",
+    """CREATE TABLE events (
+        id INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL,
+        ref TEXT NOT NULL,
+        data TEXT NOT NULL CHECK (json_valid(data)),
+        created_at TEXT NOT NULL
+    ) STRICT""",
+    """CREATE TABLE settings (
+        key TEXT PRIMARY KEY,
+        value TEXT NOT NULL CHECK (json_valid(value))
+    ) STRICT""",
+)
+
+
+@migration
+def m001_first_shape(db: Database) -> None:
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    for statement in _M001:
+        db.execute(statement)
+
+
+_M002 = (
+    "ALTER TABLE conversations ADD COLUMN sampling TEXT CHECK (json_valid(sampling))",
+    "ALTER TABLE conversations ADD COLUMN adapter_version INTEGER CHECK (adapter_version >= 0)",
+    "ALTER TABLE adapter_versions ADD COLUMN name TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE adapter_versions ADD COLUMN remark TEXT NOT NULL DEFAULT ''",
+)
+
+
+@migration
+def m002_manners_and_names(db: Database) -> None:
+    """How one conversation is answered, and what the person calls a version."""
+    for statement in _M002:
+        db.execute(statement)
+
+
+_M003 = (
+    # Another set of answers: rebuilt, because a CHECK cannot be widened in place.
+    """CREATE TABLE preferences_003 (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        message_a TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+        message_b TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+        pair_key TEXT GENERATED ALWAYS AS
+            (min(message_a, message_b) || ' ' || max(message_a, message_b)) VIRTUAL,
+        rater TEXT NOT NULL CHECK (rater <> ''),
+        outcome TEXT NOT NULL CHECK
+            (outcome IN ('a', 'b', 'tie', 'both_bad', 'both_good', 'withdrawn')),
+        strength TEXT NOT NULL DEFAULT '' CHECK (strength IN ('', 'slightly', 'much')),
+        shown_first TEXT NOT NULL CHECK (shown_first IN ('a', 'b')),
+        again INTEGER NOT NULL DEFAULT 0 CHECK (again IN (0, 1)),
+        event_id TEXT NOT NULL UNIQUE,
+        created_at TEXT NOT NULL,
+        CHECK (message_a <> message_b)
+    ) STRICT""",
+    """INSERT INTO preferences_003
+        (number, id, message_a, message_b, rater, outcome, shown_first, event_id, created_at)
+        SELECT number, id, message_a, message_b, rater, outcome, shown_first, event_id, created_at
+        FROM preferences""",
+    "DROP TABLE preferences",
+    "ALTER TABLE preferences_003 RENAME TO preferences",
+    "CREATE INDEX preferences_by_pair ON preferences (pair_key, rater, number)",
+    "CREATE INDEX preferences_by_a ON preferences (message_a)",
+    "CREATE INDEX preferences_by_b ON preferences (message_b)",
+    """CREATE TABLE scores (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        message_id TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+        rater TEXT NOT NULL CHECK (rater <> ''),
+        stars INTEGER NOT NULL CHECK (stars BETWEEN 0 AND 5),
+        event_id TEXT NOT NULL UNIQUE,
+        created_at TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX scores_by_message ON scores (message_id, rater, number)",
+    """CREATE TABLE rankings (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        asked_id TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+        rater TEXT NOT NULL CHECK (rater <> ''),
+        places TEXT NOT NULL CHECK (json_valid(places)),
+        event_id TEXT NOT NULL UNIQUE,
+        created_at TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX rankings_by_asked ON rankings (asked_id, rater, number)",
+    """CREATE TABLE edits (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        message_id TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+        edited_id TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+        rater TEXT NOT NULL CHECK (rater <> ''),
+        withdrawn INTEGER NOT NULL CHECK (withdrawn IN (0, 1)),
+        event_id TEXT NOT NULL UNIQUE,
+        created_at TEXT NOT NULL,
+        CHECK (message_id <> edited_id)
+    ) STRICT""",
+    "CREATE INDEX edits_by_message ON edits (message_id, edited_id, rater, number)",
+    "CREATE INDEX edits_by_edited ON edits (edited_id)",
+)
+
+
+@migration
+def m003_more_answers(db: Database) -> None:
+    """Stars, rankings, edits; "both good", and how much better; pairs asked again as a check."""
+    for statement in _M003:
+        db.execute(statement)
+
+
+_M004 = (
+    "ALTER TABLE preferences ADD COLUMN comment TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE rankings ADD COLUMN comment TEXT NOT NULL DEFAULT ''",
+)
+
+
+@migration
+def m004_words_beside_comparisons(db: Database) -> None:
+    """Why one draft is better than another, in the person's own words."""
+    for statement in _M004:
+        db.execute(statement)
+
+
+_M005 = (
+    "ALTER TABLE conversations ADD COLUMN origin TEXT NOT NULL DEFAULT ''",
+    "CREATE INDEX conversations_by_origin ON conversations (origin) WHERE origin <> ''",
+)
+
+
+@migration
+def m005_answers_from_elsewhere(db: Database) -> None:
+    """Which conversations were brought from elsewhere, and by which arrival."""
+    for statement in _M005:
+        db.execute(statement)

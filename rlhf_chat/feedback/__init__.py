@@ -1,0 +1,1 @@
+"""What people answered, as one log of events: items, snapshots and how far people agree."""

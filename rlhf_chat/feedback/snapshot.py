@@ -1,0 +1,177 @@
+"""What people said of replies, as it counts now: answers, and all of them at one moment.
+
+Left out: measuring replies (features.py), what an answer says in numbers (dataset.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from rlhf_chat.db import NotFound, Store
+from rlhf_chat.feedback.replies import Prompt, Reply, reply_of
+
+
+@dataclass(frozen=True)
+class FeedbackItem:
+    """One answer as it counts now, with the replies it is about.
+
+    kind "thumb" (answer +1, -1), "score" (1 to 5), "pair" (an outcome of the store, replies a, b),
+    "ranking" (a place for each reply), "edit" (replies: the edited text, the original).
+    """
+
+    id: str
+    kind: str
+    replies: tuple[Reply, ...]
+    answer: int | str | tuple[int, ...]
+    rater: str
+    strength: str = ""
+    first: int = 0  # +1 where a was shown first, -1 where b was, 0 where nobody knows
+    conversation: str = ""
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.replies[0].prompt
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The feedback a round works on, fixed at its start."""
+
+    watermark: int
+    items: tuple[FeedbackItem, ...]
+    raters: tuple[str, ...]
+    lapse: Mapping[str, float]  # of each rater's comparisons
+    hash: str
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """Every distinct prompt a reply to which was judged."""
+        return list({one.prompt.key: one.prompt for one in self.items}.values())
+
+    def without(self, doubted: Callable[[FeedbackItem], bool]) -> Snapshot:
+        """The same as if some of it had never been said."""
+        kept = tuple(one for one in self.items if not doubted(one))
+        raters = tuple(r for r in self.raters if any(one.rater == r for one in kept))
+        return replace(self, items=kept, raters=raters, hash=_hash(kept))
+
+
+class Measures(Protocol):
+    """Whoever measures replies (reward/features.py): its store, and which replies it can read."""
+
+    store: Store
+
+    def can_measure(self, reply: Reply) -> bool: ...
+
+
+def load_snapshot(extractor: Measures, rater: str = "") -> Snapshot:
+    """What counts now and can be learned from by the model that is loaded."""
+    return take_snapshot(extractor.store, rater, extractor.can_measure)
+
+
+def take_snapshot(
+    store: Store, rater: str = "", usable: Callable[[Reply], bool] = lambda reply: True
+) -> Snapshot:
+    """Reads every answer that counts now: of people, except raters who are set aside
+    (quarantined), or of one simulated rater. Replies without token ids or not `usable` are left
+    out, and so is the thumb of somebody who gave the same reply stars: stars say the same once
+    more, only finer."""
+    watermark = store.feedback_count()
+    replies: dict[str, Reply | None] = {}
+
+    def found(*message_ids: str) -> tuple[Reply, ...] | None:
+        for message_id in message_ids:
+            if message_id not in replies:
+                reply = reply_of(store, message_id)
+                replies[message_id] = reply if reply and usable(reply) else None
+        some = [replies[m] for m in message_ids]
+        return tuple(r for r in some if r) if all(some) else None
+
+    items: list[FeedbackItem] = []
+    elsewhere = store.brought()  # nobody knows which reply was shown first there
+
+    def add(about: str, one: FeedbackItem) -> None:
+        with suppress(NotFound):  # deleted this moment
+            items.append(replace(one, conversation=store.message(about).conversation_id))
+
+    for p in store.preferences(rater):
+        if pair := found(p.message_a, p.message_b):
+            first = 0 if p.message_a in elsewhere else 1 if p.shown_first == "a" else -1
+            add(
+                p.message_a, FeedbackItem(p.id, "pair", pair, p.outcome, p.rater, p.strength, first)
+            )
+    scores = store.scores(rater)
+    starred = {(score.message_id, score.rater) for score in scores}
+    for thumb in store.ratings(rater):
+        if (thumb.message_id, thumb.rater) in starred:
+            continue
+        if one := found(thumb.message_id):
+            add(thumb.message_id, FeedbackItem(thumb.id, "thumb", one, thumb.value, thumb.rater))
+    for score in scores:
+        if one := found(score.message_id):
+            add(score.message_id, FeedbackItem(score.id, "score", one, score.stars, score.rater))
+    for ranking in store.rankings(rater):
+        if many := found(*ranking.places):
+            places = tuple(ranking.places.values())
+            add(ranking.asked_id, FeedbackItem(ranking.id, "ranking", many, places, ranking.rater))
+    for edit in store.edits(rater):
+        if pair := found(edit.edited_id, edit.message_id):
+            add(edit.message_id, FeedbackItem(edit.id, "edit", pair, 1, edit.rater))
+    aside = set(store.setting("quarantined", []))
+    kept = tuple(one for one in items if one.rater not in aside)
+    raters = tuple(sorted({one.rater for one in kept}))
+    return Snapshot(watermark, kept, raters, lapses(store, rater), _hash(kept))
+
+
+def _hash(items: Sequence[FeedbackItem]) -> str:
+    told = sorted((s.id, s.kind, str(s.answer), s.strength, s.rater) for s in items)
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+
+
+def lapses(store: Store, rater: str = "") -> dict[str, float]:
+    """How often each rater's choice is a slip, from pairs that were asked again, sides swapped.
+
+    Beta(2, 18) with every second contradiction as a slip: the other half is put down to close
+    calls, which the noise of the likelihood accounts for. Before 30 of them the prior mean stands.
+    """
+    first = {(p.message_a, p.message_b, p.rater): p.outcome for p in store.preferences(rater)}
+    again, slips = Counter[str](), Counter[str]()
+    for p in store.asked_again(rater):
+        before = first.get((p.message_a, p.message_b, p.rater))
+        if before in ("a", "b") and p.outcome in ("a", "b"):
+            again[p.rater] += 1
+            slips[p.rater] += before != p.outcome
+    return {
+        rater: (2 + slips[rater] / 2) / (20 + count)
+        for rater, count in again.items()
+        if count >= 30
+    }
+
+
+def describe(one: FeedbackItem) -> str:
+    """An answer as a person would tell it."""
+    texts = [f"“{shortened(r.text)}”" for r in one.replies]
+    if one.kind == "pair":
+        if one.answer in ("a", "b"):
+            better, worse = texts if one.answer == "a" else texts[::-1]
+            much = {"slightly": " slightly", "much": " much"}.get(one.strength, "")
+            return f"{better} was{much} better than {worse}"
+        verdict = {"tie": "were equal", "both_bad": "were both bad", "both_good": "were both good"}
+        return f"{texts[0]} and {texts[1]} {verdict.get(str(one.answer), str(one.answer))}"
+    if one.kind == "thumb":
+        return f"thumb {'up' if one.answer == 1 else 'down'} for {texts[0]}"
+    if one.kind == "score":
+        return f"{one.answer} stars for {texts[0]}"
+    if one.kind == "edit":
+        return f"{texts[1]} was corrected to {texts[0]}"
+    order = sorted(zip(one.answer, texts, strict=True)) if isinstance(one.answer, tuple) else []
+    return "ranked: " + ", then ".join(text for _, text in order)
+
+
+def shortened(text: str, length: int = 60) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"

@@ -1,0 +1,215 @@
+"""How a model comes into memory: a name becomes files, files become a 4-bit base and a tokenizer.
+
+What cannot chat and learn here is refused with the reason, before anything large is read. Only
+safetensors, and no code from elsewhere. Left out: what is done with it (model.py), whether it fits
+(memory_estimate.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from huggingface_hub import constants, is_offline_mode
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as hf_logging
+
+from rlhf_chat.inference import chat_template, nf4
+
+log = logging.getLogger(__name__)
+
+DEMO = Path(__file__).parent.parent / "demo_model" / "weights"
+SPEAKERS = ("CausalLM", "LMHeadModel", "ForConditionalGeneration")
+TEXT_PART = {  # where models that also see or hear keep their words
+    r"^(model\.)?language_model\.lm_head": "lm_head",
+    r"^(model\.)?language_model\.(?!lm_head)(model\.)?": "model.",
+}
+RECURRENT = ("mamba", "rwkv", "recurrent", "xlstm", "zamba", "jamba", "falcon_h1", "nemotron_h")
+HEAD_BYTES = 16 << 20  # of a weight file that are hashed whole, and
+BLOCKS, BLOCK_BYTES = 64, 256 << 10  # samples of what comes after, the last of them its end
+
+
+class ModelError(Exception):
+    """The model cannot be used; the message is one sentence for the person."""
+
+
+class Loaded(NamedTuple):
+    base: Any  # the model of transformers, frozen and in 4 bits if so asked
+    tokenizer: Any
+    base_hash: str  # names this exact base
+
+
+def load(name: str, quantization: str = "nf4", device: str | None = None) -> Loaded:
+    """Loads `demo`, a folder or a hub id. Raises ModelError with one sentence."""
+    if quantization not in ("nf4", "none"):
+        raise ModelError(f"Unknown quantization {quantization!r}: choose nf4 or none.")
+    path = resolve(name)
+    if Path(path).is_dir():
+        hf_logging.disable_progress_bar()  # a bar is for downloads
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    config = configuration(name)
+    refuse_unsuitable(name, config)
+    with _reading(name, "tokenizer.json", "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    with _reading(name, "", "weights"):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            config=_text_part(config),
+            dtype=dtype,
+            device_map={"": device},
+            use_safetensors=True,
+            trust_remote_code=False,
+            quantization_config=nf4.config(dtype) if quantization == "nf4" else None,
+            key_mapping=None if config.get_text_config() is config else TEXT_PART,
+            output_loading_info=True,
+        )
+    base, told = loaded
+    if missing := sorted(told["missing_keys"]):
+        raise ModelError(f"The model {name} is not whole: {missing[0]} is not in its files.")
+    nf4.prepare_for_cpu(base)
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = chat_template.PLAIN_TEMPLATE
+    return Loaded(base, tokenizer, _weights_hash(path, base))
+
+
+def configuration(name: str) -> Any:
+    """The configuration alone, for a hub id a small download. Raises ModelError."""
+    path = resolve(name)
+    with _reading(name, "config.json", "config.json"):
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
+
+
+@contextmanager
+def _reading(name: str, file: str, what: str) -> Iterator[None]:
+    """A sentence instead of whatever it is (a KeyError, a SafetensorError, a plain Exception) that
+    four libraries raise over files which are not there or were damaged on their way here."""
+    try:
+        yield
+    except Exception as error:
+        log.info("loading %s failed", name, exc_info=True)
+        raise ModelError(_loading_failed(name, file, what, error)) from error
+
+
+def resolve(name: str) -> str:
+    if name == "demo":
+        if not (DEMO / "model.safetensors").is_file():
+            raise ModelError(
+                "The bundled model is missing: run `python -m rlhf_chat.demo_model.build`."
+            )
+        return str(DEMO)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not any(path.glob("*.safetensors")):
+            raise ModelError(f"The folder {name} holds no .safetensors model.")
+        return str(path.resolve())
+    looks_like_a_path = path.is_absolute() or name.startswith(".") or name.count("/") != 1
+    if looks_like_a_path:
+        raise ModelError(
+            f"There is no model at {name}: give a folder, a hub id like Qwen/Qwen3-1.7B, or demo."
+        )
+    return name
+
+
+def refuse_unsuitable(name: str, config: Any) -> None:
+    """Raises ModelError for kinds of model that cannot chat and learn here."""
+    kind = config.model_type
+    made_for = getattr(config, "architectures", None) or []
+    method = (getattr(config, "quantization_config", None) or {}).get("quant_method")
+    if config.is_encoder_decoder:
+        reason = f"it is an encoder-decoder ({kind}), not a model that continues a conversation"
+    elif made_for and not any(a.endswith(SPEAKERS) for a in made_for):
+        reason = f"it was made to be {made_for[0]}, not to continue a conversation"
+    elif any(word in kind for word in RECURRENT):
+        reason = f"it is recurrent ({kind}): its state cannot be kept apart for several replies"
+    elif method:
+        reason = f"its weights are already quantised ({method}); take the original, 16-bit model"
+    else:
+        return
+    raise ModelError(f"The model {name} cannot be used: {reason}.")
+
+
+def _text_part(config: Any) -> Any:
+    """The configuration of the part that speaks, for models that also see or hear."""
+    text = config.get_text_config()
+    if text is not config and hasattr(config, "tie_word_embeddings"):
+        text.tie_word_embeddings = config.tie_word_embeddings
+    return text
+
+
+def _loading_failed(name: str, file: str, what: str, error: Exception) -> str:
+    path = Path(resolve(name))
+    if path.is_dir() and file and not (path / file).is_file():
+        return f"The model {name} cannot be loaded: it has no {what}."
+    if not path.is_dir() and (is_offline_mode() or "connect" in str(error).lower()):
+        return f"The model {name} is not on this machine and the hub cannot be reached."
+    return f"The model {name} cannot be loaded, its {what} cannot be read: {first_line(error)}."
+
+
+def first_line(error: Exception) -> str:
+    """What a library says, as the end of a sentence."""
+    told = str(error).strip() or type(error).__name__
+    return told.splitlines()[0][:200].rstrip(" .:")
+
+
+def stay_offline() -> None:
+    """From here on this process asks the hub for nothing: all is there. The libraries read the
+    variable once, when they are imported; what they look at afterwards is the constant."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    constants.HF_HUB_OFFLINE = True
+
+
+def inspect_tokenizer(tokenizer: Any, name: str) -> chat_template.ChatTemplate:
+    try:
+        return chat_template.inspect_template(tokenizer)
+    except chat_template.ChatTemplateError as error:
+        raise ModelError(f"The model {name} cannot be used: {error}") from error
+
+
+def special_ids(tokenizer: Any, base: Any, stop_ids: frozenset[int]) -> tuple[int, frozenset[int]]:
+    ends: set[int] = set(stop_ids)
+    for value in (base.generation_config.eos_token_id, tokenizer.eos_token_id):
+        if isinstance(value, int):
+            ends.add(value)
+        elif value:
+            ends.update(value)
+    if not ends:
+        raise ModelError("This model has no end-of-reply token, so it could never stop speaking.")
+    pad = tokenizer.pad_token_id
+    return (pad if pad is not None else min(ends)), frozenset(ends)
+
+
+def _weights_hash(path: str, base: Any) -> str:
+    """Names the exact base an adapter belongs to: config and weight files, or the hub commit."""
+    digest = hashlib.sha256()
+    folder = Path(path)
+    if folder.is_dir():
+        for file in sorted([*folder.glob("*.safetensors"), folder / "config.json"]):
+            digest.update(file.name.encode())
+            digest.update(str(file.stat().st_size).encode())
+            for part in _telling_parts(file):
+                digest.update(part)
+    else:
+        digest.update(f"{path}@{getattr(base.config, '_commit_hash', None)}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _telling_parts(file: Path) -> Iterator[bytes]:
+    """The beginning of a file and samples of all that follows: the first tensors of a model are its
+    embeddings, which a fine-tune of it often leaves as they were."""
+    with file.open("rb") as stream:
+        yield stream.read(HEAD_BYTES)
+        size = file.stat().st_size
+        if size <= HEAD_BYTES:
+            return
+        last = size - BLOCK_BYTES
+        first = min(HEAD_BYTES, last)
+        for i in range(BLOCKS):
+            stream.seek(first + (last - first) * i // (BLOCKS - 1))
+            yield stream.read(BLOCK_BYTES)

@@ -1,0 +1,192 @@
+"""What to ask when the person has not asked anything: suggestions for Compare, and the prompts that
+a round practises on beside the person's own. Practice and probe prompts never overlap.
+
+For the bundled model they come from its own corpus (never from the held-out split, which is kept
+for measuring); for any other model from the general list below. Left out: choosing replies.
+"""
+
+from __future__ import annotations
+
+import random
+
+GENERAL = (
+    "What is a good way to start the day?",
+    "Explain how rain forms.",
+    "How do I make a simple tomato soup?",
+    "What should I look for when buying a used bicycle?",
+    "Why do cats purr?",
+    "Give me an idea for a weekend with little money.",
+    "How does a microwave oven heat food?",
+    "What is the difference between weather and climate?",
+    "How can I fall asleep faster?",
+    "Tell me something surprising about octopuses.",
+    "What makes a good apology?",
+    "How do I keep basil alive on a windowsill?",
+    "Why is the sky dark at night?",
+    "How do I write a short thank-you note?",
+    "What is inflation, in simple words?",
+    "How do vaccines work?",
+    "I feel nervous before a talk. What helps?",
+    "What can I cook with eggs and potatoes?",
+    "How do I learn the names of many people?",
+    "What is a black hole?",
+    "Should I learn the piano or the guitar?",
+    "How do I say no politely?",
+    "What is the point of daylight saving time?",
+    "How do bees make honey?",
+    "Which houseplants need little light?",
+    "How do I remove a coffee stain?",
+    "Why do we dream?",
+    "What is a healthy lunch for work?",
+    "How do I start running?",
+    "What is the oldest thing humans have made?",
+    "How does a lock and key work?",
+    "What should I pack for three days in the mountains?",
+    "How do I make friends in a new town?",
+    "What is compound interest?",
+    "How do I calm a crying baby?",
+    "Why does bread rise?",
+    "What are good questions for a first date?",
+    "How does a ship made of steel float?",
+    "What is the best way to study for an exam?",
+    "How can I use less plastic?",
+    "Explain gravity to a child.",
+    "What does a software engineer do all day?",
+    "How do I sharpen a kitchen knife?",
+    "Why do leaves change colour?",
+    "How do I plan a birthday party for a child?",
+    "What is a haiku?",
+    "My neighbour is loud. What can I do?",
+    "How do planes stay in the air?",
+    "What is a simple budget?",
+    "How do I choose a good watermelon?",
+    "What is the difference between a virus and a bacterium?",
+    "How do I train a puppy to sit?",
+    "What is worth seeing in a museum?",
+    "How do I get better at chess?",
+    "Why is the sea salty?",
+    "How do I write a good headline?",
+    "What is machine learning?",
+    "How do I make coffee without a machine?",
+    "Tell me about the moon.",
+    "How do I ask for a raise?",
+    "What is a good book to begin with?",
+    "How do I fix a flat bicycle tyre?",
+    "What causes earthquakes?",
+    "How can I drink more water?",
+    "How do I write a cover letter for my first job?",
+    "Write a short poem about rain.",
+    "What is the difference between a list and a tuple in Python?",
+    "How do I reverse a string in JavaScript?",
+    "Summarise the story of Romeo and Juliet.",
+    "How do I politely end a long phone call?",
+    "What should I check before renting a flat?",
+    "Explain how a bicycle stays upright.",
+    "Give me three ideas for a rainy afternoon.",
+    "How do I store fresh herbs?",
+    "What is the difference between a stock and a bond?",
+    "How long should I boil an egg?",
+    "Why do onions make us cry?",
+    "How do I write a regular expression for a date?",
+    "What does a red light at sea mean?",
+    "How do I get rid of fruit flies?",
+    "Tell me a short story about a lighthouse.",
+    "What is a good reply to a compliment?",
+    "How do I compare two offers for a loan?",
+    "Why do we have leap years?",
+    "How do I set up a simple backup of my photos?",
+    "What is the difference between empathy and sympathy?",
+    "How do I clean a cast-iron pan?",
+    "Rewrite this more politely: send me the file today.",
+    "What can I do against a stiff neck?",
+    "How does noise cancelling work?",
+    "What should a beginner plant in April?",
+    "How do I explain death to a child?",
+    "What is recursion?",
+    "Which spices go with lentils?",
+    "How do I keep a conversation going?",
+    "What is the plot of a good mystery made of?",
+    "How do I find out whether a used phone is stolen?",
+    "Why is glass transparent?",
+    "How do I write the minutes of a meeting?",
+    "Give me a plan for a week without meat.",
+    "What is the greenhouse effect?",
+    "How do I tie a tie?",
+    "What makes a password strong?",
+    "How do I deal with a rude customer?",
+    "What is a fair way to split the rent?",
+    "How do magnets work?",
+    "What are the rules of table tennis?",
+    "How do I sort a list of numbers in Python?",
+    "Should I repair my old laptop or buy a new one?",
+    "How do I thank a teacher?",
+    "What does a heat pump do?",
+    "How do I stop putting things off?",
+    "What is the difference between baking soda and baking powder?",
+    "Help me name a small bakery.",
+    "How do I read a weather map?",
+    "Why do cats like boxes?",
+    "What is a mortgage, in simple words?",
+    "How do I cheer up a friend?",
+    "What is the best seat on a plane?",
+    "How do I make a paper boat?",
+    "Explain what an API is.",
+    "How do I pack fragile things?",
+    "What happens when we get a fever?",
+    "How do I find north without a compass?",
+    "What should I write on a wedding card?",
+    "How does a touch screen know where I press?",
+    "What are good habits for the evening?",
+    "How do I change a password I forgot?",
+    "Why do some people get seasick?",
+    "What is the difference between a hurricane and a tornado?",
+    "How do I keep bread fresh?",
+    "Give me a warm-up for a cold morning.",
+    "What does it mean to be kind to oneself?",
+    "How do I count calories without an app?",
+    "Which board game is good for six people?",
+    "How do I ask somebody to turn the music down?",
+    "What is a haircut that needs little care?",
+    "How do tides work?",
+    "What do I need for a first camping trip?",
+    "How do I learn ten words of a language a day?",
+    "What is the point of art?",
+    "How do I descale a kettle?",
+    "Tell me about the history of chess.",
+    "How do I write a complaint that gets an answer?",
+)
+
+
+def practice(is_demo: bool, count: int, seed: int = 0) -> list[str]:
+    """Prompts for rollouts, distinct, in a seeded order."""
+    return _draw(is_demo, seed, count, probe=False)
+
+
+def suggestions(is_demo: bool) -> list[str]:
+    """Prompts a person may like to ask: practice prompts, without the bundled model's exercises in
+    admitting that it does not know."""
+    known = _draw(is_demo, 0, 400, probe=False)
+    if not is_demo:
+        return known
+    from rlhf_chat.demo_model import questions
+
+    return [prompt for prompt in known if questions.key_of_text(prompt) != "unknown"]
+
+
+def probe(is_demo: bool, count: int) -> list[str]:
+    """Prompts for the gate: always the same ones, never practised on."""
+    return _draw(is_demo, 0, count, probe=True)
+
+
+def _draw(is_demo: bool, seed: int, count: int, *, probe: bool) -> list[str]:
+    if is_demo:
+        from rlhf_chat.demo_model import corpus  # heavy tables, only needed for the bundled model
+
+        pool = list(dict.fromkeys(corpus.prompts("train", 600, 1)))
+    else:
+        pool = list(GENERAL)
+    random.Random(20).shuffle(pool)
+    third = len(pool) // 3
+    pool = pool[:third] if probe else pool[third:]
+    random.Random(seed).shuffle(pool)
+    return pool[:count]

@@ -1,0 +1,199 @@
+"""A simulated person who rates live, for those who want to see how learning works.
+
+It has a hidden taste, either one of bench/people or a few sliders, and votes on two drafts at a
+time through the same calls as the screens, with the noise of a real person. Its votes carry the
+name "simulated:...", train versions of their own from the base, and are gone with one call.
+Left out: measuring what was learned (bench/), drawing (ui/).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rlhf_chat.chat.compare import Candidates, Compare
+from rlhf_chat.db import SIMULATED
+from rlhf_chat.errors import Refused
+from rlhf_chat.reward import text_features
+from rlhf_chat.training.worker import TrainingWorker
+
+log = logging.getLogger(__name__)
+
+Utility = Callable[[str, str], float]
+
+TASTES = Path(__file__).parent / "tastes"
+OWN = "your own mix"
+AGREEMENT = math.log(0.8 / 0.2)  # a typical difference is told right four times in five
+KEPT = 400  # points of the curve
+
+# slider -> (measured by, how much one step weighs); a step is one spread of ordinary replies
+SLIDERS: dict[str, tuple[tuple[str, float], ...]] = {
+    "Shorter": (("length", -2.0),),
+    "Warmer": (("warm words", 1.5), ("exclamation marks", 1.0)),
+    "Lists": (("lists", 1.2),),
+    "Emoji": (("emoji", 2.0),),
+    "Asks back": (("ends by asking back", 1.5),),
+}
+
+
+@dataclass
+class Seen:
+    """The last thing the simulated person did, and how its liking has moved."""
+
+    rater: str = ""
+    running: bool = False
+    resting: bool = False  # a round is under way, so it waits
+    votes: int = 0
+    prompt: str = ""
+    left: str = ""
+    right: str = ""
+    outcome: str = ""
+    liking: list[tuple[int, float]] = field(default_factory=list)  # of replies, by vote
+    problem: str = ""
+
+
+def people() -> list[str]:
+    """Whom one can watch: files of bench/people where they are, and one's own mix."""
+    there = sorted(f.stem for f in TASTES.glob("*.py") if not f.stem.startswith("_"))
+    return [*there, OWN]
+
+
+def spoken(rater: str) -> str:
+    """The name of a simulated person as it is shown: "short and plain (simulated)"."""
+    name = rater.removeprefix(SIMULATED).replace("_", " ")
+    return f"{name} (simulated)" if rater.startswith(SIMULATED) else rater
+
+
+def taste(name: str, sliders: Mapping[str, float]) -> Utility:
+    """The hidden utility of a person."""
+    if name == OWN:
+        return mixed(sliders)
+    if name not in people():
+        raise ValueError(f"There is nobody called {name}.")
+    spec = importlib.util.spec_from_file_location(f"person_{name}", TASTES / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    utility: Utility = module.utility
+    return utility
+
+
+def mixed(sliders: Mapping[str, float]) -> Utility:
+    """Likes what the sliders say, -2 to 2 each."""
+    weights = [
+        (text_features.NAMES.index(measure), weight * float(sliders.get(slider, 0)))
+        for slider, parts in SLIDERS.items()
+        for measure, weight in parts
+    ]
+
+    def utility(prompt: str, reply: str) -> float:
+        measured = text_features.measure(prompt, reply)
+        return float(sum(weight * measured[at] for at, weight in weights))
+
+    return utility
+
+
+class Simulation:
+    """One simulated person at a time, in a thread of its own."""
+
+    def __init__(self, compare: Compare, worker: TrainingWorker, seed: int | None = None) -> None:
+        self.compare, self.worker = compare, worker
+        self.seen = Seen()
+        self._rng = random.Random(seed)
+        self._pause = 2.0  # seconds between votes
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._sizes: deque[float] = deque(maxlen=60)  # recent differences, to set the noise by
+        self._lock = threading.Lock()
+
+    def start(self, name: str, sliders: Mapping[str, float], votes_per_minute: float) -> str:
+        """Begins at the base, after everything an earlier one left is gone."""
+        with self._lock:
+            if self.seen.running:
+                return Refused("Somebody is rating already.")
+            utility = taste(name, sliders)
+            rater = SIMULATED + ("mix" if name == OWN else name)
+            self.worker.begin_simulation(rater)
+            self.seen = Seen(rater=rater, running=True)
+            self._sizes.clear()
+            self.set_speed(votes_per_minute)
+            self._stop.clear()
+            self._thread = threading.Thread(
+                target=self._live, args=[utility], name="simulated person", daemon=True
+            )
+            self._thread.start()
+        return f"{spoken(rater)} begins at the base and rates. Your own ratings are not touched."
+
+    def set_speed(self, votes_per_minute: float) -> None:
+        self._pause = 60 / min(600.0, max(1.0, float(votes_per_minute)))
+
+    def stop(self) -> str:
+        """No more votes; what was learned stays to be looked at."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join(timeout=60)
+        self.seen.running = False
+        return "Stopped. Its versions stay until you remove them."
+
+    def remove(self) -> str:
+        """Everything it left is gone, and what was live before answers again."""
+        with self._lock:
+            if not self.seen.running and not self.worker.watching():
+                return Refused("There is nothing to remove.")
+            self.stop()
+            self.worker.end_simulation()
+            self.seen = Seen()
+        return "Gone: its votes, drafts, rounds and versions. What you had before is live again."
+
+    # ------------------------------------------------------------------ its life
+
+    def _live(self, utility: Utility) -> None:
+        try:
+            while not self._stop.is_set():
+                began = time.monotonic()
+                self.seen.resting = self.worker.status().round_id is not None
+                if self.seen.resting:
+                    self._stop.wait(0.5)
+                    continue
+                self._vote(utility)
+                self._stop.wait(max(0.0, self._pause - (time.monotonic() - began)))
+        except Exception as error:
+            log.exception("the simulated person broke off")
+            self.seen.problem = f"The simulated person broke off ({type(error).__name__})."
+        finally:
+            self.seen.running = self.seen.resting = False
+
+    def _vote(self, utility: Utility) -> None:
+        prompt = self.compare.suggest_prompt()
+        pair: Candidates | None = None
+        for pair in self.compare.write(prompt, stop=self._stop):
+            self.seen.prompt, self.seen.outcome = prompt, ""
+            self.seen.left, self.seen.right = pair.texts
+        if pair is None or not pair.votable or pair.set_id is None:
+            return
+        liked = [utility(prompt, text) for text in pair.texts]
+        outcome = self._choice(liked[0] - liked[1])
+        told = self.compare.vote(pair.set_id, outcome, rater=self.seen.rater)
+        self.worker.wake()
+        self.seen.outcome, self.seen.votes = outcome, self.seen.votes + 1
+        live = max(told.versions)
+        mine = [value for value, by in zip(liked, told.versions, strict=True) if by == live]
+        curve = [*self.seen.liking, (self.seen.votes, sum(mine) / len(mine))]
+        self.seen.liking = curve[-KEPT:]
+
+    def _choice(self, difference: float) -> str:
+        """The better one, as often as people agree with themselves."""
+        if difference == 0:
+            return "tie"
+        self._sizes.append(abs(difference))
+        typical = sum(self._sizes) / len(self._sizes)
+        chance = 0.5 * (1 + math.tanh(0.5 * AGREEMENT * difference / typical))
+        return "a" if self._rng.random() < chance else "b"

@@ -1,0 +1,220 @@
+"""The window, put together: a status strip, a sidebar, four screens. Reads as a table of contents.
+
+`build` lays the screens out, `launch` starts the server with every guard on. Leaves out each
+screen's own business.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import webbrowser
+from pathlib import Path
+
+import gradio as gr
+
+from rlhf_chat.chat.chat import Chat
+from rlhf_chat.chat.compare import Compare
+from rlhf_chat.chat.raters import Raters
+from rlhf_chat.simulation.simulator import Simulation
+from rlhf_chat.training.worker import TrainingWorker
+from rlhf_chat.ui import chinese, security, shortcuts, theme
+from rlhf_chat.ui import window as app_window
+from rlhf_chat.ui.charts import safe
+from rlhf_chat.ui.chat_screen import ChatScreen
+from rlhf_chat.ui.compare_screen import CompareScreen
+from rlhf_chat.ui.data_screen import DataScreen
+from rlhf_chat.ui.handlers import QUICK
+from rlhf_chat.ui.learning_screen import LearningScreen
+from rlhf_chat.ui.polling import Polling
+from rlhf_chat.ui.port import PortError, check_port
+from rlhf_chat.ui.raters_panel import RatersPanel
+from rlhf_chat.ui.status_bar import StatusBar
+from rlhf_chat.ui.versions_screen import VersionsScreen
+from rlhf_chat.ui.welcome import Welcome
+
+STARTERS = 3  # prompts offered in an empty conversation
+ICON = Path(__file__).parent / "static" / "icon.png"
+
+
+class NotLocal(Exception):
+    """There is no log-in, so the app serves this machine only."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"{host} can be reached from other machines, and this app has no log-in. Use 127.0.0.1."
+        )
+
+
+def build(
+    chat: Chat,
+    compare: Compare,
+    raters: Raters,
+    worker: TrainingWorker,
+    *,
+    title: str = "RLHF Chat",
+) -> gr.Blocks:
+    starters = [compare.suggest_prompt() for _ in range(STARTERS)]
+    watch = Simulation(compare, worker)
+    strip, chatting = StatusBar(chat, worker, watch), ChatScreen(chat, worker, starters)
+    welcome, people = Welcome(chat, worker), RatersPanel(raters, worker)
+    comparing, learning, versions, data = (
+        CompareScreen(compare, worker),
+        LearningScreen(worker, watch),
+        VersionsScreen(chat, worker),
+        DataScreen(chat, worker),
+    )
+
+    with gr.Blocks(
+        title=title,
+        fill_height=True,
+        fill_width=True,
+        analytics_enabled=False,
+        delete_cache=(3600, 86400),
+    ) as demo:
+        with gr.Sidebar(width=268, elem_id="side"):
+            gr.HTML(
+                f'<div class="brand">{safe(title)}</div>', elem_id="brand", apply_default_css=False
+            )
+            chatting.conversations.lay_out()
+            people.lay_out_name()
+            # Light, dark or the system's: the browser's own business, remembered there.
+            gr.Button("Theme", size="sm", elem_id="theme-toggle").click(
+                None, js="() => { rlhfTheme(); }", **QUICK
+            )
+        strip.lay_out()
+        with gr.Tabs(elem_id="tabs", selected="chat", overflow_behavior="wrap") as tabs:
+            with gr.Tab("Chat", id="chat", elem_id="tab-chat"):
+                chatting.lay_out()
+                welcome.lay_out()
+            with gr.Tab("Compare", id="compare", elem_id="tab-compare"):
+                comparing.lay_out()
+            with gr.Tab("Learning", id="learning", elem_id="tab-learning"):
+                learning.lay_out()
+            with gr.Tab("VersionRegistry", id="versions", elem_id="tab-versions"):
+                versions.lay_out()
+            with gr.Tab("Data", id="data", elem_id="tab-data"):
+                people.lay_out()
+                data.lay_out()
+
+        people.wire(demo)
+        chatting.wire(demo, tabs, people.rater)
+        comparing.wire(demo, people.rater, tabs)
+        learning.wire(demo)
+        versions.wire(demo, chatting, comparing)
+        data.wire(people.rater)
+        welcome.wire(demo)
+        strip.wire(demo)
+        Polling(strip, chatting, comparing, learning, versions, data, people).wire(tabs)
+    return demo
+
+
+def launch(
+    chat: Chat,
+    compare: Compare,
+    raters: Raters,
+    worker: TrainingWorker,
+    *,
+    data_dir: Path,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    open_browser: bool = True,
+    prevent_thread_lock: bool = False,
+    window: bool = False,
+    title: str = "RLHF Chat",
+) -> str:
+    """Start the server, say where it is, and stay; with `prevent_thread_lock` return its address.
+
+    Call it on the main thread: made elsewhere, Gradio's queue does not work.
+    """
+    global _running
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        raise NotLocal(host)
+    check_port(port, host)
+    temporary = Path(data_dir).resolve() / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.environ["GRADIO_TEMP_DIR"] = str(temporary)  # else files land in /tmp, open to every user
+
+    demo = build(chat, compare, raters, worker, title=title)
+    try:
+        _serve(demo, host, port, Path(data_dir))
+    except OSError as error:  # someone took the port between the check and the start
+        raise PortError(host, port, error) from error
+    _running = demo
+    url = f"http://{host}:{port}/"
+    print(f"Ready at {url}", flush=True)
+    if window:
+        open_browser = not app_window.open_window(url, Path(data_dir) / "window") and open_browser
+    if open_browser:
+        webbrowser.open(url)
+    if not prevent_thread_lock:
+        _wait_for_the_end()
+        close()
+    return url
+
+
+def _serve(demo: gr.Blocks, host: str, port: int, data_dir: Path) -> None:
+    """Starts the server, local and private."""
+    demo.queue(max_size=128, api_open=False, default_concurrency_limit=8, status_update_rate=5)
+    # Gradio looks for work a thousand times a second and for progress a hundred times, which takes
+    # 4 % of a core while nobody is there. Only replies and drafts go through its queue, and nothing
+    # reports progress through it: a fiftieth of a second and a second are soon enough.
+    demo._queue.sleep_when_free, demo._queue.progress_update_sleep_when_free = 0.02, 1.0
+    demo.launch(
+        server_name=host,
+        server_port=port,
+        prevent_thread_lock=True,
+        quiet=True,
+        max_threads=64,
+        theme=theme.THEME,
+        head=theme.head() + chinese.head() + shortcuts.head(),
+        footer_links=[],
+        favicon_path=str(ICON),
+        pwa=True,
+        # `share` and `run_history` are said plainly: the first can be turned on by the environment,
+        # the second keeps prompts in the browser by default.
+        share=False,
+        run_history=False,
+        enable_monitoring=False,
+        show_error=False,
+        ssr_mode=False,
+        mcp_server=False,
+        strict_cors=True,
+        allowed_paths=[],
+        blocked_paths=[str(data_dir.resolve())],
+        max_file_size="1mb",
+        app_kwargs={
+            "docs_url": None,
+            "redoc_url": None,
+            "openapi_url": None,
+            "middleware": security.guards(),
+        },
+    )
+
+
+def _wait_for_the_end() -> None:
+    """Until Ctrl+C or a polite kill; a second one ends everything at once.
+
+    A handler that notes it: a KeyboardInterrupt is lost when it is raised inside a destructor, and
+    the app would then run on. No threading.Event: its lock may be held by the very wait that the
+    signal interrupts, and then nothing but kill -9 ends the app.
+    """
+    came: list[int] = []
+    ends = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(end, lambda number, _: came.append(number)) for end in ends]
+    while not came:
+        time.sleep(0.2)
+    for end, handler in zip(ends, before, strict=True):
+        signal.signal(end, handler)
+
+
+_running: gr.Blocks | None = None
+
+
+def close() -> None:
+    """End the server that `launch` started, if one is running."""
+    global _running
+    if _running is not None:
+        _running.close(verbose=False)
+        _running = None

@@ -1,0 +1,231 @@
+"""The Chat screen: conversations on the left, replies that stream, a thumb under each.
+
+Acts on conversations and on what is under a message, then wiring. Leaves out what the page shows
+(chat_view.py), replies (streaming.py), and where all of it is kept: that is rlhf_chat.chat.chat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from rlhf_chat.chat.chat import Chat
+from rlhf_chat.chat.raters import ME, checked_name
+from rlhf_chat.training.worker import TrainingWorker
+from rlhf_chat.ui.charts import attribution
+from rlhf_chat.ui.chat_view import SHOWN_AT_FIRST, ChatView, Update, limit_of, rater_of, tab_of
+from rlhf_chat.ui.components import status_message
+from rlhf_chat.ui.handlers import EACH, QUICK, REPLIES, WITH_SEND_ID, quick, sentence
+from rlhf_chat.ui.raters_panel import READ
+from rlhf_chat.ui.streaming import ReplyStreaming
+
+SHUT = '<button type="button" class="shut" aria-label="Close">×</button>'  # pressed: js/view.js
+
+
+class ChatScreen(ChatView):
+    def __init__(self, chat: Chat, worker: TrainingWorker, starters: Sequence[str] = ()) -> None:
+        super().__init__(chat, worker, starters)
+        self.replying = ReplyStreaming(self)
+
+    # ---- acts ----------------------------------------------------------------------------------
+
+    async def on_view(self, view: dict, event: gr.EventData) -> Update:
+        """What is under a message was pressed: the picker "2/3" shows another branch, "why" what
+        each word of the reply does to its score, the star what one has said of it."""
+        try:
+            if getattr(event, "shut", ""):
+                return {self.heat: ""}
+            if asked := str(getattr(event, "explain", "")):
+                pieces = await quick(self.chat.explain, asked)
+                return {self.heat: SHUT + attribution([(p.text, p.gain, p.sigma) for p in pieces])}
+            if asked := str(getattr(event, "rate", "")):
+                return await self.ratings.opened(asked, rater_of(view))
+            await quick(self.chat.select, str(getattr(event, "message_id", "")))
+            return {**await quick(self.redrawn, view), **self.put_away()}
+        except Exception as error:
+            return {self.note: status_message(sentence(error), "bad")}
+
+    async def on_list(self, view: dict, request: gr.Request, event: gr.EventData) -> Update:
+        """Open, rename or delete, as the list in the sidebar asks."""
+        do, chosen = getattr(event, "do", "open"), str(getattr(event, "id", ""))
+        current = view["conversation"]
+        try:
+            if do == "rename":
+                return await self.conversations.rename(
+                    current, chosen, str(getattr(event, "title", ""))
+                )
+            if do == "delete":
+                await quick(self.chat.delete, chosen)
+                if reply := self.presence.reply(chosen):
+                    reply.stop.set()  # nobody will read the rest of it
+                if chosen != current:
+                    return {
+                        **await quick(self.conversations.rows, current),
+                        self.note: status_message("Conversation deleted."),
+                    }
+                self.presence.show(tab_of(request), "")
+                return {
+                    **self.blank(rater_of(view)),
+                    **await quick(self.conversations.rows, ""),
+                    self.note: status_message("Conversation deleted."),
+                }
+            return await self.open(chosen, request)
+        except Exception as error:
+            return {
+                self.note: status_message(sentence(error), "bad"),
+                **await quick(self.conversations.rows, current),
+            }
+
+    async def open(self, conversation_id: str, request: gr.Request) -> Update:
+        """Show a conversation and come to the front."""
+        tab = tab_of(request)
+        self.presence.show(tab, conversation_id)
+        shown = await quick(self.opened, conversation_id, self.presence.named(tab))
+        return {**shown, self.tabs: gr.update(selected="chat")}
+
+    async def start_new(self, request: gr.Request) -> Update:
+        tab = tab_of(request)
+        self.presence.show(tab, "")
+        return {
+            **self.blank(self.presence.named(tab)),
+            **await quick(self.conversations.rows, ""),
+            self.note: status_message(),
+            self.tabs: gr.update(selected="chat"),
+        }
+
+    async def reread(self, view: dict, request: gr.Request) -> Update:
+        """What is open and the list, as they are by now; a reply under way draws itself."""
+        conversation_id, session = view["conversation"], tab_of(request)
+        try:
+            listed = await quick(self.conversations.rows, conversation_id)
+            if not conversation_id or self.presence.reply(conversation_id):
+                return listed
+            shown = await quick(self.shown, conversation_id, limit_of(view), rater_of(view))
+            # A page that is right is left alone: a thumb pressed just now must not go out again.
+            same = conversation_id not in self.ratings.rated and _same(shown[self.view], view)
+            if same:
+                return listed
+            self.ratings.rated.discard(conversation_id)  # what is drawn now knows them
+            return {**listed, **shown}
+        except Exception as error:
+            return await quick(self.refused, conversation_id, session, error)
+
+    async def show_earlier(self, view: dict) -> Update:
+        limit = len(view["turns"]) + 4 * SHOWN_AT_FIRST
+        return await quick(self.shown, view["conversation"], limit, rater_of(view))
+
+    async def rename(self, view: dict, rater: str, request: gr.Request) -> Update:
+        """Somebody else rates here from now on, so their thumbs are drawn; a reply that is being
+        written is left alone and draws them at its end."""
+        rater = checked_name(rater)  # the box may be half typed
+        self.presence.name(tab_of(request), rater)
+        named = {**view, "rater": rater}
+        if view["conversation"] and not self.presence.reply(view["conversation"]):
+            return {**await quick(self.redrawn, named), **self.put_away()}
+        return {self.view: named}
+
+    async def load(self, request: gr.Request, rater: str = ME) -> Update:
+        """The conversation named in the address, so that a reload or a restart brings it back."""
+        asked, tab, rater = request.query_params.get("c", ""), tab_of(request), checked_name(rater)
+        self.presence.show(tab, asked)
+        self.presence.name(tab, rater)
+        try:
+            return await quick(self.opened, asked, rater)
+        except Exception as error:
+            self.presence.show(tab, "")
+            return {
+                **self.blank(rater),
+                **await quick(self.conversations.rows, ""),
+                self.note: status_message(sentence(error), "bad"),
+            }
+
+    # ---- wiring --------------------------------------------------------------------------------
+
+    def wire(self, demo: gr.Blocks, tabs: gr.Tabs, rater: gr.Textbox) -> None:
+        self.tabs = tabs
+        self.settings.wire(self.view)
+        self.page = page = [
+            *self.settings.page,
+            self.bot,
+            self.view,
+            self.note,
+            self.message,
+            self.send_button,
+            self.stop_button,
+            self.conversations.list,
+            self.ratings.why,
+            self.heat,
+            self.earlier,
+            tabs,
+        ]
+        streamed = self._wire_replies(rater)
+        redrawn = [self.bot, self.view, self.earlier]
+        self.ratings.wire(self.bot, self.view, rater, self.event_id, redrawn)
+        renamed = [*redrawn, self.ratings.why, self.heat]
+        rater.change(self.rename, [self.view, rater], renamed, trigger_mode="always_last", **QUICK)
+        about = [*page, self.ratings.comment, self.ratings.chips]
+        self.view.select(self.on_view, self.view, about, **EACH)
+        opened = self.conversations.list.select(self.on_list, self.view, page, **EACH)
+        away = "() => { if (rlhfNarrow()) rlhfSidebar(false); }"  # it covers the page there
+        self.conversations.new_button.click(self.start_new, None, page, js=away, **QUICK)
+        self.earlier.click(self.show_earlier, self.view, page, **QUICK)
+        self.conversations.wire(self.view)
+        loaded = demo.load(self.load, rater, page, js=f"() => [({READ})()]", **QUICK)
+        for event in (opened, loaded):
+            event.then(
+                self.replying.follow, self.view, streamed, trigger_mode="multiple", **REPLIES
+            )
+
+    def _wire_replies(self, rater: gr.Textbox) -> list[Any]:
+        """Returns what a reply that is being written changes on the page."""
+        replying = self.replying
+        streamed = [
+            self.bot,
+            self.view,
+            self.note,
+            self.message,
+            self.conversations.list,
+            self.earlier,
+        ]
+        streamed += [self.ratings.why, self.heat, self.send_button, self.stop_button]
+        sent = gr.on(
+            [self.message.submit, self.send_button.click],
+            replying.send,
+            [self.message, self.view, self.event_id],
+            streamed,
+            js=WITH_SEND_ID,
+            trigger_mode="multiple",
+            **REPLIES,
+        )
+        begun = self.bot.example_select(
+            replying.send_example,
+            [self.view, self.event_id],
+            streamed,
+            js=WITH_SEND_ID,
+            trigger_mode="multiple",
+            **REPLIES,
+        )
+        for first in (sent, begun):
+            first.then(self.settings.after_sending, self.view, self.settings.whose, **QUICK)
+        self.bot.retry(replying.regenerate, self.view, streamed, trigger_mode="multiple", **REPLIES)
+        self.bot.edit(
+            replying.edit,
+            [self.view, rater, self.message],
+            streamed,
+            trigger_mode="multiple",
+            **REPLIES,
+        )
+        self.stop_button.click(replying.stop, self.view, None, **QUICK)
+        return streamed
+
+
+def _same(one: dict, other: dict) -> bool:
+    """Whether two views show the same messages with the same person's thumbs."""
+    ids = [[turn["id"] for turn in view["turns"]] for view in (one, other)]
+    return (
+        ids[0] == ids[1]
+        and rater_of(one) == rater_of(other)
+        and one["thumbs"] == other.get("thumbs")
+    )

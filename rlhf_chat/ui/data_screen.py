@@ -1,0 +1,276 @@
+"""The Data screen: everything you said that counts, to search, filter, correct, take back, delete
+and take away.
+
+Leaves out import (imports.py), and what training makes of it. An export is put together by the
+page itself, so no copy of it stays in a temporary folder.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import gradio as gr
+
+from rlhf_chat.chat import exporters
+from rlhf_chat.chat.chat import Chat
+from rlhf_chat.chat.raters import ME
+from rlhf_chat.training.worker import TrainingWorker
+from rlhf_chat.ui.components import (
+    js_component,
+    outcome_message,
+    plural,
+    status_line,
+    status_message,
+    version_label,
+    when,
+)
+from rlhf_chat.ui.handlers import EACH, QUICK, quick, sentence
+from rlhf_chat.ui.import_panel import ImportPanel
+
+ANSWERS = {
+    "up": "Thumb up",
+    "down": "Thumb down",
+    "a": "First is better",
+    "b": "Second is better",
+    "tie": "Tie",
+    "both_bad": "Both bad",
+    "both_good": "Both good",
+    **{str(n): f"{n} of 5 stars" for n in range(1, 6)},
+    "corrected": "Corrected",
+    "ranked": "Ranked",
+}
+CHOICES = {
+    "thumb": ("up", "down"),
+    "vote": ("a", "b", "tie", "both_bad", "both_good"),
+    "stars": ("1", "2", "3", "4", "5"),
+    "edit": ("corrected",),
+    "ranking": ("ranked",),
+}
+KINDS = [
+    ("Everything", ""),
+    ("Thumbs", "thumb"),
+    ("Votes", "vote"),
+    ("Stars", "stars"),
+    ("Corrections", "edit"),
+    ("Rankings", "ranking"),
+]
+GONE = {
+    "vote": "Deleted: the prompt, both drafts and your vote.",
+    "ranking": "Deleted: the prompt, all drafts and their order.",
+}
+SHOWN = 50  # rows on the page; "Show more" doubles them
+Update = dict[Any, Any]
+
+
+class DataScreen:
+    def __init__(self, chat: Chat, worker: TrainingWorker) -> None:
+        self.chat, self.worker = chat, worker
+        self.imports = ImportPanel(chat, worker, {kind: name for name, kind in KINDS})
+
+    # ---- acts ----------------------------------------------------------------------------------
+
+    async def act(
+        self, words: str, kind: str, answer: str, shown: float, event: gr.EventData
+    ) -> Update:
+        """Change, take back or delete one answer."""
+        do, id = str(getattr(event, "do", "")), str(getattr(event, "id", ""))
+        choice = str(getattr(event, "value", ""))
+        try:
+            if do == "rebuild_all":
+                word = outcome_message(await quick(self._without, words, kind, answer))
+            else:
+                word = await quick(self._change, do, id, choice)
+        except Exception as error:
+            word = status_message(f"Not saved. {sentence(error)}", "bad")
+        return {self.note: word, **await quick(self.panel, words, kind, answer, shown)}
+
+    def _without(self, *what: str) -> str:
+        """Learns once more as if none of the answers found had been given."""
+        return self.worker.retrain_without([told.id for told in self.chat.ratings.all(*what)])
+
+    def _change(self, do: str, id: str, choice: str) -> dict:
+        told = next((f for f in self.chat.ratings.all() if f.id == id), None)
+        if told is None:
+            return status_message("That answer is not here any more.", "bad")
+        if do == "delete":
+            self.chat.delete(told.conversation_id)
+            return status_message(
+                GONE.get(told.kind, "Deleted: the conversation and its ratings."), "good"
+            )
+        if do == "rebuild":
+            return outcome_message(self.worker.retrain_without([told.id]))
+        self.chat.ratings.change(told, "withdrawn" if do == "withdraw" else choice)
+        self.worker.wake()
+        if do == "withdraw":
+            return status_message("Taken back. It does not count from the next round on.", "good")
+        return status_message(f"Saved: {ANSWERS.get(choice, choice)}.", "good")
+
+    async def refresh(self, words: str, kind: str, answer: str, shown: float) -> Update:
+        return await quick(self.panel, words, kind, answer, shown)
+
+    async def show_more(self, words: str, kind: str, answer: str, shown: float) -> Update:
+        more = int(shown or SHOWN) * 2
+        return {self.shown: more, **await quick(self.panel, words, kind, answer, more)}
+
+    async def export_lines(self, *what: str) -> Update:
+        def make() -> tuple[str, int]:
+            rows = self.chat.ratings.answers(*what)
+            return exporters.json_lines(rows), len(rows)
+
+        return await self._export(make, "rlhf-chat-feedback.jsonl", "answer")
+
+    async def export_table(self, *what: str) -> Update:
+        def make() -> tuple[str, int]:
+            rows = self.chat.ratings.all(*what)
+            return exporters.csv_table(rows), len(rows)
+
+        return await self._export(make, "rlhf-chat-feedback.csv", "answer")
+
+    async def export_pairs(self, *what: str) -> Update:
+        def make() -> tuple[str, int]:
+            pairs = self.chat.ratings.preference_pairs(*what)
+            return exporters.json_lines(pairs), len(pairs)
+
+        return await self._export(make, "rlhf-chat-preferences.jsonl", "preference pair")
+
+    async def _export(self, make: Callable[[], tuple[str, int]], name: str, what: str) -> Update:
+        try:
+            text, count = await quick(make)
+        except Exception as error:
+            return {self.note: status_message(sentence(error), "bad")}
+        return {
+            self.file: {"name": name, "text": text, "id": uuid4().hex},
+            self.note: status_message(_in_the_download(count, what), "good"),
+        }
+
+    # ---- what is shown -------------------------------------------------------------------------
+
+    def panel(self, words: str = "", kind: str = "", answer: str = "", shown: float = 0) -> Update:
+        try:
+            everything = self.chat.ratings.all()
+            found = self.chat.ratings.all(words or "", kind or "", answer or "")
+            return {
+                self.table: {
+                    "rows": [_row(f) for f in found[: int(shown or SHOWN)]],
+                    "found": len(found),
+                    "filtered": bool(words or kind or answer),
+                    "counts": _counts(everything),
+                },
+                self.more_button: gr.update(
+                    value="Show more", visible=len(found) > int(shown or SHOWN)
+                ),
+                **self.imports.panel(),
+            }
+        except Exception as error:
+            return {self.note: status_message(sentence(error), "bad")}
+
+    # ---- layout --------------------------------------------------------------------------------
+
+    def lay_out(self) -> None:
+        with gr.Row(elem_id="data-head"):
+            self.words = gr.Textbox(
+                label="Search answers",
+                show_label=False,
+                container=False,
+                max_lines=1,
+                placeholder="Search prompts and replies",
+                elem_id="data-search",
+                scale=1,
+            )
+            self.kind = self._menu("Kind", KINDS, "data-kind")
+            self.answer = self._menu(
+                "Answer", [("Any answer", ""), *((w, v) for v, w in ANSWERS.items())], "data-answer"
+            )
+            self.imports.lay_out_button()
+            self.lines_button = gr.Button("Export JSONL", scale=0, min_width=112)
+            self.csv_button = gr.Button("Export CSV", scale=0, min_width=100)
+            self.pairs_button = gr.Button("Export for TRL", scale=0, min_width=120)
+        self.note = status_line("data-note")
+        self.imports.lay_out(self.note)
+        self.table = js_component(
+            "data",
+            {"rows": [], "found": 0, "filtered": False, "counts": []},
+            elem_id="data",
+        )
+        self.more_button = gr.Button("Show more", visible=False, size="sm", elem_id="data-more")
+        self.shown = gr.Number(SHOWN, visible=False, label="rows shown")
+        self.file = js_component(
+            "download",
+            {},
+            elem_id="data-file",
+            visible="hidden",
+        )
+
+    @staticmethod
+    def _menu(label: str, choices: list[tuple[str, str]], elem_id: str) -> gr.Dropdown:
+        return gr.Dropdown(
+            choices,
+            value="",
+            label=label,
+            show_label=False,
+            container=False,
+            filterable=False,
+            elem_id=elem_id,
+            scale=0,
+            min_width=150,
+        )
+
+    # ---- wiring --------------------------------------------------------------------------------
+
+    def wire(self, rater: gr.Textbox) -> None:
+        self.page = [self.note, self.table, self.more_button, self.imports.past]
+        what: list[Any] = [self.words, self.kind, self.answer]
+        self.filters = [*what, self.shown]
+        self.table.select(self.act, self.filters, self.page, **EACH)
+        gr.on(
+            [self.words.change, self.kind.input, self.answer.input],
+            self.refresh,
+            self.filters,
+            self.page,
+            trigger_mode="always_last",
+            **QUICK,
+        )
+        self.more_button.click(self.show_more, self.filters, [self.shown, *self.page], **QUICK)
+        self.lines_button.click(self.export_lines, what, [self.file, self.note], **QUICK)
+        for event in self.imports.wire(rater):
+            event.then(self.refresh, self.filters, self.page, **QUICK)
+        self.csv_button.click(self.export_table, what, [self.file, self.note], **QUICK)
+        self.pairs_button.click(self.export_pairs, what, [self.file, self.note], **QUICK)
+
+
+# ---- small parts -------------------------------------------------------------------------------
+
+
+def _in_the_download(count: int, what: str) -> str:
+    return f"{plural(count, what)} {'is' if count == 1 else 'are'} in the download."
+
+
+def _row(told: Any) -> dict[str, Any]:
+    return {
+        "id": told.id,
+        "kind": told.kind,
+        "value": told.answer,
+        "answer": ANSWERS.get(told.answer, told.answer),
+        "choices": [[value, ANSWERS[value]] for value in CHOICES[told.kind]],
+        "prompt": told.prompt or "",
+        "reply": told.reply,
+        "other": told.other,
+        "by": version_label(told.version),
+        "other_by": "you" if told.kind == "edit" else version_label(told.other_version),
+        "order": [
+            {"place": p.place, "by": version_label(p.version), "reply": p.reply} for p in told.order
+        ],
+        "reason": told.reason,
+        "comment": told.comment,
+        "at": when(told.created_at),
+        "rater": "" if told.rater == ME else told.rater,
+    }
+
+
+def _counts(everything: list[Any]) -> list[list[Any]]:
+    """(words, number) of each answer given, the most common first."""
+    counted = Counter(told.answer for told in everything)
+    return [[ANSWERS.get(value, value), count] for value, count in counted.most_common()]

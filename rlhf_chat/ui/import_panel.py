@@ -1,0 +1,105 @@
+"""Ratings from a file, on the Data screen: chosen, looked at, taken in, and sent back.
+
+The page reads the file itself and holds it until the person has seen what is in it, so no copy of
+it stays in a temporary folder. Leaves out what is understood: rlhf_chat.chat.importers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+import gradio as gr
+
+from rlhf_chat.chat.chat import Chat
+from rlhf_chat.training.worker import TrainingWorker
+from rlhf_chat.ui.components import js_component, plural, status_message, when
+from rlhf_chat.ui.handlers import EACH, QUICK, quick, sentence
+
+UNREAD_SHOWN = 5
+PAST_SHOWN = 3  # files of which the import can be undone
+
+Update = dict[Any, Any]
+
+
+class ImportPanel:
+    def __init__(self, chat: Chat, worker: TrainingWorker, names: Mapping[str, str]) -> None:
+        """`names`: what each kind of answer is called on the page."""
+        self.chat, self.worker, self.names = chat, worker, names
+
+    # ---- acts ----------------------------------------------------------------------------------
+
+    async def act(self, rater: str, event: gr.EventData) -> Update:
+        """Look at a file, take in what it holds, or send that back, as the page asks."""
+        do, text = str(getattr(event, "do", "")), str(getattr(event, "text", ""))
+        try:
+            if do == "preview":
+                return {self.box: await quick(self._preview, text), self.note: status_message()}
+            if do == "import":
+                return await quick(self._import, text, rater)
+            await quick(self.chat.imports.undo, str(getattr(event, "origin", "")))
+            self.worker.wake()
+            word = status_message("Undone: what the file brought is gone, words and all.", "good")
+            return {self.note: word}
+        except Exception as error:
+            return {self.box: _shown(), self.note: status_message(sentence(error), "bad")}
+
+    def _preview(self, text: str) -> dict[str, Any]:
+        preview = self.chat.imports.preview(text)
+        return _shown(
+            kinds=[[self.names.get(kind, kind), count] for kind, count in preview.kinds.items()],
+            unread=[list(one) for one in preview.unread[:UNREAD_SHOWN]],
+            more=max(0, len(preview.unread) - UNREAD_SHOWN),
+            left=preview.left,
+        )
+
+    def _import(self, text: str, rater: str) -> Update:
+        _, new, known = self.chat.imports.import_all(text, rater)
+        if not new:
+            told = status_message("Nothing was new: all of it was here already.")
+            return {self.box: _shown(), self.note: told}
+        self.worker.wake()
+        word = f"Imported: {plural(new, 'new answer')}."
+        if known:
+            word += f" Here already: {plural(known, 'answer')}."
+        return {self.box: _shown(), self.note: status_message(word, "good")}
+
+    # ---- what is shown -------------------------------------------------------------------------
+
+    def panel(self) -> Update:
+        """What was taken in last and is still here: it can be undone, also on another day."""
+        return {self.past: _shown(rows=[_row(o) for o in self.chat.imports.newest(PAST_SHOWN)])}
+
+    # ---- layout and wiring ---------------------------------------------------------------------
+
+    def lay_out_button(self) -> None:
+        self.button = gr.Button("Import", scale=0, min_width=90, elem_id="import")
+
+    def lay_out(self, note: gr.HTML) -> None:
+        self.note = note
+        self.box = js_component(
+            "import_preview",
+            _shown(),
+            elem_id="import-preview",
+        )
+        self.past = js_component("past_imports", _shown(rows=[]), elem_id="past-imports")
+
+    def wire(self, rater: gr.Textbox) -> list[Any]:
+        """Returns the events after which other parts of the page are out of date."""
+        self.button.click(None, None, None, js="() => { rlhfImport(); }", **QUICK)
+        changed = [self.box, self.note]
+        return [
+            self.box.select(self.act, rater, changed, **QUICK),
+            self.past.select(self.act, rater, changed, **EACH),
+        ]
+
+
+def _shown(**what: Any) -> dict[str, Any]:
+    """A value of ours; the id makes the page draw it even if it says the same as before."""
+    return {"id": uuid4().hex, **what}
+
+
+def _row(one: Any) -> dict[str, str]:
+    told = f"Imported {when(one.created_at)}: {plural(one.conversations, 'conversation')}"
+    return {"origin": one.id, "told": told}

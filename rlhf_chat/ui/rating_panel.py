@@ -1,0 +1,193 @@
+"""What a person says of one reply: a thumb, then, if they like, a reason, stars or a comment.
+
+A part of the Chat screen. Leaves out correcting a reply, which makes a new message (chat_screen.py), and
+what a rating is worth (rlhf_chat.reward.likelihood).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from rlhf_chat.chat.chat import Chat
+from rlhf_chat.chat.message_feedback import REASONS, MessageFeedback
+from rlhf_chat.chat.raters import checked_name
+from rlhf_chat.training.worker import TrainingWorker
+from rlhf_chat.ui.components import countdown, js_component, status_message
+from rlhf_chat.ui.handlers import EACH, WITH_EVENT_ID, quick, sentence
+
+NOTHING = MessageFeedback()
+
+Update = dict[Any, Any]
+
+
+class RatingPanel:
+    """`note` is the line under the chat, `redraw` puts the thumbs back as they are stored."""
+
+    note: gr.HTML
+
+    def __init__(
+        self, chat: Chat, worker: TrainingWorker, redraw: Callable[[dict], Update]
+    ) -> None:
+        self.chat, self.worker, self._redraw = chat, worker, redraw
+        self.rated: set[str] = set()  # conversations whose views do not know their thumbs any more
+
+    # ---- acts ----------------------------------------------------------------------------------
+
+    async def rate(self, view: dict, rater: str, event_id: str, event: gr.LikeData) -> Update:
+        """One thumb. `liked` is True, False, or "" when the thumb is taken back."""
+        turns, index = view["turns"], event_index(event)
+        if index >= len(turns) or not turns[index]["id"]:
+            return {self.note: status_message("Rate this reply when it is complete.", "bad")}
+        message_id, rater = turns[index]["id"], checked_name(rater)
+        self.rated.add(view["conversation"])
+        value = {True: 1, False: -1}.get(event.liked, 0) if isinstance(event.liked, bool) else 0
+        try:
+            await quick(
+                self.chat.ratings.rate, message_id, value, rater=rater, event_id=event_id or None
+            )
+            self.worker.wake()
+            opinion = await quick(self.chat.ratings.of, message_id, rater)
+        except Exception as error:
+            return {
+                self.note: status_message(f"Not saved. {sentence(error)}", "bad"),
+                **await quick(self._redraw, view),
+            }
+        counted = await quick(self.countdown)
+        if not value:
+            return {
+                self.note: status_message(f"Rating taken back. {counted}"),
+                self.why: gr.update(visible=False),
+                self.chips: chips_for(),
+            }
+        return {
+            self.note: status_message(f"Saved. {counted}", "good"),
+            self.why: gr.update(visible=True),
+            **self._drawn(message_id, opinion),
+        }
+
+    async def opened(self, message_id: str, rater: str) -> Update:
+        """The panel of one reply, with what this person has said of it: stars need no thumb."""
+        opinion = await quick(self.chat.ratings.of, message_id, checked_name(rater))
+        return {self.why: gr.update(visible=True), **self._drawn(message_id, opinion)}
+
+    async def add_reason(
+        self, chips: dict, comment: str, rater: str, event: gr.EventData
+    ) -> Update:
+        if getattr(event, "shut", ""):
+            return self.hidden()
+        stars = getattr(event, "stars", None)
+        if stars is not None:
+            return await self._give_stars(chips, stars, rater)
+        chosen = str(getattr(event, "reason", ""))
+        return await self._explain(
+            {**chips, "chosen": "" if chosen == chips["chosen"] else chosen}, comment, rater
+        )
+
+    async def _give_stars(self, chips: dict, stars: Any, rater: str) -> Update:
+        """A score from 1 to 5; the same star again takes it back."""
+        given = 0 if stars == chips.get("stars") else stars
+        try:
+            await quick(self.chat.ratings.score, chips["id"], int(given), rater=checked_name(rater))
+            self.worker.wake()
+        except Exception as error:
+            return {self.note: status_message(f"Not saved. {sentence(error)}", "bad")}
+        word = f"Saved: {given} of 5 stars." if given else "Stars taken back."
+        return {self.note: status_message(word, "good"), self.chips: {**chips, "stars": given}}
+
+    async def add_comment(self, chips: dict, comment: str, rater: str) -> Update:
+        told = await self._explain(chips, comment, rater)
+        return {**told, **self.hidden()} if self.chips in told else told  # what is not saved stays
+
+    async def _explain(self, chips: dict, comment: str, rater: str) -> Update:
+        """The same rating again, now with its reason: the newest one of a message counts."""
+        if chips["chosen"] not in ("", *REASONS.get(chips["value"], ())) or not chips["value"]:
+            return {self.note: status_message("Choose one of the reasons shown.", "bad")}
+        try:
+            await quick(
+                self.chat.ratings.rate,
+                chips["id"],
+                chips["value"],
+                reason=chips["chosen"],
+                comment=comment.strip(),
+                rater=checked_name(rater),
+            )
+        except Exception as error:
+            return {self.note: status_message(f"Not saved. {sentence(error)}", "bad")}
+        given = chips["chosen"] or comment.strip()
+        word = (
+            status_message("Saved with your reason.", "good")
+            if given
+            else status_message("Reason taken back.")
+        )
+        return {self.note: word, self.chips: chips}
+
+    def countdown(self) -> str:
+        """Of people's ratings, also while a simulated person is watched."""
+        return countdown(self.worker.people_waiting(), self.worker.status().needed) + "."
+
+    def hidden(self) -> Update:
+        """Put away: no reply is being rated."""
+        return {self.why: gr.update(visible=False)}
+
+    def _drawn(self, message_id: str, opinion: MessageFeedback) -> Update:
+        return {
+            # Words belong to a thumb; without one there is nothing to explain.
+            self.comment: gr.update(value=opinion.comment, visible=bool(opinion.value)),
+            self.chips: chips_for(message_id, opinion),
+        }
+
+    # ---- layout and wiring ---------------------------------------------------------------------
+
+    def lay_out(self) -> None:
+        with gr.Column(visible=False, elem_id="why") as self.why:
+            self.chips = js_component(
+                "reasons",
+                chips_for(),
+                elem_id="reasons",
+            )
+            self.comment = gr.Textbox(
+                label="Comment",
+                show_label=False,
+                container=False,
+                max_lines=3,
+                elem_id="comment",
+                placeholder="Tell the model more (optional, Enter saves)",
+            )
+
+    def wire(
+        self,
+        bot: gr.Chatbot,
+        view: gr.HTML,
+        rater: gr.Textbox,
+        event_id: gr.Textbox,
+        redrawn: list[Any],
+    ) -> None:
+        # Gradio looks at each output of an event, changed or not, so what is quick or comes often
+        # names few: a rating with all of them took 30 ms of CPU time, now it takes 14.
+        page = [self.note, self.why, self.comment, self.chips]
+        named = [view, rater, event_id]
+        bot.like(self.rate, named, [*page, *redrawn], js=WITH_EVENT_ID, **EACH)
+        reasons = [self.chips, self.comment, rater]
+        self.chips.select(self.add_reason, reasons, page, **EACH)
+        self.comment.submit(self.add_comment, reasons, page, **EACH)
+
+
+# ---- small parts -------------------------------------------------------------------------------
+
+
+def event_index(event: Any) -> int:
+    """Which message of the chat an event is about."""
+    return event.index if isinstance(event.index, int) else event.index[0]
+
+
+def chips_for(message_id: str = "", opinion: MessageFeedback = NOTHING) -> dict:
+    return {
+        "id": message_id,
+        "value": opinion.value,
+        "choices": list(REASONS.get(opinion.value, ())),
+        "chosen": opinion.reason,
+        "stars": opinion.stars,
+    }

@@ -1,0 +1,194 @@
+"""The guards between the browser and Gradio: who may ask, how much, and what a page may load.
+
+Threat: a web page that the person visits in another tab, and the words of the model itself. A
+foreign page may point its own host name at 127.0.0.1 (DNS rebinding: Gradio alone answers it, with
+credentials allowed), may post forms across origins, and a reply may hold an image whose address
+carries the conversation away. Leaves out: other users of the same machine, and programs running as
+the same person; they can read the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+# Scripts need 'unsafe-eval' and 'unsafe-inline': Gradio compiles its templates in the page. What
+# keeps text from becoming script is components.py and the chat's sanitiser; what this policy adds is
+# that nothing can call out.
+POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "media-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "connect-src 'self'",
+        "worker-src 'self' blob:",
+        "frame-src 'none'",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+}
+
+# Bytes; a message of 100,000 characters is well below, so that it gets a sentence, and so is a file
+# of ratings that the page lets through (js/imports.js), with signs that JSON escapes.
+BODY_LIMIT = 32 * 1024 * 1024
+
+
+def guards(*, body_limit: int = BODY_LIMIT) -> list[Middleware]:
+    """All guards, outermost first, for `launch(app_kwargs={"middleware": guards()})`.
+
+    Gradio puts its own CORS answers outside these. They grant other local ports, so SameOrigin
+    compares the port.
+    """
+    return [
+        Middleware(SecurityHeaders),  # first, so that refusals carry the headers too
+        Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK], www_redirect=False),
+        Middleware(SameOrigin),
+        Middleware(BodyLimit, limit=body_limit),
+    ]
+
+
+def _headers(scope: dict[str, Any]) -> dict[str, str]:
+    return {
+        name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
+    }
+
+
+async def _refuse(send: Any, status: int, text: str) -> None:
+    body = text.encode()
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", b"text/plain; charset=utf-8"),
+                (b"content-length", str(len(body)).encode()),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+class SameOrigin:
+    """Refuse requests that another site's page makes.
+
+    A request with an Origin must name this very host and port. One without (a plain GET, or a
+    program that is no browser) is judged by Sec-Fetch-Site, which pages cannot forge: from another
+    site only following a link is let in, because that only opens the window.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and not self.allows(scope["method"], _headers(scope)):
+            await _refuse(send, 403, "This request came from another site.")
+        elif scope["type"] == "websocket" and not self.allows("GET", _headers(scope)):
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await self.app(scope, receive, send)
+
+    @staticmethod
+    def allows(method: str, headers: dict[str, str]) -> bool:
+        host = headers.get("host", "")
+        origin = headers.get("origin")
+        if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
+            return False
+        if headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none"):
+            return True
+        opens_window = (
+            headers.get("sec-fetch-mode") == "navigate"
+            and headers.get("sec-fetch-dest") == "document"
+        )
+        return method == "GET" and opens_window
+
+
+class BodyLimit:
+    """Refuse a body above the limit, by its announced length or, without one, as soon as it is
+    exceeded.
+    """
+
+    def __init__(self, app: Any, limit: int) -> None:
+        self.app, self.limit = app, limit
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        length = _headers(scope).get("content-length", "0")
+        if not length.isdigit() or int(length) > self.limit:
+            return await _refuse(send, 413, "That is too long.")
+        seen = 0
+        answered = False
+
+        async def counted() -> Any:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b"")) if message["type"] == "http.request" else 0
+            if seen > self.limit:
+                raise _TooLong
+            return message
+
+        async def noted(message: Any) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self.app(scope, counted, noted)
+        except _TooLong:
+            if not answered:
+                await _refuse(send, 413, "That is too long.")
+
+
+class _TooLong(Exception):
+    pass
+
+
+class SecurityHeaders:
+    """Put the headers above on every answer, in place of any that Gradio set."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+
+        async def with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {
+                    **message,
+                    "headers": [*_without(message["headers"], HEADERS), *_ENCODED],
+                }
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
+
+
+_ENCODED = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+
+
+def _without(
+    headers: Iterable[tuple[bytes, bytes]], names: Iterable[str]
+) -> list[tuple[bytes, bytes]]:
+    drop = {name.encode() for name in names}
+    return [pair for pair in headers if pair[0].lower() not in drop]

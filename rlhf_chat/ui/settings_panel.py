@@ -1,0 +1,194 @@
+"""The panel beside a conversation: first words to the model, sampling, and which version answers.
+
+What is set applies from the next reply on and is stored at once: for the open conversation, or,
+while none is open, for those not yet begun. Leaves out what the settings do (rlhf_chat.chat.chat).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from rlhf_chat.chat.chat import Chat
+from rlhf_chat.chat.settings import BEST_OF, ConversationSettings
+from rlhf_chat.training.worker import TrainingWorker
+from rlhf_chat.ui.components import status_line, status_message, version_choices
+from rlhf_chat.ui.handlers import QUICK, quick, sentence
+
+LIVE = "live"
+THIS, NEW = "This chat", "New chats"
+
+Update = dict[Any, Any]
+
+
+class SettingsPanel:
+    def __init__(self, chat: Chat, worker: TrainingWorker) -> None:
+        self.chat, self.worker = chat, worker
+
+    # ---- acts ----------------------------------------------------------------------------------
+
+    async def save(
+        self, view: dict, system: str, heat: float, top_p: float, top_k: float, most: float, by: str
+    ) -> Update:
+        word = "Saved for this chat" if view["conversation"] else "Saved for new chats"
+        return await self._save(view["conversation"], word, system, heat, top_p, top_k, most, by)
+
+    async def save_for_new(self, *fields: Any) -> Update:
+        return await self._save("", "New chats begin like this from now on", *fields)
+
+    async def _save(self, conversation_id: str, word: str, system: str, *fields: Any) -> Update:
+        """A number beyond the ends of its slider is moved to that end, as the page itself does when
+        the box is left."""
+        *numbers, by = fields
+        if any(number is None for number in numbers):
+            return {self.note: status_message("Not saved: write a number.", "bad")}
+        sliders = (self.heat, self.top_p, self.top_k, self.most)
+        kept = [within(n, s) for n, s in zip(numbers, sliders, strict=True)]
+        heat, top_p, top_k, most = kept
+        try:
+            settings = self._settings(system, heat, top_p, top_k, most, by)
+            await quick(self.chat.settings.set, conversation_id, settings)
+        except Exception as error:
+            return {self.note: status_message(f"Not saved. {sentence(error)}", "bad")}
+        moved = [
+            f", within its limits: {slider.label} is {now:g}"
+            for slider, asked, now in zip(sliders, numbers, kept, strict=True)
+            if now != asked
+        ]
+        return {self.note: status_message(f"{word}{''.join(moved[:1])}.", "good")}
+
+    async def set_best_of(self, drafts: int) -> Update:
+        try:
+            await quick(self.chat.settings.set_best_of, int(drafts))
+        except Exception as error:
+            return {self.note: status_message(f"Not saved. {sentence(error)}", "bad")}
+        if drafts == 1:
+            return {self.note: status_message("Replies are shown as they are written.", "good")}
+        told = f"The best of {drafts} drafts is shown, by what your ratings say, once it is whole."
+        return {self.note: status_message(told, "good")}
+
+    async def refresh(self, view: dict, *on_page: Any) -> Update:
+        """Writes only into fields that were out of date: the answer may come after somebody has
+        begun to type."""
+        shown = await quick(self.shown, view["conversation"])
+        fields = zip(self.fields, on_page, strict=True)
+        fresh = [f for f, value in fields if f is not self.by and shown.get(f) == value]
+        return {part: value for part, value in shown.items() if part not in fresh}
+
+    async def after_sending(self, view: dict) -> Update:
+        """A first message has made the settings those of this chat. Fields are left alone: somebody
+        may be typing in them."""
+        shown = await quick(self.shown, view["conversation"])
+        told = {field: shown[field] for field in self.whose if field in shown}
+        return told or {self.about: gr.skip()}
+
+    def _settings(
+        self, system: str, heat: float, top_p: float, top_k: float, most: float, by: str
+    ) -> ConversationSettings:
+        version = None if by == LIVE else int(by)
+        return ConversationSettings.of(
+            system or "", float(heat), float(top_p), int(top_k), int(most), version
+        )
+
+    # ---- what is shown -------------------------------------------------------------------------
+
+    def shown(self, conversation_id: str) -> Update:
+        """Every field as it is stored; also when that cannot be read."""
+        try:
+            settings = self.chat.settings.get(conversation_id)
+            choices = [("Whoever is live", LIVE), *version_choices(self.worker.versions.all())]
+        except Exception as error:
+            return {self.note: status_message(sentence(error), "bad")}
+        by = LIVE if settings.version is None else str(settings.version)
+        drawn = settings.sampling
+        return {
+            self.about: status_message(THIS if conversation_id else NEW),
+            self.system: settings.system_prompt,
+            self.heat: drawn.temperature,
+            self.top_p: drawn.top_p,
+            self.top_k: drawn.top_k,
+            self.most: drawn.max_new_tokens,
+            self.best_of: self.chat.settings.best_of,
+            self.by: gr.update(choices=choices, value=by, interactive=bool(conversation_id)),
+            self.note: status_message(),
+        }
+
+    # ---- layout --------------------------------------------------------------------------------
+
+    def lay_out(self) -> None:
+        settings = self.chat.settings.get()
+        drawn, longest = settings.sampling, self.chat.settings.longest_reply
+        with gr.Column(elem_id="settings"):
+            with gr.Row(elem_id="settings-head"):
+                self.about = status_line("manner-about")
+                self.close_button = gr.Button(
+                    "Close", size="sm", scale=0, min_width=60, elem_id="settings-close"
+                )
+            self.system = gr.Textbox(
+                settings.system_prompt,
+                label="System prompt",
+                lines=3,
+                max_lines=8,
+                elem_id="system",
+                placeholder="What the model reads before the first message",
+            )
+            self.heat = gr.Slider(0, 2, drawn.temperature, step=0.05, label="Temperature")
+            self.top_p = gr.Slider(0.05, 1, drawn.top_p, step=0.05, label="Top-p")
+            self.top_k = gr.Slider(0, 200, drawn.top_k, step=1, label="Top-k (0 is off)")
+            self.most = gr.Slider(
+                8, longest, drawn.max_new_tokens, step=8, label="Longest reply, tokens"
+            )
+            self.by = gr.Dropdown([("Whoever is live", LIVE)], value=LIVE, label="Answered by")
+            self.best_of = gr.Radio(
+                [("Off", 1), *((str(n), n) for n in BEST_OF if n > 1)],
+                value=self.chat.settings.best_of,
+                label="Best of several drafts (all chats)",
+                elem_id="best-of",
+            )
+            self.new_button = gr.Button("Use for new chats", size="sm", elem_id="settings-new")
+            self.note = status_line("manner-note")
+
+    def lay_out_toggle(self) -> None:
+        self.toggle = gr.Button(
+            "Settings", size="sm", scale=0, min_width=60, elem_id="settings-toggle"
+        )
+
+    # ---- wiring --------------------------------------------------------------------------------
+
+    def wire(self, view: gr.HTML) -> None:
+        fields: list[Any] = [self.system, self.heat, self.top_p, self.top_k, self.most, self.by]
+        self.fields = [*fields, self.best_of]
+        self.page = [self.about, self.note, *self.fields]
+        self.whose: list[Any] = [self.about, self.by]
+        # As they come: Gradio's own check of a number beyond its slider answers "500" before any
+        # handler, so nothing would be saved and nobody told.
+        as_they_come: dict[str, Any] = {"preprocess": False, **QUICK}
+        gr.on(
+            # Text that was pasted with the mouse is no `input` for Gradio, hence the blur.
+            [*(field.input for field in fields), self.system.blur],
+            self.save,
+            [view, *fields],
+            self.page,
+            trigger_mode="always_last",
+            **as_they_come,
+        )
+        self.best_of.input(self.set_best_of, self.best_of, self.page, **QUICK)
+        self.new_button.click(self.save_for_new, fields, self.page, **as_they_come)
+        # Opening is the browser's own business; the fields are read again, because another tab or
+        # a new version may have changed them.
+        self.toggle.click(
+            self.refresh,
+            [view, *self.fields],
+            self.page,
+            js="(...page) => { rlhfPanel(); return page; }",
+            **as_they_come,
+        )
+        self.close_button.click(None, None, None, js="() => { rlhfPanel(false); }", **QUICK)
+
+
+# ---- small parts -------------------------------------------------------------------------------
+
+
+def within(number: float, ends: gr.Slider) -> float:
+    return min(max(number, ends.minimum), ends.maximum)

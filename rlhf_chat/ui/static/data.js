@@ -1,0 +1,88 @@
+// What was said, one card a row. Text reaches the page through textContent only.
+const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
+const tell = (r, what, more) => trigger('select', {do: what, id: r.id, value: r.id, index: 0, ...more});
+const words = (name, text, cls) => {
+  const box = el('div', 'text ' + (cls || '')), p = el('p', '', text);
+  p.tabIndex = 0;  // a long text scrolls, and the keyboard must be able to
+  box.append(el('span', 'by', name), p); return box;
+};
+const ask = (r, foot, gone) => {
+  const what = r.kind === 'vote' ? 'Delete this prompt, both drafts and your vote?'
+    : r.kind === 'ranking' ? 'Delete this prompt, all drafts and their order?' : 'Delete the whole conversation and its ratings?';
+  window.rlhfAsk(gone, foot, what, 'Delete', 'Keep', () => tell(r, 'delete'));
+};
+// A ranking: every reply under its place, the best first.
+const ranked = r => {
+  const list = el('div', 'texts');
+  for (const p of r.order) {
+    const box = words(p.by, p.reply, p.place ? '' : 'best');
+    box.prepend(el('b', 'place', String(p.place + 1))); list.append(box);
+  }
+  list.classList.add('ranked'); return list;
+};
+const texts = r => {
+  if (r.order.length) return ranked(r);
+  const two = r.kind === 'vote' || r.kind === 'edit', box = el('div', two ? 'texts pair' : 'texts');
+  box.append(words(r.by, r.reply, r.value === 'a' ? 'best' : ''));
+  if (two) box.append(words(r.other_by, r.other, r.value === 'b' || r.kind === 'edit' ? 'best' : ''));
+  return box;
+};
+// Everything that was found at once, asked first.
+const without = (v, line) => {
+  const b = el('button', '', 'Learn without these'); b.type = 'button';
+  b.title = 'What if you had not said this: learns once more from the base, and the result goes through the gate';
+  b.onclick = () => window.rlhfAsk(b, line, 'Learn once more from the base, as if these had never been said?', 'Learn', 'Cancel',
+    () => trigger('select', {do: 'rebuild_all', id: '', value: '', index: 0}));
+  line.append(el('span', 'found', v.found === 1 ? '1 answer' : v.found + ' answers'), b);
+};
+// The mouse chooses an answer at once. The arrow keys pass others on the way: there Enter or leaving chooses.
+const chosen = (choose, r) => {
+  let onTheWay = false;
+  const take = () => { onTheWay = false; if (choose.value !== r.value) tell(r, 'change', {value: choose.value}); };
+  choose.onpointerdown = () => { onTheWay = false; };
+  choose.onkeydown = e => {
+    if (e.key === 'Escape') { choose.value = r.value; onTheWay = false; }
+    else if (e.key !== 'Enter') onTheWay = true;
+    else if (onTheWay) { e.preventDefault(); take(); }  // else it would open the menu
+  };
+  choose.onkeyup = e => { if (e.key === 'Enter' && onTheWay) take(); };  // of an open menu only this is heard
+  choose.onchange = () => { if (!onTheWay) take(); };
+  choose.onblur = () => { if (onTheWay) take(); };
+};
+const card = r => {
+  const li = el('li', 'row'), head = el('div', 'head'), foot = el('div', 'foot');
+  head.append(el('b', 'answer ' + r.value, r.answer), el('span', 'at', r.at));
+  if (r.rater) head.append(el('span', 'rater', r.rater));
+  if (r.reason) head.append(el('span', '', r.reason));
+  if (r.comment) head.append(el('span', 'comment', r.comment));
+  const choose = el('select'); choose.setAttribute('aria-label', 'Change the answer');
+  for (const [value, text] of r.choices) { const o = el('option', '', text); o.value = value; o.selected = value === r.value; choose.append(o); }
+  if (!r.choices.some(c => c[0] === r.value)) { const o = el('option', '', r.answer); o.selected = true; o.disabled = true; choose.prepend(o); }
+  chosen(choose, r);
+  const back = el('button', '', 'Take back'), exclude = el('button', '', 'Learn without it'), gone = el('button', 'delete', 'Delete\u2026');
+  back.type = exclude.type = gone.type = 'button'; exclude.onclick = window.rlhfOnce(() => tell(r, 'rebuild'));
+  exclude.title = 'What if you had not said this: learns once more from the base, and the result goes through the gate'; back.onclick = window.rlhfOnce(() => tell(r, 'withdraw')); gone.onclick = () => ask(r, foot, gone);
+  if (r.choices.length > 1) foot.append(choose);  // an order or a correction has no other answer
+  foot.append(back, exclude, gone);
+  li.append(head, el('p', 'prompt', r.prompt), texts(r), foot); return li;
+};
+const paint = () => {
+  const v = props.value || {rows: [], counts: []}, parts = [];
+  if (v.counts.length) {
+    const line = el('p', 'counts');
+    for (const [name, n] of v.counts) { const s = el('span'); s.append(el('span', '', name), el('b', '', String(n))); line.append(s); }
+    parts.push(line);
+  }
+  if (v.filtered && v.found) { const line = el('p', 'foot these'); without(v, line); parts.push(line); }
+  if (!v.rows.length) {
+    const none = el('div', 'none');
+    none.append(el('h3', '', v.filtered ? 'Nothing matches.' : 'Nothing here yet.'),
+      el('p', '', v.filtered ? 'Try other words, or show every kind of answer.' : 'Give a reply a thumb in Chat, or vote on two drafts in Compare. What you said can then be changed, taken back or taken away here.'));
+    if (!v.filtered) none.append(el('p', '', 'Import brings what you said elsewhere: in Open WebUI, as pairs for TRL, or here on another machine.'));
+    parts.push(none);
+  }
+  const list = el('ol', 'rows'); for (const r of v.rows) list.append(card(r));
+  parts.push(list); element.replaceChildren(...parts);
+};
+const draw = () => window.rlhfStay(element, paint);
+watch('value', draw); draw();

@@ -1,0 +1,72 @@
+// Keeps the address, the draft and the marks under each message in step with the view. The marks
+// (version, "2/3") are put into Gradio's own button row, again after each of its redraws.
+let at = 0, explained = '';
+const foot = t => {
+  const f = document.createElement('span'); f.className = 'foot';
+  if (t.siblings > 1) {
+    const step = (by, label, sign) => {
+      const b = document.createElement('button'), i = t.sibling - 1 + by;
+      b.type = 'button'; b.textContent = sign; b.setAttribute('aria-label', label); b.disabled = i < 0 || i >= t.siblings;
+      b.onclick = () => trigger('select', {message_id: t.sibling_ids[i], value: t.sibling_ids[i], index: 0}); return b;
+    };
+    const n = document.createElement('span'); n.textContent = t.sibling + '/' + t.siblings; n.className = 'nth';
+    f.append(step(-1, 'Previous version of this message', '\u2039'), n, step(1, 'Next version of this message', '\u203a'));
+  }
+  if (t.stamp) { const s = document.createElement('span'); s.className = 'stamp'; s.textContent = t.stamp; f.append(s); }
+  if (t.stamp && t.id) {
+    const w = document.createElement('button'); w.type = 'button'; w.className = 'words'; w.textContent = 'why';
+    w.title = 'What each word does to the score'; w.setAttribute('aria-label', 'why: what each word of this reply does to its score');
+    w.onclick = () => {
+      const again = explained === t.id && document.querySelector('#attribution .attribution');
+      explained = t.id; trigger('select', again ? {shut: 'yes', value: t.id, index: 0} : {explain: t.id, value: t.id, index: 0});
+    };
+    const s = document.createElement('button'); s.type = 'button'; s.className = 'star'; s.textContent = '\u2606';
+    s.title = 'Stars, and what you said'; s.setAttribute('aria-label', 'Stars, and what you said');
+    s.onclick = () => trigger('select', {rate: t.id, value: t.id, index: 0}); f.append(w, s);
+  }
+  return f;
+};
+document.addEventListener('click', e => { if (e.target.closest('#attribution .shut')) trigger('select', {shut: 'yes', value: 'shut', index: 0}); });
+// A box in which a message is edited opens with what was written, ready to type in.
+const openBox = box => {
+  const text = window.rlhfRaw(box.value), bar = box.closest('.message-row').nextElementSibling;
+  box.dataset.open = 'yes'; box.setAttribute('aria-label', 'Your wording');
+  if (text !== box.value) { box.value = text; box.dispatchEvent(new Event('input', {bubbles: true})); }
+  const names = ['Save (Ctrl+Enter)', 'Cancel (Esc)'];
+  [...bar.querySelectorAll('.icon-button-wrapper button')].slice(0, 2).forEach((b, i) => { b.title = names[i]; });
+  box.focus(); box.setSelectionRange(text.length, text.length); box.scrollIntoView({block: 'nearest'});
+};
+const mark = () => {
+  at = 0;
+  const turns = (props.value || {}).turns || [], bot = document.getElementById('bot');
+  if (!bot) return;
+  bot.querySelectorAll('.edit-textarea:not([data-open])').forEach(openBox);
+  bot.querySelectorAll('[data-testid][aria-label*="&#x000"]').forEach(e => e.setAttribute('aria-label', window.rlhfRaw(e.getAttribute('aria-label'))));
+  [...bot.querySelectorAll('.message-row')].forEach((row, i) => {
+    const bar = row.nextElementSibling;
+    if (!bar || !bar.classList.contains('message-buttons')) return;
+    const t = turns[i], key = t ? [t.id, t.stamp, t.sibling, t.siblings].join('|') : '';
+    const old = bar.querySelector('.foot');
+    if (old && old.dataset.key === key) return;
+    if (old) old.remove();
+    if (t && (t.stamp || t.siblings > 1)) { const f = foot(t); f.dataset.key = key; bar.append(f); }
+  });
+};
+const soon = () => { if (!at) at = setTimeout(mark, 30); };
+const draw = () => {
+  const v = props.value || {}, here = new URLSearchParams(location.search).get('c') || '';
+  if (window.rlhfLoaded && (v.conversation || '') !== here)
+    history.replaceState(null, '', v.conversation ? '?c=' + encodeURIComponent(v.conversation) : location.pathname);
+  if (window.rlhfLoaded && window.rlhfAt) window.rlhfAt(v.conversation || '');
+  document.body.classList.toggle('talking', Boolean(v.conversation));
+  if (v.sent && window.rlhfDraft) window.rlhfDraft.sent();
+  soon();
+};
+const watchBot = () => {
+  const bot = document.getElementById('bot');
+  if (!bot) return setTimeout(watchBot, 100);
+  new MutationObserver(soon).observe(bot, {childList: true, subtree: true}); soon();
+};
+// The first value is the empty one of the layout; only the server's answer to the load may change the address.
+watch('value', () => { window.rlhfLoaded = true; draw(); });
+draw(); watchBot();

@@ -1,0 +1,289 @@
+"""Replies on the Chat screen: sent for, made again, edited, drawn while they are written, stopped.
+
+Leaves out how a reply is made (rlhf_chat.chat.chat) and what else the screen shows (chat_view.py).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from itertools import takewhile
+
+import gradio as gr
+
+from rlhf_chat.chat.chat import ReplyChunk, Turn
+from rlhf_chat.chat.raters import checked_name
+from rlhf_chat.ui import markdown_escape, transcript
+from rlhf_chat.ui.chat_view import ChatView, Update, limit_of, rater_of, tab_of
+from rlhf_chat.ui.components import status_message
+from rlhf_chat.ui.handlers import FRAME_SECONDS, close, sentence
+from rlhf_chat.ui.rating_panel import event_index
+from rlhf_chat.ui.sessions import Reply
+
+
+class ReplyStreaming:
+    def __init__(self, pane: ChatView) -> None:
+        self.pane, self.chat, self.worker = pane, pane.chat, pane.worker
+
+    # ---- acts ----------------------------------------------------------------------------------
+
+    def send(
+        self, text: str, view: dict, event_id: str, request: gr.Request, *, typed: bool = True
+    ) -> Iterator[Update]:
+        """`typed`: it comes from the message box, which is emptied."""
+        if self.pane.presence.load_snapshot(event_id):
+            yield {self.pane.note: gr.skip()}  # yielding nothing would empty all outputs
+            return
+        conversation_id, made_here = view["conversation"], ""
+        try:
+            if not conversation_id:
+                conversation_id = made_here = self.chat.new_conversation()
+            before = [] if made_here else self.chat.history(conversation_id, rater_of(view))
+        except Exception as error:
+            yield self.pane.refused(conversation_id, tab_of(request), error)
+            return
+        if made_here:
+            self.pane.presence.show(tab_of(request), made_here)
+        accepted = yield from self._stream(
+            tab_of(request),
+            conversation_id,
+            before,
+            [*transcript.bubbles(before), transcript.bubble("user", text.strip())],
+            lambda stop: self.chat.reply(
+                conversation_id, text, event_id=event_id or None, stop=stop
+            ),
+            sent=True,
+            typed=typed,
+            view=view,
+        )
+        if made_here and not accepted:
+            self.pane.presence.show(tab_of(request), "")
+            self.chat.delete(made_here)  # a refused first message leaves nothing behind
+
+    def send_example(
+        self, view: dict, event_id: str, request: gr.Request, event: gr.SelectData
+    ) -> Iterator[Update]:
+        text = str(event.value["text"])
+        yield from self.send(text, view, event_id, request, typed=False)
+
+    def regenerate(self, view: dict, request: gr.Request, event: gr.RetryData) -> Iterator[Update]:
+        replies = [
+            turn for turn in view["turns"][event_index(event) :] if turn["role"] == "assistant"
+        ]
+        if replies:
+            yield from self._branch(request, view, replies[0]["id"], self.chat.regenerate)
+        else:
+            yield {self.pane.note: status_message("There is no reply to make again yet.", "bad")}
+
+    def edit(
+        self, view: dict, rater: str, draft: str, request: gr.Request, event: gr.EditData
+    ) -> Iterator[Update]:
+        """One's own message is said differently; a reply is corrected, and that is a rating. What
+        is refused is not lost: it waits in the message box, below the `draft` that stands in it."""
+        text, before = (
+            markdown_escape.raw(str(words)) for words in (event.value, event.previous_value)
+        )
+        turn = view["turns"][event_index(event)]
+        new = text.strip() and text.strip() != before.strip()
+        waits = f"{draft.rstrip()}\n\n{text}" if draft.strip() else text
+        kept = {self.pane.message: waits} if new else {}
+        if turn["role"] == "assistant":
+            yield self._correct(view, turn["id"], text, rater, kept)
+            return
+
+        def act(message_id: str, *, stop: threading.Event) -> Iterator[ReplyChunk]:
+            return self.chat.edit(message_id, text, stop=stop)
+
+        yield from self._branch(request, view, turn["id"], act, edited=text, kept=kept)
+
+    def _correct(self, view: dict, message_id: str, text: str, rater: str, kept: Update) -> Update:
+        try:
+            self.chat.ratings.correct(message_id, text, rater=checked_name(rater))
+            self.worker.wake()
+            counted = self.pane.ratings.countdown()
+            word = status_message(
+                f"Saved: your wording is preferred to the reply's. {counted}", "good"
+            )
+            kept = {}
+        except Exception as error:
+            word = status_message(f"Not saved. {sentence(error)}", "bad")
+        return {**self.pane.redrawn(view), **self.pane.put_away(), self.pane.note: word, **kept}
+
+    def _branch(
+        self,
+        request: gr.Request,
+        view: dict,
+        message_id: str,
+        act: Callable[..., Iterator[ReplyChunk]],
+        edited: str | None = None,
+        kept: Update | None = None,
+    ) -> Iterator[Update]:
+        """A new message beside an old one: show the conversation up to there, then stream. `kept`:
+        shown where the message is refused."""
+        conversation_id = view["conversation"]
+        try:
+            before = list(
+                takewhile(
+                    lambda turn: turn.message_id != message_id,
+                    self.chat.history(conversation_id, rater_of(view)),
+                )
+            )
+        except Exception as error:
+            yield {**self.pane.refused(conversation_id, tab_of(request), error), **(kept or {})}
+            return
+        said_now = transcript.bubbles(before) + (
+            [transcript.bubble("user", edited)] if edited is not None else []
+        )
+        accepted = yield from self._stream(
+            tab_of(request),
+            conversation_id,
+            before,
+            said_now,
+            lambda stop: act(message_id, stop=stop),
+            view=view,
+        )
+        if kept and not accepted:
+            yield kept
+
+    def _stream(
+        self,
+        session: str,
+        conversation_id: str,
+        before: list[Turn],
+        said_now: list[dict],
+        start: Callable[[threading.Event], Iterator[ReplyChunk]],
+        *,
+        view: dict,
+        sent: bool = False,
+        typed: bool = False,
+    ) -> Generator[Update, None, bool]:
+        """Show a reply as it is written. Returns whether the message was accepted."""
+        reply = self.pane.presence.begin(conversation_id, session)
+        if reply is None:
+            yield {
+                self.pane.note: status_message(
+                    "A reply is still being written here. Wait for it, or press Stop.", "bad"
+                )
+            }
+            return False
+        limit, rater = limit_of(view), rater_of(view)
+        said_now, accepted = said_now[-limit:], False
+        partials: Iterator[ReplyChunk] | None = None
+        try:
+            partials = start(reply.stop)
+            partial = next(partials)  # refusals come here, before anything on the page has changed
+            accepted = True
+            begun = self._begun(conversation_id, before[-limit:], said_now, partial, rater, typed)
+            listed = self.pane.conversations.rows(conversation_id) if sent else {}
+            yield {**begun, **listed}
+            drawn = time.monotonic()
+            for partial in partials:
+                reply.text, reply.note = partial.text, partial.note
+                waited = time.monotonic() - drawn >= FRAME_SECONDS
+                if waited and self.pane.presence.shows(session, conversation_id):
+                    yield self._frame(said_now, reply)
+                    drawn = time.monotonic()
+            note = status_message(transcript.ending(partial))
+        except GeneratorExit:
+            raise  # the tab was closed or reloaded: nobody is left to show anything to
+        except Exception as error:
+            note = status_message(sentence(error), "bad")
+            if not accepted:  # an edited message on the page goes back to what it was
+                ended = {} if sent else self._ended(conversation_id, session, limit, rater, note)
+                yield {self.pane.note: note, **ended}
+                return False
+        finally:
+            # Closing it stores the partial text, so this comes before the page is told the end.
+            reply.stop.set()
+            try:
+                close(partials)
+            finally:  # also where nothing can be stored: the next message must not wait for ever
+                self.pane.presence.end(conversation_id)
+        if self.pane.presence.shows(session, conversation_id):
+            rater = self.pane.presence.named(session, rater)
+            speed = partial.tokens_per_second
+            yield self._ended(conversation_id, session, limit, rater, note, speed)
+        return True
+
+    def _begun(
+        self,
+        conversation_id: str,
+        before: list[Turn],
+        said_now: list[dict],
+        partial: ReplyChunk,
+        rater: str,
+        typed: bool,
+    ) -> Update:
+        update = {
+            # The thumbs go out whenever the value changes, so they are sent with the first one of
+            # each reply.
+            self.pane.bot: gr.update(
+                value=[*said_now, transcript.bubble("assistant", partial.text or "…")],
+                feedback_value=[*transcript.thumbs(before), None],
+            ),
+            self.pane.view: transcript.view(conversation_id, before, rater=rater, sent=typed),
+            self.pane.note: status_message(partial.note),
+            **self.pane.put_away(),
+            **self.pane.buttons(replying=True),
+        }
+        return update | ({self.pane.message: ""} if typed else {})
+
+    def follow(self, view: dict, request: gr.Request) -> Iterator[Update]:
+        """A conversation opened in a second tab while its reply is being written elsewhere: draw
+        along.
+        """
+        conversation_id, session = view["conversation"], tab_of(request)
+        reply = self.pane.presence.reply(conversation_id)
+        yield {self.pane.note: gr.skip()}
+        if reply is None or reply.tab == session:
+            return
+        try:
+            said_now = transcript.bubbles(self.chat.history(conversation_id))[-limit_of(view) :]
+        except Exception as error:
+            yield self._gone(conversation_id, session, error)
+            return
+        while self.pane.presence.reply(conversation_id) is reply:
+            if not self.pane.presence.shows(session, conversation_id):
+                return
+            yield self._frame(said_now, reply)
+            time.sleep(2 * FRAME_SECONDS)
+        if self.pane.presence.shows(session, conversation_id):
+            rater = self.pane.presence.named(session, rater_of(view))
+            yield self._ended(conversation_id, session, limit_of(view), rater, status_message())
+
+    def _frame(self, said_now: list[dict], reply: Reply) -> Update:
+        return {
+            self.pane.bot: [*said_now, transcript.bubble("assistant", reply.text or "…")],
+            self.pane.note: status_message(reply.note),
+        }
+
+    def _ended(
+        self,
+        conversation_id: str,
+        session: str,
+        limit: int,
+        rater: str,
+        note: dict,
+        speed: float | None = None,
+    ) -> Update:
+        try:
+            return {
+                **self.pane.shown(conversation_id, limit, rater, speed=speed),
+                self.pane.note: note,
+                **self.pane.conversations.rows(conversation_id),
+                **self.pane.buttons(replying=False),
+            }
+        except Exception as error:
+            return self._gone(conversation_id, session, error)
+
+    def _gone(self, conversation_id: str, session: str, error: Exception) -> Update:
+        """Also where the conversation was deleted meanwhile, Send comes back."""
+        refused = self.pane.refused(conversation_id, session, error)
+        return {**refused, **self.pane.buttons(replying=False)}
+
+    async def stop(self, view: dict) -> None:
+        """Ask the reply to end. Its own handler then shows what was kept and puts Send back."""
+        reply = self.pane.presence.reply(view["conversation"])
+        if reply:
+            reply.stop.set()

@@ -1,0 +1,77 @@
+"""A conversation as the page has it: bubbles and thumbs for the chat window, and the `view`.
+
+The view is one value that describes what is drawn: the conversation and, for each message, its id.
+It is also what handlers get back, so a thumb is always tied to the message the person saw, even if
+another tab has changed the conversation since. Pure: turns in, values out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rlhf_chat.chat.chat import ReplyChunk, Turn
+from rlhf_chat.ui import markdown_escape
+from rlhf_chat.ui.components import version_label
+
+THUMBS = {1: "Like", -1: "Dislike", 0: None}
+
+
+def bubble(role: str, text: str, message_id: str = "") -> dict:
+    # A content part, not a bare string: Gradio strips and re-indents bare strings.
+    return {
+        "role": role,
+        "content": [{"type": "text", "text": markdown_escape.shown(text)}],
+        "metadata": {"id": message_id},
+    }
+
+
+def bubbles(turns: Sequence[Turn]) -> list[dict]:
+    return [bubble(turn.role, turn.content, turn.message_id) for turn in turns]
+
+
+def thumbs(turns: Sequence[Turn]) -> list[str | None]:
+    """One for each reply, in order, as Gradio wants them."""
+    return [THUMBS[turn.rating] for turn in turns if turn.role == "assistant"]
+
+
+def view(
+    conversation_id: str,
+    turns: Sequence[Turn],
+    *,
+    rater: str = "me",
+    sent: bool = False,
+    speed: float | None = None,
+) -> dict:
+    """`rater`: whose thumbs are drawn; `sent`: the last message was typed just now; `speed`: of the
+    last reply, tokens a second."""
+    rows = [_row(turn) for turn in turns]
+    if speed and rows and rows[-1]["role"] == "assistant":
+        rows[-1]["stamp"] += f" · {speed:.0f} tokens/s"
+    return {"conversation": conversation_id, "turns": rows, "rater": rater, "sent": sent}
+
+
+def _row(turn: Turn) -> dict:
+    stamp = version_label(turn.adapter_version) if turn.role == "assistant" else ""
+    if turn.role == "assistant" and turn.adapter_version is None:
+        stamp = "corrected by you"
+    if turn.role == "assistant" and turn.finish_reason == "cancelled":
+        stamp += " · stopped"
+    return {
+        "id": turn.message_id,
+        "role": turn.role,
+        "stamp": stamp,
+        "sibling": turn.sibling,
+        "siblings": turn.siblings,
+        "sibling_ids": list(turn.sibling_ids),
+    }
+
+
+def ending(partial: ReplyChunk) -> str:
+    """What to say under a reply that has ended; mostly nothing."""
+    if partial.finish_reason == "cancelled" and not partial.message_id:
+        return "Stopped before anything was written, so no reply is kept."
+    return partial.note or {
+        "length": "The reply reached its length limit.",
+        "cancelled": "Stopped. What was written so far is kept.",
+        "error": "The reply broke off. Press Retry to try again.",
+    }.get(partial.finish_reason or "", "")

@@ -1,0 +1,183 @@
+"""The shelf: adapter versions as folders that are whole or not there at all.
+
+A version is `adapters/v0003/` with adapter_model.safetensors, adapter_config.json (PEFT's own
+format) and manifest.json, which holds the hash of every file. Order of publishing: staging folder,
+fsync, verify from disk, rename, fsync parent; only then may the database point at it
+(store.promote) and the live tree be changed. Version 0 is the base and has no folder. What no
+database knows waits in lost/.
+Left out: which version is live (registry.py), whether it deserves to be (gate.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Container, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+if sys.platform == "darwin":
+    import fcntl
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+MANIFEST = "manifest.json"
+MAX_BYTES = 2 << 30
+
+
+class AdapterError(Exception):
+    """This version cannot be used; one sentence for the person."""
+
+
+class AdapterStore:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._staging = folder / "staging"
+        self._staging.mkdir(parents=True, exist_ok=True)
+
+    def path(self, version: int) -> Path:
+        return self.folder / f"v{version:04d}"
+
+    def publish(
+        self,
+        version: int,
+        state: Mapping[str, torch.Tensor],
+        config: Mapping[str, Any],
+        manifest: Mapping[str, Any],
+    ) -> tuple[Path, str]:
+        """Writes a version so that a crash at any moment leaves it whole or absent.
+
+        Returns its folder and the hash of its manifest. Raises AdapterError if what is on disk
+        afterwards is not what was meant, or the version exists.
+        """
+        final = self.path(version)
+        if final.exists():
+            raise AdapterError(f"Version {version} exists already; versions are never overwritten.")
+        staged = self._staging / uuid.uuid4().hex
+        staged.mkdir()
+        save_file({k: v.contiguous() for k, v in state.items()}, staged / WEIGHTS)
+        _write_json(staged / CONFIG, config)
+        hashes = {name: _sha256(staged / name) for name in (WEIGHTS, CONFIG)}
+        _write_json(staged / MANIFEST, {"version": version, **manifest, "sha256": hashes})
+        for file in staged.iterdir():
+            _fsync(file)
+        _fsync(staged)
+        self._read(staged, version)
+        os.rename(staged, final)
+        _fsync(self.folder)
+        return final, _sha256(final / MANIFEST)
+
+    def load(self, version: int, manifest_hash: str | None = None) -> dict[str, torch.Tensor]:
+        """The weights of a version, verified. Raises AdapterError with one sentence."""
+        self._check(version, manifest_hash)
+        return self._read(self.path(version), version)
+
+    def manifest(self, version: int, manifest_hash: str | None = None) -> dict[str, Any]:
+        self._check(version, manifest_hash)
+        try:
+            manifest = json.loads((self.path(version) / MANIFEST).read_text())
+        except (OSError, ValueError) as error:
+            raise AdapterError(f"Version {version} cannot be read from disk.") from error
+        return manifest if isinstance(manifest, dict) else {}
+
+    def _check(self, version: int, manifest_hash: str | None) -> None:
+        manifest = self.path(version) / MANIFEST
+        if manifest_hash and manifest.is_file() and _sha256(manifest) != manifest_hash:
+            raise AdapterError(f"Version {version} was changed on disk since it was published.")
+
+    def remove(self, version: int) -> None:
+        """Takes a version off the shelf; a crash in the middle leaves what `sweep` removes."""
+        shutil.rmtree(self.path(version), ignore_errors=True)
+
+    def collect_garbage(self, known: set[int], deleted: Container[int] = ()) -> None:
+        """Removes half-written stages and the `deleted` versions that a crash left behind. Any
+        other version that is not `known` is put aside in lost/: it may be all that is left of a
+        database which was moved away or replaced by an older copy."""
+        for stage in self._staging.iterdir():
+            shutil.rmtree(stage, ignore_errors=True)
+        for folder in self.folder.glob("v[0-9]*"):
+            if not folder.name[1:].isdigit() or (version := int(folder.name[1:])) in known:
+                continue
+            if version in deleted:
+                log.info("removing %s: it was deleted", folder.name)
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                self._quarantine(folder)
+
+    def _quarantine(self, folder: Path) -> None:
+        """Out of the way of the next version with this number, under a name of its own."""
+        aside = self.folder / "lost" / f"{folder.name}-{uuid.uuid4().hex[:8]}"
+        try:
+            aside.parent.mkdir(exist_ok=True)
+            os.rename(folder, aside)
+        except OSError as error:
+            log.warning("%s is in no database and cannot be moved (%s)", folder, error.strerror)
+        else:
+            log.warning("%s is in no database; it is kept as %s", folder.name, aside)
+
+    def restore(self, version: int, manifest_hash: str) -> None:
+        """Puts back what was put aside, where a database turns up that knows it."""
+        if self.path(version).exists():
+            return
+        for aside in (self.folder / "lost").glob(f"{self.path(version).name}-*"):
+            manifest = aside / MANIFEST
+            if manifest.is_file() and _sha256(manifest) == manifest_hash:
+                with contextlib.suppress(OSError):  # it stays safe where it is
+                    os.rename(aside, self.path(version))
+                return
+
+    def _read(self, folder: Path, version: int) -> dict[str, torch.Tensor]:
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text())
+            for name in (WEIGHTS, CONFIG):
+                file = folder / name
+                if file.stat().st_size > MAX_BYTES:
+                    raise AdapterError(f"Version {version} is too large to be an adapter.")
+                if _sha256(file) != manifest["sha256"][name]:
+                    raise AdapterError(f"Version {version} is damaged: {name} has changed on disk.")
+            state = load_file(folder / WEIGHTS)
+        except FileNotFoundError as error:
+            raise AdapterError(f"Version {version} is incomplete on disk.") from error
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise AdapterError(f"Version {version} cannot be read from disk.") from error
+        if not all(torch.isfinite(tensor).all() for tensor in state.values()):
+            raise AdapterError(f"Version {version} holds numbers that are not finite.")
+        return state
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True, default=str))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    """Forces a file or a folder to the disk."""
+    is_folder = path.is_dir()
+    if is_folder and sys.platform == "win32":
+        return  # a folder cannot be opened there, and NTFS journals the rename
+    # Windows flushes a file only through a handle that may write to it.
+    handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    try:
+        os.fsync(handle)
+        if sys.platform == "darwin" and not is_folder:
+            with contextlib.suppress(OSError):  # not every disk can
+                # A plain fsync does not reach the platter on a Mac.
+                fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+    finally:
+        os.close(handle)

@@ -1,0 +1,107 @@
+"""What blind votes say of each version: read from the archive, told as standings and a proposal.
+
+Ordinary votes on Compare that happened to show two versions, and duels. Left out: the arithmetic
+that makes them valid whenever one looks (standings.py), and making a version live (registry.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlhf_chat.db import SIMULATED, AdapterVersion, Store
+from rlhf_chat.versions import standings
+from rlhf_chat.versions.standings import Record, Vote
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A version and what blind votes say of it."""
+
+    version: AdapterVersion
+    live: bool
+    made_for: str  # the simulated person whose ratings made it; "" for a person's own
+    record: Record  # against the base
+    overall: Record  # against any other version
+    low: float  # the win rate over the base is in low..high, whenever one looks
+    high: float
+    proved: bool  # by votes
+    worse: bool  # the votes speak against it
+    expected: float  # win rate over the base that all votes together suggest; for ranking
+
+
+class Leaderboard:
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._votes_seen = -1
+
+    def standings(self) -> list[Standing]:
+        """Every version, the one that all votes together rank highest first."""
+        versions = self.store.adapter_versions()
+        numbers = [v.version for v in versions]
+        made_for = self._made_for()
+        votes = {r: self.store.votes_between_versions(r) for r in {"", *made_for.values()}}
+        ranks = {
+            r: standings.bradley_terry(load_snapshot, numbers) for r, load_snapshot in votes.items()
+        }
+        live = self.store.live_version()
+        found = []
+        for v in versions:
+            rater = made_for.get(v.round_id or 0, "")
+            load_snapshot = votes[rater]
+            record = standings.between(load_snapshot, v.version, 0)
+            low, high = standings.interval(record)
+            found.append(
+                Standing(
+                    version=v,
+                    live=v.version == live,
+                    made_for=rater,
+                    record=record,
+                    overall=standings.overall(load_snapshot, v.version),
+                    low=low,
+                    high=high,
+                    proved=bool(v.version) and standings.is_proved(record),
+                    worse=bool(v.version) and self._speaks_against(load_snapshot, v),
+                    expected=ranks[rater][v.version],
+                )
+            )
+        return sorted(found, key=lambda s: (-s.expected, -s.version.version))
+
+    def duel(self, one: int, other: int) -> tuple[Record, float, float]:
+        """People's blind votes of `one` against `other`, with the interval of its win rate."""
+        record = standings.between(self.store.votes_between_versions(), one, other)
+        return record, *standings.interval(record)
+
+    def advice(self) -> str:
+        """A proposal to go back, where blind votes speak against what is live; else ""."""
+        live = next((s for s in self.standings() if s.live), None)
+        if live is None or not live.worse:
+            return ""
+        return (
+            f"Your blind votes speak against {version_name(live.version.version)}: "
+            f"it won {live.record.wins} and lost {live.record.losses} against the base. "
+            f"Rolling back to {version_name(live.version.parent or 0)} is proposed."
+        )
+
+    def _speaks_against(self, votes: list[Vote], version: AdapterVersion) -> bool:
+        others = {0, version.parent or 0}
+        return any(standings.is_worse(standings.between(votes, version.version, o)) for o in others)
+
+    def _made_for(self) -> dict[int, str]:
+        """round -> the simulated person it learned from."""
+        return dict(self.store.rounds_begun_by(SIMULATED))
+
+    def update_tiers(self) -> None:
+        """A provisional version that blind votes prove is called proved from then on."""
+        count = self.store.feedback_count()
+        if count == self._votes_seen:
+            return
+        self._votes_seen = count
+        for s in self.standings():
+            if s.proved and s.version.tier == "provisional":
+                won = f"{s.record.wins} of {s.record.votes} blind votes against the base"
+                self.store.set_tier(s.version.version, "proved", f"It won {won}.")
+
+
+def version_name(version: int, base: str = "the base") -> str:
+    """As a sentence says it; a mere label calls the base "base"."""
+    return f"v{version}" if version else base

@@ -1,0 +1,200 @@
+"""The versions there are: which one is live, and how each is brought to speak, verified.
+
+A new one becomes live in three steps, file, then row, then switch, so that a crash anywhere leaves
+the old one serving, whole. Nobody gets in between row and switch, so what the database calls live
+is what is served. Refusals are exceptions of one sentence. Left out: how a version comes about
+(worker.py), what votes say of it (leaderboard.py), the files themselves (adapter_store.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from rlhf_chat.db import AdapterVersion, NotFound, Store
+from rlhf_chat.errors import Refused
+from rlhf_chat.inference.model import Model, ModelError, ModelView
+from rlhf_chat.versions.adapter_store import AdapterError, AdapterStore
+from rlhf_chat.versions.leaderboard import version_name
+
+log = logging.getLogger(__name__)
+
+
+class VersionRegistry:
+    def __init__(self, store: Store, model: Model, adapter_store: AdapterStore) -> None:
+        self.store, self.model, self.adapter_store = store, model, adapter_store
+        self._switching = threading.Lock()  # held from row to switch
+        self._unpromoted = 0  # on the shelf, but not yet in the database
+
+    # ------------------------------------------------------------------ what there is
+
+    def all(self) -> list[AdapterVersion]:
+        return self.store.adapter_versions()
+
+    def get(self, version: int) -> AdapterVersion:
+        """Raises NotFound."""
+        for known in self.all():
+            if known.version == version:
+                return known
+        raise NotFound(f"There is no version {version}.")
+
+    def state(self, version: int) -> dict[str, torch.Tensor]:
+        """Its weights from disk, verified; 0 is the base. Raises AdapterError, NotFound."""
+        if not version:
+            return self.model.base_state()
+        state = self.adapter_store.load(version, self.get(version).manifest_hash)
+        if self.adapter_store.manifest(version).get("base_hash") != self.model.base_hash:
+            raise AdapterError(f"Version {version} was made for another base model.")
+        return state
+
+    def view(self, version: int) -> ModelView:
+        """A version ready to speak. Raises AdapterError, ModelError, NotFound."""
+        view_if_live = self.model.view_if_live(version)
+        return view_if_live or self.model.make_view(version, self.state(version))
+
+    # ------------------------------------------------------------------ which one is live
+
+    def serve_live(self) -> str:
+        """Serves what the database calls live or, if that is unusable, its nearest ancestor that is
+        not; "" or a sentence about it. Folders of no known version are cleared away."""
+        self.collect_garbage()
+        with self._switching:
+            return self._serve_live()
+
+    def _serve_live(self) -> str:
+        version, problem = self._live_of_this_base()
+        while version:
+            try:
+                self.model.serve(self.view(version))
+                return problem
+            except (AdapterError, ModelError) as error:
+                parent = self.get(version).parent or 0
+                problem = f"{error} Serving {version_name(parent)} instead."
+                log.warning("version %d is unusable, falling back to %d", version, parent)
+                if not self.store.read_only:
+                    self.store.set_live(parent, str(error))
+                version = parent
+        self.model.serve(self.model.reference)
+        return problem
+
+    def _live_of_this_base(self) -> tuple[int, str]:
+        """Each base has a live version of its own, which it finds again when it comes back; with a
+        sentence where this one takes over from another."""
+        live, here = self.store.live_version(), self.model.base_hash
+        named = self.store.setting("base")
+        used = self.base_of(live) or named or here
+        if used == named == here:
+            return live, ""
+        if self.store.read_only:
+            found = live if used == here else self.store.live_version(here)
+        else:
+            found = self.store.change_base(used, here)
+        if used == here or not live:
+            return found, ""
+        problem = f"Version {live} was made for another base model."
+        return found, f"{problem} Serving {version_name(found)} instead."
+
+    def base_of(self, version: int) -> str:
+        """The hash of the base it was made for; "" where nothing says so for sure."""
+        if not version:
+            return ""
+        try:
+            told = self.adapter_store.manifest(version, self.get(version).manifest_hash)
+        except AdapterError:
+            return ""
+        return str(told.get("base_hash") or "")
+
+    def restore_live(self, version: int, base: str, reason: str) -> None:
+        """What its base calls live from now on, whichever base is loaded; serves nothing."""
+        if self.store.live_version(base) != version:
+            self.store.set_live(version, reason, base)
+
+    def make_live(self, version: int, reason: str = "chosen by hand") -> str:
+        """Serves any version from the next reply on; returns a sentence."""
+        view = self.view(version)
+        with self._switching:
+            self.store.set_live(version, reason)
+            self.model.serve(view)
+        return f"{version_name(version)} answers from now on."
+
+    def roll_back(self) -> str:
+        """Back to the parent of what is live; returns a sentence."""
+        live = self.store.live_version()
+        if not live:
+            return Refused("The base is live; there is nothing to roll back.")
+        return self.make_live(self.get(live).parent or 0)
+
+    def publish(
+        self,
+        state: Mapping[str, torch.Tensor],
+        *,
+        round_id: int,
+        parent: int,
+        instead_of: int,
+        tier: str,
+        kl: float,
+        reason: str,
+        verdict: dict[str, Any],
+        about: Mapping[str, Any],
+    ) -> None:
+        """Makes a candidate the next version, live from the next reply on, unless something else
+        than `instead_of` was made live meanwhile. `verdict` is kept with its row, `about` only in
+        its manifest, beside what says whether it fits this model."""
+        version, model = self.store.next_version(), self.model
+        manifest = {
+            "parent": parent,
+            "base_hash": model.base_hash,
+            "quantization": model.quantization,
+            "round": round_id,
+            "kl": kl,
+            **about,
+        }
+        folder, digest = self.adapter_store.publish(
+            version, state, model.adapter_config(), manifest
+        )
+        self._unpromoted = version
+        view = model.make_view(version, self.adapter_store.load(version, digest))
+        with self._switching:
+            serves = self.store.promote(
+                version=version,
+                parent=parent,
+                instead_of=instead_of,
+                round_id=round_id,
+                tier=tier,
+                folder=folder.name,
+                manifest_hash=digest,
+                kl=kl,
+                reason=reason,
+                verdict=verdict,
+            )
+            self._unpromoted = 0
+            if serves:
+                model.serve(view)
+
+    # ------------------------------------------------------------------ names, and an end
+
+    def describe(self, version: int, name: str, remark: str) -> str:
+        """A name and a note of the person's own; returns a sentence."""
+        self.store.describe_version(version, " ".join(name.split())[:60], remark.strip()[:2000])
+        return f"Saved for {version_name(version)}."
+
+    def delete(self, version: int) -> str:
+        """Removes a version that is not live, row first: a crash in between leaves a folder that
+        the next start sweeps away. Returns a sentence."""
+        self.store.delete_version(version)
+        self.adapter_store.remove(version)
+        return f"{version_name(version)} is deleted. Its votes and replies are kept."
+
+    def collect_garbage(self) -> None:
+        """Clears folders without a row away: what was deleted or never promoted is removed, what
+        another database may know is put aside, and comes back when that one does."""
+        known = {v.version: v.manifest_hash for v in self.all() if v.version}
+        # Asked for second: what is deleted in between is in both, not in neither.
+        gone = self.store.deleted_versions() | {self._unpromoted}
+        self.adapter_store.collect_garbage(set(known), gone)
+        for version, manifest_hash in known.items():
+            self.adapter_store.restore(version, manifest_hash)

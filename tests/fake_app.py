@@ -1,0 +1,809 @@
+"""A chat and a trainer that obey the interfaces the web uses, in memory: no model, no database, no
+training.
+
+`python -m tests.fake_app [port]` serves the window with them. A message chooses what the toy says:
+"echo X" answers X, "slow ..." answers slowly, "long ..." answers at length, "fail" breaks off.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+import threading
+import time
+import uuid
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+from rlhf_chat.chat import importers
+from rlhf_chat.chat.chat import ReplyChunk, Turn
+from rlhf_chat.chat.compare import OUTCOMES, Candidates, VoteResult, in_order, reveal
+from rlhf_chat.chat.imports import ImportPreview
+from rlhf_chat.chat.message_feedback import MessageFeedback
+from rlhf_chat.chat.raters import Rater
+from rlhf_chat.chat.settings import ConversationSettings
+from rlhf_chat.db import Feedback, ImportBatch, ImportedFeedback, RankedReply
+from rlhf_chat.errors import AppError, Refused
+from rlhf_chat.feedback.agreement import Agreement
+from rlhf_chat.inference.generate import Sampling
+from rlhf_chat.reward.scorer import TokenAttribution
+from rlhf_chat.training.worker import Status
+from rlhf_chat.versions import standings
+from rlhf_chat.versions.leaderboard import Standing
+
+PROMPTS = (
+    "Tell me something about rivers.",
+    "How do I sleep better?",
+    "Suggest a name for a cat.",
+    "Why is the sky blue?",
+)
+WORDS = (
+    "Rivers begin as small springs in the hills, and grow with every stream that joins them. "
+    "On their way they carve valleys, carry sand and stones, and leave rich soil where they slow "
+    "down.\n\n- They give us water\n- They carry boats\n- They shape the land\n\n"
+    "Do you have a river near your home?"
+)
+LONGEST = 8000
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def checked(text: str) -> None:
+    if not text.strip():
+        raise AppError("Write a message first.")
+    if len(text) > LONGEST:
+        raise AppError(
+            f"That is {len(text):,} characters; the model can read about {LONGEST:,}. Shorten it."
+        )
+
+
+@dataclass
+class Conversation:
+    id: str
+    title: str = ""
+    system_prompt: str = ""
+    head_id: str | None = None
+    created_at: str = field(default_factory=now)
+    updated_at: str = field(default_factory=now)
+
+
+@dataclass
+class Node:
+    id: str
+    conversation: str
+    role: str
+    text: str
+    parent: str | None
+    version: int | None = None
+    finish: str | None = None
+
+
+class ToyChat:
+    model = SimpleNamespace(name="toy model")
+
+    def __init__(self, worker: ToyTrainer | None = None, *, word_seconds: float = 0.01) -> None:
+        self.worker, self.word_seconds = worker or ToyTrainer(), word_seconds
+        self._conversations: dict[str, Conversation] = {}
+        self._nodes: dict[str, Node] = {}
+        self.rated: dict[str, tuple[int, str, str]] = {}
+        self.rating_events: list[tuple[str, int, str, str]] = []
+        self.by: dict[str, str] = {}  # who gave the newest thumb
+        self.stars: dict[str, int] = {}
+        self.corrected: dict[str, str] = {}
+        self.kept: dict[str, ConversationSettings] = {}
+        self._seen: set[str] = set()
+        self.refuse_ratings = ""
+        self.best_of = 1
+        self.ratings = self.settings = self  # one toy for all of it
+        self.compare, self.raters = ToyCompare(self), ToyRaters()
+        self.imports = ToyArrivals()
+
+    # conversations
+
+    def conversations(self, containing: str = "") -> list[Conversation]:
+        words = containing.strip().lower()
+        found = [
+            c
+            for c in self._conversations.values()
+            if words in c.title.lower()
+            or any(n.conversation == c.id and words in n.text.lower() for n in self._nodes.values())
+        ]
+        return sorted(found, key=lambda c: c.updated_at, reverse=True)
+
+    def new_conversation(self) -> str:
+        made = Conversation(uuid.uuid4().hex)
+        self._conversations[made.id] = made
+        self.kept[made.id] = self.get()
+        return made.id
+
+    longest_reply = 256
+    new = False
+
+    def is_new(self) -> bool:
+        return self.new
+
+    def dismiss_welcome(self) -> None:
+        self.new = False
+
+    def get(self, conversation_id: str = "") -> ConversationSettings:
+        return self.kept.get(conversation_id, ConversationSettings("", Sampling(max_new_tokens=96)))
+
+    def set(self, conversation_id: str, settings: ConversationSettings) -> None:
+        if settings.sampling.temperature > 2:
+            raise AppError("Temperature is 0 to 2.")
+        self.kept[conversation_id] = settings
+
+    def forget_view(self, version: int) -> None: ...
+
+    def rename(self, id: str, title: str) -> None:
+        self._found(id).title = title
+
+    def delete(self, id: str) -> None:
+        if id in self.compare.sets:
+            self.compare.votes.pop(id, None)
+            self.compare.rankings.pop(id, None)
+            return
+        self._found(id)
+        del self._conversations[id]
+        for node in self._nodes.values():
+            if node.conversation == id:
+                self.rated.pop(node.id, None)
+
+    def history(self, conversation_id: str, rater: str = "") -> list[Turn]:
+        path, at = [], self._found(conversation_id).head_id
+        while at:
+            path.append(self._nodes[at])
+            at = self._nodes[at].parent
+        return [self._turn(node, rater) for node in reversed(path)]
+
+    def _found(self, id: str) -> Conversation:
+        if id not in self._conversations:
+            raise AppError("That conversation is not here any more.")
+        return self._conversations[id]
+
+    def _turn(self, node: Node, rater: str) -> Turn:
+        family = [
+            n.id
+            for n in self._nodes.values()
+            if (n.parent, n.role, n.conversation) == (node.parent, node.role, node.conversation)
+        ]
+        whose = self.by.get(node.id, "me")
+        value, reason, comment = (0, "", "")
+        if rater in ("", whose):  # of each reply the toy remembers one person's thumb
+            value, reason, comment = self.rated.get(node.id, (0, "", ""))
+        return Turn(
+            message_id=node.id,
+            role=node.role,
+            content=node.text,
+            adapter_version=node.version,
+            rating=value,
+            reason=reason,
+            comment=comment,
+            sibling=family.index(node.id) + 1,
+            siblings=len(family),
+            finish_reason=node.finish,
+            sibling_ids=tuple(family),
+        )
+
+    # replies
+
+    def reply(self, conversation_id, text, *, event_id=None, stop):
+        checked(text)
+        conversation = self._found(conversation_id)
+        conversation.title = conversation.title or text.strip()[:60]
+        asked = self._add(conversation_id, "user", text.strip(), conversation.head_id)
+        yield from self._answer(asked, stop)
+
+    def regenerate(self, message_id, *, stop):
+        yield from self._answer(self._nodes[self._nodes[message_id].parent], stop)
+
+    def edit(self, message_id, text, *, stop):
+        checked(text)
+        old = self._nodes[message_id]
+        yield from self._answer(self._add(old.conversation, "user", text.strip(), old.parent), stop)
+
+    def select(self, message_id) -> None:
+        node = self._nodes[message_id]
+        children = [n for n in self._nodes.values() if n.parent == node.id]
+        while children:
+            node = children[-1]
+            children = [n for n in self._nodes.values() if n.parent == node.id]
+        self._found(node.conversation).head_id = node.id
+
+    def _add(self, conversation_id, role, text, parent, **more) -> Node:
+        node = Node(uuid.uuid4().hex, conversation_id, role, text, parent, **more)
+        self._nodes[node.id] = node
+        conversation = self._found(conversation_id)
+        conversation.head_id, conversation.updated_at = node.id, now()
+        return node
+
+    def _answer(self, asked: Node, stop: threading.Event):
+        by = self.get(asked.conversation).version
+        version = self.worker.live if by is None else by
+        text, finish, note, made = "", "stop", "", None
+        pace = self.word_seconds * (60 if asked.text.startswith("slow") else 1)
+        began = time.monotonic()
+        yield ReplyChunk(None, "", False, version, None, "Waiting for the model", None)
+        try:
+            for word in self._words(asked.text):
+                if stop.is_set():
+                    finish = "cancelled"
+                    break
+                if asked.text == "fail" and len(text) > 30:
+                    finish, note = "error", "The model broke off: out of memory."
+                    break
+                text += word
+                time.sleep(pace)
+                yield ReplyChunk(None, text, False, version, None, "", None)
+        except GeneratorExit:
+            finish = "cancelled"
+            raise
+        finally:
+            if text or finish != "cancelled":
+                answer = self._add(
+                    asked.conversation, "assistant", text, asked.id, version=version, finish=finish
+                )
+                made = answer.id
+        speed = text.count(" ") / max(1e-3, time.monotonic() - began)
+        yield ReplyChunk(made, text, True, version, finish, note, speed)
+
+    @staticmethod
+    def _words(prompt: str) -> list[str]:
+        text = (
+            prompt[5:]
+            if prompt.startswith("echo ")
+            else WORDS * (6 if prompt.startswith("long") else 1)
+        )
+        return [word + " " for word in text.split(" ")]
+
+    # ratings
+
+    def rate(self, message_id, value, *, reason="", comment="", rater="me", event_id=None) -> None:
+        if self.refuse_ratings:
+            raise AppError(self.refuse_ratings)
+        if message_id not in self._nodes or self._nodes[message_id].role != "assistant":
+            raise AppError("Only a reply can be rated.")
+        if event_id in self._seen:
+            return
+        if event_id:
+            self._seen.add(event_id)
+        new = message_id not in self.rated
+        self.rated[message_id], self.by[message_id] = (value, reason, comment), rater
+        self.rating_events.append((message_id, value, reason, comment))
+        self.worker.waiting += new
+
+    def of(self, message_id, rater="me") -> MessageFeedback:
+        mine = self.by.get(message_id, "me") == rater
+        thumb = self.rated.get(message_id, (0, "", "")) if mine else (0, "", "")
+        return MessageFeedback(*thumb, self.stars.get(message_id, 0))
+
+    # what was said
+
+    def all(self, containing: str = "", kind: str = "", answer: str = "") -> list[Feedback]:
+        thumbs = [
+            self._told(id, "thumb", {1: "up", -1: "down"}[v], self._nodes[id], reason, comment)
+            for id, (v, reason, comment) in self.rated.items()
+            if v
+        ]
+        votes = [
+            self._told(id, "vote", outcome, None, "", "", self.compare.sets[id])
+            for id, outcome in self.compare.votes.items()
+        ]
+        rankings = [self._told_ranking(id, places) for id, places in self.compare.rankings.items()]
+        return [
+            t
+            for t in [*votes, *thumbs, *rankings][::-1]
+            if containing.lower() in f"{t.prompt} {t.reply} {t.other} {t.comment}".lower()
+            and kind in ("", t.kind)
+            and answer in ("", t.answer)
+        ]
+
+    def answers(self, *what: str) -> list[dict]:
+        return [asdict(told) for told in self.all(*what)]
+
+    def preference_pairs(self, *what: str) -> list[dict]:
+        return [
+            {"prompt": told.prompt, "chosen": told.reply, "rejected": told.other}
+            for told in self.all(*what)
+            if told.answer in ("a", "b")
+        ]
+
+    def _told(self, id, kind, answer, node, reason, comment, pair=None) -> Feedback:
+        asked = self._nodes[node.parent].text if node else "a prompt"
+        return Feedback(
+            id=id,
+            kind=kind,
+            answer=answer,
+            prompt=asked,
+            reply=node.text if node else pair[0].texts[0],
+            other="" if node else pair[0].texts[1],
+            reason=reason,
+            comment=comment,
+            rater="me",
+            version=node.version if node else pair[1][0],
+            other_version=None if node else pair[1][1],
+            message_id=id,
+            other_id="",
+            conversation_id=node.conversation if node else id,
+            created_at=now(),
+        )
+
+    def _told_ranking(self, id: str, places: tuple[int, ...]) -> Feedback:
+        drafts, versions = self.compare.sets[id]
+        order = sorted(map(RankedReply, places, versions, drafts.texts), key=lambda p: p.place)
+        first = self._told(id, "ranking", "ranked", None, "", "", self.compare.sets[id])
+        return replace(first, reply=order[0].reply, other="", other_version=None, order=order)
+
+    def change(self, told: Feedback, answer: str) -> None:
+        if told.kind == "vote":
+            self.compare.votes[told.id] = answer
+            if answer == "withdrawn":
+                del self.compare.votes[told.id]
+        else:
+            value = {"up": 1, "down": -1}.get(answer, 0)
+            self.rated[told.id] = (value, told.reason, told.comment)
+
+    def score(self, message_id, stars, *, rater="me", event_id=None) -> None:
+        if self.refuse_ratings:
+            raise AppError(self.refuse_ratings)
+        self.stars[message_id] = stars
+
+    def correct(self, message_id, text, *, rater="me", event_id=None) -> str:
+        checked(text)
+        old = self._nodes[message_id]
+        if text.strip() == old.text.strip():
+            raise AppError("Nothing was changed, so there is nothing to learn.")
+        node = self._add(old.conversation, "assistant", text.strip(), old.parent)
+        self.corrected[message_id] = text
+        return node.id
+
+    def explain(self, message_id) -> list[TokenAttribution]:
+        words = self._nodes[message_id].text.split(" ")
+        return [TokenAttribution(w + " ", (-1) ** i * 0.1, 0.05) for i, w in enumerate(words)]
+
+    def set_best_of(self, drafts: int) -> None:
+        self.best_of = drafts
+
+
+class ToyArrivals:
+    """Reads files as the real one does and only remembers what it was asked to take in."""
+
+    def __init__(self) -> None:
+        self.here: dict[str, list[ImportedFeedback]] = {}
+        self.came: dict[str, str] = {}  # when
+
+    def preview(self, text: str) -> ImportPreview:
+        found = importers.read(text)
+        if not found.items:
+            raise AppError("There are no ratings in this file that can be used. It is empty.")
+        return ImportPreview(tuple(one for _, one in found.items), tuple(found.unread), 0)
+
+    def import_all(self, text: str, rater: str = "me") -> tuple[str, int, int]:
+        origin, asked = uuid.uuid4().hex, self.preview(text).items
+        known = [one for some in self.here.values() for one in some]
+        new = [one for one in asked if one not in known]
+        if new:
+            self.here[origin], self.came[origin] = new, now()
+        return origin, len(new), len(asked) - len(new)
+
+    def newest(self, limit: int) -> list[ImportBatch]:
+        there = [ImportBatch(id, self.came[id], len(brought)) for id, brought in self.here.items()]
+        return there[::-1][:limit]
+
+    def undo(self, origin: str) -> int:
+        return len(self.here.pop(origin, []))
+
+
+class ToyCompare:
+    def __init__(self, chat: ToyChat) -> None:
+        self.chat, self.worker = chat, chat.worker
+        self.votes: dict[str, str] = {}
+        self.bradley_terry: dict[str, str] = {}
+        self.rankings: dict[str, tuple[int, ...]] = {}
+        self.stored: dict[str, tuple[int, ...]] = {}  # rankings by event: the same one twice is one
+        self.comments: dict[str, str] = {}
+        self.by: dict[str, str] = {}  # who answered
+        self.asked: list[tuple[str, tuple[int, int] | None]] = []
+        self.sets: dict[str, tuple[Candidates, tuple[int, ...]]] = {}
+        self.again: Candidates | None = None
+        self._prompts = itertools.cycle(PROMPTS)
+
+    def suggest_prompt(self) -> str:
+        return next(self._prompts)
+
+    def recent_prompts(self, limit: int = 50) -> list[str]:
+        asked = [n.text for n in self.chat._nodes.values() if n.role == "user"]
+        return list(dict.fromkeys(asked[::-1]))[:limit]
+
+    def repeat_pair(self, rater: str = "me") -> Candidates | None:
+        return self.again
+
+    def write(self, prompt, count=2, *, event_id=None, stop, versions=None):
+        self.asked.append((prompt, versions))
+        if not prompt.strip():
+            raise AppError("Write a prompt first.")
+        words = self.chat._words(prompt)
+        yield Candidates(None, prompt, ("",) * count, False, "Waiting for the model")
+        pace = self.chat.word_seconds * (60 if prompt.startswith("slow") else 1)
+        texts = [""] * count
+        for i, word in enumerate(words):
+            if stop.is_set():
+                yield Candidates(
+                    None, prompt, tuple(texts), True, "Stopped: these drafts are not kept."
+                )
+                return
+            for n in range(count):  # each is shorter than the one before it
+                if prompt.startswith("echo") or i < len(words) / (n + 1):
+                    texts[n] += word
+            time.sleep(pace)
+            yield Candidates(None, prompt, tuple(texts), False)
+        drafts = Candidates(uuid.uuid4().hex, prompt, tuple(texts), True)
+        self.sets[drafts.set_id] = (drafts, versions or (self.worker.live, *[0] * (count - 1)))
+        yield drafts
+
+    def shown(self, set_id: str) -> Candidates:
+        if set_id not in self.sets:
+            raise AppError("These drafts are not here any more.")
+        return self.sets[set_id][0]
+
+    def vote(self, set_id, outcome, *, strength="", event_id=None, rater="me") -> VoteResult:
+        self.shown(set_id)
+        versions = self.sets[set_id][1]
+        if rater.startswith("simulated:"):
+            self.worker.simulated.append((rater, outcome))
+            return VoteResult(versions, "")
+        self.worker.waiting += set_id not in self.votes
+        self.votes[set_id], self.bradley_terry[set_id] = outcome, strength
+        self.by[set_id] = rater
+        sentence = OUTCOMES[outcome]
+        return reveal(
+            f"Saved: {sentence.replace('is', f'is {strength}') if strength else sentence}.",
+            versions,
+        )
+
+    def rank(self, set_id, places, *, event_id=None, rater="me") -> VoteResult:
+        self.stored.setdefault(event_id or uuid.uuid4().hex, tuple(places))
+        self.worker.waiting += set_id not in self.rankings
+        self.rankings[set_id], self.by[set_id] = tuple(places), rater
+        return reveal(f"Saved: {in_order(places)}.", self.sets[set_id][1])
+
+    def comment(self, set_id, words, *, rater="me") -> str:
+        if set_id not in self.votes and set_id not in self.rankings:
+            raise AppError("Answer first, then say why.")
+        self.comments[set_id] = words.strip()
+        return "Saved with your words."
+
+    def withdraw(self, set_id, *, rater="me") -> None:
+        (self.votes if set_id in self.votes else self.rankings).pop(set_id, None)
+        self.worker.waiting -= 1
+
+
+class ToyRaters:
+    def __init__(self) -> None:
+        self.aside: set[str] = set()
+
+    def table(self) -> list[Rater]:
+        contrary = Agreement("Visitor", 12, 24, 5)
+        return [
+            Rater("me", 14, True, 9, 8, None),
+            Rater("Visitor", 12, "Visitor" not in self.aside, 0, 0, contrary, True),
+        ]
+
+    def alpha(self) -> float | None:
+        return 0.31
+
+    def set_aside(self, name: str, aside: bool = True) -> str:
+        self.aside = self.aside | {name} if aside else self.aside - {name}
+        return f"{name} {'does not count' if aside else 'counts again'} from the next round on."
+
+
+@dataclass
+class Round:
+    id: int
+    started_at: str
+    ended_at: str | None
+    trigger: str
+    status: str
+    reason: str
+    parent_version: int
+    version: int | None
+    seed: int = 0
+    watermark: int = 0
+    config: dict = field(default_factory=dict)
+    verdict: dict | None = None
+
+
+@dataclass
+class Version:
+    version: int
+    parent: int | None
+    round_id: int | None
+    tier: str
+    folder: str
+    manifest_hash: str
+    kl: float | None
+    note: str
+    created_at: str = field(default_factory=now)
+    name: str = ""
+    remark: str = ""
+
+
+class ToyTrainer:
+    """Two rounds are in the past: one promoted, one discarded. `train_now` starts one that moves
+    with the clock.
+    """
+
+    def __init__(self, *, round_seconds: float = 6.0) -> None:
+        self.leaderboard = self.versions = self  # the toy counts its own votes and versions
+        self.round_seconds, self.waiting, self.needed, self.paused, self.live = (
+            round_seconds,
+            3,
+            12,
+            False,
+            1,
+        )
+        self.began: float | None = None
+        self.error = ""
+        self.watched = ""
+        self.simulated: list[tuple[str, str]] = []
+        self.rebuilt: list[tuple[list[str], str]] = []
+        self.blind = [(1, 0, "a")] * 7 + [(0, 1, "a")] * 2 + [(1, 0, "tie")]
+        self._rounds = [
+            Round(
+                1,
+                now(),
+                now(),
+                "ratings",
+                "promoted",
+                "Served: judges fitted on halves of your ratings prefer it to the base 71% of the "
+                "time at 3.1 nats; your ratings only hint at it (p = 0.060, clear would be "
+                "0.014), so it is on trial.",
+                0,
+                1,
+                verdict={
+                    "tier": "provisional",
+                    "reason": "",
+                    "checks": [["kl", True, "it is 3.1 nats from the base (limit 6.0)."]],
+                },
+            ),
+            Round(
+                2,
+                now(),
+                now(),
+                "by hand",
+                "discarded",
+                "Not served: it is 9.3 nats from the base (limit 6.0).",
+                1,
+                None,
+                verdict={
+                    "tier": "discarded",
+                    "reason": "",
+                    "checks": [
+                        ["kl", False, "it is 9.3 nats from the base (limit 6.0)."],
+                        ["length", True, "its replies are 1.10 x as long as the base's."],
+                    ],
+                },
+            ),
+        ]
+        self._versions = [
+            Version(0, None, None, "base", "", "", None, ""),
+            Version(1, 0, 1, "provisional", "v1", "", 0.031, ""),
+        ]
+
+    def start(self) -> None: ...
+    def close(self) -> None: ...
+    def wake(self) -> None: ...
+
+    def _advance(self) -> float:
+        share = 0.0 if self.began is None else (time.monotonic() - self.began) / self.round_seconds
+        if self.began is not None and share >= 1:
+            self.began, share, version = None, 0.0, self._versions[-1].version + 1
+            done = self._rounds[-1]
+            done.status, done.ended_at, done.version, done.verdict = (
+                "promoted",
+                now(),
+                version,
+                {"tier": "provisional", "checks": []},
+            )
+            done.reason = "The new version won 64 % of the checks."
+            self._versions.append(
+                Version(version, self.live, done.id, "provisional", f"v{version}", "", 0.05, "")
+            )
+            self.live, self.waiting = version, 0
+        return share
+
+    def status(self) -> Status:
+        share = self._advance()
+        phases = ("features", "reward head", "rollouts", "ppo", "gate", "publishing")
+        base = Status(
+            phase="idle",
+            sentence="Waiting for your ratings.",
+            round_id=None,
+            progress=0.0,
+            seconds_left=None,
+            waiting=self.waiting,
+            needed=self.needed,
+            paused=self.paused,
+            live_version=self.live,
+            live_tier=next(v.tier for v in self._versions if v.version == self.live),
+            error=self.error,
+        )
+        if self.began is not None:
+            phase = phases[min(5, int(share * 6))]
+            return replace(
+                base,
+                phase=phase,
+                sentence=f"Round {self._rounds[-1].id}: {phase}.",
+                round_id=self._rounds[-1].id,
+                progress=share,
+                seconds_left=self.round_seconds * (1 - share),
+            )
+        if self.paused:
+            return replace(base, phase="paused", sentence="Learning is paused.")
+        return base
+
+    def people_waiting(self) -> int:
+        return self.waiting
+
+    def train_now(self) -> str:
+        if self.began is not None:
+            return "A round is under way already."
+        if not self.waiting:
+            return "There are no new ratings to learn from. Rate some replies first."
+        self.began = time.monotonic()
+        self._rounds.append(
+            Round(len(self._rounds) + 1, now(), None, "by hand", "running", "", self.live, None)
+        )
+        return f"Round {len(self._rounds)} starts now with {self.waiting} new ratings."
+
+    def retrain_without(self, ids=(), *, rater="") -> str:
+        self.rebuilt.append((list(ids), rater))
+        if len(ids) > 2:
+            return Refused("Nothing would be left to learn from; make the base live instead.")
+        return "A new version is learned from the base and the 3 answers that are left."
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+    def stop_round(self) -> None:
+        if self.began is not None:
+            self.began = None
+            self._rounds[-1].status, self._rounds[-1].ended_at, self._rounds[-1].reason = (
+                "stopped",
+                now(),
+                "Stopped by hand.",
+            )
+
+    def rounds(self, limit: int = 20) -> list[Round]:
+        self._advance()
+        return self._rounds[::-1][:limit]
+
+    def metrics(self, round_id: int) -> dict[str, list[tuple[int, float]]]:
+        steps = 60
+        if self.began is not None and round_id == self._rounds[-1].id:
+            steps = max(1, int(steps * (time.monotonic() - self.began) / self.round_seconds))
+        wave = [math.sin(i * 1.7 + round_id) * 0.06 for i in range(steps)]
+        grow = [1 - math.exp(-i / 20) for i in range(steps)]
+        return {
+            "score": [(i, 1.2 * g + w) for i, (g, w) in enumerate(zip(grow, wave, strict=True))],
+            "kl": [
+                (i, 0.05 * g + abs(w) / 9) for i, (g, w) in enumerate(zip(grow, wave, strict=True))
+            ],
+            "head_accuracy": [
+                (i, 0.55 + 0.3 * g + w / 4) for i, (g, w) in enumerate(zip(grow, wave, strict=True))
+            ],
+            "response_tokens": [
+                (i, 40 - 12 * g + 20 * w) for i, (g, w) in enumerate(zip(grow, wave, strict=True))
+            ],
+            "judged_win_rate": [(0, 0.5 + 0.07 * round_id)],
+            "probe_kl": [(0, 0.4 * round_id)],
+            "clipfrac": [(i, 0.1 + w) for i, w in enumerate(wave)],
+            "value_loss": [
+                (i, 0.8 * (1 - g) + abs(w)) for i, (g, w) in enumerate(zip(grow, wave, strict=True))
+            ],
+        }
+
+    def all(self) -> list[Version]:
+        self._advance()
+        return list(self._versions)
+
+    def make_live(self, version: int) -> str:
+        if version not in [v.version for v in self._versions]:
+            raise AppError("There is no such version.")
+        self.live = version
+        return f"v{version} is live now." if version else "The base model is live now."
+
+    def roll_back(self) -> str:
+        return self.make_live(next(v.parent for v in self._versions if v.version == self.live) or 0)
+
+    def standings(self) -> list[Standing]:
+        self._advance()
+        numbers = [v.version for v in self._versions]
+        bradley_terry = standings.bradley_terry(self.blind, numbers)
+        found = []
+        for v in self._versions:
+            record = standings.between(self.blind, v.version, 0)
+            found.append(
+                Standing(
+                    version=v,
+                    live=v.version == self.live,
+                    made_for="",
+                    record=record,
+                    overall=standings.overall(self.blind, v.version),
+                    low=standings.interval(record)[0],
+                    high=standings.interval(record)[1],
+                    proved=standings.is_proved(record),
+                    worse=standings.is_worse(record),
+                    expected=bradley_terry[v.version],
+                )
+            )
+        return sorted(found, key=lambda s: (-s.expected, -s.version.version))
+
+    def duel(self, one: int, other: int):
+        record = standings.between(self.blind, one, other)
+        return record, *standings.interval(record)
+
+    def advice(self) -> str:
+        live = next(s for s in self.standings() if s.live)
+        return f"Your blind votes speak against v{self.live}." if live.worse else ""
+
+    def describe(self, version: int, name: str, remark: str) -> str:
+        found = next(v for v in self._versions if v.version == version)
+        found.name, found.remark = name, remark
+        return f"Saved for v{version}."
+
+    def delete(self, version: int) -> str:
+        if version in (0, self.live):
+            raise AppError(f"v{version} is live; make another version live first.")
+        self._versions = [v for v in self._versions if v.version != version]
+        return f"v{version} is deleted. Its votes and replies are kept."
+
+    def watching(self) -> str:
+        return self.watched
+
+    def begin_simulation(self, rater: str) -> None:
+        self.watched = rater
+
+    def end_simulation(self) -> None:
+        self.watched, self.simulated[:] = "", []
+
+    def step(self) -> None: ...
+
+    def set_needed(self, n: int) -> None:
+        self.needed = n
+
+    def feature_weights(self) -> list[tuple[str, float, float]]:
+        return [
+            ("short replies", 1.3, 0.3),
+            ("a question at the end", 0.8, 0.35),
+            ("lists", -0.7, 0.25),
+            ("emoji", 0.2, 0.4),
+        ]
+
+
+def parts(chat: ToyChat) -> tuple[ToyChat, ToyCompare, ToyRaters, ToyTrainer]:
+    """What the window is made of."""
+    return chat, chat.compare, chat.raters, chat.worker
+
+
+def main() -> None:
+    from pathlib import Path
+    from tempfile import mkdtemp
+
+    from rlhf_chat.ui import app
+
+    chat = ToyChat(word_seconds=0.04)
+    chat.new = True
+    port = int(sys.argv[1]) if len(sys.argv) > 1 else 7860
+    app.launch(*parts(chat), port=port, open_browser=False, data_dir=Path(mkdtemp()))
+
+
+if __name__ == "__main__":
+    main()

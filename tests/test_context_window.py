@@ -1,0 +1,62 @@
+"""A conversation as a model reads it, whatever was said in it and however little room there is."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlhf_chat.chat.context_window import (
+    TooLongError,
+    alternating,
+    chat_message,
+    truncate,
+    with_system,
+)
+
+
+class Words:
+    """Stands for a model whose tokens are words."""
+
+    def encode(self, messages):
+        return [word for m in messages for word in (m["role"], *m["content"].split())]
+
+
+TALK = [
+    chat_message("user", "one two"),
+    chat_message("assistant", "three"),
+    chat_message("user", "four five"),
+]
+
+
+def test_all_of_it_is_read_where_it_fits():
+    ids, left_out = truncate(Words(), "be kind", TALK, room=11)
+    assert left_out == 0
+    assert " ".join(ids) == "system be kind user one two assistant three user four five"
+
+
+def test_the_oldest_turns_give_way_and_the_user_begins():
+    ids, left_out = truncate(Words(), "be kind", TALK, room=10)
+    assert left_out == 2 and " ".join(ids) == "system be kind user four five"
+
+
+def test_a_last_turn_that_does_not_fit_is_told_with_its_size():
+    with pytest.raises(TooLongError) as error:
+        truncate(Words(), "", TALK, room=2)
+    assert error.value.tokens == 3
+
+
+def test_a_message_without_a_reply_becomes_one_with_the_next_and_stays_as_it_was():
+    turns = [
+        chat_message("user", "hello"),
+        chat_message("user", "are you there"),
+        chat_message("assistant", "yes"),
+    ]
+    assert alternating(turns) == [
+        chat_message("user", "hello\n\nare you there"),
+        chat_message("assistant", "yes"),
+    ]
+    assert turns[0] == chat_message("user", "hello")
+
+
+def test_no_system_prompt_is_no_message():
+    assert with_system("", TALK) == TALK
+    assert with_system("be kind", TALK)[0] == chat_message("system", "be kind")

@@ -1,0 +1,229 @@
+"""The taste as it is right now: it follows what was said, chooses drafts, and knows its limits."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from rlhf_chat.chat.chat import Chat
+from rlhf_chat.chat.compare import Compare
+from rlhf_chat.chat.raters import Raters
+from rlhf_chat.db import Store
+from rlhf_chat.errors import AppError
+from rlhf_chat.inference.generate import Sampling
+from rlhf_chat.inference.model import Model
+from rlhf_chat.reward import active_sampling, reward_model, text_features
+from rlhf_chat.reward.features import FeatureExtractor
+from rlhf_chat.reward.reward_model import RewardConfig
+from rlhf_chat.reward.scorer import RewardModelCache, ScoringConfig
+
+QUICK = RewardConfig(prior_steps=3)
+
+
+@pytest.fixture
+def current(store: Store, toy: Model) -> RewardModelCache:
+    config = ScoringConfig(rollout_prompts=4, probe_prompts=3)
+    return RewardModelCache(FeatureExtractor(store, toy), config, QUICK, max_new_tokens=8)
+
+
+@pytest.fixture
+def chat(store: Store, toy: Model, current: RewardModelCache) -> Chat:
+    current.warm_up()
+    chat = Chat(store, toy, Sampling(max_new_tokens=8), scorer=current)
+    chat._rng = random.Random(0)
+    return chat
+
+
+@pytest.fixture
+def compare(chat: Chat) -> Compare:
+    compare = Compare(chat)
+    compare._rng = chat._rng
+    return compare
+
+
+def pair_of(compare: Compare, prompt: str = "tell me about the sea"):
+    *_, pair = compare.write(prompt)
+    return pair
+
+
+def longer(pair) -> str:
+    return "a" if len(pair.texts[0]) > len(pair.texts[1]) else "b"
+
+
+def test_before_the_warm_up_there_is_none_and_before_any_answer_it_only_doubts(current) -> None:
+    assert current.get() is None and not current.ready
+    current.warm_up()
+    scorer = current.get()
+    assert scorer is not None and not scorer.head.weights.any()
+    x = np.random.default_rng(0).normal(size=(5, len(scorer.head.weights)))
+    assert (scorer.score(x) < 0).all()  # doubt is subtracted
+
+
+def test_it_is_refitted_when_something_was_said_and_only_then(compare, current) -> None:
+    before = current.get()
+    assert current.get() is before
+    pair = pair_of(compare)
+    compare.vote(pair.set_id, "a")
+    after = current.get()
+    assert after is not before and after.head.weights.any()
+    compare.withdraw(pair.set_id)
+    again = current.get()
+    assert np.array_equal(again.head.weights, before.head.weights)
+
+
+def test_nobody_waits_for_what_has_to_be_sampled_first(chat, current, toy, monkeypatch) -> None:
+    """A thumb is measured against four replies of the base, which are not there yet."""
+    before = current.get()
+    *_, reply = chat.reply(chat.new_conversation(), "tell me about the sea")
+    chat.ratings.rate(reply.message_id, 1)
+    with monkeypatch.context() as sampling:
+        sampling.setattr(Model, "sample", lambda *_, **__: pytest.fail("somebody had to wait"))
+        assert current.get() is before and current.behind
+    current.refresh()
+    after = current.get()
+    assert not current.behind and after is not before and after.head.weights.any()
+
+
+def test_in_a_new_session_answers_are_known_as_soon_as_they_are_read_again(
+    chat, current, store, toy
+) -> None:
+    *_, reply = chat.reply(chat.new_conversation(), "tell me about the sea")
+    chat.ratings.rate(reply.message_id, -1)
+    current.refresh()
+    new = RewardModelCache(FeatureExtractor(store, toy), current.config, QUICK, max_new_tokens=8)
+    new.warm_up()
+    assert not new.get().head.weights.any() and new.behind  # the prior, for now
+    new.refresh()
+    assert np.allclose(new.get().head.weights, current.get().head.weights)
+
+
+def test_who_clearly_wants_the_opposite_of_the_others_is_named_until_set_aside(
+    compare, current, store
+) -> None:
+    raters = Raters(store, current)
+    for i in range(54):
+        pair, name = pair_of(compare, f"tell me about {i}"), ("me", "ada", "turned")[i % 3]
+        if pair.votable:
+            vote = longer(pair)
+            turned = "b" if vote == "a" else "a"
+            compare.vote(pair.set_id, turned if name == "turned" else vote, rater=name)
+    assert [r.name for r in raters.table() if r.suspect] == ["turned"]
+    raters.set_aside("turned")
+    assert not any(r.suspect for r in raters.table())
+
+
+def test_length_and_flaws_are_not_what_better_means(current) -> None:
+    current.warm_up()
+    scorer = current.get()
+    x = np.zeros((2, len(scorer.head.weights)))
+    x[:, text_features.LENGTH] = [1.0, 1e6]
+    limit = np.log(scorer.config.length_cap) / scorer.feature_map.style_std[text_features.LENGTH]
+    assert scorer.capped(x)[1, text_features.LENGTH] == pytest.approx(limit)
+    costs = scorer.penalty(["Fine. Good.", "I am here now. You are kind. I am here now."])
+    assert costs[0] == 0 < costs[1]
+
+
+def test_the_least_sure_pair_differs_where_the_taste_is_unknown() -> None:
+    x = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 3.0]])
+    unsure_of_the_second = np.diag([0.01, 4.0])
+    assert set(active_sampling.max_variance(x, unsure_of_the_second)) & {2}
+    assert set(active_sampling.max_variance(x, np.eye(2))) == {1, 2}
+
+
+def test_active_pairs_are_two_drafts_of_the_live_version_like_any_other(compare, store) -> None:
+    for _ in range(6):
+        pair = pair_of(compare)
+        assert pair.votable and pair.texts[0] != pair.texts[1]
+        [asked] = store.roots(pair.set_id)
+        assert len(store.children(asked)) == 2
+        compare.vote(pair.set_id, "a")
+    assert len(store.preferences()) == 6
+
+
+def test_the_best_of_several_drafts_is_shown_and_stored(chat, compare, store, toy) -> None:
+    for i in range(8):
+        pair = pair_of(compare, f"tell me about {i}")
+        if pair.votable:
+            compare.vote(pair.set_id, longer(pair))
+    chat.settings.set_best_of(4)
+    parts = list(chat.reply(chat.new_conversation(), "hello how are you"))
+    shown = parts[-1]
+    assert shown.done and not any(p.text for p in parts[:-2])
+    stored = store.message(shown.message_id)
+    assert stored.content == shown.text and stored.response_ids
+    seed = stored.sampling["seed"]
+    prompt = stored.prompt_ids
+    drafts = toy.sample(toy.live, [prompt] * 4, Sampling(max_new_tokens=8), seed=seed)
+    assert stored.response_ids in [d.ids for d in drafts]
+
+
+def test_as_many_drafts_are_written_as_fit_into_memory(chat, compare, toy, monkeypatch) -> None:
+    """Where keys and values of eight do not fit, fewer are chosen from; one is no choice."""
+    rows, real = [], toy.stream
+
+    def stream(view, prompts, sampling, *, seed):
+        rows.append((len(prompts), sum(len(p) + sampling.max_new_tokens for p in prompts)))
+        return real(view, prompts, sampling, seed=seed)
+
+    monkeypatch.setattr(toy, "stream", stream)
+    monkeypatch.setattr(active_sampling, "RANDOM_SHARE", 0.0)
+    chat.settings.set_best_of(8)
+    long = "tell me about the sea " * 6
+
+    def written(tokens: int) -> tuple[int, int, list[str]]:
+        monkeypatch.setattr(toy, "tokens_at_once", tokens)
+        rows.clear()
+        parts = list(chat.reply(chat.new_conversation(), long))
+        assert parts[-1].message_id
+        (reply, taken), rows[:] = rows[0], []
+        assert reply == 1 or taken <= tokens
+        drafted = list(compare.write(long))
+        assert drafted[-1].done
+        return reply, rows[0][0], [d.note for d in drafted if d.note]
+
+    assert written(4096)[:2] == (8, 8)
+    fewer, drafts, notes = written(450)
+    assert 2 < fewer == drafts < 8 and notes[0] == f"Writing {drafts} drafts to choose 2 from"
+    assert written(60)[:2] == (1, 2)  # an ordinary reply, and the drafts that are shown
+
+
+def test_drafts_that_fit_are_all_there_are_to_an_ordinary_prompt(toy, monkeypatch) -> None:
+    """By the numbers of the bundled model; and a preflight says how much memory there is."""
+    assert toy.max_parallel_drafts(8, [0] * 400, 96) == 8
+    for kept in ("rows_per_batch", "tokens_at_once", "context_tokens"):
+        monkeypatch.setattr(toy, kept, getattr(toy, kept))
+    toy.set_limits(8, 2048, 2048)
+    assert toy.max_parallel_drafts(8, [0] * 400, 96) == 4
+    assert toy.max_parallel_drafts(8, [0] * 4000, 96) == 1
+
+
+def test_the_words_of_a_reply_add_up_to_its_score(chat, compare, store, current, toy) -> None:
+    for i in range(6):
+        pair = pair_of(compare, f"tell me about {i}")
+        compare.vote(pair.set_id, longer(pair))
+    *_, reply = chat.reply(chat.new_conversation(), "hello how are you")
+    pieces = chat.explain(reply.message_id)
+    assert "".join(p.text for p in pieces) == reply.text
+    stored = store.message(reply.message_id)
+    scorer = current.get()
+    pooled = toy.prefix_states(stored.prompt_ids, stored.response_ids)
+    _, whole = toy.reference_pass([stored.prompt_ids], [stored.response_ids])
+    assert np.allclose(pooled[-1], whole[0], atol=1e-4)
+    first = toy.decode(stored.response_ids[:1])
+    styles = [text_features.measure("hello how are you", t) for t in (first, stored.content)]
+    x = scorer.feature_map(np.stack(styles).astype(float), pooled[[0, -1]].numpy().astype(float))
+    expected = reward_model.bounded(x[1] - x[0]) @ scorer.head.weights
+    assert sum(p.gain for p in pieces) == pytest.approx(expected, abs=1e-4)
+    assert all(p.sigma >= 0 for p in pieces)
+
+
+def test_what_was_typed_cannot_be_explained(chat, store) -> None:
+    *_, reply = chat.reply(chat.new_conversation(), "hello")
+    asked = store.message(reply.message_id).parent_id
+    with pytest.raises(AppError, match="Only a reply"):
+        chat.explain(asked)
+    chat.scorer = None
+    with pytest.raises(AppError, match="still reading"):
+        chat.explain(reply.message_id)

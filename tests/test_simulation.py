@@ -1,0 +1,189 @@
+"""A simulated person: votes like a person, touches nothing of anybody else, and can be removed
+whole. Left out: what is learned from it (bench/), the screen (test_web.py, test_browser.py).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rlhf_chat.chat.chat import Chat
+from rlhf_chat.chat.compare import Compare
+from rlhf_chat.db import Store
+from rlhf_chat.inference.generate import Sampling
+from rlhf_chat.inference.model import Model
+from rlhf_chat.simulation.simulator import OWN, SLIDERS, Simulation, mixed, people, taste
+from rlhf_chat.training.worker import TrainingWorker
+from rlhf_chat.versions.adapter_store import AdapterStore
+from tests.test_worker import NEVER, rate, recipe, shelved, stored_vote  # noqa: F401
+
+REPLIES = ("Yes.", "- one\n- two\n- three", "I am so happy to help you, friend! 😀 What else?")
+
+
+@pytest.fixture
+def chat(store: Store, toy: Model) -> Chat:
+    chat = Chat(store, toy, Sampling(max_new_tokens=5))
+    chat._rng = random.Random(0)  # no reply of the toy happens to end at once
+    return chat
+
+
+@pytest.fixture
+def worker(store: Store, toy: Model, tmp_path: Path) -> Iterator[TrainingWorker]:
+    worker = TrainingWorker(store, toy, AdapterStore(tmp_path / "adapters"), needed=NEVER, seed=1)
+    yield worker
+    worker.close()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def rows(store: Store) -> dict[str, list]:
+    """Everything a person could miss."""
+    return {
+        "ratings": store.ratings(),
+        "preferences": store.preferences(),
+        "versions": store.adapter_versions(),
+        "rounds": store.rounds(),
+        "live": [store.live_version()],
+        "pairs": [c.id for c in store.conversations("compare")],
+    }
+
+
+def test_everybody_who_can_be_chosen_has_a_taste():
+    assert "lists" in people() and people()[-1] == OWN
+    for name in people():
+        liking = taste(name, {"Shorter": 1})
+        assert all(isinstance(liking("hello", reply), (int, float)) for reply in REPLIES)
+    with pytest.raises(ValueError, match="nobody"):
+        taste("../../app", {})
+
+
+@pytest.mark.parametrize(
+    ("slider", "best"),
+    [("Shorter", 0), ("Lists", 1), ("Warmer", 2), ("Emoji", 2), ("Asks back", 2)],
+)
+def test_a_slider_moves_the_liking_its_own_way(slider, best):
+    values = [mixed({slider: 2})("hello", reply) for reply in REPLIES]
+    assert values.index(max(values)) == best
+    against = [mixed({slider: -2})("hello", reply) for reply in REPLIES]
+    assert against == [-v for v in values] and set(SLIDERS) >= {slider}
+
+
+def test_it_agrees_with_itself_about_four_times_in_five(chat, worker):
+    person, rng = Simulation(Compare(chat), worker, seed=1), random.Random(2)
+    differences = [rng.gauss(0, 3) for _ in range(3000)]
+    right = sum((person._choice(d) == "a") == (d > 0) for d in differences)
+    assert 0.7 < right / 3000 < 0.85 and person._choice(0) == "tie"
+
+
+def test_it_leaves_nothing_behind_and_touches_nothing(chat, worker, store, toy, recipe):  # noqa: F811
+    rate(chat, 2)
+    shelved(worker, toy, 1)
+    worker.recover()
+    before = rows(store)
+    person = Simulation(Compare(chat), worker, seed=1)
+    person.start(OWN, {"Shorter": 2}, 600)
+    assert toy.live.version == 0  # it begins at the base
+    assert "already" in person.start(OWN, {}, 10)
+    wait_for(lambda: person.seen.votes >= 3)
+    person.stop()
+    assert store.feedback_since(0, "simulated:mix") == person.seen.votes
+    assert rows(store)["preferences"] == before["preferences"] and worker.waiting() >= 3
+    recipe.go.set()
+    assert worker.run_round("ratings") == "promoted"
+    assert {s.version.version: s.made_for for s in worker.leaderboard.standings()}[
+        2
+    ] == "simulated:mix"
+    assert "comes back" in worker.delete(1)
+    person.remove()
+    assert rows(store) == before and toy.live.version == 1
+    assert not worker.versions.adapter_store.path(2).exists() and worker.waiting() == 2
+    assert worker.watching() == "" and "nothing to remove" in person.remove()
+
+
+def test_leaving_while_a_round_begins_leaves_nothing(
+    chat,
+    worker,
+    store,
+    toy,
+    recipe,  # noqa: F811
+    monkeypatch,
+):
+    worker.begin_simulation("simulated:mix")
+    for _ in range(3):
+        stored_vote(store, 0, 0, "a", rater="simulated:mix")
+    leaving, open_round = threading.Thread(target=worker.end_simulation), store.open_round
+
+    def opened(**row):
+        leaving.start()
+        time.sleep(0.1)
+        return open_round(**row)
+
+    monkeypatch.setattr(store, "open_round", opened)
+    assert worker.run_round("ratings") == "stopped"
+    leaving.join()
+    assert store.rounds() == [] and worker.waiting() == 0 and worker.watching() == ""
+    assert toy.live.version == 0 and [v.version for v in store.adapter_versions()] == [0]
+
+
+def test_a_round_of_the_persons_own_ends_before_somebody_else_is_heard(
+    chat,
+    worker,
+    store,
+    toy,
+    recipe,  # noqa: F811
+):
+    rate(chat, 2)
+    busy = threading.Thread(target=worker.run_round, args=["ratings"])
+    busy.start()
+    assert recipe.entered.wait(10)
+    worker.begin_simulation("simulated:mix")
+    busy.join()
+    assert [done.status for done in store.rounds()] == ["stopped"]
+    assert worker.rounds()[0].trigger == "ratings" and toy.live.version == 0
+    worker.end_simulation()
+    assert worker.waiting() == 2
+
+
+def test_after_a_restart_the_persons_own_version_answers(chat, worker, store, toy, recipe):  # noqa: F811
+    shelved(worker, toy, 1)
+    worker.recover()
+    worker.begin_simulation("simulated:lists")
+    recipe.go.set()
+    worker.run_round("ratings")
+    assert toy.live.version == 2
+    again = TrainingWorker(store, toy, worker.versions.adapter_store, needed=NEVER)
+    again.recover()
+    assert toy.live.version == 1 and again.watching() == "simulated:lists"
+    again.end_simulation()
+    assert [v.version for v in store.adapter_versions()] == [0, 1]
+
+
+def test_it_rests_while_a_round_learns(chat, worker, monkeypatch):
+    from dataclasses import replace
+
+    busy = replace(worker.status(), round_id=3)
+    monkeypatch.setattr(worker, "status", lambda: busy)
+    person = Simulation(Compare(chat), worker, seed=1)
+    person.start(OWN, {"Shorter": 1}, 600)
+    wait_for(lambda: person.seen.resting)
+    person.stop()
+    assert person.seen.votes == 0 and not person.seen.running
+
+
+def test_a_person_that_breaks_off_says_so(chat, worker, monkeypatch):
+    compare = Compare(chat)
+    monkeypatch.setattr(compare, "suggest_prompt", lambda: 1 / 0)
+    person = Simulation(compare, worker, seed=1)
+    person.start(OWN, {}, 600)
+    wait_for(lambda: bool(person.seen.problem))
+    assert "ZeroDivisionError" in person.seen.problem

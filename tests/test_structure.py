@@ -1,0 +1,215 @@
+"""The house rules, as far as a machine can check them: arrows point one way, one room speaks SQL,
+the README's file map is the directory."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "rlhf_chat"
+MODULES = [file for file in PACKAGE.rglob("*.py") if file.name != "__init__.py"]
+
+# room -> rooms it may look into, beside itself. A room is a folder, or a file beside the folders.
+ARROWS = {
+    "inference": set(),
+    "db": set(),
+    "errors": {"db"},
+    "demo_model": {"inference"},
+    "feedback": {"db"},
+    "reward": {"db", "demo_model", "feedback", "inference"},
+    "versions": {"db", "errors", "inference"},
+    "training": {"db", "errors", "feedback", "inference", "reward", "versions"},
+    "chat": {"db", "errors", "feedback", "inference", "reward", "versions"},
+    "simulation": {"chat", "db", "errors", "reward", "training"},
+    "doctor": {"db", "inference"},
+    "ui": {"chat", "errors", "simulation", "training", "versions"},
+}
+
+# Maths and words: what goes in and comes out are numbers, tensors and text.
+PURE = (
+    "feedback/agreement.py",
+    "inference/fused_rmsnorm.py",
+    "inference/memory.py",
+    "reward/active_sampling.py",
+    "reward/likelihood.py",
+    "reward/text_features.py",
+    "training/gate.py",
+    "training/ppo.py",
+    "versions/standings.py",
+)
+
+
+def imports(file: Path, root: Path = ROOT) -> set[str]:
+    """What a file imports of ours, as paths below the package without their endings; function-level
+    and relative imports included."""
+    found = set()
+    package = file.relative_to(root).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(file.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            names = [f"{module}.{a.name}" for a in node.names]
+        elif isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "rlhf_chat" and len(parts) > 1:
+                found.add(_module(parts[1:], root))
+    return found
+
+
+def _module(parts: list[str], root: Path) -> str:
+    """The file or the folder that a dotted name is in: what follows it is a name inside."""
+    place = root / "rlhf_chat"
+    for i, part in enumerate(parts):
+        if not (place / part).is_dir():
+            return "/".join(parts[: i + (place / f"{part}.py").exists()])
+        place /= part
+    return "/".join(parts)
+
+
+def room(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def test_arrows_point_one_way() -> None:
+    for file in PACKAGE.rglob("*.py"):
+        here = room(file)
+        beyond = {name.split("/")[0] for name in imports(file)} - ARROWS.get(here, set()) - {here}
+        assert not beyond - {"__init__"}, f"{file.relative_to(ROOT)} reaches into {sorted(beyond)}"
+
+
+def test_the_arrows_have_no_cycle() -> None:
+    """Between rooms, and between the files of all of them."""
+    files = {file.relative_to(PACKAGE).with_suffix("").as_posix(): file for file in MODULES}
+    for arrows in (ARROWS, {name: imports(file) & files.keys() for name, file in files.items()}):
+        left = {one: to - {one} for one, to in arrows.items()}
+        while ends := {one for one, to in left.items() if not to & left.keys()}:
+            left = {one: to for one, to in left.items() if one not in ends}
+        assert not left, f"round and round: {sorted(left)}"
+
+
+def test_maths_imports_nothing_of_ours() -> None:
+    for name in PURE:
+        assert not imports(PACKAGE / name), name
+
+
+def test_imports_are_found_however_they_are_written(tmp_path: Path) -> None:
+    ui, engine = tmp_path / "rlhf_chat" / "ui", tmp_path / "rlhf_chat" / "inference"
+    ui.mkdir(parents=True)
+    engine.mkdir()
+    for name in ("model", "decode_batch"):
+        (engine / f"{name}.py").touch()
+    file = ui / "screen.py"
+    file.write_text(
+        "from ..inference.model import Model\n"
+        "from ..inference import decode_batch\nfrom .. import db\n"
+        "def late():\n    import rlhf_chat.doctor\n    from . import words\n"
+    )
+    for name in ("ui/words", "db", "doctor"):
+        (tmp_path / "rlhf_chat" / f"{name}.py").touch()
+    assert imports(file, tmp_path) == {
+        "inference/model",
+        "inference/decode_batch",
+        "db",
+        "doctor",
+        "ui/words",
+    }
+
+
+def test_one_room_speaks_sql() -> None:
+    """And through one SQLite library: two in one process destroy each other's locks."""
+    for file in PACKAGE.rglob("*.py"):
+        code = file.read_text()
+        assert not re.search(r"^\s*(import|from) sqlite3", code, re.M), file.name
+        if room(file) not in ("db", "demo_model"):  # demo declines SQL questions
+            assert not re.search(r"\b(SELECT|INSERT INTO|UPDATE \w+ SET)\b", code), file.name
+
+
+def test_every_file_opens_by_saying_what_it_is() -> None:
+    for file in [*PACKAGE.rglob("*.py"), *(ROOT / "bench").glob("*.py"), ROOT / "app.py"]:
+        tree = ast.parse(file.read_text())
+        assert not tree.body or ast.get_docstring(tree), f"{file.name} has no docstring"
+
+
+def test_what_is_imported_is_pinned() -> None:
+    """A package that comes along with another one may leave with it."""
+    belongs = packages_distributions()
+    pins = {"dev": pinned("requirements-dev.txt"), "run": pinned("requirements.txt")}
+    for needs, folders in (("run", ("rlhf_chat", "app.py")), ("dev", ("tests", "docs", "bench"))):
+        allowed = pins["run"] | (pins["dev"] if needs == "dev" else set())
+        for name in {n for folder in folders for n in imported(ROOT / folder)} & set(belongs):
+            assert allowed & {d.lower().replace("_", "-") for d in belongs[name]}, name
+
+
+def pinned(file: str) -> set[str]:
+    lines = (ROOT / file).read_text().splitlines()
+    return {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
+
+
+def imported(place: Path) -> set[str]:
+    """The first part of every module that is imported."""
+    found = set()
+    for file in [place] if place.is_file() else place.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {a.name.split(".")[0] for a in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
+    return found
+
+
+def test_nothing_large_or_pickled_is_kept() -> None:
+    """What an experiment leaves behind stays out; the bundled model is the one large file."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is no git checkout")
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        file = ROOT / name
+        assert file.suffix not in (".pkl", ".pickle", ".npy", ".pt", ".pth", ".db"), name
+        large = file.exists() and file.stat().st_size > 1_000_000
+        assert not large or name == "rlhf_chat/demo_model/weights/model.safetensors", name
+
+
+LISTED = (
+    "inference",
+    "feedback",
+    "reward",
+    "training",
+    "versions",
+    "chat",
+)  # rooms of which each file is named
+
+
+def test_the_readme_map_is_the_directory() -> None:
+    readme = (ROOT / "README.md").read_text()
+    block = readme.split("## File map", 1)[1].split("```")[1]
+    named, folder = set(), ""
+    for line in filter(str.strip, block.splitlines()):
+        name = line.split()[0]
+        if not line.startswith(" "):
+            folder = name
+        named.add(folder + name if line.startswith(" ") else name)
+    folders = [p for p in PACKAGE.iterdir() if (p / "__init__.py").exists()]
+    there = {f"rlhf_chat/{p.name}/" for p in folders} | {"bench/", "tests/", "docs/", "app.py"}
+    for place in (PACKAGE, *(PACKAGE / name for name in LISTED)):
+        there |= {p.relative_to(ROOT).as_posix() for p in MODULES if p.parent == place}
+    missing = there - named
+    assert not missing, f"not in the README's file map: {sorted(missing)}"
+    for name in named:
+        made_on_first_run = name in ("feedback.db", "adapters/")
+        assert made_on_first_run or (ROOT / name).exists(), f"{name} is in the map only"
+
+
+def test_nothing_pickled_is_loaded_and_no_remote_code_is_trusted() -> None:
+    for file in PACKAGE.rglob("*.py"):
+        code = file.read_text()
+        assert "torch.load(" not in code and "pickle" not in code, file.name
+        assert "trust_remote_code=True" not in code, file.name

@@ -1,0 +1,1336 @@
+"""The trainer's promises: one round at a time, honoured buttons, and nothing that goes wrong in a
+round reaches the person. Left out: what a round computes (test_ppo.py, test_reward.py, ...).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rlhf_chat.chat.chat import AppError, Chat
+from rlhf_chat.chat.compare import Compare
+from rlhf_chat.chat.raters import Raters
+from rlhf_chat.db import NotFound, Store, StoreError
+from rlhf_chat.db.rounds import NOT_LIVE
+from rlhf_chat.feedback.snapshot import take_snapshot
+from rlhf_chat.inference import generate
+from rlhf_chat.inference.decode_batch import DecodeBatch
+from rlhf_chat.inference.generate import Sampling
+from rlhf_chat.inference.memory_estimate import Workload
+from rlhf_chat.inference.model import Model
+from rlhf_chat.reward import features, reward_model
+from rlhf_chat.training import evaluation, ppo, ppo_trainer
+from rlhf_chat.training import training_round as round_
+from rlhf_chat.training.context import RoundConfig
+from rlhf_chat.training.gate import PROVED, Verdict
+from rlhf_chat.training.ppo import PPOConfig
+from rlhf_chat.training.worker import TrainingWorker
+from rlhf_chat.versions.adapter_store import AdapterError, AdapterStore
+from tests.families import make_family
+from tests.tiny_models import tiny_round_config
+
+NEVER = 10**6  # so many ratings never come: rounds start only when asked
+
+
+class Interrupt(BaseException):
+    """Like KeyboardInterrupt: not an Exception, so a careless handler lets it pass."""
+
+
+ERRORS = (RuntimeError, FloatingPointError, torch.OutOfMemoryError, Interrupt)
+
+
+class Recipe:
+    """Stands in for round.run: holds until told, then promotes an adapter that speaks otherwise."""
+
+    def __init__(self) -> None:
+        self.entered, self.go = threading.Event(), threading.Event()
+        self.running = self.most = self.rounds = 0
+
+    def __call__(self, snapshot, parent, extractor, config, seed, report, check) -> round_.Outcome:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            report("rollouts", 0.3, 0, {"score": 0.25, "kl": 1.5})
+            report("ppo", 0.4, 0, {"loss": 0.5})
+            self.entered.set()
+            while not self.go.is_set():
+                check()
+                time.sleep(0.002)
+            check()
+        finally:
+            self.running -= 1
+        self.rounds += 1
+        verdict = Verdict(PROVED, "Served: a test says so.", ())
+        state = nudged(extractor.model, self.rounds)
+        return round_.Outcome(verdict, state, 1.5, None, None)
+
+
+def nudged(model: Model, seed: int) -> dict[str, torch.Tensor]:
+    """An adapter that clearly changes what the model says."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randn(value.shape, generator=generator) * 0.3
+        for name, value in model.base_state().items()
+    }
+
+
+def rate(chat: Chat, count: int, rater: str = "me") -> None:
+    """Votes by a plain rule: the longer of two drafts is better."""
+    done, compare = 0, Compare(chat)
+    while done < count:
+        *_, pair = compare.write(f"tell me about the sea {done}")
+        if pair.votable:
+            left, right = map(len, pair.texts)
+            compare.vote(pair.set_id, "a" if left > right else "b", rater=rater)
+            done += 1
+
+
+def spoken(model: Model) -> tuple[int, list[int], torch.Tensor]:
+    """What is served, to the bit: version, greedy tokens and the log-probs of a fixed reply."""
+    prompt = model.encode([{"role": "user", "content": "hello how are you"}])
+    *_, (reply,) = model.stream(model.live, [prompt], Sampling(0.0, max_new_tokens=8), seed=0)
+    with model.lease.turn(), torch.no_grad():
+        logprobs = model.forward(model.live, [prompt], [[40, 41, 42, 43]]).logprobs
+    return model.live.version, reply.ids, logprobs
+
+
+def same(one: tuple, other: tuple) -> bool:
+    return one[:2] == other[:2] and torch.equal(one[2], other[2])
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "this did not happen in time"
+        time.sleep(0.01)
+
+
+def say(chat: Chat, text: str = "hello"):
+    """A whole reply; returns its last Partial."""
+    *_, partial = chat.reply(chat.new_conversation(), text)
+    assert partial.done and partial.message_id
+    return partial
+
+
+@pytest.fixture
+def chat(store: Store, toy: Model) -> Chat:
+    chat = Chat(store, toy, Sampling(max_new_tokens=5))
+    chat._rng = random.Random(0)  # no reply of the toy happens to end at once
+    return chat
+
+
+@pytest.fixture
+def make(store: Store, toy: Model, tmp_path: Path) -> Iterator[Callable[..., TrainingWorker]]:
+    made: list[TrainingWorker] = []
+
+    def one(**options) -> TrainingWorker:
+        options = {"needed": NEVER, "seed": 1, "config": tiny_round_config()} | options
+        made.append(TrainingWorker(store, toy, AdapterStore(tmp_path / "adapters"), **options))
+        return made[-1]
+
+    yield one
+    for worker in made:
+        worker.close()
+
+
+@pytest.fixture
+def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recipe]:
+    stand_in = Recipe()
+    monkeypatch.setattr(round_, "run", stand_in)
+    yield stand_in
+    stand_in.go.set()
+
+
+def ended(store: Store, number: int = 1) -> Callable[[], bool]:
+    return lambda: sum(r.ended_at is not None for r in store.rounds()) >= number
+
+
+# ---------------------------------------------------------------------- when a round starts
+
+
+def test_a_round_starts_by_itself_after_enough_ratings(store, chat, make, recipe):
+    recipe.go.set()
+    worker = make(needed=3)
+    worker.start()
+    rate(chat, 2)
+    worker.wake()
+    time.sleep(0.2)
+    assert store.rounds() == []
+    assert worker.status().waiting == 2
+    rate(chat, 1)
+    worker.wake()
+    wait_for(ended(store))
+    newest = worker.rounds(1)[0]
+    assert (newest.trigger, newest.status, newest.version) == ("ratings", "promoted", 1)
+    wait_for(lambda: worker.status().waiting == 0)
+
+
+@pytest.mark.parametrize("needed", [0, -3])
+def test_no_round_starts_by_itself_without_a_new_rating(store, chat, make, recipe, needed):
+    recipe.go.set()
+    worker = make(needed=needed)
+    rate(chat, 1)
+    assert (worker.step(), worker.step()) == ("promoted", "")
+    assert worker.status().needed == 1
+
+
+def test_nothing_to_learn_from_is_said_and_starts_nothing(store, make, recipe):
+    worker = make()
+    worker.start()
+    assert "rate a few replies" in worker.train_now()
+    time.sleep(0.1)
+    assert store.rounds() == []
+
+
+def test_without_its_thread_learning_is_off_and_says_so(chat, make, recipe):
+    worker = make(needed=1)
+    worker.recover()
+    rate(chat, 1)
+    assert "off" in worker.train_now()
+    assert worker.status().phase == "off"
+
+
+@pytest.mark.parametrize("learn", [False, True])
+def test_the_taste_is_known_while_learning_is_off_or_paused(store, toy, chat, make, recipe, learn):
+    """So that "why" and the best of several drafts work without a single round, and before any
+    answer: wanting to see them is reason enough to read ahead."""
+    worker = make(needed=1)
+    chat.scorer = worker.scorer
+    if learn:
+        worker.pause()
+    worker.start(learn=learn)
+    if learn:
+        rate(chat, 1)
+    else:
+        reply = say(chat)
+        with pytest.raises(AppError, match="moment"):
+            chat.explain(reply.message_id)
+    wait_for(lambda: worker.scorer.ready)
+    assert chat.explain(say(chat).message_id)
+    rate(chat, 2)
+    worker.wake()
+    time.sleep(0.3)
+    assert store.rounds() == [] and recipe.rounds == 0
+    status = worker.status()
+    assert (status.phase, status.paused) == (("paused", True) if learn else ("off", False))
+
+
+def test_what_somebody_would_have_to_wait_for_is_read_while_there_is_nothing_to_do(chat, make):
+    worker = make(needed=99)
+    worker.scorer.warm_up()
+    chat.ratings.rate(say(chat, "tell me about it").message_id, 1)
+    before = worker.scorer.get()
+    assert worker.scorer.behind and not before.head.weights.any()
+    worker.step()
+    assert not worker.scorer.behind and worker.scorer.get().head.weights.any()
+
+
+def test_started_without_learning_nothing_that_is_clicked_begins_a_round(store, chat, make, recipe):
+    rate(chat, 2)
+    store.add_rating(say(chat).message_id, 1, rater="visitor")
+    worker = make(needed=1)
+    worker.start(learn=False)
+    off = "Learning is off: the app was started with --no-train."
+    assert worker.train_now() == worker.retrain_without(rater="visitor") == off
+    worker.pause()
+    worker.resume()
+    worker.set_needed(1)
+    assert worker.step() == ""
+    time.sleep(0.2)
+    assert store.rounds() == [] and worker.status().phase == "off"
+
+
+def test_never_two_rounds_at_once(store, chat, make, recipe):
+    rate(chat, 1)
+    worker = make(needed=1)
+    worker.start()
+    wait_for(recipe.entered.is_set)
+    for _ in range(5):
+        assert "already" in worker.train_now()
+        rate(chat, 1)
+        worker.wake()
+    assert len(store.rounds()) == 1
+    recipe.go.set()
+    wait_for(ended(store, 2))  # the ratings that came meanwhile
+    assert recipe.most == 1
+
+
+# ---------------------------------------------------------------------- pause, stop, close
+
+
+def test_pause_holds_before_and_in_the_middle_and_resume_goes_on(store, chat, make, recipe):
+    worker = make(needed=1)
+    worker.start()
+    worker.pause()
+    rate(chat, 1)
+    worker.wake()
+    time.sleep(0.2)
+    assert store.rounds() == [] and worker.status().phase == "paused"
+    worker.resume()
+    wait_for(recipe.entered.is_set)
+    worker.pause()
+    recipe.go.set()
+    time.sleep(0.3)
+    status = worker.status()
+    assert (status.phase, status.paused) == ("paused", True) and recipe.rounds == 0
+    worker.resume()
+    wait_for(ended(store))
+    assert store.rounds()[0].status == "promoted"
+
+
+def test_a_paused_round_gives_its_memory_to_chat_and_ends_with_the_same_words(
+    store, chat, toy, make, monkeypatch
+):
+    """Paused in the middle of rollouts, whose keys and values leave no room for a reply."""
+    prompts = [toy.encode([{"role": "user", "content": "tell me about the sea"}])] * 4
+    limit, drafted, checks = Sampling(max_new_tokens=30), [], []
+    whole = [r.ids for r in toy.sample(toy.policy, prompts, limit, seed=7)]
+
+    def run(snapshot, parent, extractor, config, seed, report, check) -> round_.Outcome:
+        def checked() -> None:
+            checks.append(1)
+            if len(checks) == 3:
+                worker.pause()
+            check()
+
+        drafted.extend(toy.sample(toy.policy, prompts, limit, seed=7, check=checked))
+        return round_.Outcome(Verdict("discarded", "A test says so.", ()), None, 0.0, None, None)
+
+    real = DecodeBatch.step
+
+    def step(self, tokens):
+        if toy.lease.chat_is_waiting and toy.lease._holders:
+            raise torch.OutOfMemoryError("injected")
+        return real(self, tokens)
+
+    monkeypatch.setattr(round_, "run", run)
+    monkeypatch.setattr(DecodeBatch, "step", step)
+    rate(chat, 1)
+    worker = make()
+    worker.start()
+    worker.train_now()
+    wait_for(lambda: len(checks) >= 3)
+    assert say(chat).text
+    time.sleep(0.2)
+    assert not toy.lease._holders and not drafted  # it holds nothing while it waits
+    worker.resume()
+    wait_for(ended(store))
+    assert [r.ids for r in drafted] == whole
+    assert store.rounds()[0].status == "discarded"
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_stop_ends_the_round_and_the_live_version_stays(store, chat, toy, make, recipe, paused):
+    rate(chat, 2)
+    worker = make(needed=1)
+    before = spoken(toy)
+    worker.start()
+    wait_for(recipe.entered.is_set)
+    if paused:
+        worker.pause()
+    worker.stop_round()
+    wait_for(ended(store), 5)
+    assert store.rounds()[0].status == "stopped" and "Stopped" in store.rounds()[0].reason
+    assert same(before, spoken(toy)) and store.live_version() == 0
+    worker.resume()
+    worker.wake()
+    time.sleep(1.2)
+    assert len(store.rounds()) == 1, "a stopped round must not start again by itself"
+    recipe.go.set()
+    rate(chat, 1)
+    worker.wake()
+    wait_for(ended(store, 2))
+    assert store.rounds()[0].status == "promoted"
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_close_ends_the_thread_within_seconds(store, chat, make, recipe, paused):
+    rate(chat, 1)
+    worker = make()
+    worker.start()
+    worker.train_now()
+    wait_for(recipe.entered.is_set)
+    if paused:
+        worker.pause()
+    started = time.monotonic()
+    worker.close()
+    assert time.monotonic() - started < 15  # one slice, on a machine that is busy
+    assert store.rounds()[0].status == "stopped"
+    assert not any(t.name == "trainer" and t.is_alive() for t in threading.enumerate())
+    worker.close()  # twice is fine
+
+
+# ---------------------------------------------------------------------- what goes wrong
+
+PHASES: dict[str, tuple[object, str]] = {
+    "features": (features.FeatureExtractor, "references"),
+    "reward head": (reward_model, "fit"),
+    "rollouts": (ppo_trainer.PPOTrainer, "collect"),
+    "ppo": (ppo_trainer.PPOTrainer, "update"),
+    "gate": (evaluation, "probe"),
+    "publishing": (AdapterStore, "publish"),
+    "promoting": (Store, "promote"),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_an_error_in_any_phase_closes_the_round_and_chat_goes_on(
+    phase, store, chat, toy, make, monkeypatch
+):
+    rate(chat, 6)
+    worker = make()
+    worker.start()
+    before, errors = spoken(toy), iter(ERRORS)
+    reached, go = threading.Event(), threading.Event()
+
+    def break_down(*_args, **_kwargs):
+        reached.set()
+        go.wait(60)
+        raise next(errors)("injected")
+
+    served = Verdict(PROVED, "Served: a test says so.", ())
+    # so that publishing is reached
+    monkeypatch.setattr("rlhf_chat.training.gate.judge", lambda *_: served)
+    monkeypatch.setattr(*PHASES[phase], break_down)
+    for number, kind in enumerate(ERRORS, 1):
+        reached.clear()
+        go.clear()
+        assert "starts now" in worker.train_now()
+        wait_for(reached.is_set)
+        assert say(chat).adapter_version == 0  # in the middle of it
+        go.set()
+        wait_for(ended(store, number))
+        newest = store.rounds()[0]
+        assert newest.status == "failed", kind
+        assert newest.reason.endswith("chat goes on.") and "\n" not in newest.reason
+        assert worker.status().error == newest.reason
+        assert same(before, spoken(toy)) and store.live_version() == 0
+        assert say(chat).adapter_version == 0
+        wait_for(lambda: worker.status().round_id is None)
+    monkeypatch.undo()
+    monkeypatch.setattr("rlhf_chat.training.gate.judge", lambda *_: served)
+    worker.train_now()
+    wait_for(ended(store, len(ERRORS) + 1))
+    newest = store.rounds()[0]
+    assert newest.status == "promoted", newest.reason  # nothing of the failures is in the way
+    assert say(chat).adapter_version == newest.version
+
+
+def test_a_failed_round_waits_for_new_ratings(store, chat, make, monkeypatch):
+    tried = []
+
+    def fail(*_args):
+        tried.append(1)
+        raise RuntimeError("injected")
+
+    monkeypatch.setattr(round_, "run", fail)
+    worker = make(needed=2)
+    rate(chat, 2)
+    assert [worker.step() for _ in range(4)] == ["failed", "", "", ""]
+    rate(chat, 1)
+    assert [worker.step(), worker.step()] == ["failed", ""]
+    assert len(tried) == 2
+
+
+def test_a_full_disk_while_closing_does_not_kill_the_thread(store, chat, make, monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise StoreError("The disk is full, so nothing was saved; free some space.")
+
+    rate(chat, 2)
+    worker = make()
+    worker.start()
+    with monkeypatch.context() as broken:
+        broken.setattr(round_, "run", fail)
+        broken.setattr(Store, "close_round", fail)
+        worker.train_now()
+        wait_for(lambda: "disk is full" in worker.status().error)
+    recipe = Recipe()
+    recipe.go.set()
+    monkeypatch.setattr(round_, "run", recipe)
+    wait_for(lambda: worker.status().round_id is None)
+    worker.train_now()
+    wait_for(lambda: store.live_version() == 1)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_nan_never_reaches_a_weight(what, store, chat, toy, make, monkeypatch):
+    rate(chat, 6)
+    worker = make()
+    stepped = []
+    real = ppo.policy_loss
+
+    def poisoned(new_logprobs, *rest):
+        loss, stats = real(new_logprobs, *rest)
+        if what == "loss":
+            return loss * torch.nan, stats
+        new_logprobs.register_hook(lambda grad: grad * torch.nan)
+        return loss, stats
+
+    step = torch.optim.AdamW.step
+    monkeypatch.setattr(
+        torch.optim.AdamW, "step", lambda self, *a, **k: stepped.append(1) or step(self, *a, **k)
+    )
+    monkeypatch.setattr(ppo, "policy_loss", poisoned)
+    assert worker.run_round("asked") == "failed"
+    assert "not a finite number" in store.rounds()[0].reason
+    assert not stepped
+    assert all(bool(torch.isfinite(p).all()) for p in toy.policy_parameters())
+    assert all(bool(torch.isfinite(p).all()) for p in toy.live.tree.parameters())
+
+
+def test_stop_is_honoured_while_replies_are_sampled(store, chat, toy, make, monkeypatch):
+    """Rollouts of a big model take minutes: the button may not wait for the last token."""
+    config = tiny_round_config()
+    long = replace(config, ppo=replace(config.ppo, max_new_tokens=60))
+    rate(chat, 6)
+    worker = make(config=long)
+    steps, real = [], generate.next_token
+
+    def slow(*args):
+        steps.append(1)
+        time.sleep(0.16)  # every token takes as long as a slice, as with a big model
+        return real(*args)
+
+    monkeypatch.setattr(generate, "next_token", slow)
+    worker.start()
+    worker.train_now()
+    wait_for(lambda: len(steps) >= 2)
+    worker.stop_round()
+    before = len(steps)
+    wait_for(ended(store))
+    assert len(steps) - before <= 3, "the round went on sampling after it was stopped"
+
+
+# ---------------------------------------------------------------------- promotion and back
+
+
+def test_a_promoted_round_stamps_the_next_reply(store, chat, toy, make, recipe):
+    recipe.go.set()
+    rate(chat, 1)
+    worker = make()
+    before = spoken(toy)
+    assert worker.run_round("asked") == "promoted"
+    reply = say(chat)
+    assert reply.adapter_version == 1
+    assert store.message(reply.message_id).adapter_version == 1
+    assert not same(before, spoken(toy))
+    newest = store.rounds()[0]
+    assert (newest.version, newest.parent_version) == (1, 0)
+    assert newest.reason == "Served: a test says so."
+    live = worker.versions.all()[-1]
+    assert (live.version, live.parent, live.tier, live.round_id) == (1, 0, PROVED, newest.id)
+    assert (worker.status().live_version, worker.status().live_tier) == (1, PROVED)
+
+
+def test_rolling_back_restores_every_bit(store, chat, toy, make, recipe):
+    recipe.go.set()
+    worker = make()
+    load_snapshot = [spoken(toy)]
+    for _ in range(2):
+        rate(chat, 1)
+        assert worker.run_round("asked") == "promoted"
+        load_snapshot.append(spoken(toy))
+    assert not same(load_snapshot[1], load_snapshot[2])
+    assert "v1 answers" in worker.versions.roll_back()
+    assert same(spoken(toy), load_snapshot[1]) and store.live_version() == 1
+    assert "the base answers" in worker.versions.roll_back()
+    assert same(spoken(toy), load_snapshot[0]) and say(chat).adapter_version == 0
+    assert "nothing to roll back" in worker.versions.roll_back()
+    assert "v2 answers" in worker.versions.make_live(2)
+    assert same(spoken(toy), load_snapshot[2])
+    with pytest.raises(NotFound, match="no version 9"):
+        worker.versions.make_live(9)
+    assert same(spoken(toy), load_snapshot[2]) and store.live_version() == 2
+
+
+@pytest.mark.parametrize("first", ["make_live", "publish", "serve_live"])
+def test_what_is_called_live_is_what_is_served_whoever_switches_at_once(
+    make, store, toy, monkeypatch, first
+):
+    """Somebody makes the base live just when another version is about to be served."""
+    worker = make()
+    shelved(worker, toy, 1)
+    versions, real, switched = worker.versions, toy.serve, threading.Event()
+
+    def other() -> None:
+        versions.make_live(0)
+        switched.set()
+
+    def serve(view) -> None:
+        if view.version and not threads:
+            threads.append(threading.Thread(target=other))
+            threads[0].start()
+            switched.wait(0.5)  # it would be through by now, were nothing in its way
+        real(view)
+
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr(toy, "serve", serve)
+    if first == "publish":
+        round_id = store.open_round(
+            trigger="t", parent_version=1, seed=0, watermark=0, config={}, snapshot_hash=""
+        )
+        told = {"round_id": round_id, "parent": 1, "instead_of": 1, "tier": PROVED, "kl": 1.0}
+        versions.publish(nudged(toy, 2), reason="", verdict={}, about={}, **told)
+    else:
+        versions.make_live(1) if first == "make_live" else versions.serve_live()
+    threads[0].join(30)
+    assert store.live_version() == toy.live.version == 0
+
+
+def test_a_reply_is_wholly_of_the_version_it_began_with(store, chat, toy, make, recipe):
+    recipe.go.set()
+    rate(chat, 1)
+    worker = make()
+    chat.settings.sampling = Sampling(0.0, max_new_tokens=12)
+    alone = say(chat)
+    assert worker.run_round("asked") == "promoted"
+    after = say(chat)
+    assert after.text != alone.text
+    worker.versions.make_live(0)
+    stream = chat.reply(chat.new_conversation(), "hello")
+    seen = [next(stream) for _ in range(4)]
+    worker.versions.make_live(1)
+    seen += list(stream)
+    assert {p.adapter_version for p in seen} == {0}
+    assert seen[-1].text == alone.text
+    assert store.message(seen[-1].message_id).adapter_version == 0
+    assert say(chat).text == after.text
+
+
+def test_every_number_told_is_in_the_database(store, chat, make):
+    rate(chat, 6)
+    worker = make()
+    told: dict[tuple[int, str], float] = {}
+    report = worker._report
+
+    def listen(round_id, phase, done, step, numbers):
+        told.update({(step, name): float(value) for name, value in numbers.items()})
+        report(round_id, phase, done, step, numbers)
+
+    worker._report = listen  # type: ignore[method-assign]
+    status = worker.run_round("asked")
+    newest = store.rounds()[0]
+    assert status in ("promoted", "discarded"), newest.reason
+    kept = {(step, name): value for step, name, value in store.metrics(newest.id)}
+    assert kept == told
+    assert {"head_p_value", "loss", "kl", "probe_kl", "candidate_tokens"} <= {n for _, n in kept}
+    shown = worker.metrics(newest.id)
+    assert {(s, n): v for n, points in shown.items() for s, v in points} == told
+    assert newest.verdict and newest.config["bootstrap_heads"] == 2 and newest.snapshot_hash
+    assert worker.feature_weights()
+
+
+def test_a_number_that_is_not_finite_is_kept_as_empty(store, chat, make):
+    rate(chat, 1)
+    worker = make()
+    round_id = store.open_round(
+        trigger="asked", parent_version=0, seed=0, watermark=0, config={}, snapshot_hash=""
+    )
+    worker._report(round_id, "ppo", 0.5, 3, {"loss": float("nan"), "kl": 2.0})
+    assert store.metrics(round_id) == [(3, "loss", None), (3, "kl", 2.0)]
+    assert worker.metrics(round_id) == {"kl": [(3, 2.0)]}
+
+
+# ---------------------------------------------------------------------- after a crash
+
+
+def test_a_crash_between_file_and_row_leaves_the_old_version(
+    store, chat, toy, make, recipe, monkeypatch
+):
+    recipe.go.set()
+    rate(chat, 1)
+    worker = make()
+    worker.run_round("asked")
+    before = spoken(toy)
+    with monkeypatch.context() as crash:
+        crash.setattr(TrainingWorker, "_fail", lambda *_: None)  # a dead process tidies nothing up
+        crash.setattr(Store, "promote", lambda *_args, **_kwargs: 1 / 0)
+        rate(chat, 1)
+        worker.run_round("asked")
+    left = worker.versions.adapter_store.path(2)
+    assert left.is_dir() and store.rounds()[0].status == "running"
+    (worker.versions.adapter_store.folder / "staging" / "half").mkdir()
+    toy.serve(toy.reference)
+    make().recover()
+    assert same(before, spoken(toy)) and store.live_version() == 1
+    assert not left.exists() and put_aside(worker) == ["v0002"]  # whose it was nobody knows
+    assert not any((worker.versions.adapter_store.folder / "staging").iterdir())
+    assert store.rounds()[0].status == "aborted" and "ended" in store.rounds()[0].reason
+
+
+def put_aside(worker: TrainingWorker) -> list[str]:
+    return sorted(f.name[:5] for f in worker.versions.adapter_store.folder.glob("lost/*"))
+
+
+def test_versions_outlive_a_database_that_does_not_know_them(
+    store, chat, toy, make, recipe, tmp_path
+):
+    """As after a damaged file was moved away, which is what the app itself proposes."""
+    recipe.go.set()
+    for _ in range(2):
+        rate(chat, 1)
+        make().run_round("asked")
+    with closing(Store(tmp_path / "another.db")) as empty:
+        fresh = TrainingWorker(
+            empty, toy, AdapterStore(tmp_path / "adapters"), config=tiny_round_config()
+        )
+        fresh.recover()
+        assert toy.live.version == 0 and put_aside(fresh) == ["v0001", "v0002"]
+        shelved(fresh, toy, 1)
+        fresh.recover()
+        assert toy.live.version == 1 and put_aside(fresh) == ["v0001", "v0002"]
+
+
+def test_a_version_put_aside_comes_back_with_the_database_that_knows_it(
+    store, chat, toy, make, recipe, tmp_path
+):
+    recipe.go.set()
+    worker = make()
+    for _ in range(2):
+        rate(chat, 1)
+        worker.run_round("asked")
+    before = spoken(toy)
+    with closing(Store(tmp_path / "another.db")) as empty:
+        TrainingWorker(
+            empty, toy, worker.versions.adapter_store, config=tiny_round_config()
+        ).recover()
+    assert put_aside(worker) == ["v0001", "v0002"]
+    other = worker.versions.adapter_store.folder / "lost" / "v0002-another"
+    other.mkdir()
+    (other / "manifest.json").write_text("{}")  # the same number of another history
+    make().recover()
+    assert same(before, spoken(toy)) and store.live_version() == 2
+    assert put_aside(worker) == ["v0002"] and other.exists()
+
+
+def test_a_version_of_a_failed_round_is_not_kept(store, chat, toy, make, recipe, monkeypatch):
+    recipe.go.set()
+    worker = make()
+    worker.recover()
+    with monkeypatch.context() as fault:
+        fault.setattr(Store, "promote", lambda *_args, **_kwargs: 1 / 0)
+        rate(chat, 1)
+        assert worker.run_round("asked") == "failed"
+    assert not worker.versions.adapter_store.path(1).exists() and put_aside(worker) == []
+
+
+def test_a_deletion_that_was_cut_short_is_finished_at_the_next_start(
+    store, chat, toy, make, monkeypatch
+):
+    worker = make()
+    shelved(worker, toy, 1)
+    by_a_program = store.open_round(
+        trigger="simulated:lists",
+        parent_version=0,
+        seed=0,
+        watermark=0,
+        config={},
+        snapshot_hash="",
+    )
+    shelved(worker, toy, 2, round_id=by_a_program)
+    store.set_live(0, "")
+    with monkeypatch.context() as crash:
+        crash.setattr(AdapterStore, "remove", lambda *_: None)
+        worker.delete(1)
+    store.erase_rater("simulated:lists")
+    adapter_store = worker.versions.adapter_store
+    assert adapter_store.path(1).exists() and adapter_store.path(2).exists()
+    make().recover()
+    assert (
+        not adapter_store.path(1).exists()
+        and not adapter_store.path(2).exists()
+        and put_aside(worker) == []
+    )
+
+
+def crashed(store: Store, make: Callable[..., TrainingWorker]) -> TrainingWorker:
+    """As the next start finds it: a round is open that had read up to the newest answer."""
+    store.open_round(
+        trigger="ratings",
+        parent_version=0,
+        seed=1,
+        watermark=store.feedback_count(),
+        config={},
+        snapshot_hash="x",
+    )
+    worker = make(needed=2)
+    worker.recover()
+    assert store.rounds()[0].status == "aborted"
+    return worker
+
+
+def test_a_round_the_app_ended_in_is_tried_once_more_and_then_waits(store, chat, make, recipe):
+    """A round that brings the app down, for want of memory, would else do so at every start."""
+    recipe.go.set()
+    rate(chat, 2)
+    crashed(store, make)
+    assert crashed(store, make).step() == ""
+    again = make(needed=2)
+    again.recover()
+    assert again.step() == ""  # another start changes nothing, a rating does
+    rate(chat, 1)
+    assert crashed(store, make).step() == "promoted"
+
+
+def test_a_round_that_waits_after_crashes_says_so_and_can_be_asked_for(store, chat, make, recipe):
+    recipe.go.set()
+    rate(chat, 2)
+    crashed(store, make)
+    worker = crashed(store, make)
+    worker.start()
+    time.sleep(0.2)
+    assert "twice" in worker.status().sentence and len(store.rounds()) == 2
+    assert not worker.status().error
+    worker.pause()
+    assert "twice" not in worker.status().sentence
+    worker.train_now()
+    wait_for(lambda: store.rounds()[0].status == "promoted")
+    wait_for(lambda: worker.status().round_id is None)
+    assert "twice" not in worker.status().sentence
+
+
+@pytest.mark.parametrize("damage", ["flip", "gone", "no manifest", "bad manifest"])
+def test_a_damaged_live_version_falls_back_to_its_last_good_ancestor(
+    damage, store, chat, toy, make, recipe
+):
+    recipe.go.set()
+    worker = make()
+    load_snapshot = []
+    for _ in range(3):
+        rate(chat, 1)
+        worker.run_round("asked")
+        load_snapshot.append(spoken(toy))
+    for version in (2, 3):
+        break_version(worker.versions.adapter_store.path(version), damage)
+    toy.serve(toy.reference)
+    fresh = make()
+    fresh.recover()
+    assert same(spoken(toy), load_snapshot[0]) and store.live_version() == 1
+    assert "v1" in fresh.status().error and "Version 2" in fresh.status().error
+    with pytest.raises(AdapterError, match="Version 3"):
+        fresh.versions.make_live(3)
+    assert store.live_version() == 1 and say(chat).adapter_version == 1
+
+
+def break_version(folder: Path, damage: str) -> None:
+    weights, manifest = folder / "adapter_model.safetensors", folder / "manifest.json"
+    if damage == "flip":
+        data = bytearray(weights.read_bytes())
+        data[-5] ^= 1
+        weights.write_bytes(data)
+    elif damage == "gone":
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+    elif damage == "no manifest":
+        manifest.unlink()
+    else:
+        manifest.write_text("[]")
+
+
+def test_a_version_of_another_base_is_not_served(store, chat, toy, make, recipe, monkeypatch):
+    recipe.go.set()
+    rate(chat, 1)
+    make().run_round("asked")
+    toy.serve(toy.reference)
+    monkeypatch.setattr(toy, "base_hash", "another base")
+    fresh = make()
+    fresh.recover()
+    assert toy.live.version == 0 and "another base model" in fresh.status().error
+    assert store.live_version() == 0
+
+
+def started_with(base: str, make: Callable[..., TrainingWorker], toy: Model) -> TrainingWorker:
+    toy.serve(toy.reference)
+    toy.base_hash = base
+    worker = make()
+    worker.recover()
+    assert toy.live.version == worker.store.live_version()
+    return worker
+
+
+@pytest.fixture
+def own_base(recipe, toy, monkeypatch) -> str:
+    """The toy's own hash, which it has again after the test; rounds do not wait."""
+    recipe.go.set()
+    monkeypatch.setattr(toy, "base_hash", toy.base_hash)
+    return toy.base_hash
+
+
+@pytest.mark.parametrize("database", ["today's", "an older app's"])
+def test_each_base_finds_its_own_live_version_again(database, store, chat, toy, make, own_base):
+    worker = started_with(own_base, make, toy)
+    for _ in range(2):
+        rate(chat, 1)
+        worker.run_round("asked")
+    before = spoken(toy)
+    if database == "an older app's":
+        store._run_sql("DELETE FROM settings", [()])
+    worker = started_with("another", make, toy)
+    assert toy.live.version == 0 and "v2" not in worker.status().error
+    assert "Version 2" in worker.status().error and "Version 1" not in worker.status().error
+    rate(chat, 1)
+    worker.run_round("asked")
+    assert (toy.live.version, worker.versions.get(3).parent) == (3, 0)
+    worker = started_with(own_base, make, toy)
+    assert same(before, spoken(toy))
+    rate(chat, 1)
+    worker.run_round("asked")
+    assert (toy.live.version, worker.versions.get(4).parent) == (4, 2)
+    worker = started_with("another", make, toy)
+    assert toy.live.version == 3
+    worker.versions.roll_back()
+    worker.delete(4)  # what the absent base has live
+    assert started_with(own_base, make, toy).status().live_version == 2
+    again = started_with("another", make, toy)
+    assert again.status().live_version == 0
+    assert started_with("another", make, toy).status().error == ""  # told once
+
+
+@pytest.mark.parametrize("database", ["today's", "an older app's"])
+def test_a_simulated_person_leaves_the_live_version_of_another_base_alone(
+    database, store, chat, toy, make, own_base
+):
+    worker = started_with(own_base, make, toy)
+    rate(chat, 1)
+    worker.run_round("asked")
+    worker.begin_simulation("simulated:lists")
+    rate(chat, 1, "simulated:lists")
+    worker.run_round("asked")
+    assert toy.live.version == 2
+    if database == "an older app's":
+        store._run_sql("DELETE FROM settings WHERE key <> 'watching'", [()])
+        store.set_setting("watching", {"rater": "simulated:lists", "before": 1})
+        assert started_with(own_base, make, toy).status().live_version == 1
+    worker = started_with("another", make, toy)
+    assert toy.live.version == 0
+    rate(chat, 1)
+    worker.run_round("asked")
+    assert started_with("another", make, toy).status().live_version == 3
+    worker.end_simulation()
+    assert toy.live.version == store.live_version() == 3
+    assert started_with(own_base, make, toy).status().live_version == 1
+
+
+def test_a_database_that_cannot_be_written_serves_what_its_base_had_live(
+    store, chat, toy, make, own_base, monkeypatch
+):
+    worker = started_with(own_base, make, toy)
+    rate(chat, 1)
+    worker.run_round("asked")
+    started_with("another", make, toy)
+    monkeypatch.setattr(store, "read_only", True)
+    toy.serve(toy.reference)
+    toy.base_hash = own_base
+    make().recover()
+    assert toy.live.version == 1 and store.live_version() == 0
+
+
+def test_chat_and_a_real_round_side_by_side(store, chat, make):
+    """Replies come whole while a round runs, and the round ends all the same."""
+    rate(chat, 6)
+    worker = make()
+    worker.start()
+    worker.train_now()
+    wait_for(lambda: worker.status().round_id is not None or bool(store.rounds()))
+    replies = 0
+    while not ended(store)():
+        say(chat)
+        replies += 1
+    assert replies and store.rounds()[0].status in ("promoted", "discarded")
+
+
+# ---------------------------------------------------------------------- versions and votes
+
+
+def stored_vote(store: Store, one: int, other: int, outcome: str, rater: str = "me") -> None:
+    conversation = store.add_conversation("compare")
+    asked = store.add_message(conversation, "user", "hello")
+    a, b = (
+        store.add_message(
+            conversation,
+            "assistant",
+            f"of {version}",
+            parent_id=asked,
+            prompt_ids=[1, 2],
+            response_ids=[version + 3, 4],
+            adapter_version=version,
+            make_head=False,
+        )
+        for version in (one, other)
+    )
+    store.add_preference(a, b, outcome, shown_first="a", rater=rater)
+
+
+def shelved(
+    worker: TrainingWorker,
+    model: Model,
+    version: int,
+    tier: str = "provisional",
+    round_id: int | None = None,
+) -> None:
+    folder, manifest_hash = worker.versions.adapter_store.publish(
+        version,
+        nudged(model, version),
+        model.adapter_config(),
+        {"base_hash": model.base_hash},
+    )
+    worker.store.promote(
+        version=version,
+        parent=version - 1,
+        round_id=round_id,
+        tier=tier,
+        folder=folder.name,
+        manifest_hash=manifest_hash,
+        kl=1.0,
+        reason="",
+        verdict={},
+    )
+
+
+def test_votes_turn_a_provisional_version_into_a_proved_one(make, store, toy):
+    worker = make()
+    shelved(worker, toy, 1)
+    for _ in range(12):
+        stored_vote(store, 1, 0, "a", rater="simulated:lists")  # says nothing about the person
+    worker.recover()
+    assert worker.step() == "" and worker.status().live_tier == "provisional"
+    for _ in range(9):
+        stored_vote(store, 1, 0, "a")
+    worker.step()
+    best, base = worker.leaderboard.standings()
+    assert best.version.version == 1 and best.proved and best.low > 0.5 and base.expected == 0.5
+    assert best.version.tier == "proved" and not worker.leaderboard.advice()
+
+
+def test_votes_against_what_is_live_propose_the_way_back(make, store, toy):
+    worker = make()
+    shelved(worker, toy, 1)
+    for _ in range(8):
+        stored_vote(store, 0, 1, "a")
+    assert "Rolling back to the base" in worker.leaderboard.advice()
+    worker.versions.roll_back()
+    assert worker.leaderboard.advice() == ""
+
+
+def test_a_deleted_version_leaves_no_folder_and_what_is_live_stays(make, store, toy):
+    worker = make()
+    for version in (1, 2):
+        shelved(worker, toy, version)
+    for kept, why in ((2, "live"), (0, "base")):
+        with pytest.raises(StoreError, match=f"(?i){why}"):
+            worker.delete(kept)
+    assert worker.versions.adapter_store.path(2).exists()
+    assert "deleted" in worker.delete(1) and not worker.versions.adapter_store.path(1).exists()
+    worker.recover()
+    assert toy.live.version == 2 and worker.versions.roll_back() and toy.live.version == 0
+    with pytest.raises(NotFound, match="no version 1"):
+        worker.versions.make_live(1)
+
+
+def test_a_round_for_a_simulated_person_hears_only_that_person_and_says_so(
+    make, store, toy, chat, recipe, monkeypatch
+):
+    load_snapshot = []
+    real = round_.run  # the stand-in
+
+    def listening(snapshot, *rest):
+        load_snapshot.append(len(snapshot.items))
+        return real(snapshot, *rest)
+
+    monkeypatch.setattr(round_, "run", listening)
+    recipe.go.set()
+    worker = make()
+    rate(chat, 2)
+    rate(chat, 3, "simulated:lists")
+    assert worker.waiting() == 2
+    worker.listen_to("simulated:lists")
+    assert worker.waiting() == 3 and worker.people_waiting() == 2
+    worker.run_round("ratings")
+    assert load_snapshot == [3] and worker.waiting() == 0 and worker.people_waiting() == 2
+    assert store.rounds()[0].trigger == "simulated:lists"
+    assert [s.made_for for s in worker.leaderboard.standings() if s.live] == ["simulated:lists"]
+    assert worker.versions.adapter_store.manifest(1)["rated_by"] == "simulated:lists"
+    worker.listen_to("")
+    assert worker.waiting() == 2
+    worker.run_round("ratings")
+    assert load_snapshot == [3, 2]
+
+
+def test_a_correction_of_an_older_app_that_no_model_can_hold_breaks_nothing(store, tmp_path):
+    """Learned positions end where the context does, so measuring it would raise."""
+    model = Model.load(str(make_family("gpt2", tmp_path / "gpt2")), quantization="none")
+    worker = TrainingWorker(
+        store, model, AdapterStore(tmp_path / "adapters"), needed=NEVER, config=tiny_round_config()
+    )
+    chat = Chat(store, model, Sampling(max_new_tokens=5), scorer=worker.scorer)
+    for text in ("hello", "how are you"):
+        chat.ratings.rate(say(chat, text).message_id, 1)
+    original = store.message(say(chat, "about the sea").message_id)
+    edited = store.add_message(
+        original.conversation_id,
+        "assistant",
+        "z" * 600,
+        parent_id=original.parent_id,
+        prompt_ids=original.prompt_ids,
+        response_ids=model.encode_reply("z" * 600),
+    )
+    store.add_edit(original.id, edited)
+    assert worker.run_round("asked") in ("promoted", "discarded")
+    worker.scorer.warm_up()
+    assert worker.scorer.get() is not None
+    with pytest.raises(AppError):
+        chat.explain(edited)
+    worker.close()
+
+
+# ---------------------------------------------------------------------- taking back, saying why
+
+
+def test_rebuilding_without_a_kind_is_the_round_that_never_had_it(chat, store, toy, make):
+    """Same seed, same answers left: the same verdict and the same weights, bit for bit."""
+    rate(chat, 8)
+    plain = make()
+    plain.run_round("asked", without=lambda one: False, seed=5)
+    before = plain.rounds(1)[0]
+    adapter = toy.policy_state()
+    toy.serve(toy.reference)  # what is shown as "before" is what answers at that moment
+    for turn in range(4):
+        chat.ratings.rate(say(chat, f"hello {turn}").message_id, 1)
+    thumbs = make()
+    thumbs.run_round("rebuild", without=lambda one: one.kind == "thumb", seed=5)
+    after = thumbs.rounds(1)[0]
+    again = toy.policy_state()
+    assert after.snapshot_hash == before.snapshot_hash and after.parent_version == 0
+    assert after.verdict == before.verdict and after.reason == before.reason
+    assert all(torch.equal(adapter[name], again[name]) for name in adapter)
+
+
+def test_a_rebuild_leaves_out_what_was_named_and_says_so(chat, store, make):
+    rate(chat, 4)
+    store.add_rating(say(chat).message_id, 1, rater="visitor")
+    worker = make()
+    worker.start()
+    worker.pause()
+    assert "nothing to rebuild" in worker.retrain_without(["unknown"])
+    assert "Nothing would be left" in worker.retrain_without([s.id for s in evidence_of(store)])
+    told = worker.retrain_without(rater="visitor")
+    assert "4 answers" in told
+    wait_for(lambda: bool(worker.rounds()) and worker.rounds()[0].ended_at is not None)
+    done = worker.rounds()[0]
+    assert (done.trigger, done.parent_version) == ("rebuild", 0)
+    assert done.snapshot_hash == take_snapshot(store).without(lambda s: s.rater == "visitor").hash
+
+
+def evidence_of(store: Store):
+    return take_snapshot(store).items
+
+
+def test_a_rebuild_asked_for_at_any_moment_is_not_lost(chat, store, make, recipe):
+    """Also where enough ratings are found for an ordinary round in that very moment."""
+    rate(chat, 2)
+    store.add_rating(say(chat).message_id, 1, rater="visitor")
+    worker, waiting = make(needed=3), []
+    worker._thread = threading.Thread()  # as if it ran
+    real = worker.waiting
+
+    def ask_meanwhile() -> int:
+        if not waiting:
+            waiting.append(worker.retrain_without(rater="visitor"))
+        return real()
+
+    worker.waiting = ask_meanwhile
+    recipe.go.set()
+    assert worker.step() == worker.step() == "promoted"
+    worker._thread = None
+    assert "2 answers" in waiting[0]
+    assert [done.trigger for done in worker.rounds()] == ["rebuild", "ratings"]
+
+
+def test_what_is_made_live_by_hand_during_a_round_stays_live(chat, store, toy, make, recipe):
+    rate(chat, 2)
+    worker = make()
+    shelved(worker, toy, 1)
+    worker.recover()
+    busy = threading.Thread(target=worker.run_round, args=["asked"])
+    busy.start()
+    assert recipe.entered.wait(10)
+    worker.versions.roll_back()
+    recipe.go.set()
+    busy.join()
+    newest = worker.versions.get(2)
+    assert (toy.live.version, store.live_version(), newest.parent) == (0, 0, 1)
+    assert newest.note.endswith(NOT_LIVE) and worker.rounds()[0].reason == newest.note
+    worker.versions.make_live(2)
+    assert toy.live.version == 2
+
+
+def test_a_conversation_deleted_during_a_round_leaves_no_word(chat, store, toy, make, monkeypatch):
+    """Neither in what the round remembers of prompts nor in its card nor in measurements."""
+    rate(chat, 4)
+    secret = chat.new_conversation()
+    *_, reply = chat.reply(secret, "tell me about purple zebras")
+    chat.ratings.correct(reply.message_id, "zebras hum quietly at noon")
+    prompt = store.message(reply.message_id).prompt_ids
+    run = round_.run
+
+    def deleted_meanwhile(*rest):
+        chat.delete(secret)
+        return run(*rest)
+
+    monkeypatch.setattr(round_, "run", deleted_meanwhile)
+    worker = make()
+    worker.run_round("asked")
+    card = (worker.rounds()[0].verdict or {})["card"]
+    assert card["moved"] and all(len(quoted) == 3 for quoted in card["moved"])
+    worker.close()
+    store.close()
+    left = b"".join(f.read_bytes() for f in store.path.parent.glob("feedback.db*"))
+    assert b"zebras" not in left
+    assert np.array(prompt, "<i4").tobytes() not in left
+
+
+def test_a_deleted_conversation_is_quoted_by_no_round(chat, store, make):
+    rate(chat, 4)
+    secret = chat.new_conversation()
+    *_, reply = chat.reply(secret, "tell me about purple zebras")
+    chat.ratings.correct(reply.message_id, "zebras hum quietly at noon")
+    worker = make()
+    worker.run_round("asked")
+
+    def quotes() -> str:
+        return str((worker.rounds()[0].verdict or {})["card"]["moved"])
+
+    assert "zebras" in quotes()
+    chat.delete(secret)
+    assert "zebras" not in quotes() and "is better" in quotes().replace("was", "is")
+
+
+def test_where_nothing_counts_any_more_nothing_is_liked(chat, store, make):
+    worker, told = make(), []
+    for turn in range(6):
+        told.append(say(chat, f"hello {turn}").message_id)
+        chat.ratings.rate(told[-1], 1 if turn % 2 else -1)
+    worker.run_round("asked")
+    assert worker.feature_weights() and store.setting("likes")
+    for message_id in told:
+        chat.ratings.rate(message_id, 0)
+    worker.run_round("asked")
+    assert worker.feature_weights() == [] and store.setting("likes") == []
+
+
+def test_a_conversation_deleted_while_it_is_read_is_left_out(chat, store, monkeypatch):
+    kept, gone = say(chat, "hello"), say(chat, "tell me about the sea")
+    for reply in (kept, gone):
+        chat.ratings.rate(reply.message_id, 1)
+    told = store.ratings()
+    store.delete_conversation(store.message(gone.message_id).conversation_id)
+    monkeypatch.setattr(store, "ratings", lambda rater="": told)
+    assert [one.id for one in take_snapshot(store).items] == [told[0].id]
+
+
+def test_a_rater_set_aside_does_not_count_until_let_back(chat, store):
+    store.add_rating(say(chat).message_id, 1, rater="visitor")
+    raters = Raters(store)
+    raters.set_aside("visitor")
+    assert evidence_of(store) == ()
+    raters.set_aside("visitor", False)
+    assert len(evidence_of(store)) == 1
+
+
+def test_more_ratings_are_one_more_look_and_the_same_ratings_are_none(chat, store, make):
+    worker = make()
+
+    def asked_for() -> float:
+        return worker.rounds()[0].config["gate"]["proved_p"]
+
+    rate(chat, 4)
+    worker.run_round("asked")
+    first = asked_for()
+    worker.run_round("asked")
+    assert asked_for() == first
+    rate(chat, 4)
+    worker.run_round("ratings")
+    assert asked_for() == pytest.approx(first / 2**0.5)
+    one = evidence_of(store)[0].id
+    worker.run_round("rebuild", without=lambda items: items.id == one)
+    assert asked_for() == first
+
+
+def test_a_parent_that_has_spent_the_whole_budget_still_learns(chat, store, toy, make):
+    """It gives back a part of its distance first: a round that changes nothing is no round."""
+    rate(chat, 8)
+    worker, told = make(), []
+    parent = nudged(toy, 1)
+    config = tiny_round_config()
+    target = config.provisional_kl * ppo.kl_target(8)
+
+    def report(phase, done, step, numbers):
+        told.append((phase, dict(numbers)))
+
+    out = round_.run(
+        take_snapshot(store), parent, worker.extractor, config, 0, report, lambda: None
+    )
+    kls = [numbers["kl"] for phase, numbers in told if phase == "ppo" and "loss" in numbers]
+    assert kls and kls[0] < target
+    toy.set_policy(parent)
+    far = toy.policy_state()
+    assert out.state is not None and any(not torch.equal(out.state[k], far[k]) for k in far)
+
+
+def test_a_round_says_which_answers_moved_it_and_shows_before_and_after(chat, store, make):
+    rate(chat, 8)
+    worker = make()
+    worker.run_round("asked")
+    card = worker.rounds(1)[0].verdict["card"]
+    assert 1 <= len(card["moved"]) <= 5 and len(card["examples"]) == 3
+    words, owed, where = card["moved"][0]
+    assert "better than" in words and abs(owed) == max(abs(x) for _, x, _ in card["moved"])
+    assert store.conversation(where).kind == "compare"
+    for prompt, before, after in card["examples"]:
+        assert prompt and isinstance(before, str) and isinstance(after, str)
+    assert all(name and isinstance(change, float) for name, change, _ in card["changed"])
+
+
+def test_a_real_model_practises_on_longer_replies_than_the_bundled_one(toy, monkeypatch):
+    monkeypatch.setattr(toy, "name", "demo")
+    assert RoundConfig.of(toy) == RoundConfig()
+    monkeypatch.setattr(toy, "name", "some/model")
+    monkeypatch.setattr(toy, "context_tokens", 4096)
+    assert (
+        RoundConfig.of(toy).ppo.max_new_tokens == Workload().response > PPOConfig().max_new_tokens
+    )
+    monkeypatch.setattr(toy, "context_tokens", 512)
+    assert RoundConfig.of(toy).ppo.max_new_tokens == 128  # room for what was asked
+
+
+# ---- the day's backup --------------------------------------------------------------------------
+
+
+def test_a_backup_is_made_while_there_is_nothing_to_do_also_with_learning_off(make, store):
+    store.add_conversation()
+    worker = make()
+    worker._learns = False
+    worker.step()
+    folder = store.path.parent / "backups"
+    assert len(list(folder.iterdir())) == 1
+    worker.step()
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_a_backup_that_fails_is_no_trouble_to_learning(make, store, monkeypatch):
+    def full() -> bool:
+        raise StoreError("The disk is full.")
+
+    monkeypatch.setattr(store, "back_up", full)
+    worker = make()
+    assert worker.step() == "" and worker.status().error == ""
