@@ -20,7 +20,7 @@ from rlhf_chat.feedback.snapshot import take_snapshot
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import active_sampling
-from tests.test_chat import one_sentence
+from tests.unit.test_chat import one_sentence
 
 
 @pytest.fixture

@@ -171,7 +171,7 @@ def test_the_presets_have_the_sizes_that_they_say() -> None:
 
 
 def test_the_readme_says_what_is_predicted() -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
     told = re.findall(r"^\| `(\w+)` \| (\S+) \| .*? \| (\S+) GiB \| (\S+) GiB \|$", readme, re.M)
     needed = [
         (p.name, p.hub, *(f"{presets.need(p, 'nf4', way).total / GIB:.1f}" for way in WAYS))

@@ -15,8 +15,8 @@ from rlhf_chat.inference.graph_capture import StepCapture
 from rlhf_chat.inference.kv_cache import can_capture, decode_step
 from rlhf_chat.inference.model import Model
 from tests.families import FAMILIES, make_family
-from tests.test_model import ask as prompt_of
-from tests.test_model import random_state
+from tests.unit.test_model import ask as prompt_of
+from tests.unit.test_model import random_state
 
 RECORDED = {"llama", "llama untied", "qwen2", "qwen3", "granite", "olmo2", "smollm3", "phi4"}
 RECORDED |= {"gpt2"}

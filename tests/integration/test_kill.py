@@ -20,7 +20,7 @@ import pytest
 import torch
 
 KILLS = int(os.environ.get("RLHF_CHAT_KILLS", "2"))
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 START_SECONDS = 600  # a start is slow on a busy machine
 LONGEST_LIFE = 3.0  # seconds from the first acknowledged rating to the kill, at most
 
@@ -65,7 +65,7 @@ def child(folder: Path, toy_folder: Path) -> None:
 
 def killed(folder: Path, toy_folder: Path, life: float) -> list[str]:
     """Runs a child for `life` seconds after its first rating, kills it; the ratings it promised."""
-    command = [sys.executable, "-m", "tests.test_kill", str(folder), str(toy_folder)]
+    command = [sys.executable, "-m", "tests.integration.test_kill", str(folder), str(toy_folder)]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -22,7 +22,7 @@ from rlhf_chat.reward.likelihood import (
     sigmoid,
 )
 from rlhf_chat.reward.reward_model import RewardConfig, fit, fit_head, influence
-from tests.test_likelihood import mixed, probability, reference_ranking, row
+from tests.unit.test_likelihood import mixed, probability, reference_ranking, row
 
 QUICK = RewardConfig(permutations=199, prior_steps=6, folds=4)
 

@@ -21,7 +21,7 @@ from rlhf_chat.inference.self_test import self_test
 from rlhf_chat.training.evaluation import policy_logprobs
 from rlhf_chat.training.ppo import PPOConfig
 from rlhf_chat.training.ppo_trainer import PPOTrainer
-from tests.test_model import ask, batch, logprobs, random_state
+from tests.unit.test_model import ask, batch, logprobs, random_state
 
 OOM = torch.OutOfMemoryError
 CONFIG = PPOConfig(rollouts=8, ppo_epochs=1, minibatches=1, max_new_tokens=8, target_approxkl=1e9)

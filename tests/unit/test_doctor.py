@@ -16,7 +16,7 @@ from rlhf_chat.doctor import FAIL, OK, WARN, preflight
 from rlhf_chat.inference import memory, nf4, presets
 from rlhf_chat.inference.memory_estimate import COMFORTABLE, GIB, MINIMAL, Workload
 from rlhf_chat.inference.model import ModelError
-from tests.test_app import free_port
+from tests.integration.test_app import free_port
 
 GOOD = presets.BY_NAME["good"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "rlhf_chat"
 MODULES = [file for file in PACKAGE.rglob("*.py") if file.name != "__init__.py"]
 

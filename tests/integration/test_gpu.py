@@ -14,7 +14,7 @@ from bench import decode as decode_bench
 from bench import gpu, random_weights
 from rlhf_chat.inference.model import Model
 from rlhf_chat.inference.self_test import self_test
-from tests.test_model import random_state
+from tests.unit.test_model import random_state
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from rlhf_chat.db import Store, StoreError
-from tests.test_db import make_pair, make_reply, open_round, promote
+from tests.unit.test_db import make_pair, make_reply, open_round, promote
 
 WHO = "simulated:lists"
 

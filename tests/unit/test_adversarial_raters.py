@@ -11,7 +11,7 @@ from rlhf_chat.reward import adversarial_raters
 from rlhf_chat.reward.adversarial_raters import opposed, suspect
 from rlhf_chat.reward.likelihood import EDIT, PAIR, SCORE, STARS, PreferenceDataset, make_dataset
 from rlhf_chat.reward.reward_model import RewardConfig, fit_head
-from tests.test_likelihood import mixed, row
+from tests.unit.test_likelihood import mixed, row
 
 QUICK = RewardConfig(prior_steps=6)
 

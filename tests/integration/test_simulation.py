@@ -20,7 +20,7 @@ from rlhf_chat.inference.model import Model
 from rlhf_chat.simulation.simulator import OWN, SLIDERS, Simulation, mixed, people, taste
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.versions.adapter_store import AdapterStore
-from tests.test_worker import NEVER, rate, recipe, shelved, stored_vote  # noqa: F401
+from tests.integration.test_worker import NEVER, rate, recipe, shelved, stored_vote  # noqa: F401
 
 REPLIES = ("Yes.", "- one\n- two\n- three", "I am so happy to help you, friend! 😀 What else?")
 

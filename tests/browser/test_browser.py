@@ -27,7 +27,7 @@ from rlhf_chat.ui import app
 from tests import chromium
 from tests.fake_app import ToyChat, parts
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PATIENCE = int(
     os.environ.get("PATIENCE_MS", "60000")
 )  # milliseconds; other work may hold the processor

@@ -22,7 +22,7 @@ from rlhf_chat.inference.model import Model, ModelError, pool_states
 from rlhf_chat.inference.self_test import self_test
 from tests.tiny_models import make_tokenizer
 
-PACKAGE = Path(__file__).parent.parent / "rlhf_chat"
+PACKAGE = Path(__file__).parents[2] / "rlhf_chat"
 GREEDY = Sampling(temperature=0.0, max_new_tokens=10)
 
 

@@ -29,7 +29,7 @@ from rlhf_chat.inference import loading, memory, presets
 from rlhf_chat.inference.model import Model, ModelError
 from rlhf_chat.versions.adapter_store import AdapterStore
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PATIENCE = 600  # seconds; a start takes 6 to 10 on a quiet machine
 
 
