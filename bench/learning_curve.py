@@ -1,13 +1,12 @@
 """How well does the app learn a hidden preference from few, noisy votes?
 
-A simulated person rates through the same `chat` calls as the screens, the same trainer learns, and
-the result is measured with the hidden preference itself on prompts nobody trained on: the true win
-rate of what is served against the base (ties half). Votes are Bradley-Terry noisy, scaled so that
-one vote agrees with the truth about 80% of the time.
+A simulated rater votes through the same calls as the screens, the app's own trainer learns, and the
+hidden preference itself measures the result on prompts nobody trained on: the true win rate of the
+live version against the base (ties count half). Votes are Bradley-Terry noisy, scaled so that one
+vote agrees with the truth about 80% of the time. Settings are the product's own.
 
-    python -m bench.learning_curve --utility rlhf_chat/simulation/tastes/lists.py:utility --json out.json
-
-Left out: any tuning; the settings are the product's own.
+    python -m bench.learning_curve --utility rlhf_chat/simulation/tastes/lists.py:utility \\
+        --json out.json
 """
 
 from __future__ import annotations
@@ -17,13 +16,14 @@ import json
 import logging
 import os
 import random
+import resource
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -63,6 +63,7 @@ class Settings:
     best_of: int = 1
     raters: int = 1  # people of one taste who answer in turns
     contrary: int = 0  # how many of them, the last ones, turn every answer round
+    algorithm: str = ""  # "" is the product's own
 
 
 def people(settings: Settings, utility: Utility, values, differences, seed: int) -> list[Person]:
@@ -92,6 +93,7 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
     from rlhf_chat.inference.calibration import calibrate
     from rlhf_chat.inference.model import Model
     from rlhf_chat.inference.self_test import self_test
+    from rlhf_chat.training.context import RoundConfig
     from rlhf_chat.training.worker import TrainingWorker
     from rlhf_chat.versions.adapter_store import AdapterStore
 
@@ -111,9 +113,10 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "feedback.db")
         try:
-            worker = TrainingWorker(
-                store, model, AdapterStore(Path(folder) / "adapters"), seed=seed
-            )
+            config = RoundConfig.of(model)
+            config = replace(config, algorithm=settings.algorithm or config.algorithm)
+            adapters = AdapterStore(Path(folder) / "adapters")
+            worker = TrainingWorker(store, model, adapters, config, seed=seed)
             worker.recover()
             worker.scorer.warm_up()
             chat = Chat(store, model, scorer=worker.scorer)
@@ -152,7 +155,9 @@ def _rounds(
             if worker.scorer.behind:
                 worker.scorer.refresh()  # as the app does while nobody waits
         aside = set_aside_suspects(raters)
+        round_started = time.monotonic()
         status = worker.run_round("ratings")
+        round_seconds = time.monotonic() - round_started
         newest = worker.rounds(1)[0]
         tier = (newest.verdict or {}).get("tier", status)
         tiers[tier] = tiers.get(tier, 0) + 1
@@ -165,7 +170,19 @@ def _rounds(
             | {"kind": settings.kind, "choose": settings.choose, "flip": settings.flip}
             | {"best_of": settings.best_of, "human_seconds": round(spent)}
             | {"raters": settings.raters, "set_aside": aside}
+            | {
+                "algorithm": worker.config.algorithm,
+                "round_seconds": round(round_seconds, 1),
+                "updates": len(worker.metrics(newest.id).get("loss", [])),
+                "peak_mb": peak_megabytes(),
+            }
         )
+
+
+def peak_megabytes() -> int:
+    """The most memory this process has held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
+    return peak // 1000**2 if sys.platform == "darwin" else peak * 1024 // 1000**2
 
 
 def set_aside_suspects(raters) -> list[str]:
@@ -262,6 +279,7 @@ def main() -> None:
     parser.add_argument("--best-of", type=int, default=1, help="drafts of each measured reply")
     parser.add_argument("--raters", type=int, default=1, help="people who answer in turns")
     parser.add_argument("--contrary", type=int, default=0, help="of them, who turn answers round")
+    parser.add_argument("--algorithm", choices=("ppo", "rloo"), default="", help="of the round")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     labels = sorted(int(n) for n in args.labels.split(","))
@@ -278,6 +296,7 @@ def main() -> None:
         args.best_of,
         args.raters,
         args.contrary,
+        args.algorithm,
     )
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
         runs = [pool.submit(run_seed, settings, s) for s in seeds]

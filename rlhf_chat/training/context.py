@@ -7,31 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from difflib import SequenceMatcher
 
-import numpy as np
-
-from rlhf_chat.feedback.snapshot import Snapshot
 from rlhf_chat.inference.memory_estimate import Workload
 from rlhf_chat.inference.model import Model
-from rlhf_chat.reward import dataset, reward_model
+from rlhf_chat.reward import reward_model
 from rlhf_chat.reward.features import FeatureExtractor
 from rlhf_chat.reward.likelihood import PreferenceDataset
 from rlhf_chat.reward.reward_model import RewardConfig
 from rlhf_chat.reward.scorer import BaseStatistics, RewardModel, ScoringConfig
+from rlhf_chat.training.demonstrations import Demonstration
 from rlhf_chat.training.gate import GateConfig
 from rlhf_chat.training.ppo import PPOConfig
-from rlhf_chat.training.ppo_trainer import Demonstration
 
 # report(phase, done 0..1 of the round, step, numbers)
 Report = Callable[[str, float, int, Mapping[str, float]], None]
 Check = Callable[[], None]  # called between slices; whatever it raises ends the round
 
-KEPT_WEIGHT = 0.2  # of a token that a correction left as it was
-
 
 @dataclass(frozen=True)
 class RoundConfig:
+    """Settings of one round, kept with it in the database."""
+
+    algorithm: str = "ppo"  # a name in training/algorithm.py
     probe_samples: int = 4
     bootstrap_heads: int = 16  # heads fitted on random halves of the ratings, for the gate
     attempts: int = 4  # at the gate: a candidate that went too far is shrunk and tried again
@@ -77,21 +74,3 @@ def longest_row(model: Model) -> int:
     """Tokens of prompt and response that a round may practise on: what was said in a longer
     conversation teaches the taste, but one training row of it could take all memory."""
     return min(model.context_tokens, model.tokens_per_row * max(2, model.rows_per_slice))
-
-
-def demonstrations(snapshot: Snapshot, longest: int) -> list[Demonstration]:
-    """Every corrected reply of at most `longest` tokens, its prompt included; kept tokens count a
-    fifth of changed ones, a mended typo little."""
-    found = []
-    for one in snapshot.items:
-        if one.kind == "edit":
-            edited, original = one.replies
-            if len(edited.prompt.ids) + len(edited.ids) > longest:
-                continue
-            matcher = SequenceMatcher(None, original.ids, edited.ids, autojunk=False)
-            weights = np.ones(len(edited.ids))
-            for block in matcher.get_matching_blocks():
-                weights[block.b : block.b + block.size] = KEPT_WEIGHT
-            worth = dataset.edit_weight(one)
-            found.append(Demonstration(edited.prompt.ids, edited.ids, weights.tolist(), worth))
-    return found

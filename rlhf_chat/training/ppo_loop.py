@@ -1,6 +1,7 @@
-"""The practice of a round: PPO on the policy tree, rollouts and a few epochs on them in turns.
+"""Online policy-gradient training: rollouts and updates in turns, within a KL budget.
 
-Left out: one update of it (ppo_trainer.py), whether what came of it is good (evaluation.py).
+`run_ppo` and `run_rloo` are two algorithms (algorithm.py) that share this loop, the rewards and the
+clipped surrogate loss, and differ in the advantage estimator. One update is in ppo_trainer.py.
 """
 
 from __future__ import annotations
@@ -16,44 +17,53 @@ from rlhf_chat.feedback.replies import Prompt
 from rlhf_chat.inference.generate import Response
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward.features import Floats, baseline_features
+from rlhf_chat.training.advantages import AdvantageEstimator, Critic, LeaveOneOut
 from rlhf_chat.training.context import RoundContext
+from rlhf_chat.training.demonstrations import mask_unlikely
 from rlhf_chat.training.ppo import PPOConfig
-from rlhf_chat.training.ppo_trainer import PPOTrainer, Rollouts, Scorer, mask_unlikely
+from rlhf_chat.training.ppo_trainer import PPOTrainer, Rollouts, Scorer
 
 
-def run_ppo(context: RoundContext, practice: Sequence[Prompt]) -> None:
-    """PPO on the policy tree: `updates` times rollouts and a few epochs on them."""
-    model, config, report, check = (
-        context.extractor.model,
-        context.config,
-        context.report,
-        context.check,
-    )
-    ppo_trainer, score = _ppo_trainer(context), _scorer(context, practice)
+def run_ppo(context: RoundContext, prompts: Sequence[Prompt]) -> None:
+    """Proximal policy optimisation: advantages from a critic (GAE)."""
+    model = context.extractor.model
+    _train(context, prompts, Critic(model.config.hidden_size, model.device, context.config.ppo))
+
+
+def run_rloo(context: RoundContext, prompts: Sequence[Prompt]) -> None:
+    """REINFORCE leave-one-out: no critic, the other responses to a prompt are the baseline."""
+    _train(context, prompts, LeaveOneOut(context.config.ppo))
+
+
+def _train(context: RoundContext, prompts: Sequence[Prompt], estimator: AdvantageEstimator) -> None:
+    """`updates` times rollouts and a few epochs on them, until the KL target is reached."""
+    model, config, report = context.extractor.model, context.config, context.report
+    ppo_trainer, score = _ppo_trainer(context, estimator), _scorer(context, prompts)
     rng = np.random.default_rng(context.seed)
 
     def collect(update: int) -> tuple[Rollouts, dict[str, float]]:
-        numbers = _draw_prompts(len(practice), config.ppo, rng)
-        prompt_ids = [practice[n].ids for n in numbers]
-        return ppo_trainer.collect(prompt_ids, numbers, score, context.seed + 1000 + update, check)
+        numbers = _draw_prompts(len(prompts), config.ppo, rng)
+        prompt_ids = [prompts[n].ids for n in numbers]
+        seed = context.seed + 1000 + update
+        return ppo_trainer.collect(prompt_ids, numbers, score, seed, context.check)
 
-    safe = model.policy_state()
-    spent, limit = 0.0, config.gate.max_kl_over_target
+    within_budget = model.policy_state()
+    kl, limit = 0.0, config.gate.max_kl_over_target
     for update in range(config.ppo.updates):
         done = 0.1 + 0.8 * update / config.ppo.updates
         report("rollouts", done, update, {})
         rollouts, stats = collect(update)
-        while update == 0 and _made_room(context, stats["kl"]):
+        while update == 0 and _shrink_parent(context, stats["kl"]):
             rollouts, stats = collect(update)
-        spent = stats["kl"] if update == 0 else 0.5 * (spent + stats["kl"])  # one batch is noisy
-        if max(spent, stats["kl"] / limit) > context.target:  # more of it would only cost language
+        kl = stats["kl"] if update == 0 else 0.5 * (kl + stats["kl"])  # one batch is noisy
+        if max(kl, stats["kl"] / limit) > context.target:  # more would only cost language
             report("ppo", done, update, stats)
             if stats["kl"] > limit * context.target:
-                model.set_policy(safe)  # the last step went too far: back to before it
+                model.set_policy(within_budget)  # undo the last step, which went too far
             break
-        safe = model.policy_state()
+        within_budget = model.policy_state()
         report("ppo", done, update, {})
-        stats |= ppo_trainer.update(rollouts, context.seed + update, check)
+        stats |= ppo_trainer.update(rollouts, context.seed + update, context.check)
         report("ppo", done, update, stats)
 
 
@@ -64,9 +74,9 @@ def shrink(model: Model, factor: float) -> None:
     model.set_policy({k: v * factor if "lora_B" in k else v for k, v in state.items()})
 
 
-def _made_room(context: RoundContext, kl: float) -> bool:
-    """Whether a parent that has spent most of the KL budget gave a part of it back: what was said
-    since could otherwise change nothing."""
+def _shrink_parent(context: RoundContext, kl: float) -> bool:
+    """Whether the parent had used most of the KL budget and was moved back towards the base:
+    feedback given since could otherwise change nothing."""
     most = context.config.kl_at_start * context.target
     if not kl > 1.25 * most:  # one batch is noisy
         return False
@@ -74,44 +84,43 @@ def _made_room(context: RoundContext, kl: float) -> bool:
     return True
 
 
-def _ppo_trainer(context: RoundContext) -> PPOTrainer:
-    model, scorer, references = (
-        context.extractor.model,
-        context.scorer,
-        context.base_stats.references,
-    )
+def _ppo_trainer(context: RoundContext, estimator: AdvantageEstimator) -> PPOTrainer:
+    model, scorer = context.extractor.model, context.scorer
+    references = context.base_stats.references
     base_features = map(scorer.features, references)
-    spread = np.concatenate([scorer.score(x - x.mean(0)) for x in base_features])
+    base_scores = np.concatenate([scorer.score(x - x.mean(0)) for x in base_features])
     return PPOTrainer(
         model,
         context.config.ppo,
         target=context.target,
-        score_std=float(spread.std()),
+        score_std=float(base_scores.std()),
         floor=context.floor,
         base_ends=float(np.mean([e for r in references for e in r.ended(model.end_ids)])),
         demonstrations=mask_unlikely(model, context.demonstrations, context.floor, context.check),
+        estimator=estimator,
     )
 
 
-def _scorer(context: RoundContext, practice: Sequence[Prompt]) -> Scorer:
-    """Scores by the taste, relative to what the base says to the same prompt, flaws charged."""
+def _scorer(context: RoundContext, prompts: Sequence[Prompt]) -> Scorer:
+    """Scores by the reward model, relative to the base's replies to the same prompt, minus the
+    penalty for degeneration."""
     extractor, scorer, limit = context.extractor, context.scorer, context.config.ppo.max_new_tokens
-    zero: dict[int, Floats] = {}  # of the prompts that came up: after an import most never do
+    known: dict[int, Floats] = {}  # baselines of drawn prompts: after an import most never are
 
-    def zeros(numbers: Sequence[int]) -> Floats:
-        new = [n for n in dict.fromkeys(numbers) if n not in zero]
+    def baselines(numbers: Sequence[int]) -> Floats:
+        new = [n for n in dict.fromkeys(numbers) if n not in known]
         if new:
-            asked = [practice[n] for n in new]
-            found = baseline_features(asked, extractor, scorer.feature_map, limit, context.check)
-            zero.update(zip(new, found, strict=True))
-        return np.stack([zero[n] for n in numbers])
+            drawn = [prompts[n] for n in new]
+            found = baseline_features(drawn, extractor, scorer.feature_map, limit, context.check)
+            known.update(zip(new, found, strict=True))
+        return np.stack([known[n] for n in numbers])
 
     def score(
         numbers: Sequence[int], responses: Sequence[Response], pooled: torch.Tensor
     ) -> NDArray[np.float64]:
         texts = [extractor.model.decode(r.ids) for r in responses]
-        x = scorer.measure([practice[n].text for n in numbers], texts, pooled.numpy())
-        return scorer.score(x - zeros(numbers)) - scorer.penalty(texts)
+        x = scorer.measure([prompts[n].text for n in numbers], texts, pooled.numpy())
+        return scorer.score(x - baselines(numbers)) - scorer.penalty(texts)
 
     return score
 

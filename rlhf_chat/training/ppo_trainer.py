@@ -1,9 +1,8 @@
-"""The exercise: rollouts -> rewards -> advantages -> small updates of the candidate adapter.
+"""Clipped policy-gradient updates of the candidate adapter: rollouts, rewards, advantages, steps.
 
-`collect` and `update` are the two steps; what lasts from one to the next is the `PPOTrainer`. Work is
-cut into micro-batches, each a slice of compute that gives way to chat. Left out: the formulas
-(ppo.py), what scores a response (reward_model.py), when to stop trusting the candidate (gate.py), what to
-do with it (worker.py).
+`collect` and `update` are the two steps; `PPOTrainer` is what lasts from one to the next. Work is
+cut into micro-batches, each one lease slice, so that chat can go first. PPO and RLOO use the same
+trainer with another advantage estimator (advantages.py); the formulas are in ppo.py and rloo.py.
 """
 
 from __future__ import annotations
@@ -18,7 +17,10 @@ import torch
 from rlhf_chat.inference.generate import Response, Sampling
 from rlhf_chat.inference.memory import in_parts, parts_within
 from rlhf_chat.inference.model import Model
+from rlhf_chat.training import demonstrations as demonstrations_
 from rlhf_chat.training import ppo
+from rlhf_chat.training.advantages import AdvantageEstimator, Critic
+from rlhf_chat.training.demonstrations import Demonstration
 from rlhf_chat.training.ppo import PPOConfig
 
 
@@ -30,7 +32,7 @@ class Rollouts(NamedTuple):
     mask: torch.Tensor  # (N, R) 1 on response tokens
     logprobs: torch.Tensor  # (N, R) of the policy that sampled, from the training forward
     ref_logprobs: torch.Tensor  # (N, R)
-    values: torch.Tensor  # (N, R) state value before each token
+    values: torch.Tensor  # (N, R) expected return before each token; 0 without a critic
     scores: torch.Tensor  # (N,)
     rewards: torch.Tensor  # (N, R)
     advantages: torch.Tensor  # (N, R) whitened over the whole batch
@@ -43,15 +45,6 @@ class Rollouts(NamedTuple):
         return float(((self.logprobs - self.ref_logprobs) * self.mask).sum(-1).mean())
 
 
-class Demonstration(NamedTuple):
-    """A reply as a person would have had it, and how much each of its tokens is their own."""
-
-    prompt: Sequence[int]
-    response: Sequence[int]
-    weights: Sequence[float]  # one a token of the response
-    worth: float = 1.0  # of the whole: little for a mended typo
-
-
 class Scorer(Protocol):
     """Scores responses: (prompt numbers, responses, pooled reference states (N, P)) -> (N,)."""
 
@@ -60,54 +53,8 @@ class Scorer(Protocol):
     ) -> np.ndarray: ...
 
 
-def mask_unlikely(
-    model: Model,
-    given: Sequence[Demonstration],
-    floor: float,
-    check: Callable[[], None] = lambda: None,
-) -> list[Demonstration]:
-    """Demonstrations without the tokens that the base would never say (log-prob under `floor`): one
-    cannot lead there from tens of words, and trying to breaks the language on the way."""
-    found = []
-    for one in given:
-        with model.lease.slice(), torch.no_grad():
-            out = model.forward(model.reference, [one.prompt], [one.response])
-        token_logprobs = out.logprobs[0][out.mask[0].bool()].tolist()
-        weights = [
-            w if p >= floor else 0.0 for w, p in zip(one.weights, token_logprobs, strict=True)
-        ]
-        if any(weights):
-            found.append(one._replace(weights=weights))
-        check()
-    return found
-
-
-def _some(
-    given: Sequence[Demonstration], count: int, rng: np.random.Generator
-) -> list[Demonstration]:
-    """At most `count` of them, at random."""
-    if not given:
-        return []
-    chosen = rng.choice(len(given), size=min(count, len(given)), replace=False)
-    return [given[i] for i in chosen]
-
-
-class ValueHead(torch.nn.Module):
-    """State values: linear on the policy's detached hidden state, zero at the start."""
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.linear = torch.nn.Linear(hidden_size, 1)
-        torch.nn.init.zeros_(self.linear.weight)
-        torch.nn.init.zeros_(self.linear.bias)
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(B, R, H) -> (B, R)."""
-        return self.linear(hidden.detach().float()).squeeze(-1)
-
-
 class PPOTrainer:
-    """What lasts through one round of PPO: optimisers, value head, KL coefficient."""
+    """What lasts through one round: optimiser, advantage estimator, KL coefficient."""
 
     def __init__(
         self,
@@ -119,9 +66,14 @@ class PPOTrainer:
         floor: float,
         base_ends: float = 1.0,
         demonstrations: Sequence[Demonstration] = (),
+        estimator: AdvantageEstimator | None = None,
     ) -> None:
-        """`base_ends`: the share of the base's own replies that end within the limit. Where it
-        often runs on, being cut off is no fault, and punishing it would teach brevity."""
+        """`target`: nats per response that the policy may spend; `score_std`: of the base's own
+        replies; `floor`: log-prob below which a token costs reward; `estimator`: a critic (PPO)
+        unless another one is given.
+
+        `base_ends`: the share of the base's own replies that end within the limit. Where the base
+        often runs into the limit, penalising that would only teach brevity."""
         self.model = model
         self.config = config
         self.target = target
@@ -130,15 +82,12 @@ class PPOTrainer:
         self.demonstrations = list(demonstrations)
         self.initial_kl_coef = config.kl_coef_start * ppo.initial_kl_coef(score_std, target)
         self.kl_coef = self.initial_kl_coef
-        self.value_head = ValueHead(model.config.hidden_size).to(model.device)
+        self.estimator = estimator or Critic(model.config.hidden_size, model.device, config)
         self.optimizer = torch.optim.AdamW(
             model.policy_parameters(),
             lr=config.learning_rate,
             eps=config.adam_eps,
             weight_decay=0.0,
-        )
-        self.value_optimizer = torch.optim.AdamW(
-            self.value_head.parameters(), lr=config.value_learning_rate, weight_decay=0.0
         )
         self.steps = 0
 
@@ -180,8 +129,8 @@ class PPOTrainer:
         rewards = ppo.compute_rewards(
             scores, logprobs, ref_logprobs, mask, self.kl_coef, self.floor, config.fluency_coef
         )
-        advantages, returns = ppo.compute_advantages(
-            rewards, values, mask, config.gamma, config.lam
+        advantages, returns = self.estimator.estimate(
+            rewards, values, mask, torch.as_tensor(list(numbers))
         )
         rollouts = Rollouts(
             [list(p) for p in prompts],
@@ -192,13 +141,15 @@ class PPOTrainer:
             values,
             scores,
             rewards,
-            ppo.center_and_scale(advantages, mask, config.whiten_floor),
+            self.estimator.normalize(advantages, mask),
             returns,
             parts,
         )
-        return rollouts, self._told(rollouts, unfinished)
+        explained = ppo.explained_variance(returns - advantages, returns, mask)
+        stats = self._stats(rollouts, unfinished) | {"explained_variance": explained}
+        return rollouts, stats
 
-    def _told(self, rollouts: Rollouts, unfinished: torch.Tensor) -> dict[str, float]:
+    def _stats(self, rollouts: Rollouts, unfinished: torch.Tensor) -> dict[str, float]:
         """Means over a batch, for the Learning screen and the log."""
         mask, logprobs, scores = rollouts.mask, rollouts.logprobs, rollouts.scores
         return {
@@ -210,7 +161,6 @@ class PPOTrainer:
             "response_tokens": float(mask.sum(-1).mean()),
             "entropy": -float(ppo.masked_mean(logprobs, mask)),
             "unfinished": float(unfinished.float().mean()),
-            "explained_variance": ppo.explained_variance(rollouts.values, rollouts.returns, mask),
         }
 
     def _policy_pass(
@@ -235,7 +185,8 @@ class PPOTrainer:
                 r = out.mask.shape[1]
                 mask[rows, width - r :] = out.mask.cpu()
                 logprobs[rows, width - r :] = out.logprobs.detach().cpu()
-                values[rows, width - r :] = (self.value_head(out.hidden) * out.mask).detach().cpu()
+                expected = self.estimator.values(out.hidden) * out.mask
+                values[rows, width - r :] = expected.detach().cpu()
 
         done = []
         for rows, _ in in_parts(parts, work, self.model.reduce_batch):
@@ -261,7 +212,11 @@ class PPOTrainer:
             order = rng.permutation(len(rollouts.microbatches))
             for chosen in np.array_split(order, min(config.minibatches, len(order))):
                 parts = [rollouts.microbatches[i] for i in chosen]
-                shown = _some(self.demonstrations, config.sft_rows, rng) if imitate else []
+                shown = (
+                    demonstrations_.choose(self.demonstrations, config.sft_rows, rng)
+                    if imitate
+                    else []
+                )
                 stats = self._step(parts, rollouts, check, shown)
                 for key, value in stats.items():
                     totals[key] = max(totals.get(key, 0.0), value)
@@ -331,7 +286,7 @@ class PPOTrainer:
 
     def _add_gradient(self, total: torch.Tensor) -> None:
         """All of it or, when memory runs out on the way, nothing."""
-        params = [*self.model.policy_parameters(), *self.value_head.parameters()]
+        params = [*self.model.policy_parameters(), *self.estimator.parameters()]
         for param, grad in zip(
             params, torch.autograd.grad(total, params, allow_unused=True), strict=True
         ):
@@ -361,12 +316,8 @@ class PPOTrainer:
             config.cliprange,
             config.dual_clip,
         )
-        vf_loss = ppo.value_loss(
-            self.value_head(out.hidden),
-            part(rollouts.values),
-            part(rollouts.returns),
-            out.mask,
-            config.cliprange_value,
+        vf_loss = self.estimator.loss(
+            out.hidden, part(rollouts.values), part(rollouts.returns), out.mask
         )
         return loss, vf_loss, stats
 
@@ -383,10 +334,11 @@ class PPOTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * warm
         self.optimizer.step()
-        self.value_optimizer.step()
+        self.estimator.step()
         self._forget_gradient()
         return norm
 
     def _forget_gradient(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        self.value_optimizer.zero_grad(set_to_none=True)
+        for param in self.estimator.parameters():
+            param.grad = None

@@ -20,13 +20,12 @@ from rlhf_chat.reward import dataset, reward_model
 from rlhf_chat.reward.features import FeatureExtractor, Floats, logprob_floor
 from rlhf_chat.reward.reward_model import RewardHead
 from rlhf_chat.reward.scorer import BaseStatistics, RewardModel
-from rlhf_chat.training import evaluation, gate, ppo, ppo_loop
+from rlhf_chat.training import algorithm, demonstrations, evaluation, gate, ppo, ppo_loop
 from rlhf_chat.training.context import (
     Check,
     Report,
     RoundConfig,
     RoundContext,
-    demonstrations,
     longest_row,
 )
 from rlhf_chat.training.gate import EvalResult, Verdict
@@ -80,7 +79,7 @@ def run(
         scorer=RewardModel(fit.head, base_stats.feature_map, config.scorer),
         base_stats=base_stats,
         target=target,
-        demonstrations=demonstrations(snapshot, longest_row(model)),
+        demonstrations=demonstrations.from_snapshot(snapshot, longest_row(model)),
         floor=logprob_floor(base_stats.references),
         extractor=extractor,
         config=config,
@@ -90,7 +89,7 @@ def run(
     )
     model.set_policy(parent)
     own = [p for p in snapshot.prompts if len(p.ids) + tokens <= longest_row(model)]
-    ppo_loop.run_ppo(context, own + base_stats.bank)
+    algorithm.by_name(config.algorithm)(context, own + base_stats.bank)
     verdict, measured, direction = at_the_gate(context)
     why = build_report(context, snapshot, direction)
     return Outcome(verdict, model.policy_state(), measured.kl, fit.head, measured, why)

@@ -30,7 +30,7 @@ from rlhf_chat.inference.model import Model, ModelError
 from rlhf_chat.inference.self_test import self_test
 from rlhf_chat.reward.features import FeatureExtractor
 from rlhf_chat.training import gate
-from rlhf_chat.training.context import demonstrations
+from rlhf_chat.training import demonstrations
 from rlhf_chat.training.gate import PROVED, Verdict
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.versions.adapter_store import AdapterStore
@@ -238,7 +238,7 @@ def test_what_is_corrected_or_brought_counts_for_a_model_that_always_thinks(
     chat.imports.import_all(json.dumps(told))
     chunk = load_snapshot(extractor).items
     assert sorted(one.kind for one in chunk) == ["edit", "pair"]
-    assert len(demonstrations(load_snapshot(extractor), model.context_tokens)) == 1
+    assert len(demonstrations.from_snapshot(load_snapshot(extractor), model.context_tokens)) == 1
 
 
 # ---------------------------------------------------------------------- refusals

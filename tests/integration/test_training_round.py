@@ -21,7 +21,7 @@ from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import dataset, reward_model
 from rlhf_chat.reward.features import FeatureExtractor, logprob_floor
 from rlhf_chat.reward.scorer import BaseStatistics, RewardModel
-from rlhf_chat.training import evaluation, gate, ppo, ppo_loop
+from rlhf_chat.training import algorithm, evaluation, gate, ppo, ppo_loop
 from rlhf_chat.training import training_round as round_
 from rlhf_chat.training.context import RoundConfig, RoundContext
 from rlhf_chat.training.gate import EvalResult, GateConfig
@@ -128,12 +128,13 @@ def same(one: State, other: State) -> bool:
 # ---------------------------------------------------------------------- the whole
 
 
+@pytest.mark.parametrize("algorithm", ["ppo", "rloo"])
 def test_a_round_changes_the_candidate_and_nothing_that_is_served_or_said(
-    extractor: FeatureExtractor,
+    extractor: FeatureExtractor, algorithm: str
 ):
     model, store = extractor.model, extractor.store
     before = store.feedback_count(), store.preferences(), store.adapter_versions()
-    outcome = run(extractor, config_with())
+    outcome = run(extractor, replace(config_with(), algorithm=algorithm))
     assert outcome.state and not same(outcome.state, model.base_state())
     assert model.live is model.reference and store.rounds() == []
     assert before == (store.feedback_count(), store.preferences(), store.adapter_versions())
@@ -143,7 +144,11 @@ def test_what_was_said_in_a_long_conversation_teaches_the_taste_but_is_not_pract
     extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
 ):
     seen: list[list[Any]] = []
-    monkeypatch.setattr(ppo_loop, "run_ppo", lambda context, practice: seen.append(list(practice)))
+    monkeypatch.setitem(
+        algorithm.ALGORITHMS,
+        RoundConfig().algorithm,
+        lambda context, prompts: seen.append(list(prompts)),
+    )
     run(extractor, config_with())
     monkeypatch.setattr(extractor.model, "tokens_per_row", 1)
     outcome = run(extractor, config_with())
@@ -167,10 +172,29 @@ def test_only_what_is_practised_on_has_a_zero_point(
     assert len(asked) == len(set(asked)) == 2
 
 
+def test_a_round_needs_nothing_of_an_algorithm_but_the_candidate_it_leaves(
+    extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
+):
+    candidate = nudged(extractor.model, 0.05)
+
+    def set_candidate(context: RoundContext, prompts: Any) -> None:
+        context.extractor.model.set_policy(candidate)
+
+    monkeypatch.setitem(algorithm.ALGORITHMS, "test", set_candidate)
+    outcome = run(extractor, replace(config_with(), algorithm="test"))
+    assert outcome.state and same(outcome.state, candidate)
+    assert outcome.measured and outcome.measured.kl > 0
+
+
+def test_an_unknown_algorithm_is_refused_before_anything_is_computed():
+    with pytest.raises(ValueError, match="ppo"):
+        algorithm.by_name("dpo")
+
+
 def test_a_round_begins_with_its_parent(
     extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(ppo_loop, "run_ppo", nothing)
+    monkeypatch.setitem(algorithm.ALGORITHMS, RoundConfig().algorithm, nothing)
     parent = nudged(extractor.model, 0.05)
     outcome = run(extractor, config_with(), parent)
     assert outcome.state and same(outcome.state, parent)

@@ -1,4 +1,4 @@
-"""Properties of the exercise: the classic ways RLHF breaks in silence, one test each."""
+"""Properties of PPO: the classic ways RLHF breaks in silence, one test each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from rlhf_chat.inference.model import Model
+from rlhf_chat.training.advantages import ValueHead
+from rlhf_chat.training.demonstrations import Demonstration, mask_unlikely
 from rlhf_chat.training.ppo import (
     PPOConfig,
     adapted_kl_coef,
@@ -22,7 +24,7 @@ from rlhf_chat.training.ppo import (
     policy_loss,
     value_loss,
 )
-from rlhf_chat.training.ppo_trainer import Demonstration, PPOTrainer, ValueHead, mask_unlikely
+from rlhf_chat.training.ppo_trainer import PPOTrainer
 
 CONFIG = PPOConfig(
     updates=1,
@@ -36,7 +38,7 @@ CONFIG = PPOConfig(
 )
 
 
-def ppo_trainer(model: Model, **changes: object) -> PPOTrainer:
+def make_trainer(model: Model, **changes: object) -> PPOTrainer:
     config = PPOConfig(**{**CONFIG.__dict__, **changes})
     torch.manual_seed(0)
     return PPOTrainer(model, config, target=1.0, score_std=1.0, floor=-50.0)
@@ -53,9 +55,9 @@ def some_score(numbers, responses, pooled) -> np.ndarray:
     return np.array([sum(r.ids) % 7 / 3 for r in responses])
 
 
-def collect(who: PPOTrainer, seed: int = 1):
-    prompts = prompts_of(who.model)
-    return who.collect(prompts, list(range(len(prompts))), some_score, seed)
+def collect(trainer: PPOTrainer, seed: int = 1):
+    prompts = prompts_of(trainer.model)
+    return trainer.collect(prompts, list(range(len(prompts))), some_score, seed)
 
 
 def random_mask(rows: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -226,25 +228,25 @@ def test_the_first_ratio_is_exactly_1(kind: str, request: pytest.FixtureRequest)
     model = request.getfixturevalue(kind)
     state = {k: torch.randn_like(v) * 0.1 for k, v in model.base_state().items()}
     model.set_policy(state)
-    who = ppo_trainer(model)
-    rollouts, _ = collect(who)
+    trainer = make_trainer(model)
+    rollouts, _ = collect(trainer)
     for rows in rollouts.microbatches:
         with model.lease.slice(), torch.enable_grad():
-            _, _, stats = who._losses(rows, rollouts)
+            _, _, stats = trainer._losses(rows, rollouts)
         assert stats["ratio_max"] == 1.0 and stats["approxkl"] == 0.0
 
 
 def test_at_the_start_kl_is_zero_and_values_are_zero(toy: Model) -> None:
-    rollouts, stats = collect(ppo_trainer(toy))
+    rollouts, stats = collect(make_trainer(toy))
     assert stats["kl"] == pytest.approx(0, abs=1e-4)
     assert not rollouts.values.any()
 
 
 def test_a_learning_rate_of_0_changes_nothing(toy: Model) -> None:
     before = toy.policy_state()
-    who = ppo_trainer(toy, learning_rate=0.0, ppo_epochs=3)
-    rollouts, _ = collect(who)
-    stats = who.update(rollouts, seed=0)
+    trainer = make_trainer(toy, learning_rate=0.0, ppo_epochs=3)
+    rollouts, _ = collect(trainer)
+    stats = trainer.update(rollouts, seed=0)
     after = toy.policy_state()
     assert all(torch.equal(before[k], after[k]) for k in before)
     assert stats["ratio_max"] == 1.0
@@ -261,11 +263,11 @@ def test_training_moves_the_policy_and_nothing_else(toy: Model) -> None:
 
     before = speak(toy.reference), speak(served)
     state = toy.policy_state()
-    who = ppo_trainer(toy)
-    owned = {id(p) for group in who.optimizer.param_groups for p in group["params"]}
+    trainer = make_trainer(toy)
+    owned = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
     assert owned == {id(p) for p in toy.policy_parameters()}
-    rollouts, _ = collect(who)
-    who.update(rollouts, seed=0)
+    rollouts, _ = collect(trainer)
+    trainer.update(rollouts, seed=0)
     changed = toy.policy_state()
     assert sum(not torch.equal(state[k], changed[k]) for k in state) >= len(state) // 2
     assert torch.equal(before[0], speak(toy.reference)) and torch.equal(before[1], speak(served))
@@ -275,15 +277,15 @@ def test_training_moves_the_policy_and_nothing_else(toy: Model) -> None:
 
 def test_gradients_do_not_depend_on_how_rows_are_split(toy: Model) -> None:
     """Unequal lengths, one micro-batch against one row each: the same minibatch gradient."""
-    who = ppo_trainer(toy)
-    rollouts, _ = collect(who)
+    trainer = make_trainer(toy)
+    rollouts, _ = collect(trainer)
     tokens = float(rollouts.mask.sum())
 
     def grads(parts: list[list[int]]) -> torch.Tensor:
-        who.optimizer.zero_grad(set_to_none=True)
+        trainer.optimizer.zero_grad(set_to_none=True)
         for rows in parts:
             with toy.lease.slice(), torch.enable_grad():
-                loss, _, _ = who._losses(rows, rollouts)
+                loss, _, _ = trainer._losses(rows, rollouts)
                 (loss / tokens).backward()
         out = torch.cat([p.grad.flatten() for p in toy.policy_parameters()])
         for p in toy.policy_parameters():
@@ -295,15 +297,15 @@ def test_gradients_do_not_depend_on_how_rows_are_split(toy: Model) -> None:
 
 
 def test_advantages_are_whitened_over_the_whole_batch(toy: Model) -> None:
-    who = ppo_trainer(toy)
-    rollouts, _ = collect(who)
+    trainer = make_trainer(toy)
+    rollouts, _ = collect(trainer)
     mean = masked_mean(rollouts.advantages, rollouts.mask)
     std = masked_mean((rollouts.advantages - mean) ** 2, rollouts.mask).sqrt()
     assert float(mean) == pytest.approx(0, abs=1e-5)
     assert float(std) == pytest.approx(1, abs=1e-4)
     toy.rows_per_slice = 1
     try:
-        again, _ = collect(ppo_trainer(toy))
+        again, _ = collect(make_trainer(toy))
     finally:
         toy.rows_per_slice = 8
     assert torch.allclose(rollouts.advantages, again.advantages, atol=1e-4)
@@ -311,8 +313,8 @@ def test_advantages_are_whitened_over_the_whole_batch(toy: Model) -> None:
 
 def test_an_unfinished_response_is_penalised_whatever_the_prompt_holds(toy: Model) -> None:
     """End tokens in the prompt (every earlier turn has one) do not count as an end."""
-    who = ppo_trainer(toy, max_new_tokens=2)
-    rollouts, stats = collect(who)
+    trainer = make_trainer(toy, max_new_tokens=2)
+    rollouts, stats = collect(trainer)
     plain = some_score(None, [type("R", (), {"ids": r}) for r in rollouts.responses], None)
     for score, expected, response in zip(rollouts.scores, plain, rollouts.responses, strict=True):
         ended = response[-1] in toy.end_ids
@@ -326,8 +328,10 @@ def test_being_cut_off_costs_as_much_as_the_base_would_end(toy: Model) -> None:
     prompts, penalties = prompts_of(toy), []
     for base_ends in (0.0, 0.25, 1.0):
         config = PPOConfig(**{**CONFIG.__dict__, "max_new_tokens": 2})
-        who = PPOTrainer(toy, config, target=1.0, score_std=1.0, floor=-50.0, base_ends=base_ends)
-        rollouts, _ = who.collect(prompts, range(8), lambda n, r, p: np.zeros(len(r)), 1)
+        trainer = PPOTrainer(
+            toy, config, target=1.0, score_std=1.0, floor=-50.0, base_ends=base_ends
+        )
+        rollouts, _ = trainer.collect(prompts, range(8), lambda n, r, p: np.zeros(len(r)), 1)
         cut = [r[-1] not in toy.end_ids for r in rollouts.responses]
         penalties.append(float(rollouts.scores[torch.tensor(cut)].mean()))
     assert penalties == pytest.approx([0.0, -0.25, -1.0])
@@ -344,29 +348,29 @@ def test_the_value_head_is_linear_zero_and_detached(toy: Model) -> None:
 
 def test_a_value_is_of_the_state_before_its_token(toy: Model) -> None:
     """Changing the last token must not change its own value."""
-    who = ppo_trainer(toy)
-    torch.nn.init.normal_(who.value_head.linear.weight)
+    trainer = make_trainer(toy)
+    torch.nn.init.normal_(trainer.estimator.value_head.linear.weight)
     prompt = prompts_of(toy, 1)
     parts = [[0]]
-    *_, one = who._policy_pass(prompt, [[5, 6, 7]], parts, 3, lambda: None)
-    *_, two = who._policy_pass(prompt, [[5, 6, 8]], parts, 3, lambda: None)
+    *_, one = trainer._policy_pass(prompt, [[5, 6, 7]], parts, 3, lambda: None)
+    *_, two = trainer._policy_pass(prompt, [[5, 6, 8]], parts, 3, lambda: None)
     assert torch.equal(one, two)
 
 
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
 def test_numbers_that_are_not_finite_never_reach_a_weight(toy: Model, broken: str) -> None:
-    who = ppo_trainer(toy)
-    rollouts, _ = collect(who)
+    trainer = make_trainer(toy)
+    rollouts, _ = collect(trainer)
     before = toy.policy_state()
     if broken == "loss":
         rollouts = rollouts._replace(advantages=rollouts.advantages * math.nan)
         with pytest.raises(FloatingPointError):
-            who.update(rollouts, seed=0)
+            trainer.update(rollouts, seed=0)
     else:
         for p in toy.policy_parameters():
             p.grad = torch.full_like(p, math.inf)
         with pytest.raises(FloatingPointError):
-            who._apply()
+            trainer._apply()
     after = toy.policy_state()
     assert all(torch.equal(before[k], after[k]) for k in before)
     for p in toy.policy_parameters():
@@ -376,8 +380,8 @@ def test_numbers_that_are_not_finite_never_reach_a_weight(toy: Model, broken: st
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_rewarded_tokens_become_frequent_and_punished_ones_rare(toy: Model, sign: float) -> None:
     """The whole loop learns the right way round."""
-    who = ppo_trainer(toy, learning_rate=1e-2, rollouts=32, ppo_epochs=2, max_new_tokens=6)
-    who.kl_coef = who.initial_kl_coef = 0.01
+    trainer = make_trainer(toy, learning_rate=1e-2, rollouts=32, ppo_epochs=2, max_new_tokens=6)
+    trainer.kl_coef = trainer.initial_kl_coef = 0.01
     prompts, numbers = prompts_of(toy, 32), list(range(32))
 
     def even(ids: list[int]) -> float:
@@ -387,13 +391,13 @@ def test_rewarded_tokens_become_frequent_and_punished_ones_rare(toy: Model, sign
         return np.array([3 * sign * even(r.ids) for r in responses])
 
     def share(seed: int) -> float:
-        rollouts, _ = who.collect(prompts, numbers, score, seed)
+        rollouts, _ = trainer.collect(prompts, numbers, score, seed)
         return float(np.mean([even(r) for r in rollouts.responses]))
 
     before = np.mean([share(100), share(101)])
     for i in range(16):
-        rollouts, _ = who.collect(prompts, numbers, score, i)
-        who.update(rollouts, seed=i)
+        rollouts, _ = trainer.collect(prompts, numbers, score, i)
+        trainer.update(rollouts, seed=i)
     after = np.mean([share(100), share(101)])
     assert sign * (after - before) > 0.1
 
@@ -420,10 +424,10 @@ def test_a_correction_is_imitated_while_the_kl_budget_lasts(
     one, after = shown(toy), []
     for demonstrations in ([one], []):
         toy.set_policy(toy.base_state())
-        who = ppo_trainer(toy, sft_coef=1.0, ppo_epochs=2)
-        who.target, who.demonstrations = target, demonstrations
-        rollouts, _ = collect(who)
-        stats = who.update(rollouts, seed=0)
+        trainer = make_trainer(toy, sft_coef=1.0, ppo_epochs=2)
+        trainer.target, trainer.demonstrations = target, demonstrations
+        rollouts, _ = collect(trainer)
+        stats = trainer.update(rollouts, seed=0)
         assert ("sft_loss" in stats) is (moves and bool(demonstrations))
         after.append(logprob_of(toy, one))
     assert (after[0] > after[1] + 1e-4) is moves
@@ -457,10 +461,10 @@ def test_a_mended_typo_is_imitated_little_even_where_nothing_else_was_corrected(
     toy.rows_per_slice = rows
     one, pulls = shown(toy), []
     for worth in (1.0, 0.1):
-        who = ppo_trainer(toy, sft_coef=1.0)
-        who._forget_gradient()
+        trainer = make_trainer(toy, sft_coef=1.0)
+        trainer._forget_gradient()
         other = Demonstration(one.prompt, [5, 6, 7], [1.0, 0.2, 1.0], worth)
-        who._imitate([one._replace(worth=worth), other])
+        trainer._imitate([one._replace(worth=worth), other])
         pulls.append(torch.cat([p.grad.flatten() for p in toy.policy_parameters()]))
     assert float(pulls[0].norm()) > 0
     torch.testing.assert_close(pulls[1], 0.1 * pulls[0], rtol=1e-3, atol=1e-6)
@@ -470,7 +474,7 @@ def test_memory_that_is_short_for_corrections_ends_no_round(toy: Model, monkeypa
     """Rows that do not fit together are shown one by one, to the same effect."""
     toy.rows_per_slice = 4
     four = [shown(toy)] * 4
-    whole = ppo_trainer(toy)._imitate(four)
+    whole = make_trainer(toy)._imitate(four)
     forward = toy.forward
 
     def one_at_a_time(tree, prompts, responses):
@@ -479,4 +483,4 @@ def test_memory_that_is_short_for_corrections_ends_no_round(toy: Model, monkeypa
         return forward(tree, prompts, responses)
 
     monkeypatch.setattr(toy, "forward", one_at_a_time)
-    assert ppo_trainer(toy)._imitate(four) == pytest.approx(whole, rel=1e-4)
+    assert make_trainer(toy)._imitate(four) == pytest.approx(whole, rel=1e-4)
