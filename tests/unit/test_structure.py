@@ -41,6 +41,7 @@ PURE = (
     "reward/text_features.py",
     "training/gate.py",
     "training/ppo.py",
+    "training/rloo.py",
     "versions/standings.py",
 )
 
