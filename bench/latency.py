@@ -143,10 +143,12 @@ def measure(
                 replies,
                 rng,
                 lambda: keep_learning(worker),
-                lambda: sum(r.ended_at is not None for r in store.rounds(rounds + 9)) >= rounds,
+                lambda: (
+                    sum(r.ended_at is not None for r in store.rounds.newest(rounds + 9)) >= rounds
+                ),
             )
         )
-        longest, reasons = model.lease.longest_slice, [r.reason for r in store.rounds()]
+        longest, reasons = model.lease.longest_slice, [r.reason for r in store.rounds.newest()]
     finally:
         worker.close()
         store.close()

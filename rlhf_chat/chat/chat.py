@@ -108,57 +108,59 @@ class Chat:
     # ------------------------------------------------------------------ conversations
 
     def conversations(self, containing: str = "") -> list[Conversation]:
-        return self.store.conversations(containing=containing.strip())
+        return self.store.conversations.all(containing=containing.strip())
 
     def new_conversation(self) -> str:
         """An empty one, with the manner that new conversations begin with."""
         with sentences():
-            made = self.store.add_conversation(system_prompt=self.settings.default().system_prompt)
+            made = self.store.conversations.add(system_prompt=self.settings.default().system_prompt)
             self.settings.store_default(made)
         return made
 
     def is_new(self) -> bool:
         """Nobody has talked, rated, or put the welcome away."""
         counts = self.store.counts()
-        return not (counts["messages"] or self.store.setting("welcomed", False))
+        return not (counts["messages"] or self.store.settings.get("welcomed", False))
 
     def dismiss_welcome(self) -> None:
         with sentences():
-            self.store.set_setting("welcomed", True)
+            self.store.settings.set("welcomed", True)
 
     def rename(self, conversation_id: str, title: str) -> None:
         title = " ".join(title.split())[:120]
         if not title:
             raise AppError("A conversation needs a name.")
         with sentences():
-            self.store.rename_conversation(conversation_id, title)
+            self.store.conversations.rename(conversation_id, title)
 
     def delete(self, conversation_id: str) -> None:
         with sentences():
-            self.store.delete_conversation(conversation_id)
+            self.store.conversations.delete(conversation_id)
 
     def history(self, conversation_id: str, rater: str = "") -> list[Turn]:
         """The active branch, root to leaf, with this person's ratings; with nobody named, the
         newest of any."""
         with sentences():
-            head = self.store.conversation(conversation_id).head_id
-            path = self.store.path_to(head) if head else []
-            rated = self.store.rating_of([m.id for m in path], rater)
+            head = self.store.conversations.get(conversation_id).head_id
+            path = self.store.messages.path_to(head) if head else []
+            rated = self.store.feedback.rating_of([m.id for m in path], rater)
             return [self._turn(m, rated.get(m.id)) for m in path]
 
     def select(self, message_id: str) -> None:
         """Shows the branch of this message: down to its newest leaf."""
         with sentences():
-            message = self.store.message(message_id)
-            self.store.set_head(message.conversation_id, self._newest_leaf(message_id))
+            message = self.store.messages.get(message_id)
+            self.store.conversations.set_head(
+                message.conversation_id, self._newest_leaf(message_id)
+            )
 
     def _newest_leaf(self, message_id: str) -> str:
-        while children := self.store.children(message_id):
+        while children := self.store.messages.children(message_id):
             message_id = children[-1]
         return message_id
 
     def _turn(self, message: Message, rating: db.Rating | None) -> Turn:
-        siblings = self.store.siblings(message.id)
+        siblings = self.store.messages.siblings(message.id)
         return Turn(
             message_id=message.id,
             role=message.role,
@@ -189,16 +191,16 @@ class Chat:
         """
         text = checked(text)
         with sentences():
-            asked = self.store.message_of_event(event_id) if event_id else None
-            answers = self.store.children(asked.id) if asked else []
+            asked = self.store.messages.of_event(event_id) if event_id else None
+            answers = self.store.messages.children(asked.id) if asked else []
         if answers:
-            yield self._told(self.store.message(answers[-1]))
+            yield self._told(self.store.messages.get(answers[-1]))
             return
         with sentences():
             if asked:
                 ready = self._ready(asked.conversation_id, asked.id)
             else:
-                head = self.store.conversation(conversation_id).head_id
+                head = self.store.conversations.get(conversation_id).head_id
                 ready = self._ready(conversation_id, head, text)
                 asked = self._ask(conversation_id, head, text, event_id)
         yield from self._answer(asked, ready, stop)
@@ -214,9 +216,9 @@ class Chat:
     ) -> Iterator[ReplyChunk]:
         """Another reply to the same message; the earlier one stays as a sibling."""
         with sentences():
-            message = self.store.message(message_id)
+            message = self.store.messages.get(message_id)
             if message.role == "assistant" and message.parent_id:
-                message = self.store.message(message.parent_id)
+                message = self.store.messages.get(message.parent_id)
             ready = self._ready(message.conversation_id, message.id)
         yield from self._answer(message, ready, stop)
 
@@ -226,7 +228,7 @@ class Chat:
         """Says it differently: a new branch beside the old message, with its own reply."""
         text = checked(text)
         with sentences():
-            old = self.store.message(message_id)
+            old = self.store.messages.get(message_id)
             if old.role != "user":
                 raise AppError("Only your own messages can be edited here.")
             ready = self._ready(old.conversation_id, old.parent_id, text)
@@ -237,7 +239,7 @@ class Chat:
         """How the branch down to a message is answered, or `text` where it is said after it."""
         settings = self.settings.get(conversation_id)
         view = self.model.live if settings.version is None else self.view(settings.version)
-        path = self.store.path_to(message_id) if message_id else []
+        path = self.store.messages.path_to(message_id) if message_id else []
         turns = [chat_message(m.role, m.content) for m in path]
         if text:
             turns.append(chat_message("user", text))
@@ -247,10 +249,10 @@ class Chat:
         self, conversation_id: str, parent_id: str | None, text: str, event_id: str | None = None
     ) -> Message:
         """Stores what was typed."""
-        asked = self.store.add_message(
+        asked = self.store.messages.add(
             conversation_id, "user", text, parent_id=parent_id, event_id=event_id
         )
-        return self.store.message(asked)
+        return self.store.messages.get(asked)
 
     def _answer(
         self, asked: Message, ready: _Ready, stop: threading.Event | None
@@ -319,7 +321,7 @@ class Chat:
 
     def save_reply(self, asked: Message, spoken: GeneratedReply, make_head: bool = True) -> str:
         """Stores a reply to a message; its id."""
-        return self.store.add_message(
+        return self.store.messages.add(
             asked.conversation_id,
             "assistant",
             spoken.text,

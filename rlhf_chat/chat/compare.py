@@ -92,15 +92,17 @@ class Compare:
 
     def recent_prompts(self, limit: int = 50) -> list[str]:
         """What you asked in chats, newest first, short enough to compare drafts of."""
-        return [p for p in self.store.recent_prompts(limit) if len(p) <= MAX_CHARACTERS]
+        return [p for p in self.store.messages.recent_prompts(limit) if len(p) <= MAX_CHARACTERS]
 
     def repeat_pair(self, rater: str = "me", share: float | None = None) -> Candidates | None:
         """Now and then, a pair that was voted on already. One of this person's own comes back with
         its sides swapped: it says how steady the votes are and replaces none. One of somebody
         else's is voted on like any other, and says how far the two agree."""
         with sentences():
-            every = self.store.preferences()
-            elsewhere = self.store.brought()  # other models' replies, in longer conversations
+            every = self.store.feedback.preferences()
+            elsewhere = (
+                self.store.imports.message_ids()
+            )  # other models' replies, in longer conversations
             clear = [p for p in every if p.outcome in ("a", "b")]
             votes = [p for p in clear if p.message_a not in elsewhere]
             known = {_ids(p) for p in every if p.rater == rater}  # also those that came to a tie
@@ -109,7 +111,7 @@ class Compare:
                 if others:
                     return self._seen(self._rng.choice(others))
             if self._rng.random() < (active_sampling.REPEAT_SHARE if share is None else share):
-                known = {_ids(p) for p in self.store.asked_again(rater)}
+                known = {_ids(p) for p in self.store.feedback.asked_again(rater)}
                 mine = [p for p in votes if p.rater == rater][: -active_sampling.REPEAT_AFTER]
                 old = [p for p in mine if _ids(p) not in known]
                 if old:
@@ -117,7 +119,7 @@ class Compare:
         return None
 
     def _seen(self, vote: Preference, before: str = "") -> Candidates:
-        return self.shown(before + self.store.message(vote.message_a).conversation_id)
+        return self.shown(before + self.store.messages.get(vote.message_a).conversation_id)
 
     def forget_unanswered(self) -> int:
         """Drafts nobody answered for a day, such as those written ahead and never looked at, are of
@@ -126,7 +128,9 @@ class Compare:
             return 0
         yesterday = datetime.now(UTC) - timedelta(days=1)
         with sentences():
-            return self.store.drop_unanswered(yesterday.isoformat(timespec="milliseconds"))
+            return self.store.conversations.drop_unanswered(
+                yesterday.isoformat(timespec="milliseconds")
+            )
 
     # ------------------------------------------------------------------ drafts
 
@@ -147,8 +151,8 @@ class Compare:
         text = checked(prompt)
         if not 2 <= count <= MOST_DRAFTS:
             raise AppError(f"2 to {MOST_DRAFTS} drafts can be compared.")
-        known = self.store.message_of_event(event_id) if event_id else None
-        if known and len(self.store.children(known.id)) > 1:
+        known = self.store.messages.of_event(event_id) if event_id else None
+        if known and len(self.store.messages.children(known.id)) > 1:
             yield self.shown(known.conversation_id)
             return
         set_id = event_id if event_id and not known else uuid.uuid4().hex
@@ -278,9 +282,9 @@ class Compare:
 
     def _save(self, set_id: str, asked: _Asked, latest: list[Response], kept: Sequence[int]) -> str:
         with sentences():
-            conversation = self.store.add_conversation("compare", title=set_id)
-            question = self.store.message(
-                self.store.add_message(conversation, "user", asked.prompt.text, event_id=set_id)
+            conversation = self.store.conversations.add("compare", title=set_id)
+            question = self.store.messages.get(
+                self.store.messages.add(conversation, "user", asked.prompt.text, event_id=set_id)
             )
             for i in kept:
                 spoken = GeneratedReply(
@@ -325,7 +329,7 @@ class Compare:
         if not _again(set_id, rater):
             return told
         with sentences():
-            first = {frozenset(_ids(p)): p.outcome for p in self.store.preferences(rater)}
+            first = {frozenset(_ids(p)): p.outcome for p in self.store.feedback.preferences(rater)}
         same = vote == first.get(frozenset(d.id for d in drafts))
         word = "as you did the first time" if same else "the first time you said otherwise"
         return VoteResult(told.versions, f"{told.sentence} You had seen this pair before: {word}.")
@@ -345,7 +349,7 @@ class Compare:
             raise AppError(f"There are {len(drafts)} drafts to put in order.")
         by_id = {draft.id: place for draft, place in zip(drafts, places, strict=True)}
         with sentences():
-            self.store.add_ranking(question.id, by_id, rater=rater, event_id=event_id)
+            self.store.feedback.add_ranking(question.id, by_id, rater=rater, event_id=event_id)
         return reveal(f"Saved: {in_order(places)}.", [d.adapter_version or 0 for d in drafts])
 
     def comment(self, set_id: str, words: str, *, rater: str = "me") -> str:
@@ -359,10 +363,10 @@ class Compare:
                 vote = self._vote(set_id, drafts, rater)
                 found = [vote.id] if vote else []
             else:
-                rankings = self.store.rankings(rater)
+                rankings = self.store.feedback.rankings(rater)
                 found = [r.id for r in rankings if r.asked_id == question.id]
             for answer_id in found:
-                self.store.explain(answer_id, words)
+                self.store.feedback.set_comment(answer_id, words)
                 return "Saved with your words."
         raise AppError("Answer first, then say why.")
 
@@ -373,7 +377,7 @@ class Compare:
             self._add_vote(set_id, question, drafts, "withdrawn", "", rater, event_id)
             return
         with sentences():
-            self.store.add_ranking(question.id, {}, rater=rater, event_id=event_id)
+            self.store.feedback.add_ranking(question.id, {}, rater=rater, event_id=event_id)
 
     def _add_vote(
         self,
@@ -388,11 +392,11 @@ class Compare:
         """Stores what was said of the left and the right draft in terms of a and b, which is the
         order they are stored in; returns it."""
         with sentences():
-            a, b = self.store.children(question.id)
+            a, b = self.store.messages.children(question.id)
             a_left = a == drafts[0].id
             vote = active_sampling.from_side(outcome, a_left)
             before = self._vote(set_id, drafts, rater)
-            self.store.add_preference(
+            self.store.feedback.add_preference(
                 a,
                 b,
                 vote,
@@ -407,7 +411,11 @@ class Compare:
 
     def _vote(self, set_id: str, drafts: Sequence[Message], rater: str) -> Preference | None:
         """What this person says of these two now, or said when they came back."""
-        again = self.store.asked_again if _again(set_id, rater) else self.store.preferences
+        again = (
+            self.store.feedback.asked_again
+            if _again(set_id, rater)
+            else self.store.feedback.preferences
+        )
         votes = again(rater)
         pair = {draft.id for draft in drafts}
         return next((v for v in reversed(votes) if set(_ids(v)) == pair), None)
@@ -415,13 +423,13 @@ class Compare:
     def _stored(self, set_id: str) -> tuple[Message, list[Message]]:
         """The question and its drafts, in the order they are shown."""
         with sentences():
-            conversation = self.store.conversation(set_id.rpartition(" ")[2])
-            question = self.store.roots(conversation.id)[0]
-            drafts = [self.store.message(i) for i in self.store.children(question)]
+            conversation = self.store.conversations.get(set_id.rpartition(" ")[2])
+            question = self.store.messages.roots(conversation.id)[0]
+            drafts = [self.store.messages.get(i) for i in self.store.messages.children(question)]
             order = active_sampling.order(conversation.title, len(drafts))
             if set_id.startswith(AGAIN):
                 order = order[::-1]
-            return self.store.message(question), [drafts[i] for i in order]
+            return self.store.messages.get(question), [drafts[i] for i in order]
 
 
 def reveal(saved: str, versions: Sequence[int]) -> VoteResult:

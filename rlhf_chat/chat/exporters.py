@@ -47,8 +47,8 @@ def answers(store: Store, rows: Iterable[Feedback]) -> list[dict]:
 
 def _prompt(store: Store, reply: str) -> list[Words]:
     """The messages that a reply answers, the system prompt first."""
-    *before, message = store.path_to(reply)
-    system = store.conversation(message.conversation_id).system_prompt
+    *before, message = store.messages.path_to(reply)
+    system = store.conversations.get(message.conversation_id).system_prompt
     return with_system(system, [chat_message(m.role, m.content) for m in before])
 
 
@@ -71,11 +71,11 @@ def _cell(value: object) -> str:
 
 def preference_pairs(store: Store, rows: Iterable[Feedback]) -> list[dict]:
     """One {"prompt", "chosen", "rejected"} for each better and worse reply these answers name."""
-    rankings = {ranking.id: ranking for ranking in store.rankings()}
+    rankings = {ranking.id: ranking for ranking in store.feedback.rankings()}
     pairs = []
     for told in rows:
         for better, worse in _ordered(told, rankings.get(told.id)):
-            chosen, rejected = (_said(store.message(reply)) for reply in (better, worse))
+            chosen, rejected = (_said(store.messages.get(reply)) for reply in (better, worse))
             prompt = _prompt(store, better)
             pairs.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
     return pairs

@@ -60,18 +60,18 @@ class Imports:
         answers are new, and how many were here already. Returns after COMMIT."""
         imports = sorted(self.preview(text).items, key=lambda one: one.created_at)
         with sentences():
-            origin, new = self.store.add_import(imports, rater)
+            origin, new = self.store.imports.add(imports, rater)
         return origin, new, len(imports) - new
 
     def newest(self, limit: int) -> list[ImportBatch]:
         """The files taken in last, as far as something of them is still here."""
         with sentences():
-            return self.store.origins(limit)
+            return self.store.imports.newest(limit)
 
     def undo(self, origin: str) -> int:
         """Deletes what one arrival brought, words and all; how many conversations that were."""
         with sentences():
-            return self.store.undo_import(origin)
+            return self.store.imports.undo(origin)
 
     def _encoded(self, one: ImportedFeedback) -> ImportedFeedback | str:
         """With token ids; or why that cannot be. Of a conversation that is too long the oldest

@@ -53,7 +53,7 @@ class Ratings:
         if len(comment) > MAX_CHARACTERS:
             raise AppError(f"A comment can have {MAX_CHARACTERS} characters.")
         with sentences():
-            self.store.add_rating(
+            self.store.feedback.add_rating(
                 message_id,
                 value,
                 reason=reason[:LONGEST_REASON],
@@ -67,13 +67,13 @@ class Ratings:
     ) -> None:
         """1 to 5 stars, or 0 to take them back. Returns after COMMIT."""
         with sentences():
-            self.store.add_score(message_id, stars, rater=rater, event_id=event_id)
+            self.store.feedback.add_score(message_id, stars, rater=rater, event_id=event_id)
 
     def of(self, message_id: str, rater: str = "me") -> MessageFeedback:
         """What this person has said of this reply so far."""
         with sentences():
-            thumb = self.store.rating_of([message_id], rater).get(message_id)
-            stars = self.store.stars_of(message_id, rater)
+            thumb = self.store.feedback.rating_of([message_id], rater).get(message_id)
+            stars = self.store.feedback.stars_of(message_id, rater)
         answer = (thumb.value, thumb.reason, thumb.comment) if thumb else (0, "", "")
         return MessageFeedback(*answer, stars)
 
@@ -84,7 +84,7 @@ class Ratings:
         it, and preferred to it from now on. Returns the new message's id, after COMMIT."""
         text = checked(text)
         with sentences():
-            original = self.store.message(message_id)
+            original = self.store.messages.get(message_id)
             if original.role != "assistant" or original.prompt_ids is None:
                 raise AppError("Only a reply of the model can be corrected.")
             if text == original.content.strip():
@@ -94,7 +94,7 @@ class Ratings:
                 raise AppError(
                     f"This correction is too long for the model: {len(ids)} tokens of {limit}."
                 )
-            edited = self.store.add_message(
+            edited = self.store.messages.add(
                 original.conversation_id,
                 "assistant",
                 text,
@@ -104,13 +104,13 @@ class Ratings:
                 finish_reason="stop",
                 event_id=event_id,
             )
-            self.store.add_edit(message_id, edited, rater=rater, event_id=event_id)
+            self.store.feedback.add_edit(message_id, edited, rater=rater, event_id=event_id)
         return edited
 
     def all(self, containing: str = "", kind: str = "", answer: str = "") -> list[Feedback]:
         """Every rating and vote of people that counts now, newest first."""
         with sentences():
-            return self.store.feedback(containing=containing.strip(), kind=kind, answer=answer)
+            return self.store.feedback.all(containing=containing.strip(), kind=kind, answer=answer)
 
     def answers(self, containing: str = "", kind: str = "", answer: str = "") -> list[dict]:
         """The same as plain values, with what was said before (exporters.py)."""
@@ -126,9 +126,9 @@ class Ratings:
 
     def _vote_anew(self, told: Feedback, answer: str) -> None:
         """The sides stay as they were shown, and so do the words beside the vote."""
-        votes = self.store.preferences(told.rater)
+        votes = self.store.feedback.preferences(told.rater)
         shown = next((vote.shown_first for vote in votes if vote.id == told.id), "a")
-        self.store.add_preference(
+        self.store.feedback.add_preference(
             told.message_id,
             told.other_id,
             answer,
@@ -151,7 +151,7 @@ class Ratings:
         rater = told.rater
         with sentences():
             if told.kind == "thumb":
-                self.store.add_rating(
+                self.store.feedback.add_rating(
                     told.message_id,
                     {"up": 1, "down": -1}.get(answer, 0),
                     reason=told.reason if answer == told.answer else "",
@@ -161,9 +161,13 @@ class Ratings:
             elif told.kind == "vote":
                 self._vote_anew(told, answer)
             elif told.kind == "stars":
-                self.store.add_score(told.message_id, 0 if back else int(answer), rater=rater)
+                self.store.feedback.add_score(
+                    told.message_id, 0 if back else int(answer), rater=rater
+                )
             elif told.kind == "edit":
-                self.store.add_edit(told.message_id, told.other_id, withdrawn=True, rater=rater)
+                self.store.feedback.add_edit(
+                    told.message_id, told.other_id, withdrawn=True, rater=rater
+                )
             else:
-                asked = self.store.message(told.message_id).parent_id
-                self.store.add_ranking(asked or "", {}, rater=rater)
+                asked = self.store.messages.get(told.message_id).parent_id
+                self.store.feedback.add_ranking(asked or "", {}, rater=rater)

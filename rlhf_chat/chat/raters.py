@@ -38,7 +38,7 @@ class Raters:
 
     def table(self) -> list[Rater]:
         """Everybody who answered, whoever answered most first; nobody simulated."""
-        answered = Counter(told.rater for told in self.store.feedback())
+        answered = Counter(told.rater for told in self.store.feedback.all())
         shared = {a.rater: a for a in agreement.agreements(self._answers())}
         aside = self._aside()
         asked, same = self._steadiness()
@@ -65,23 +65,28 @@ class Raters:
         """Whether a rater's answers count (quarantine). They are kept either way."""
         names = self._aside()
         names = names | {name} if aside else names - {name}
-        self.store.set_setting("quarantined", sorted(names))
+        self.store.settings.set("quarantined", sorted(names))
         return f"{name} {'does not count' if aside else 'counts again'} from the next round on."
 
     def _aside(self) -> set[str]:
-        return set(self.store.setting("quarantined", []))
+        return set(self.store.settings.get("quarantined", []))
 
     def _answers(self) -> list[Answer]:
         """Every current vote and thumb as (what was asked, who, answer)."""
-        votes = [(f"{p.message_a} {p.message_b}", p) for p in self.store.preferences()]
+        votes = [(f"{p.message_a} {p.message_b}", p) for p in self.store.feedback.preferences()]
         found = [(item, p.rater, p.outcome) for item, p in votes]
-        return found + [(r.message_id, r.rater, str(r.value)) for r in self.store.ratings()]
+        return found + [
+            (r.message_id, r.rater, str(r.value)) for r in self.store.feedback.ratings()
+        ]
 
     def _steadiness(self) -> tuple[Counter[str], Counter[str]]:
         """Of each rater: pairs that were asked again, and how many got the same answer."""
-        first = {(p.message_a, p.message_b, p.rater): p.outcome for p in self.store.preferences()}
+        first = {
+            (p.message_a, p.message_b, p.rater): p.outcome
+            for p in self.store.feedback.preferences()
+        }
         asked, same = Counter[str](), Counter[str]()
-        for p in self.store.asked_again():
+        for p in self.store.feedback.asked_again():
             before = first.get((p.message_a, p.message_b, p.rater))
             if before is not None:
                 asked[p.rater] += 1

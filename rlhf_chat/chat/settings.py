@@ -57,13 +57,13 @@ class SettingsService:
     @property
     def best_of(self) -> int:
         """Drafts of each reply; the one the taste likes best is shown."""
-        return int(self.store.setting("best_of", 1))
+        return int(self.store.settings.get("best_of", 1))
 
     def set_best_of(self, drafts: int) -> None:
         if drafts not in BEST_OF:
             raise AppError(f"Drafts of a reply: {', '.join(map(str, BEST_OF))}.")
         with sentences():
-            self.store.set_setting("best_of", drafts)
+            self.store.settings.set("best_of", drafts)
 
     @property
     def longest_reply(self) -> int:
@@ -75,7 +75,7 @@ class SettingsService:
         if not conversation_id:
             return self.default()
         with sentences():
-            found = self.store.conversation(conversation_id)
+            found = self.store.conversations.get(conversation_id)
         sampling = self._fitting(found.sampling) if found.sampling else self.sampling
         return ConversationSettings(found.system_prompt, sampling, found.adapter_version)
 
@@ -90,10 +90,10 @@ class SettingsService:
                     "system_prompt": settings.system_prompt,
                     "sampling": settings.sampling.as_dict(),
                 }
-                self.store.set_setting("manner", value)
+                self.store.settings.set("manner", value)
 
     def default(self) -> ConversationSettings:
-        stored = self.store.setting("manner")
+        stored = self.store.settings.get("manner")
         if not stored:
             return self._plain
         return ConversationSettings(stored["system_prompt"], self._fitting(stored["sampling"]))
@@ -104,7 +104,7 @@ class SettingsService:
         return replace(drawn, max_new_tokens=min(drawn.max_new_tokens, self.longest_reply))
 
     def _store_for(self, conversation_id: str, settings: ConversationSettings) -> None:
-        self.store.set_settings(
+        self.store.conversations.set_settings(
             conversation_id, settings.system_prompt, settings.sampling.as_dict(), settings.version
         )
 

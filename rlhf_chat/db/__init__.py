@@ -1,7 +1,6 @@
-"""The room that speaks SQL: `feedback.db` through sqlite-utils, one writer thread, many readers.
+"""The database: `feedback.db` through sqlite-utils, one writer thread, many readers.
 
-store.py puts the parts together: talk, feedback, history and cache stand on connection.py, the open
-file. Left out: any opinion about what the rows mean.
+`Store` (store.py) holds one repository for each family of tables. No other package contains SQL.
 """
 
 from rlhf_chat.db.codec import clean_text, content_key

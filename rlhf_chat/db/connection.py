@@ -1,11 +1,10 @@
-"""The open archive: one file, one writer, a reader for each thread; settings, events, backups.
+"""The open database file: one writer thread, one read-only connection for each reading thread.
 
-A write returns only after COMMIT has put the row on the disk. Readers are read-only connections and
-never wait for the writer. Left out: the shape of the tables (schema.py), the file and the thread
-that writes it (database_file.py, writer.py), and everything that is stored (the other files).
+A write returns only after COMMIT has put the row on the disk. Readers never wait for the writer.
+The file on disk is in database_file.py, the thread that writes in writer.py, the tables in
+schema.py; the repositories (store.py lists them) read and write through `DatabaseConnection`.
 """
 
-import json
 import os
 import threading
 import time
@@ -18,14 +17,7 @@ from typing import Any, TypeVar
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3
 
-from rlhf_chat.db.codec import (
-    as_json,
-    fetch,
-    insert,
-    one_value,
-    select,
-    timestamp,
-)
+from rlhf_chat.db.codec import fetch, one_value, select
 from rlhf_chat.db.database_file import (
     add_backup,
     backup_is_due,
@@ -35,17 +27,17 @@ from rlhf_chat.db.database_file import (
     lock,
 )
 from rlhf_chat.db.db_errors import Busy, ReadOnly, StoreError, in_plain_words
-from rlhf_chat.db.schema import (
-    Event,
-    schema_version,
-)
+from rlhf_chat.db.schema import schema_version
 from rlhf_chat.db.writer import Reader, Writer, checkpoint
 
 T = TypeVar("T")
 
 
 class DatabaseConnection:
-    """feedback.db, open. `read_only` is True when it can be read but not written."""
+    """feedback.db, open. `read_only` is True when it can be read but not written.
+
+    Raises StoreError (a subclass names the cause) where the file cannot be opened, read or written.
+    """
 
     def __init__(self, path: Path | str):
         self.path = Path(path).expanduser().resolve()
@@ -96,7 +88,7 @@ class DatabaseConnection:
         self._reader_mode = "ro"
 
     def close(self) -> None:
-        """Finish what was asked, then let go of the file. Idempotent."""
+        """Finish the queued writes, then close the file and release its lock. Idempotent."""
         with self._readers_lock:
             self._closed = True
             readers = list(self._readers)
@@ -108,21 +100,23 @@ class DatabaseConnection:
             os.close(self._handle)
             self._handle = None
 
-    # ---- the two ways in
-
-    def _write(self, change: Callable[[Database], T]) -> T:
+    def write(self, change: Callable[[Database], T]) -> T:
+        """Run `change` on the writer thread, in a transaction; its result, after COMMIT."""
         if self._writer is None:
             raise ReadOnly(f"{self.path} is read-only, so nothing was saved; make it writable.")
         return self._writer.submit(change).result()
 
-    def _run_sql(self, sql: str, rows: Sequence[tuple]) -> None:
+    def execute_many(self, sql: str, rows: Sequence[tuple]) -> None:
+        """One statement for each row of values, in one transaction."""
+
         def change(db: Database) -> None:
             db.conn.executemany(sql, rows)
 
-        self._write(change)
+        self.write(change)
 
     @contextmanager
-    def _read(self) -> Iterator[Database]:
+    def read(self) -> Iterator[Database]:
+        """This thread's read-only connection."""
         reader = self._reader()
         with reader.lock:
             if reader.db is None:
@@ -147,20 +141,24 @@ class DatabaseConnection:
         self._local.reader = reader
         return reader
 
-    def _list(self, record: type[T], rest: str, values: Sequence[Any] = ()) -> list[T]:
-        with self._read() as db:
+    def rows(self, record: type[T], rest: str, values: Sequence[Any] = ()) -> list[T]:
+        """SELECT the fields of `record`, `rest` being FROM and what follows."""
+        with self.read() as db:
             return select(db, record, rest, values)
 
-    def _ids(self, sql: str, of: str) -> list[str]:
-        with self._read() as db:
+    def ids(self, sql: str, of: str) -> list[str]:
+        """The first column of every row of a query with one parameter."""
+        with self.read() as db:
             return [row[0] for row in fetch(db, sql, [of])]
 
-    def _value(self, sql: str, values: Sequence[Any] = ()) -> Any:
-        with self._read() as db:
+    def value(self, sql: str, values: Sequence[Any] = ()) -> Any:
+        """The first column of the first row, or None."""
+        with self.read() as db:
             return one_value(db, sql, values)
 
-    def _empty_wal(self) -> None:
-        """Deleted text lives on in the WAL until a checkpoint; readers in its way are short."""
+    def empty_wal(self) -> None:
+        """Deleted text stays in the WAL until a checkpoint, which open readers delay: retried for
+        two seconds. Raises Busy."""
         assert self._writer is not None
         for _ in range(100):
             if self._writer.submit(checkpoint, alone=True).result():
@@ -171,29 +169,13 @@ class DatabaseConnection:
             "words; close the app to finish."
         )
 
-    # ---- events, settings, upkeep
-
-    def add_event(self, kind: str, ref: str = "", data: dict | None = None) -> None:
-        self._write(lambda db: add_event(db, kind, str(ref), data or {}))
-
-    def events(self, limit: int = 100) -> list[Event]:
-        """Newest first."""
-        return self._list(Event, "FROM events ORDER BY id DESC LIMIT ?", [limit])
-
-    def setting(self, key: str, default: Any = None) -> Any:
-        value = self._value("SELECT value FROM settings WHERE key = ?", [key])
-        return default if value is None else json.loads(value)
-
-    def set_setting(self, key: str, value: Any) -> None:
-        self._write(lambda db: put_setting(db, key, value))
-
     def back_up(self) -> bool:
-        """Once a day in which something was said: a copy in backups/. Returns whether one was made.
-        Whoever deletes something meanwhile waits, so that no copy keeps what is gone."""
+        """A copy in backups/, at most once a day and only after a change. Returns whether one was
+        made. Deletions wait for it, so that no copy keeps deleted text."""
         if self.read_only:
             return False
         try:
-            with self.copying, self._read() as db:
+            with self.copying, self.read() as db:
                 if due := backup_is_due(db, self.path):
                     add_backup(db, self.path)
                 return due
@@ -201,9 +183,8 @@ class DatabaseConnection:
             raise in_plain_words(error, self.path.parent / "backups") from error
 
 
-def add_event(db: Database, kind: str, ref: str, data: dict) -> None:
-    insert(db, "events", kind=kind, ref=ref, data=as_json(data), created_at=timestamp())
+class Repository:
+    """Base of the repositories: one family of tables behind one connection."""
 
-
-def put_setting(db: Database, key: str, value: Any) -> None:
-    db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", [key, as_json(value)])
+    def __init__(self, connection: DatabaseConnection) -> None:
+        self._db = connection

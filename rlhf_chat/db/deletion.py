@@ -1,11 +1,8 @@
-"""Deleting so that nothing stays: a conversation, what was cached from its words, and backups.
-
-Left out: emptying the WAL, which is the writer's (connection.py asks for it).
-"""
+"""Deleting conversations with everything made from their words: caches, WAL and backups."""
 
 import json
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +10,45 @@ from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3
 
 from rlhf_chat.db.codec import as_json, fetch
+from rlhf_chat.db.connection import DatabaseConnection
 from rlhf_chat.db.database_file import connect
 from rlhf_chat.db.db_errors import StoreError, backups_of, unfinished_backups_of
+from rlhf_chat.db.events import add_event
+
+
+def delete_conversations(
+    connection: DatabaseConnection, chosen: Callable[[Database], list[str]]
+) -> int:
+    """Delete the conversations whose ids `chosen` returns, from the file, its WAL and the
+    automatic backups; how many there were."""
+
+    def change(db: Database) -> list[str]:
+        ids = chosen(db)
+        erase(db, ids)
+        for id in ids:
+            add_event(db, "conversation_deleted", id, {})
+        return ids
+
+    ids = connection.write(change)
+    try:
+        with connection.copying:
+            erase_from_backups(connection.path, ids)
+    finally:  # a backup that cannot be cleaned must not keep the words in the WAL
+        connection.empty_wal()
+    return len(ids)
+
+
+def finish_deleting(connection: DatabaseConnection) -> None:
+    """At start: a kill may have come between a deletion and the backups or the WAL."""
+    with connection.read() as db:
+        sql = "SELECT ref FROM events WHERE kind = 'conversation_deleted'"
+        deleted = [row[0] for row in fetch(db, sql)]
+    with suppress(StoreError):  # no reason not to start; the next start tries again
+        try:
+            erase_from_backups(connection.path, deleted)
+        finally:  # a backup that cannot be cleaned must not keep the words in the WAL
+            if deleted:
+                connection.empty_wal()
 
 
 def erase(db: Database, conversation_ids: Sequence[str]) -> None:

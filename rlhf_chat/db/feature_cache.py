@@ -1,7 +1,4 @@
-"""What was measured on replies, by their content: losing it costs a moment, not data.
-
-Left out: measuring (rlhf_chat.reward.features), and dropping what deleted words left (deletion.py).
-"""
+"""Cache of what the model computed for replies and prompts: it can be computed again."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -14,14 +11,14 @@ from rlhf_chat.db.codec import (
     ids_list,
     split,
 )
-from rlhf_chat.db.connection import DatabaseConnection
+from rlhf_chat.db.connection import Repository
 from rlhf_chat.db.db_errors import StoreError
 
 
-class Cache(DatabaseConnection):
-    """The part of the store that keeps features and reference responses."""
+class FeatureCache(Repository):
+    """Features of replies and responses of the reference model, by content key."""
 
-    def put_features(self, feature_key: str, rows: Sequence[tuple[str, np.ndarray]]) -> None:
+    def put(self, feature_key: str, rows: Sequence[tuple[str, np.ndarray]]) -> None:
         """Cache one vector per content key (see content_key); an existing one is replaced. Of a
         reply that is gone, deleted while it was measured, nothing is kept."""
         values = []
@@ -32,21 +29,21 @@ class Cache(DatabaseConnection):
             values.append((feature_key, key, vector.tobytes()))
         sql = """INSERT OR REPLACE INTO features SELECT ?1, ?2, ?3
             WHERE EXISTS (SELECT 1 FROM messages WHERE content_key = ?2)"""
-        self._run_sql(sql, values)
+        self._db.execute_many(sql, values)
 
-    def features(self, feature_key: str, content_keys: Iterable[str]) -> dict[str, np.ndarray]:
+    def get(self, feature_key: str, content_keys: Iterable[str]) -> dict[str, np.ndarray]:
         """The cached vectors among those asked for."""
         sql = """SELECT content_key, vector FROM features WHERE feature_key = ?
             AND content_key IN (SELECT value FROM json_each(?))"""
-        with self._read() as db:
+        with self._db.read() as db:
             found = fetch(db, sql, [feature_key, json.dumps(list(content_keys))])
         return {key: np.frombuffer(vector, dtype="<f4").copy() for key, vector in found}
 
-    def count_features(self, feature_key: str, content_keys: Iterable[str]) -> int:
+    def count(self, feature_key: str, content_keys: Iterable[str]) -> int:
         """How many of them have a cached vector."""
         sql = """SELECT count(*) FROM features WHERE feature_key = ?
             AND content_key IN (SELECT value FROM json_each(?))"""
-        return self._value(sql, [feature_key, json.dumps(list(content_keys))])
+        return self._db.value(sql, [feature_key, json.dumps(list(content_keys))])
 
     def put_reference_responses(
         self,
@@ -64,13 +61,13 @@ class Cache(DatabaseConnection):
         values = (feature_key, prompt_key, ids_blob(prompt_ids), lengths, flat, suggested)
         sql = """INSERT OR REPLACE INTO reference_responses SELECT ?1, ?2, ?3, ?4, ?5
             WHERE ?6 OR EXISTS (SELECT 1 FROM messages WHERE prompt_ids = ?3)"""
-        self._run_sql(sql, [values])
+        self._db.execute_many(sql, [values])
 
     def reference_responses(
         self, feature_key: str, prompt_keys: Iterable[str]
     ) -> dict[str, list[list[int]]]:
         sql = """SELECT prompt_key, lengths, response_ids FROM reference_responses
             WHERE feature_key = ? AND prompt_key IN (SELECT value FROM json_each(?))"""
-        with self._read() as db:
+        with self._db.read() as db:
             found = fetch(db, sql, [feature_key, json.dumps(list(prompt_keys))])
         return {key: split(ids_list(flat), ids_list(lengths)) for key, lengths, flat in found}

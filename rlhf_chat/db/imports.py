@@ -1,9 +1,8 @@
-"""What was said elsewhere, brought in: many answers with the words they are about, all or none.
+"""Imported feedback: many answers with the messages they are about, stored in one transaction.
 
-Each gets a conversation of its own, beside those of Compare and marked with the arrival that
-brought it; a thumb, stars and corrections of one reply share it. The same answer twice is stored
-once. Left out: reading other tools' files (rlhf_chat.chat.importers), sending one back
-(conversations.py).
+Each answer gets a conversation of kind "compare" whose `origin` is the id of the import; a thumb,
+stars and corrections of one reply share it. The same answer twice is stored once. Files of other
+tools are read in rlhf_chat.chat.importers.
 """
 
 import hashlib
@@ -23,7 +22,8 @@ from rlhf_chat.db.codec import (
     one_value,
     timestamp,
 )
-from rlhf_chat.db.connection import DatabaseConnection
+from rlhf_chat.db.connection import Repository
+from rlhf_chat.db.deletion import delete_conversations
 from rlhf_chat.db.schema import ImportBatch, ImportedFeedback
 
 LOG = {
@@ -40,32 +40,40 @@ OF_ONE = ("thumb", "stars", "edit")  # what is said of one reply
 Known = dict[tuple, tuple[str, str, str]]
 
 
-class ImportRepository(DatabaseConnection):
-    """The part of the store that takes in answers from elsewhere."""
-
-    def add_import(self, imports: Sequence[ImportedFeedback], rater: str = "me") -> tuple[str, int]:
+class ImportRepository(Repository):
+    def add(self, imports: Sequence[ImportedFeedback], rater: str = "me") -> tuple[str, int]:
         """Stores, in one transaction, those that are not here yet. Returns the origin, which
-        `send_back` takes, and how many were new."""
+        `undo` takes, and how many were new."""
         origin = fresh_id()
 
         def change(db: Database) -> int:
             known: Known = {}
             return sum(_add(db, one, one.rater or rater, origin, known) for one in imports)
 
-        return origin, self._write(change)
+        return origin, self._db.write(change)
 
-    def origins(self, limit: int) -> list[ImportBatch]:
-        """The newest imports that have not been sent back or deleted one by one, newest first."""
+    def newest(self, limit: int) -> list[ImportBatch]:
+        """The newest imports that have not been undone or deleted one by one, newest first."""
         sql = """SELECT origin, min(created_at), count(*) FROM conversations WHERE origin <> ''
             GROUP BY origin ORDER BY min(last_number) DESC LIMIT ?"""
-        with self._read() as db:
+        with self._db.read() as db:
             return [ImportBatch(*row) for row in fetch(db, sql, [limit])]
 
-    def brought(self) -> set[str]:
-        """Ids of the messages that came from elsewhere."""
+    def undo(self, origin: str) -> int:
+        """Delete what one import added, as `ConversationRepository.delete` does; the number of
+        conversations deleted."""
+
+        def of_import(db: Database) -> list[str]:
+            sql = "SELECT id FROM conversations WHERE origin = ? AND origin <> ''"
+            return [row[0] for row in fetch(db, sql, [origin])]
+
+        return delete_conversations(self._db, of_import)
+
+    def message_ids(self) -> set[str]:
+        """Ids of the imported messages."""
         sql = """SELECT m.id FROM messages m JOIN conversations c ON c.id = conversation_id
             WHERE origin <> ''"""
-        with self._read() as db:
+        with self._db.read() as db:
             return {row[0] for row in fetch(db, sql)}
 
 

@@ -8,8 +8,8 @@ is never mixed with what people said. Left out: adding ratings and votes (rating
 from sqlite_utils import Database
 
 from rlhf_chat.db.codec import clean_text, fetch, select
-from rlhf_chat.db.connection import add_event
 from rlhf_chat.db.deletion import drop_orphans
+from rlhf_chat.db.events import add_event
 from rlhf_chat.db.schema import Feedback
 
 SIMULATED = "simulated:"
@@ -78,7 +78,9 @@ def like(words: str) -> str:
     return f"%{words}%"
 
 
-def feedback(db: Database, rater: str, containing: str, kind: str, answer: str) -> list[Feedback]:
+def current_feedback(
+    db: Database, rater: str, containing: str, kind: str, answer: str
+) -> list[Feedback]:
     rest = f"""FROM ({_EVERYTHING}) WHERE {RATER_FILTER}
         AND (?2 = '%%' OR prompt || ' ' || reply || ' ' || other || ' ' || comment
             || ' ' || "order" LIKE ?2 ESCAPE '\\')

@@ -1,20 +1,67 @@
-"""Everything the app remembers, behind one name. Left out: all detail, which the parts have."""
+"""feedback.db as one object: a repository for each family of tables on one connection."""
 
+from pathlib import Path
+
+from rlhf_chat.db.adapter_versions import AdapterVersionRepository
 from rlhf_chat.db.codec import fetch
+from rlhf_chat.db.connection import DatabaseConnection
 from rlhf_chat.db.conversations import ConversationRepository
-from rlhf_chat.db.feature_cache import Cache
+from rlhf_chat.db.deletion import finish_deleting
+from rlhf_chat.db.events import EventRepository
+from rlhf_chat.db.feature_cache import FeatureCache
+from rlhf_chat.db.feedback import LOGS, FeedbackRepository
 from rlhf_chat.db.imports import ImportRepository
-from rlhf_chat.db.ratings import LOGS, FeedbackRepository
+from rlhf_chat.db.messages import MessageRepository
 from rlhf_chat.db.rounds import RoundRepository
+from rlhf_chat.db.settings import SettingRepository
 
 
-class Store(ConversationRepository, FeedbackRepository, ImportRepository, Cache, RoundRepository):
-    """feedback.db: conversations, what people said of them, rounds, versions, and a cache."""
+class Store:
+    """An open feedback.db; made where it does not exist. Raises StoreError."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.connection = connection = DatabaseConnection(path)
+        self.conversations = ConversationRepository(connection)
+        self.messages = MessageRepository(connection)
+        self.feedback = FeedbackRepository(connection)
+        self.imports = ImportRepository(connection)
+        self.features = FeatureCache(connection)
+        self.rounds = RoundRepository(connection)
+        self.adapter_versions = AdapterVersionRepository(connection)
+        self.settings = SettingRepository(connection)
+        self.events = EventRepository(connection)
+        if not connection.read_only:
+            try:
+                finish_deleting(connection)
+            except BaseException:
+                connection.close()
+                raise
+
+    @property
+    def path(self) -> Path:
+        return self.connection.path
+
+    @property
+    def read_only(self) -> bool:
+        return self.connection.read_only
+
+    @property
+    def journal_mode(self) -> str:
+        return self.connection.journal_mode
+
+    def back_up(self) -> bool:
+        """See DatabaseConnection.back_up."""
+        return self.connection.back_up()
+
+    def close(self) -> None:
+        """Finish the queued writes, then close the file. Idempotent."""
+        self.connection.close()
 
     def counts(self) -> dict[str, int]:
+        """Rows of each table that people care about."""
         tables = {"versions": "adapter_versions"}
         names = ("conversations", "messages", *LOGS, "rounds", "versions")
         parts = [f"(SELECT count(*) FROM {tables.get(name, name)})" for name in names]
-        with self._read() as db:
+        with self.connection.read() as db:
             [row] = fetch(db, f"SELECT {', '.join(parts)}")
         return dict(zip(names, row, strict=True))

@@ -29,10 +29,10 @@ class Reply:
 def reply_of(store: Store, message_id: str) -> Reply | None:
     """A stored reply with its exact token ids; None for a message that has none or is gone."""
     try:
-        message = store.message(message_id)
+        message = store.messages.get(message_id)
         if not message.prompt_ids or not message.response_ids or message.parent_id is None:
             return None
-        asked = store.message(message.parent_id).content
+        asked = store.messages.get(message.parent_id).content
     except NotFound:
         return None
     prompt = Prompt(tuple(message.prompt_ids), asked)

@@ -80,7 +80,7 @@ def take_snapshot(
     (quarantined), or of one simulated rater. Replies without token ids or not `usable` are left
     out, and so is the thumb of somebody who gave the same reply stars: stars say the same once
     more, only finer."""
-    watermark = store.feedback_count()
+    watermark = store.feedback.count()
     replies: dict[str, Reply | None] = {}
 
     def found(*message_ids: str) -> tuple[Reply, ...] | None:
@@ -92,21 +92,21 @@ def take_snapshot(
         return tuple(r for r in some if r) if all(some) else None
 
     items: list[FeedbackItem] = []
-    elsewhere = store.brought()  # nobody knows which reply was shown first there
+    elsewhere = store.imports.message_ids()  # nobody knows which reply was shown first there
 
     def add(about: str, one: FeedbackItem) -> None:
         with suppress(NotFound):  # deleted this moment
-            items.append(replace(one, conversation=store.message(about).conversation_id))
+            items.append(replace(one, conversation=store.messages.get(about).conversation_id))
 
-    for p in store.preferences(rater):
+    for p in store.feedback.preferences(rater):
         if pair := found(p.message_a, p.message_b):
             first = 0 if p.message_a in elsewhere else 1 if p.shown_first == "a" else -1
             add(
                 p.message_a, FeedbackItem(p.id, "pair", pair, p.outcome, p.rater, p.strength, first)
             )
-    scores = store.scores(rater)
+    scores = store.feedback.scores(rater)
     starred = {(score.message_id, score.rater) for score in scores}
-    for thumb in store.ratings(rater):
+    for thumb in store.feedback.ratings(rater):
         if (thumb.message_id, thumb.rater) in starred:
             continue
         if one := found(thumb.message_id):
@@ -114,14 +114,14 @@ def take_snapshot(
     for score in scores:
         if one := found(score.message_id):
             add(score.message_id, FeedbackItem(score.id, "score", one, score.stars, score.rater))
-    for ranking in store.rankings(rater):
+    for ranking in store.feedback.rankings(rater):
         if many := found(*ranking.places):
             places = tuple(ranking.places.values())
             add(ranking.asked_id, FeedbackItem(ranking.id, "ranking", many, places, ranking.rater))
-    for edit in store.edits(rater):
+    for edit in store.feedback.edits(rater):
         if pair := found(edit.edited_id, edit.message_id):
             add(edit.message_id, FeedbackItem(edit.id, "edit", pair, 1, edit.rater))
-    aside = set(store.setting("quarantined", []))
+    aside = set(store.settings.get("quarantined", []))
     kept = tuple(one for one in items if one.rater not in aside)
     raters = tuple(sorted({one.rater for one in kept}))
     return Snapshot(watermark, kept, raters, lapses(store, rater), _hash(kept))
@@ -138,9 +138,11 @@ def lapses(store: Store, rater: str = "") -> dict[str, float]:
     Beta(2, 18) with every second contradiction as a slip: the other half is put down to close
     calls, which the noise of the likelihood accounts for. Before 30 of them the prior mean stands.
     """
-    first = {(p.message_a, p.message_b, p.rater): p.outcome for p in store.preferences(rater)}
+    first = {
+        (p.message_a, p.message_b, p.rater): p.outcome for p in store.feedback.preferences(rater)
+    }
     again, slips = Counter[str](), Counter[str]()
-    for p in store.asked_again(rater):
+    for p in store.feedback.asked_again(rater):
         before = first.get((p.message_a, p.message_b, p.rater))
         if before in ("a", "b") and p.outcome in ("a", "b"):
             again[p.rater] += 1

@@ -80,7 +80,7 @@ class FeatureExtractor:
     def measure(self, replies: Sequence[Reply], check: Callable[[], None]) -> tuple[Floats, Floats]:
         """Replies -> style (N, S), pooled (N, P), from the cache where it can."""
         keys = [content_key(r.prompt.ids, r.ids) for r in replies]
-        known = self.store.features(self._key, keys)
+        known = self.store.features.get(self._key, keys)
         missing = {k: r for k, r in zip(keys, replies, strict=True) if k not in known}
         todo = list(missing.items())
         for start in range(0, len(todo), 32):
@@ -96,13 +96,13 @@ class FeatureExtractor:
                 )
                 known[key] = vector.astype(np.float32)
                 rows.append((key, known[key]))
-            self.store.put_features(self._key, rows)
+            self.store.features.put(self._key, rows)
         return split_vectors([known[k] for k in keys])
 
     def unmeasured(self, replies: Sequence[Reply]) -> int:
         """How many of them have not been measured yet."""
         keys = {content_key(r.prompt.ids, r.ids) for r in replies}
-        return len(keys) - self.store.count_features(self._key, keys)
+        return len(keys) - self.store.features.count(self._key, keys)
 
     def answered(self, prompts: Sequence[Prompt]) -> bool:
         """Whether it is known in this session what the reference says to all of them."""
@@ -129,7 +129,7 @@ class FeatureExtractor:
         self, prompts: list[Prompt], max_new_tokens: int, check: Callable[[], None]
     ) -> None:
         key = f"{self.model.feature_key}-{max_new_tokens}"
-        stored = self.store.reference_responses(key, [p.key for p in prompts])
+        stored = self.store.features.reference_responses(key, [p.key for p in prompts])
         fresh = [p for p in prompts if p.key not in stored]
         for room, part in self._with_room(fresh, max_new_tokens):
             check()
@@ -143,7 +143,7 @@ class FeatureExtractor:
             )
             for i, prompt in enumerate(part):
                 ids = [r.ids for r in responses[i * REFERENCES : (i + 1) * REFERENCES]]
-                self.store.put_reference_responses(
+                self.store.features.put_reference_responses(
                     key,
                     prompt.key,
                     list(prompt.ids),

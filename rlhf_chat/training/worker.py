@@ -148,16 +148,16 @@ class TrainingWorker:
     def recover(self) -> None:
         """Brings database, shelf and model in line: what is served is whole and verified."""
         if not self.store.read_only:
-            self.store.abort_open_rounds("The app ended during this round.")
+            self.store.rounds.abort_open("The app ended during this round.")
         self._crashed_at = self._ended_twice_at()
-        if (left := self.store.setting("watching")) and not self.store.read_only:
+        if (left := self.store.settings.get("watching")) and not self.store.read_only:
             self._come_back(left)  # after a restart a person's own version answers again
         self._error = self.versions.serve_live() or self._error
 
     def _ended_twice_at(self) -> int:
         """What the two newest rounds had read up to if the app ended in both; else -1. To try such
         a round again at every start could end the app at every start, for want of memory."""
-        aborted = [r.watermark for r in self.store.rounds(2) if r.status == "aborted"]
+        aborted = [r.watermark for r in self.store.rounds.newest(2) if r.status == "aborted"]
         return aborted[0] if len(aborted) == 2 and len(set(aborted)) == 1 else -1
 
     def close(self) -> None:
@@ -203,7 +203,7 @@ class TrainingWorker:
                 self._paused
                 or not self._learns
                 or self.waiting() < self._needed
-                or self.store.feedback_count() in (self._gave_up_at, self._crashed_at)
+                or self.store.feedback.count() in (self._gave_up_at, self._crashed_at)
             ):
                 return None
             return self._begin("ratings")
@@ -213,7 +213,7 @@ class TrainingWorker:
         without one, so also while learning is off or paused."""
         if self.scorer.ready and not self.scorer.behind:
             return
-        if not (self.model.is_demo or self.scorer.missed or self.store.feedback_count()):
+        if not (self.model.is_demo or self.scorer.missed or self.store.feedback.count()):
             return
 
         def check() -> None:
@@ -256,15 +256,15 @@ class TrainingWorker:
         seed: int | None = None,
     ) -> RoundState:
         """Opens a round. Called behind the door."""
-        rater, live = self._rater, self.store.live_version()
+        rater, live = self._rater, self.store.adapter_versions.live()
         snapshot = load_snapshot(self.extractor, rater)
         self._parent = parent = 0 if without else live
         if without:
             snapshot = snapshot.without(without)
         seed = self._seeds.getrandbits(31) if seed is None else seed
-        look = 1 if without else 1 + self.store.interim_tests(snapshot.hash, rater)
+        look = 1 if without else 1 + self.store.rounds.interim_tests(snapshot.hash, rater)
         config = replace(self.config, gate=self.config.gate.at_interim_test(look))
-        round_id = self.store.open_round(
+        round_id = self.store.rounds.open(
             trigger=rater or trigger,  # so that what a simulated person caused is known as such
             parent_version=parent,
             seed=seed,
@@ -282,8 +282,8 @@ class TrainingWorker:
             status = self._run(begun)
         except Stopped:
             status, self._gave_up_at = "stopped", begun.snapshot.watermark
-            reason = f"Stopped; {version_name(self.store.live_version())} stays live."
-            self.store.close_round(begun.round_id, status=status, reason=reason)
+            reason = f"Stopped; {version_name(self.store.adapter_versions.live())} stays live."
+            self.store.rounds.close(begun.round_id, status=status, reason=reason)
         except BaseException as error:
             status = "failed"
             self._fail(begun, error)
@@ -311,7 +311,7 @@ class TrainingWorker:
         if outcome.verdict.promoted and outcome.state is not None:
             self._promote(begun, outcome)
             return "promoted"
-        self.store.close_round(
+        self.store.rounds.close(
             begun.round_id,
             status="discarded",
             reason=outcome.verdict.reason,
@@ -354,7 +354,7 @@ class TrainingWorker:
         live = version_name(self.model.live.version)
         self._error = f"{sentence}; {live} stays live and chat goes on."
         try:
-            self.store.close_round(begun.round_id, status="failed", reason=self._error)
+            self.store.rounds.close(begun.round_id, status="failed", reason=self._error)
             # A version that reached the shelf but not the database would block its own number.
             self.versions.collect_garbage()
         except StoreError:
@@ -372,7 +372,7 @@ class TrainingWorker:
     ) -> None:
         self._set_phase(phase, done)
         if numbers:
-            self.store.add_metrics(round_id, step, dict(numbers))
+            self.store.rounds.add_metrics(round_id, step, dict(numbers))
 
     def _set_phase(self, phase: str, done: float) -> None:
         self._phase, self._progress = phase, done
@@ -400,7 +400,7 @@ class TrainingWorker:
             return Refused("A round is running already.")
         if not self._on:
             return Refused("Learning is off: the app was started with --no-train.")
-        if not self.store.feedback_since(0, self._rater):
+        if not self.store.feedback.count_since(0, self._rater):
             return Refused("There is nothing to learn from yet: rate a few replies first.")
         if self.store.read_only:
             return Refused("The database is read-only, so nothing can be learned.")
@@ -456,7 +456,7 @@ class TrainingWorker:
         return self._waiting("")
 
     def _waiting(self, rater: str) -> int:
-        return self.store.feedback_since(self.store.last_watermark(rater), rater)
+        return self.store.feedback.count_since(self.store.rounds.last_watermark(rater), rater)
 
     def listen_to(self, rater: str) -> None:
         """From the next round on, learn from this simulated person; "" is from people again."""
@@ -469,7 +469,7 @@ class TrainingWorker:
 
     def watching(self) -> str:
         """The simulated person whose traces are in the archive; "" when there are none."""
-        left = self.store.setting("watching")
+        left = self.store.settings.get("watching")
         return str(left["rater"]) if left else ""
 
     def begin_simulation(self, rater: str) -> None:
@@ -480,24 +480,24 @@ class TrainingWorker:
             if self.watching():
                 self.end_simulation()
             self._end_round()
-            before, base = self.store.live_version(), self.model.base_hash
-            self.store.set_setting("watching", {"rater": rater, "before": before, "base": base})
+            before, base = self.store.adapter_versions.live(), self.model.base_hash
+            self.store.settings.set("watching", {"rater": rater, "before": before, "base": base})
             self.listen_to(rater)
             self.versions.make_live(0)
 
     def end_simulation(self) -> None:
         """Back to what was live, and every trace of the simulated person is gone."""
         with self._door:
-            left = self.store.setting("watching")
+            left = self.store.settings.get("watching")
             if not left:
                 return
             self._end_round()
             self._come_back(left)
             self.versions.serve_live()
             self.listen_to("")
-            self.store.erase_rater(left["rater"])
+            self.store.feedback.erase_rater(left["rater"])
             self.versions.collect_garbage()
-            self.store.set_setting("watching", None)
+            self.store.settings.set("watching", None)
 
     def _come_back(self, left: Mapping[str, Any]) -> None:
         known = {v.version for v in self.versions.all()}
@@ -525,7 +525,7 @@ class TrainingWorker:
         if self._round_id is not None and self._progress > 0.12:
             spent = time.monotonic() - self._started
             left = spent * (1 - self._progress) / self._progress
-        crashed = phase == "idle" and self._crashed_at == self.store.feedback_count()
+        crashed = phase == "idle" and self._crashed_at == self.store.feedback.count()
         sentence = SENTENCES.get("crashed" if crashed else phase, phase)
         if self._round_id is not None and self.model.lease.chat_is_waiting:
             sentence += " (giving way to your chat)"
@@ -544,12 +544,12 @@ class TrainingWorker:
         )
 
     def rounds(self, limit: int = 20) -> list[Round]:
-        return self.store.rounds(limit)
+        return self.store.rounds.newest(limit)
 
     def metrics(self, round_id: int) -> dict[str, list[tuple[int, float]]]:
         """Every number of a round: name -> [(step, value)]; values that are not finite left out."""
         found: dict[str, list[tuple[int, float]]] = {}
-        for step, name, value in self.store.metrics(round_id):
+        for step, name, value in self.store.rounds.metrics(round_id):
             if value is not None:
                 found.setdefault(name, []).append((step, value))
         return found
@@ -565,7 +565,7 @@ class TrainingWorker:
         if self._round_id is not None and self._parent == version:
             name = version_name(version)
             return Refused(f"A round is learning from {name}; wait for it or stop it.")
-        if (left := self.store.setting("watching")) and left["before"] == version:
+        if (left := self.store.settings.get("watching")) and left["before"] == version:
             name = version_name(version)
             return Refused(f"{name} comes back when the simulated person leaves.")
         return self.versions.delete(version)

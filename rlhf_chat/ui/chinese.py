@@ -401,7 +401,7 @@ CHINESE = {
     "The app ended during this round.": "应用在这一轮中途结束了。",
     "Learning hit an unexpected error; chat goes on.": "学习遇到意外错误；聊天照常。",
     "{} comes back when the simulated person leaves.": "模拟人物离开后 {} 会恢复。",
-    "You made another version live meanwhile, so it waits on the VersionRegistry screen.": (
+    "You made another version live meanwhile, so it waits on the Versions screen.": (
         "这期间你让另一个版本上线了，所以它在“版本”里等候。"
     ),
     "Your blind votes speak against {}: it won {} and lost {} against the base. Rolling back to "

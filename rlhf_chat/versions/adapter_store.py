@@ -3,8 +3,8 @@
 A version is `adapters/v0003/` with adapter_model.safetensors, adapter_config.json (PEFT's own
 format) and manifest.json, which holds the hash of every file. Order of publishing: staging folder,
 fsync, verify from disk, rename, fsync parent; only then may the database point at it
-(store.promote) and the live tree be changed. Version 0 is the base and has no folder. What no
-database knows waits in lost/.
+(AdapterVersionRepository.promote) and the live tree be changed. Version 0 is the base and has no
+folder. What no database knows waits in lost/.
 Left out: which version is live (registry.py), whether it deserves to be (gate.py).
 """
 

@@ -36,14 +36,14 @@ class Leaderboard:
 
     def standings(self) -> list[Standing]:
         """Every version, the one that all votes together rank highest first."""
-        versions = self.store.adapter_versions()
+        versions = self.store.adapter_versions.all()
         numbers = [v.version for v in versions]
         made_for = self._made_for()
-        votes = {r: self.store.votes_between_versions(r) for r in {"", *made_for.values()}}
+        votes = {r: self.store.feedback.votes_between_versions(r) for r in {"", *made_for.values()}}
         ranks = {
             r: standings.bradley_terry(load_snapshot, numbers) for r, load_snapshot in votes.items()
         }
-        live = self.store.live_version()
+        live = self.store.adapter_versions.live()
         found = []
         for v in versions:
             rater = made_for.get(v.round_id or 0, "")
@@ -68,7 +68,7 @@ class Leaderboard:
 
     def duel(self, one: int, other: int) -> tuple[Record, float, float]:
         """People's blind votes of `one` against `other`, with the interval of its win rate."""
-        record = standings.between(self.store.votes_between_versions(), one, other)
+        record = standings.between(self.store.feedback.votes_between_versions(), one, other)
         return record, *standings.interval(record)
 
     def advice(self) -> str:
@@ -88,18 +88,18 @@ class Leaderboard:
 
     def _made_for(self) -> dict[int, str]:
         """round -> the simulated person it learned from."""
-        return dict(self.store.rounds_begun_by(SIMULATED))
+        return dict(self.store.rounds.rounds_begun_by(SIMULATED))
 
     def update_tiers(self) -> None:
         """A provisional version that blind votes prove is called proved from then on."""
-        count = self.store.feedback_count()
+        count = self.store.feedback.count()
         if count == self._votes_seen:
             return
         self._votes_seen = count
         for s in self.standings():
             if s.proved and s.version.tier == "provisional":
                 won = f"{s.record.wins} of {s.record.votes} blind votes against the base"
-                self.store.set_tier(s.version.version, "proved", f"It won {won}.")
+                self.store.adapter_versions.set_tier(s.version.version, "proved", f"It won {won}.")
 
 
 def version_name(version: int, base: str = "the base") -> str:

@@ -33,7 +33,7 @@ class VersionRegistry:
     # ------------------------------------------------------------------ what there is
 
     def all(self) -> list[AdapterVersion]:
-        return self.store.adapter_versions()
+        return self.store.adapter_versions.all()
 
     def get(self, version: int) -> AdapterVersion:
         """Raises NotFound."""
@@ -76,7 +76,7 @@ class VersionRegistry:
                 problem = f"{error} Serving {version_name(parent)} instead."
                 log.warning("version %d is unusable, falling back to %d", version, parent)
                 if not self.store.read_only:
-                    self.store.set_live(parent, str(error))
+                    self.store.adapter_versions.set_live(parent, str(error))
                 version = parent
         self.model.serve(self.model.reference)
         return problem
@@ -84,15 +84,15 @@ class VersionRegistry:
     def _live_of_this_base(self) -> tuple[int, str]:
         """Each base has a live version of its own, which it finds again when it comes back; with a
         sentence where this one takes over from another."""
-        live, here = self.store.live_version(), self.model.base_hash
-        named = self.store.setting("base")
+        live, here = self.store.adapter_versions.live(), self.model.base_hash
+        named = self.store.settings.get("base")
         used = self.base_of(live) or named or here
         if used == named == here:
             return live, ""
         if self.store.read_only:
-            found = live if used == here else self.store.live_version(here)
+            found = live if used == here else self.store.adapter_versions.live(here)
         else:
-            found = self.store.change_base(used, here)
+            found = self.store.adapter_versions.change_base(used, here)
         if used == here or not live:
             return found, ""
         problem = f"Version {live} was made for another base model."
@@ -110,20 +110,20 @@ class VersionRegistry:
 
     def restore_live(self, version: int, base: str, reason: str) -> None:
         """What its base calls live from now on, whichever base is loaded; serves nothing."""
-        if self.store.live_version(base) != version:
-            self.store.set_live(version, reason, base)
+        if self.store.adapter_versions.live(base) != version:
+            self.store.adapter_versions.set_live(version, reason, base)
 
     def make_live(self, version: int, reason: str = "chosen by hand") -> str:
         """Serves any version from the next reply on; returns a sentence."""
         view = self.view(version)
         with self._switching:
-            self.store.set_live(version, reason)
+            self.store.adapter_versions.set_live(version, reason)
             self.model.serve(view)
         return f"{version_name(version)} answers from now on."
 
     def roll_back(self) -> str:
         """Back to the parent of what is live; returns a sentence."""
-        live = self.store.live_version()
+        live = self.store.adapter_versions.live()
         if not live:
             return Refused("The base is live; there is nothing to roll back.")
         return self.make_live(self.get(live).parent or 0)
@@ -144,7 +144,7 @@ class VersionRegistry:
         """Makes a candidate the next version, live from the next reply on, unless something else
         than `instead_of` was made live meanwhile. `verdict` is kept with its row, `about` only in
         its manifest, beside what says whether it fits this model."""
-        version, model = self.store.next_version(), self.model
+        version, model = self.store.adapter_versions.next_number(), self.model
         manifest = {
             "parent": parent,
             "base_hash": model.base_hash,
@@ -159,7 +159,7 @@ class VersionRegistry:
         self._unpromoted = version
         view = model.make_view(version, self.adapter_store.load(version, digest))
         with self._switching:
-            serves = self.store.promote(
+            serves = self.store.adapter_versions.promote(
                 version=version,
                 parent=parent,
                 instead_of=instead_of,
@@ -179,13 +179,15 @@ class VersionRegistry:
 
     def describe(self, version: int, name: str, remark: str) -> str:
         """A name and a note of the person's own; returns a sentence."""
-        self.store.describe_version(version, " ".join(name.split())[:60], remark.strip()[:2000])
+        self.store.adapter_versions.describe(
+            version, " ".join(name.split())[:60], remark.strip()[:2000]
+        )
         return f"Saved for {version_name(version)}."
 
     def delete(self, version: int) -> str:
         """Removes a version that is not live, row first: a crash in between leaves a folder that
         the next start sweeps away. Returns a sentence."""
-        self.store.delete_version(version)
+        self.store.adapter_versions.delete(version)
         self.adapter_store.remove(version)
         return f"{version_name(version)} is deleted. Its votes and replies are kept."
 
@@ -194,7 +196,7 @@ class VersionRegistry:
         another database may know is put aside, and comes back when that one does."""
         known = {v.version: v.manifest_hash for v in self.all() if v.version}
         # Asked for second: what is deleted in between is in both, not in neither.
-        gone = self.store.deleted_versions() | {self._unpromoted}
+        gone = self.store.adapter_versions.deleted() | {self._unpromoted}
         self.adapter_store.collect_garbage(set(known), gone)
         for version, manifest_hash in known.items():
             self.adapter_store.restore(version, manifest_hash)

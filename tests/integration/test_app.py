@@ -363,10 +363,10 @@ def test_it_starts_with_a_broken_adapter_and_keeps_a_second_instance_out(
     folder, manifest_hash = adapter_store.publish(
         1, toy.base_state(), toy.adapter_config(), {"base_hash": toy.base_hash}
     )
-    round_id = store.open_round(
+    round_id = store.rounds.open(
         trigger="asked", parent_version=0, seed=0, watermark=0, config={}, snapshot_hash=""
     )
-    store.promote(
+    store.adapter_versions.promote(
         version=1,
         parent=0,
         round_id=round_id,
@@ -387,7 +387,7 @@ def test_it_starts_with_a_broken_adapter_and_keeps_a_second_instance_out(
     assert "version 1 is unusable" in text and "falling back to 0" in text
     store = Store(tmp_path / "feedback.db")
     try:
-        assert store.live_version() == 0
-        assert store.events(1)[0].kind == "set_live"
+        assert store.adapter_versions.live() == 0
+        assert store.events.newest(1)[0].kind == "set_live"
     finally:
         store.close()

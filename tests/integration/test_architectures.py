@@ -110,7 +110,7 @@ def test_a_whole_life(
             left, right = map(len, pair.texts)
             compare.vote(pair.set_id, "a" if left > right else "b")
             votes += 1
-    assert worker.run_round("asked") == "promoted", store.rounds(1)[0].reason
+    assert worker.run_round("asked") == "promoted", store.rounds.newest(1)[0].reason
     assert model.live.version == 1
     prompts = [ask(model, "hello"), ask(model, "tell me about the sea")]
     before = greedy(model, prompts)

@@ -108,14 +108,14 @@ def test_nothing_acknowledged_is_lost_and_what_is_served_is_whole(tmp_path, toy_
         toy.serve(toy.reference)
         store = Store(folder / "feedback.db")
         try:
-            kept = {r.message_id: str(r.value) for r in store.ratings()}
+            kept = {r.message_id: str(r.value) for r in store.feedback.ratings()}
             lost = {m: v for m, v in promised.items() if kept.get(m) != v}
             assert not lost, f"{len(lost)} of {len(promised)} ratings lost, seed {seed}"
-            with store._read() as db:
+            with store.connection.read() as db:
                 assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
                 assert db.execute("PRAGMA foreign_key_check").fetchall() == []
             for message in list(promised)[-20:]:
-                assert store.message(message).response_ids
+                assert store.messages.get(message).response_ids
             check_versions(
                 store,
                 TrainingWorker(store, toy, AdapterStore(folder / "adapters"), tiny_round_config()),
@@ -127,9 +127,9 @@ def test_nothing_acknowledged_is_lost_and_what_is_served_is_whole(tmp_path, toy_
 
 def check_versions(store, worker, seed: int) -> None:
     """Every version in the database is whole on disk, and recovering leaves nothing open."""
-    live = store.live_version()
-    rounds = {r.id: r for r in store.rounds(10_000)}
-    for version in store.adapter_versions()[1:]:
+    live = store.adapter_versions.live()
+    rounds = {r.id: r for r in store.rounds.newest(10_000)}
+    for version in store.adapter_versions.all()[1:]:
         assert worker.versions.adapter_store.load(version.version, version.manifest_hash), (
             f"seed {seed}"
         )
@@ -137,9 +137,9 @@ def check_versions(store, worker, seed: int) -> None:
         assert rounds[version.round_id].version == version.version
     assert sum(r.ended_at is None for r in rounds.values()) <= 1
     worker.recover()
-    assert worker.model.live.version == store.live_version() == live, f"seed {seed}"
-    assert all(r.ended_at is not None for r in store.rounds(10_000))
-    known = {f"v{v.version:04d}" for v in store.adapter_versions()[1:]}
+    assert worker.model.live.version == store.adapter_versions.live() == live, f"seed {seed}"
+    assert all(r.ended_at is not None for r in store.rounds.newest(10_000))
+    known = {f"v{v.version:04d}" for v in store.adapter_versions.all()[1:]}
     on_disk = {f.name for f in worker.versions.adapter_store.folder.iterdir()} - {
         "staging",
         "lost",

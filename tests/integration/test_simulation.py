@@ -49,12 +49,12 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def rows(store: Store) -> dict[str, list]:
     """Everything a person could miss."""
     return {
-        "ratings": store.ratings(),
-        "preferences": store.preferences(),
-        "versions": store.adapter_versions(),
-        "rounds": store.rounds(),
-        "live": [store.live_version()],
-        "pairs": [c.id for c in store.conversations("compare")],
+        "ratings": store.feedback.ratings(),
+        "preferences": store.feedback.preferences(),
+        "versions": store.adapter_versions.all(),
+        "rounds": store.rounds.newest(),
+        "live": [store.adapter_versions.live()],
+        "pairs": [c.id for c in store.conversations.all("compare")],
     }
 
 
@@ -96,7 +96,7 @@ def test_it_leaves_nothing_behind_and_touches_nothing(chat, worker, store, toy, 
     assert "already" in person.start(OWN, {}, 10)
     wait_for(lambda: person.seen.votes >= 3)
     person.stop()
-    assert store.feedback_since(0, "simulated:mix") == person.seen.votes
+    assert store.feedback.count_since(0, "simulated:mix") == person.seen.votes
     assert rows(store)["preferences"] == before["preferences"] and worker.waiting() >= 3
     recipe.go.set()
     assert worker.run_round("ratings") == "promoted"
@@ -121,18 +121,18 @@ def test_leaving_while_a_round_begins_leaves_nothing(
     worker.begin_simulation("simulated:mix")
     for _ in range(3):
         stored_vote(store, 0, 0, "a", rater="simulated:mix")
-    leaving, open_round = threading.Thread(target=worker.end_simulation), store.open_round
+    leaving, open_round = threading.Thread(target=worker.end_simulation), store.rounds.open
 
     def opened(**row):
         leaving.start()
         time.sleep(0.1)
         return open_round(**row)
 
-    monkeypatch.setattr(store, "open_round", opened)
+    monkeypatch.setattr(store.rounds, "open", opened)
     assert worker.run_round("ratings") == "stopped"
     leaving.join()
-    assert store.rounds() == [] and worker.waiting() == 0 and worker.watching() == ""
-    assert toy.live.version == 0 and [v.version for v in store.adapter_versions()] == [0]
+    assert store.rounds.newest() == [] and worker.waiting() == 0 and worker.watching() == ""
+    assert toy.live.version == 0 and [v.version for v in store.adapter_versions.all()] == [0]
 
 
 def test_a_round_of_the_persons_own_ends_before_somebody_else_is_heard(
@@ -148,7 +148,7 @@ def test_a_round_of_the_persons_own_ends_before_somebody_else_is_heard(
     assert recipe.entered.wait(10)
     worker.begin_simulation("simulated:mix")
     busy.join()
-    assert [done.status for done in store.rounds()] == ["stopped"]
+    assert [done.status for done in store.rounds.newest()] == ["stopped"]
     assert worker.rounds()[0].trigger == "ratings" and toy.live.version == 0
     worker.end_simulation()
     assert worker.waiting() == 2
@@ -165,7 +165,7 @@ def test_after_a_restart_the_persons_own_version_answers(chat, worker, store, to
     again.recover()
     assert toy.live.version == 1 and again.watching() == "simulated:lists"
     again.end_simulation()
-    assert [v.version for v in store.adapter_versions()] == [0, 1]
+    assert [v.version for v in store.adapter_versions.all()] == [0, 1]
 
 
 def test_it_rests_while_a_round_learns(chat, worker, monkeypatch):

@@ -37,11 +37,11 @@ def nothing(*_: Any) -> None:
 
 
 def say(store: Store, model: Model, text: str, *replies: str) -> list[str]:
-    conversation = store.add_conversation("compare")
-    asked = store.add_message(conversation, "user", text)
+    conversation = store.conversations.add("compare")
+    asked = store.messages.add(conversation, "user", text)
     ids = model.encode([{"role": "user", "content": text}])
     return [
-        store.add_message(
+        store.messages.add(
             conversation,
             "assistant",
             reply,
@@ -62,7 +62,7 @@ def rated(_toy: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fea
     store = Store(tmp_path_factory.mktemp("rated") / "feedback.db")
     for i in range(12):
         many, few = say(store, _toy, f"tell me about {i}", f"{MANY} {i}", f"{FEW} {i}")
-        store.add_preference(many, few, "a", shown_first="ab"[i % 2])
+        store.feedback.add_preference(many, few, "a", shown_first="ab"[i % 2])
     yield FeatureExtractor(store, _toy)
     store.close()
 
@@ -133,11 +133,15 @@ def test_a_round_changes_the_candidate_and_nothing_that_is_served_or_said(
     extractor: FeatureExtractor, algorithm: str
 ):
     model, store = extractor.model, extractor.store
-    before = store.feedback_count(), store.preferences(), store.adapter_versions()
+    before = store.feedback.count(), store.feedback.preferences(), store.adapter_versions.all()
     outcome = run(extractor, replace(config_with(), algorithm=algorithm))
     assert outcome.state and not same(outcome.state, model.base_state())
-    assert model.live is model.reference and store.rounds() == []
-    assert before == (store.feedback_count(), store.preferences(), store.adapter_versions())
+    assert model.live is model.reference and store.rounds.newest() == []
+    assert before == (
+        store.feedback.count(),
+        store.feedback.preferences(),
+        store.adapter_versions.all(),
+    )
 
 
 def test_what_was_said_in_a_long_conversation_teaches_the_taste_but_is_not_practised_on(

@@ -20,7 +20,8 @@ from rlhf_chat.chat.chat import AppError, Chat
 from rlhf_chat.chat.compare import Compare
 from rlhf_chat.chat.raters import Raters
 from rlhf_chat.db import NotFound, Store, StoreError
-from rlhf_chat.db.rounds import NOT_LIVE
+from rlhf_chat.db.adapter_versions import NOT_LIVE, AdapterVersionRepository
+from rlhf_chat.db.rounds import RoundRepository
 from rlhf_chat.feedback.snapshot import take_snapshot
 from rlhf_chat.inference import generate
 from rlhf_chat.inference.decode_batch import DecodeBatch
@@ -151,7 +152,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recipe]:
 
 
 def ended(store: Store, number: int = 1) -> Callable[[], bool]:
-    return lambda: sum(r.ended_at is not None for r in store.rounds()) >= number
+    return lambda: sum(r.ended_at is not None for r in store.rounds.newest()) >= number
 
 
 # ---------------------------------------------------------------------- when a round starts
@@ -164,7 +165,7 @@ def test_a_round_starts_by_itself_after_enough_ratings(store, chat, make, recipe
     rate(chat, 2)
     worker.wake()
     time.sleep(0.2)
-    assert store.rounds() == []
+    assert store.rounds.newest() == []
     assert worker.status().waiting == 2
     rate(chat, 1)
     worker.wake()
@@ -188,7 +189,7 @@ def test_nothing_to_learn_from_is_said_and_starts_nothing(store, make, recipe):
     worker.start()
     assert "rate a few replies" in worker.train_now()
     time.sleep(0.1)
-    assert store.rounds() == []
+    assert store.rounds.newest() == []
 
 
 def test_without_its_thread_learning_is_off_and_says_so(chat, make, recipe):
@@ -219,7 +220,7 @@ def test_the_taste_is_known_while_learning_is_off_or_paused(store, toy, chat, ma
     rate(chat, 2)
     worker.wake()
     time.sleep(0.3)
-    assert store.rounds() == [] and recipe.rounds == 0
+    assert store.rounds.newest() == [] and recipe.rounds == 0
     status = worker.status()
     assert (status.phase, status.paused) == (("paused", True) if learn else ("off", False))
 
@@ -236,7 +237,7 @@ def test_what_somebody_would_have_to_wait_for_is_read_while_there_is_nothing_to_
 
 def test_started_without_learning_nothing_that_is_clicked_begins_a_round(store, chat, make, recipe):
     rate(chat, 2)
-    store.add_rating(say(chat).message_id, 1, rater="visitor")
+    store.feedback.add_rating(say(chat).message_id, 1, rater="visitor")
     worker = make(needed=1)
     worker.start(learn=False)
     off = "Learning is off: the app was started with --no-train."
@@ -246,7 +247,7 @@ def test_started_without_learning_nothing_that_is_clicked_begins_a_round(store, 
     worker.set_needed(1)
     assert worker.step() == ""
     time.sleep(0.2)
-    assert store.rounds() == [] and worker.status().phase == "off"
+    assert store.rounds.newest() == [] and worker.status().phase == "off"
 
 
 def test_never_two_rounds_at_once(store, chat, make, recipe):
@@ -258,7 +259,7 @@ def test_never_two_rounds_at_once(store, chat, make, recipe):
         assert "already" in worker.train_now()
         rate(chat, 1)
         worker.wake()
-    assert len(store.rounds()) == 1
+    assert len(store.rounds.newest()) == 1
     recipe.go.set()
     wait_for(ended(store, 2))  # the ratings that came meanwhile
     assert recipe.most == 1
@@ -274,7 +275,7 @@ def test_pause_holds_before_and_in_the_middle_and_resume_goes_on(store, chat, ma
     rate(chat, 1)
     worker.wake()
     time.sleep(0.2)
-    assert store.rounds() == [] and worker.status().phase == "paused"
+    assert store.rounds.newest() == [] and worker.status().phase == "paused"
     worker.resume()
     wait_for(recipe.entered.is_set)
     worker.pause()
@@ -284,7 +285,7 @@ def test_pause_holds_before_and_in_the_middle_and_resume_goes_on(store, chat, ma
     assert (status.phase, status.paused) == ("paused", True) and recipe.rounds == 0
     worker.resume()
     wait_for(ended(store))
-    assert store.rounds()[0].status == "promoted"
+    assert store.rounds.newest()[0].status == "promoted"
 
 
 def test_a_paused_round_gives_its_memory_to_chat_and_ends_with_the_same_words(
@@ -325,7 +326,7 @@ def test_a_paused_round_gives_its_memory_to_chat_and_ends_with_the_same_words(
     worker.resume()
     wait_for(ended(store))
     assert [r.ids for r in drafted] == whole
-    assert store.rounds()[0].status == "discarded"
+    assert store.rounds.newest()[0].status == "discarded"
 
 
 @pytest.mark.parametrize("paused", [False, True])
@@ -339,17 +340,20 @@ def test_stop_ends_the_round_and_the_live_version_stays(store, chat, toy, make, 
         worker.pause()
     worker.stop_round()
     wait_for(ended(store), 5)
-    assert store.rounds()[0].status == "stopped" and "Stopped" in store.rounds()[0].reason
-    assert same(before, spoken(toy)) and store.live_version() == 0
+    assert (
+        store.rounds.newest()[0].status == "stopped"
+        and "Stopped" in store.rounds.newest()[0].reason
+    )
+    assert same(before, spoken(toy)) and store.adapter_versions.live() == 0
     worker.resume()
     worker.wake()
     time.sleep(1.2)
-    assert len(store.rounds()) == 1, "a stopped round must not start again by itself"
+    assert len(store.rounds.newest()) == 1, "a stopped round must not start again by itself"
     recipe.go.set()
     rate(chat, 1)
     worker.wake()
     wait_for(ended(store, 2))
-    assert store.rounds()[0].status == "promoted"
+    assert store.rounds.newest()[0].status == "promoted"
 
 
 @pytest.mark.parametrize("paused", [False, True])
@@ -364,7 +368,7 @@ def test_close_ends_the_thread_within_seconds(store, chat, make, recipe, paused)
     started = time.monotonic()
     worker.close()
     assert time.monotonic() - started < 15  # one slice, on a machine that is busy
-    assert store.rounds()[0].status == "stopped"
+    assert store.rounds.newest()[0].status == "stopped"
     assert not any(t.name == "trainer" and t.is_alive() for t in threading.enumerate())
     worker.close()  # twice is fine
 
@@ -378,7 +382,7 @@ PHASES: dict[str, tuple[object, str]] = {
     "ppo": (ppo_trainer.PPOTrainer, "update"),
     "gate": (evaluation, "probe"),
     "publishing": (AdapterStore, "publish"),
-    "promoting": (Store, "promote"),
+    "promoting": (AdapterVersionRepository, "promote"),
 }
 
 
@@ -409,18 +413,18 @@ def test_an_error_in_any_phase_closes_the_round_and_chat_goes_on(
         assert say(chat).adapter_version == 0  # in the middle of it
         go.set()
         wait_for(ended(store, number))
-        newest = store.rounds()[0]
+        newest = store.rounds.newest()[0]
         assert newest.status == "failed", kind
         assert newest.reason.endswith("chat goes on.") and "\n" not in newest.reason
         assert worker.status().error == newest.reason
-        assert same(before, spoken(toy)) and store.live_version() == 0
+        assert same(before, spoken(toy)) and store.adapter_versions.live() == 0
         assert say(chat).adapter_version == 0
         wait_for(lambda: worker.status().round_id is None)
     monkeypatch.undo()
     monkeypatch.setattr("rlhf_chat.training.gate.judge", lambda *_: served)
     worker.train_now()
     wait_for(ended(store, len(ERRORS) + 1))
-    newest = store.rounds()[0]
+    newest = store.rounds.newest()[0]
     assert newest.status == "promoted", newest.reason  # nothing of the failures is in the way
     assert say(chat).adapter_version == newest.version
 
@@ -450,7 +454,7 @@ def test_a_full_disk_while_closing_does_not_kill_the_thread(store, chat, make, m
     worker.start()
     with monkeypatch.context() as broken:
         broken.setattr(round_, "run", fail)
-        broken.setattr(Store, "close_round", fail)
+        broken.setattr(RoundRepository, "close", fail)
         worker.train_now()
         wait_for(lambda: "disk is full" in worker.status().error)
     recipe = Recipe()
@@ -458,7 +462,7 @@ def test_a_full_disk_while_closing_does_not_kill_the_thread(store, chat, make, m
     monkeypatch.setattr(round_, "run", recipe)
     wait_for(lambda: worker.status().round_id is None)
     worker.train_now()
-    wait_for(lambda: store.live_version() == 1)
+    wait_for(lambda: store.adapter_versions.live() == 1)
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
@@ -481,7 +485,7 @@ def test_a_nan_never_reaches_a_weight(what, store, chat, toy, make, monkeypatch)
     )
     monkeypatch.setattr(ppo, "policy_loss", poisoned)
     assert worker.run_round("asked") == "failed"
-    assert "not a finite number" in store.rounds()[0].reason
+    assert "not a finite number" in store.rounds.newest()[0].reason
     assert not stepped
     assert all(bool(torch.isfinite(p).all()) for p in toy.policy_parameters())
     assert all(bool(torch.isfinite(p).all()) for p in toy.live.tree.parameters())
@@ -521,9 +525,9 @@ def test_a_promoted_round_stamps_the_next_reply(store, chat, toy, make, recipe):
     assert worker.run_round("asked") == "promoted"
     reply = say(chat)
     assert reply.adapter_version == 1
-    assert store.message(reply.message_id).adapter_version == 1
+    assert store.messages.get(reply.message_id).adapter_version == 1
     assert not same(before, spoken(toy))
-    newest = store.rounds()[0]
+    newest = store.rounds.newest()[0]
     assert (newest.version, newest.parent_version) == (1, 0)
     assert newest.reason == "Served: a test says so."
     live = worker.versions.all()[-1]
@@ -541,7 +545,7 @@ def test_rolling_back_restores_every_bit(store, chat, toy, make, recipe):
         load_snapshot.append(spoken(toy))
     assert not same(load_snapshot[1], load_snapshot[2])
     assert "v1 answers" in worker.versions.roll_back()
-    assert same(spoken(toy), load_snapshot[1]) and store.live_version() == 1
+    assert same(spoken(toy), load_snapshot[1]) and store.adapter_versions.live() == 1
     assert "the base answers" in worker.versions.roll_back()
     assert same(spoken(toy), load_snapshot[0]) and say(chat).adapter_version == 0
     assert "nothing to roll back" in worker.versions.roll_back()
@@ -549,7 +553,7 @@ def test_rolling_back_restores_every_bit(store, chat, toy, make, recipe):
     assert same(spoken(toy), load_snapshot[2])
     with pytest.raises(NotFound, match="no version 9"):
         worker.versions.make_live(9)
-    assert same(spoken(toy), load_snapshot[2]) and store.live_version() == 2
+    assert same(spoken(toy), load_snapshot[2]) and store.adapter_versions.live() == 2
 
 
 @pytest.mark.parametrize("first", ["make_live", "publish", "serve_live"])
@@ -575,7 +579,7 @@ def test_what_is_called_live_is_what_is_served_whoever_switches_at_once(
     threads: list[threading.Thread] = []
     monkeypatch.setattr(toy, "serve", serve)
     if first == "publish":
-        round_id = store.open_round(
+        round_id = store.rounds.open(
             trigger="t", parent_version=1, seed=0, watermark=0, config={}, snapshot_hash=""
         )
         told = {"round_id": round_id, "parent": 1, "instead_of": 1, "tier": PROVED, "kl": 1.0}
@@ -583,7 +587,7 @@ def test_what_is_called_live_is_what_is_served_whoever_switches_at_once(
     else:
         versions.make_live(1) if first == "make_live" else versions.serve_live()
     threads[0].join(30)
-    assert store.live_version() == toy.live.version == 0
+    assert store.adapter_versions.live() == toy.live.version == 0
 
 
 def test_a_reply_is_wholly_of_the_version_it_began_with(store, chat, toy, make, recipe):
@@ -602,7 +606,7 @@ def test_a_reply_is_wholly_of_the_version_it_began_with(store, chat, toy, make, 
     seen += list(stream)
     assert {p.adapter_version for p in seen} == {0}
     assert seen[-1].text == alone.text
-    assert store.message(seen[-1].message_id).adapter_version == 0
+    assert store.messages.get(seen[-1].message_id).adapter_version == 0
     assert say(chat).text == after.text
 
 
@@ -618,9 +622,9 @@ def test_every_number_told_is_in_the_database(store, chat, make):
 
     worker._report = listen  # type: ignore[method-assign]
     status = worker.run_round("asked")
-    newest = store.rounds()[0]
+    newest = store.rounds.newest()[0]
     assert status in ("promoted", "discarded"), newest.reason
-    kept = {(step, name): value for step, name, value in store.metrics(newest.id)}
+    kept = {(step, name): value for step, name, value in store.rounds.metrics(newest.id)}
     assert kept == told
     assert {"head_p_value", "loss", "kl", "probe_kl", "candidate_tokens"} <= {n for _, n in kept}
     shown = worker.metrics(newest.id)
@@ -632,11 +636,11 @@ def test_every_number_told_is_in_the_database(store, chat, make):
 def test_a_number_that_is_not_finite_is_kept_as_empty(store, chat, make):
     rate(chat, 1)
     worker = make()
-    round_id = store.open_round(
+    round_id = store.rounds.open(
         trigger="asked", parent_version=0, seed=0, watermark=0, config={}, snapshot_hash=""
     )
     worker._report(round_id, "ppo", 0.5, 3, {"loss": float("nan"), "kl": 2.0})
-    assert store.metrics(round_id) == [(3, "loss", None), (3, "kl", 2.0)]
+    assert store.rounds.metrics(round_id) == [(3, "loss", None), (3, "kl", 2.0)]
     assert worker.metrics(round_id) == {"kl": [(3, 2.0)]}
 
 
@@ -653,18 +657,20 @@ def test_a_crash_between_file_and_row_leaves_the_old_version(
     before = spoken(toy)
     with monkeypatch.context() as crash:
         crash.setattr(TrainingWorker, "_fail", lambda *_: None)  # a dead process tidies nothing up
-        crash.setattr(Store, "promote", lambda *_args, **_kwargs: 1 / 0)
+        crash.setattr(AdapterVersionRepository, "promote", lambda *_args, **_kwargs: 1 / 0)
         rate(chat, 1)
         worker.run_round("asked")
     left = worker.versions.adapter_store.path(2)
-    assert left.is_dir() and store.rounds()[0].status == "running"
+    assert left.is_dir() and store.rounds.newest()[0].status == "running"
     (worker.versions.adapter_store.folder / "staging" / "half").mkdir()
     toy.serve(toy.reference)
     make().recover()
-    assert same(before, spoken(toy)) and store.live_version() == 1
+    assert same(before, spoken(toy)) and store.adapter_versions.live() == 1
     assert not left.exists() and put_aside(worker) == ["v0002"]  # whose it was nobody knows
     assert not any((worker.versions.adapter_store.folder / "staging").iterdir())
-    assert store.rounds()[0].status == "aborted" and "ended" in store.rounds()[0].reason
+    assert (
+        store.rounds.newest()[0].status == "aborted" and "ended" in store.rounds.newest()[0].reason
+    )
 
 
 def put_aside(worker: TrainingWorker) -> list[str]:
@@ -708,7 +714,7 @@ def test_a_version_put_aside_comes_back_with_the_database_that_knows_it(
     other.mkdir()
     (other / "manifest.json").write_text("{}")  # the same number of another history
     make().recover()
-    assert same(before, spoken(toy)) and store.live_version() == 2
+    assert same(before, spoken(toy)) and store.adapter_versions.live() == 2
     assert put_aside(worker) == ["v0002"] and other.exists()
 
 
@@ -717,7 +723,7 @@ def test_a_version_of_a_failed_round_is_not_kept(store, chat, toy, make, recipe,
     worker = make()
     worker.recover()
     with monkeypatch.context() as fault:
-        fault.setattr(Store, "promote", lambda *_args, **_kwargs: 1 / 0)
+        fault.setattr(AdapterVersionRepository, "promote", lambda *_args, **_kwargs: 1 / 0)
         rate(chat, 1)
         assert worker.run_round("asked") == "failed"
     assert not worker.versions.adapter_store.path(1).exists() and put_aside(worker) == []
@@ -728,7 +734,7 @@ def test_a_deletion_that_was_cut_short_is_finished_at_the_next_start(
 ):
     worker = make()
     shelved(worker, toy, 1)
-    by_a_program = store.open_round(
+    by_a_program = store.rounds.open(
         trigger="simulated:lists",
         parent_version=0,
         seed=0,
@@ -737,11 +743,11 @@ def test_a_deletion_that_was_cut_short_is_finished_at_the_next_start(
         snapshot_hash="",
     )
     shelved(worker, toy, 2, round_id=by_a_program)
-    store.set_live(0, "")
+    store.adapter_versions.set_live(0, "")
     with monkeypatch.context() as crash:
         crash.setattr(AdapterStore, "remove", lambda *_: None)
         worker.delete(1)
-    store.erase_rater("simulated:lists")
+    store.feedback.erase_rater("simulated:lists")
     adapter_store = worker.versions.adapter_store
     assert adapter_store.path(1).exists() and adapter_store.path(2).exists()
     make().recover()
@@ -754,17 +760,17 @@ def test_a_deletion_that_was_cut_short_is_finished_at_the_next_start(
 
 def crashed(store: Store, make: Callable[..., TrainingWorker]) -> TrainingWorker:
     """As the next start finds it: a round is open that had read up to the newest answer."""
-    store.open_round(
+    store.rounds.open(
         trigger="ratings",
         parent_version=0,
         seed=1,
-        watermark=store.feedback_count(),
+        watermark=store.feedback.count(),
         config={},
         snapshot_hash="x",
     )
     worker = make(needed=2)
     worker.recover()
-    assert store.rounds()[0].status == "aborted"
+    assert store.rounds.newest()[0].status == "aborted"
     return worker
 
 
@@ -788,12 +794,12 @@ def test_a_round_that_waits_after_crashes_says_so_and_can_be_asked_for(store, ch
     worker = crashed(store, make)
     worker.start()
     time.sleep(0.2)
-    assert "twice" in worker.status().sentence and len(store.rounds()) == 2
+    assert "twice" in worker.status().sentence and len(store.rounds.newest()) == 2
     assert not worker.status().error
     worker.pause()
     assert "twice" not in worker.status().sentence
     worker.train_now()
-    wait_for(lambda: store.rounds()[0].status == "promoted")
+    wait_for(lambda: store.rounds.newest()[0].status == "promoted")
     wait_for(lambda: worker.status().round_id is None)
     assert "twice" not in worker.status().sentence
 
@@ -814,11 +820,11 @@ def test_a_damaged_live_version_falls_back_to_its_last_good_ancestor(
     toy.serve(toy.reference)
     fresh = make()
     fresh.recover()
-    assert same(spoken(toy), load_snapshot[0]) and store.live_version() == 1
+    assert same(spoken(toy), load_snapshot[0]) and store.adapter_versions.live() == 1
     assert "v1" in fresh.status().error and "Version 2" in fresh.status().error
     with pytest.raises(AdapterError, match="Version 3"):
         fresh.versions.make_live(3)
-    assert store.live_version() == 1 and say(chat).adapter_version == 1
+    assert store.adapter_versions.live() == 1 and say(chat).adapter_version == 1
 
 
 def break_version(folder: Path, damage: str) -> None:
@@ -846,7 +852,7 @@ def test_a_version_of_another_base_is_not_served(store, chat, toy, make, recipe,
     fresh = make()
     fresh.recover()
     assert toy.live.version == 0 and "another base model" in fresh.status().error
-    assert store.live_version() == 0
+    assert store.adapter_versions.live() == 0
 
 
 def started_with(base: str, make: Callable[..., TrainingWorker], toy: Model) -> TrainingWorker:
@@ -854,7 +860,7 @@ def started_with(base: str, make: Callable[..., TrainingWorker], toy: Model) -> 
     toy.base_hash = base
     worker = make()
     worker.recover()
-    assert toy.live.version == worker.store.live_version()
+    assert toy.live.version == worker.store.adapter_versions.live()
     return worker
 
 
@@ -874,7 +880,7 @@ def test_each_base_finds_its_own_live_version_again(database, store, chat, toy, 
         worker.run_round("asked")
     before = spoken(toy)
     if database == "an older app's":
-        store._run_sql("DELETE FROM settings", [()])
+        store.connection.execute_many("DELETE FROM settings", [()])
     worker = started_with("another", make, toy)
     assert toy.live.version == 0 and "v2" not in worker.status().error
     assert "Version 2" in worker.status().error and "Version 1" not in worker.status().error
@@ -908,8 +914,8 @@ def test_a_simulated_person_leaves_the_live_version_of_another_base_alone(
     worker.run_round("asked")
     assert toy.live.version == 2
     if database == "an older app's":
-        store._run_sql("DELETE FROM settings WHERE key <> 'watching'", [()])
-        store.set_setting("watching", {"rater": "simulated:lists", "before": 1})
+        store.connection.execute_many("DELETE FROM settings WHERE key <> 'watching'", [()])
+        store.settings.set("watching", {"rater": "simulated:lists", "before": 1})
         assert started_with(own_base, make, toy).status().live_version == 1
     worker = started_with("another", make, toy)
     assert toy.live.version == 0
@@ -917,7 +923,7 @@ def test_a_simulated_person_leaves_the_live_version_of_another_base_alone(
     worker.run_round("asked")
     assert started_with("another", make, toy).status().live_version == 3
     worker.end_simulation()
-    assert toy.live.version == store.live_version() == 3
+    assert toy.live.version == store.adapter_versions.live() == 3
     assert started_with(own_base, make, toy).status().live_version == 1
 
 
@@ -928,11 +934,11 @@ def test_a_database_that_cannot_be_written_serves_what_its_base_had_live(
     rate(chat, 1)
     worker.run_round("asked")
     started_with("another", make, toy)
-    monkeypatch.setattr(store, "read_only", True)
+    monkeypatch.setattr(store.connection, "read_only", True)
     toy.serve(toy.reference)
     toy.base_hash = own_base
     make().recover()
-    assert toy.live.version == 1 and store.live_version() == 0
+    assert toy.live.version == 1 and store.adapter_versions.live() == 0
 
 
 def test_chat_and_a_real_round_side_by_side(store, chat, make):
@@ -941,22 +947,22 @@ def test_chat_and_a_real_round_side_by_side(store, chat, make):
     worker = make()
     worker.start()
     worker.train_now()
-    wait_for(lambda: worker.status().round_id is not None or bool(store.rounds()))
+    wait_for(lambda: worker.status().round_id is not None or bool(store.rounds.newest()))
     replies = 0
     while not ended(store)():
         say(chat)
         replies += 1
-    assert replies and store.rounds()[0].status in ("promoted", "discarded")
+    assert replies and store.rounds.newest()[0].status in ("promoted", "discarded")
 
 
 # ---------------------------------------------------------------------- versions and votes
 
 
 def stored_vote(store: Store, one: int, other: int, outcome: str, rater: str = "me") -> None:
-    conversation = store.add_conversation("compare")
-    asked = store.add_message(conversation, "user", "hello")
+    conversation = store.conversations.add("compare")
+    asked = store.messages.add(conversation, "user", "hello")
     a, b = (
-        store.add_message(
+        store.messages.add(
             conversation,
             "assistant",
             f"of {version}",
@@ -968,7 +974,7 @@ def stored_vote(store: Store, one: int, other: int, outcome: str, rater: str = "
         )
         for version in (one, other)
     )
-    store.add_preference(a, b, outcome, shown_first="a", rater=rater)
+    store.feedback.add_preference(a, b, outcome, shown_first="a", rater=rater)
 
 
 def shelved(
@@ -984,7 +990,7 @@ def shelved(
         model.adapter_config(),
         {"base_hash": model.base_hash},
     )
-    worker.store.promote(
+    worker.store.adapter_versions.promote(
         version=version,
         parent=version - 1,
         round_id=round_id,
@@ -1057,7 +1063,7 @@ def test_a_round_for_a_simulated_person_hears_only_that_person_and_says_so(
     assert worker.waiting() == 3 and worker.people_waiting() == 2
     worker.run_round("ratings")
     assert load_snapshot == [3] and worker.waiting() == 0 and worker.people_waiting() == 2
-    assert store.rounds()[0].trigger == "simulated:lists"
+    assert store.rounds.newest()[0].trigger == "simulated:lists"
     assert [s.made_for for s in worker.leaderboard.standings() if s.live] == ["simulated:lists"]
     assert worker.versions.adapter_store.manifest(1)["rated_by"] == "simulated:lists"
     worker.listen_to("")
@@ -1075,8 +1081,8 @@ def test_a_correction_of_an_older_app_that_no_model_can_hold_breaks_nothing(stor
     chat = Chat(store, model, Sampling(max_new_tokens=5), scorer=worker.scorer)
     for text in ("hello", "how are you"):
         chat.ratings.rate(say(chat, text).message_id, 1)
-    original = store.message(say(chat, "about the sea").message_id)
-    edited = store.add_message(
+    original = store.messages.get(say(chat, "about the sea").message_id)
+    edited = store.messages.add(
         original.conversation_id,
         "assistant",
         "z" * 600,
@@ -1084,7 +1090,7 @@ def test_a_correction_of_an_older_app_that_no_model_can_hold_breaks_nothing(stor
         prompt_ids=original.prompt_ids,
         response_ids=model.encode_reply("z" * 600),
     )
-    store.add_edit(original.id, edited)
+    store.feedback.add_edit(original.id, edited)
     assert worker.run_round("asked") in ("promoted", "discarded")
     worker.scorer.warm_up()
     assert worker.scorer.get() is not None
@@ -1117,7 +1123,7 @@ def test_rebuilding_without_a_kind_is_the_round_that_never_had_it(chat, store, t
 
 def test_a_rebuild_leaves_out_what_was_named_and_says_so(chat, store, make):
     rate(chat, 4)
-    store.add_rating(say(chat).message_id, 1, rater="visitor")
+    store.feedback.add_rating(say(chat).message_id, 1, rater="visitor")
     worker = make()
     worker.start()
     worker.pause()
@@ -1138,7 +1144,7 @@ def evidence_of(store: Store):
 def test_a_rebuild_asked_for_at_any_moment_is_not_lost(chat, store, make, recipe):
     """Also where enough ratings are found for an ordinary round in that very moment."""
     rate(chat, 2)
-    store.add_rating(say(chat).message_id, 1, rater="visitor")
+    store.feedback.add_rating(say(chat).message_id, 1, rater="visitor")
     worker, waiting = make(needed=3), []
     worker._thread = threading.Thread()  # as if it ran
     real = worker.waiting
@@ -1168,7 +1174,7 @@ def test_what_is_made_live_by_hand_during_a_round_stays_live(chat, store, toy, m
     recipe.go.set()
     busy.join()
     newest = worker.versions.get(2)
-    assert (toy.live.version, store.live_version(), newest.parent) == (0, 0, 1)
+    assert (toy.live.version, store.adapter_versions.live(), newest.parent) == (0, 0, 1)
     assert newest.note.endswith(NOT_LIVE) and worker.rounds()[0].reason == newest.note
     worker.versions.make_live(2)
     assert toy.live.version == 2
@@ -1180,7 +1186,7 @@ def test_a_conversation_deleted_during_a_round_leaves_no_word(chat, store, toy, 
     secret = chat.new_conversation()
     *_, reply = chat.reply(secret, "tell me about purple zebras")
     chat.ratings.correct(reply.message_id, "zebras hum quietly at noon")
-    prompt = store.message(reply.message_id).prompt_ids
+    prompt = store.messages.get(reply.message_id).prompt_ids
     run = round_.run
 
     def deleted_meanwhile(*rest):
@@ -1221,25 +1227,25 @@ def test_where_nothing_counts_any_more_nothing_is_liked(chat, store, make):
         told.append(say(chat, f"hello {turn}").message_id)
         chat.ratings.rate(told[-1], 1 if turn % 2 else -1)
     worker.run_round("asked")
-    assert worker.feature_weights() and store.setting("likes")
+    assert worker.feature_weights() and store.settings.get("likes")
     for message_id in told:
         chat.ratings.rate(message_id, 0)
     worker.run_round("asked")
-    assert worker.feature_weights() == [] and store.setting("likes") == []
+    assert worker.feature_weights() == [] and store.settings.get("likes") == []
 
 
 def test_a_conversation_deleted_while_it_is_read_is_left_out(chat, store, monkeypatch):
     kept, gone = say(chat, "hello"), say(chat, "tell me about the sea")
     for reply in (kept, gone):
         chat.ratings.rate(reply.message_id, 1)
-    told = store.ratings()
-    store.delete_conversation(store.message(gone.message_id).conversation_id)
-    monkeypatch.setattr(store, "ratings", lambda rater="": told)
+    told = store.feedback.ratings()
+    store.conversations.delete(store.messages.get(gone.message_id).conversation_id)
+    monkeypatch.setattr(store.feedback, "ratings", lambda rater="": told)
     assert [one.id for one in take_snapshot(store).items] == [told[0].id]
 
 
 def test_a_rater_set_aside_does_not_count_until_let_back(chat, store):
-    store.add_rating(say(chat).message_id, 1, rater="visitor")
+    store.feedback.add_rating(say(chat).message_id, 1, rater="visitor")
     raters = Raters(store)
     raters.set_aside("visitor")
     assert evidence_of(store) == ()
@@ -1295,7 +1301,7 @@ def test_a_round_says_which_answers_moved_it_and_shows_before_and_after(chat, st
     assert 1 <= len(card["moved"]) <= 5 and len(card["examples"]) == 3
     words, owed, where = card["moved"][0]
     assert "better than" in words and abs(owed) == max(abs(x) for _, x, _ in card["moved"])
-    assert store.conversation(where).kind == "compare"
+    assert store.conversations.get(where).kind == "compare"
     for prompt, before, after in card["examples"]:
         assert prompt and isinstance(before, str) and isinstance(after, str)
     assert all(name and isinstance(change, float) for name, change, _ in card["changed"])
@@ -1317,7 +1323,7 @@ def test_a_real_model_practises_on_longer_replies_than_the_bundled_one(toy, monk
 
 
 def test_a_backup_is_made_while_there_is_nothing_to_do_also_with_learning_off(make, store):
-    store.add_conversation()
+    store.conversations.add()
     worker = make()
     worker._learns = False
     worker.step()

@@ -252,10 +252,10 @@ def test_what_does_not_fit_the_model_is_never_served(what, adapter_store, toy, s
     _, manifest_hash = adapter_store.publish(
         1, state, toy.adapter_config(), {"base_hash": base_hash}
     )
-    round_id = store.open_round(
+    round_id = store.rounds.open(
         trigger="asked", parent_version=0, seed=0, watermark=0, config={}, snapshot_hash=""
     )
-    store.promote(
+    store.adapter_versions.promote(
         version=1,
         parent=0,
         round_id=round_id,
@@ -270,7 +270,7 @@ def test_what_does_not_fit_the_model_is_never_served(what, adapter_store, toy, s
     refused(lambda: worker.versions.view(1))
     refused(lambda: worker.versions.make_live(1))
     worker.recover()
-    assert toy.live.version == 0 and store.live_version() == 0
+    assert toy.live.version == 0 and store.adapter_versions.live() == 0
     policy = toy.policy_state()
     refused(lambda: toy.set_policy(state) if what != "base" else worker.versions.view(1))
     assert all(torch.equal(policy[k], v) for k, v in toy.policy_state().items())

@@ -44,8 +44,8 @@ def test_a_pair_is_two_stored_drafts_of_one_message(compare, store):
     pair = parts[-1]
     assert pair.done and pair.votable and pair.texts[0] != pair.texts[1]
     assert not any(p.votable or p.set_id for p in parts[:-1])
-    [asked] = store.roots(pair.set_id)
-    a, b = (store.message(i) for i in store.children(asked))
+    [asked] = store.messages.roots(pair.set_id)
+    a, b = (store.messages.get(i) for i in store.messages.children(asked))
     assert {a.content, b.content} == set(pair.texts)
     assert a.prompt_ids == b.prompt_ids and a.response_ids != b.response_ids
     assert a.adapter_version == b.adapter_version == 0
@@ -64,11 +64,11 @@ def test_votes_reach_the_draft_that_was_clicked(compare, store):
         clicked = "a" if number % 2 else "b"  # a is the left one
         revealed = compare.vote(pair.set_id, clicked)
         assert "Saved" in revealed.sentence and "base" in revealed.sentence
-        vote = store.preferences()[-1]
+        vote = store.feedback.preferences()[-1]
         stored = {"a": vote.message_a, "b": vote.message_b}
         wanted = pair.texts[0] if clicked == "a" else pair.texts[1]
-        assert store.message(stored[vote.outcome]).content == wanted
-        assert store.message(stored[vote.shown_first]).content == pair.texts[0]
+        assert store.messages.get(stored[vote.outcome]).content == wanted
+        assert store.messages.get(stored[vote.shown_first]).content == pair.texts[0]
         sides.add(vote.shown_first)
     assert sides == {"a", "b"}
 
@@ -78,12 +78,12 @@ def test_ties_and_withdrawing(compare, store, outcome):
     pair = drafts_of(compare)
     compare.vote(pair.set_id, outcome, event_id="v1")
     compare.vote(pair.set_id, outcome, event_id="v1")
-    assert store.feedback_count() == 1
-    assert [p.outcome for p in store.preferences()] == [outcome]
+    assert store.feedback.count() == 1
+    assert [p.outcome for p in store.feedback.preferences()] == [outcome]
     compare.withdraw(pair.set_id)
-    assert store.preferences() == []
+    assert store.feedback.preferences() == []
     compare.vote(pair.set_id, "a")
-    assert len(store.preferences()) == 1
+    assert len(store.feedback.preferences()) == 1
     for bad in (
         lambda: compare.vote(pair.set_id, "left"),
         lambda: compare.vote("nothing", "a"),
@@ -111,8 +111,8 @@ def test_the_same_event_gives_the_same_pair(compare, store):
     event = "0" * 31 + "7"
     first, again = drafts_of(compare, event_id=event), drafts_of(compare, event_id=event)
     assert again == first and store.counts()["messages"] == 3
-    half = store.add_conversation("compare", title="a crash came between")
-    store.add_message(half, "user", "tell me about the sea", event_id="e" * 32)
+    half = store.conversations.add("compare", title="a crash came between")
+    store.messages.add(half, "user", "tell me about the sea", event_id="e" * 32)
     assert drafts_of(compare, event_id="e" * 32).votable
 
 
@@ -141,8 +141,10 @@ def test_a_pair_of_two_versions_says_which_was_which(compare, store, toy):
     toy.serve(toy.make_view(3, state))
     pair = drafts_of(compare, versions=(3, 0))
     revealed = compare.vote(pair.set_id, "a")
-    [asked] = store.roots(pair.set_id)
-    by_text = {store.message(i).content: store.message(i) for i in store.children(asked)}
+    [asked] = store.messages.roots(pair.set_id)
+    by_text = {
+        store.messages.get(i).content: store.messages.get(i) for i in store.messages.children(asked)
+    }
     left, right = by_text[pair.texts[0]], by_text[pair.texts[1]]
     assert revealed.versions == (left.adapter_version, right.adapter_version)
     assert {left.adapter_version, right.adapter_version} == {0, 3}
@@ -169,13 +171,13 @@ def test_several_drafts_are_put_in_order_as_they_are_shown(compare, store, count
     assert compare.shown(drafts.set_id) == drafts
     told = compare.rank(drafts.set_id, list(range(count))[::-1])
     assert told.sentence.startswith("Saved: " + ", then ".join("ABCD"[:count][::-1]))
-    [ranking] = store.rankings()
-    placed = {store.message(m).content: place for m, place in ranking.places.items()}
+    [ranking] = store.feedback.rankings()
+    placed = {store.messages.get(m).content: place for m, place in ranking.places.items()}
     assert placed == {text: count - 1 - i for i, text in enumerate(drafts.texts)}
     compare.rank(drafts.set_id, [0] * count)
-    assert set(store.rankings()[0].places.values()) == {0}
+    assert set(store.feedback.rankings()[0].places.values()) == {0}
     compare.withdraw(drafts.set_id)
-    assert store.rankings() == []
+    assert store.feedback.rankings() == []
     for wrong in (
         lambda: compare.rank(drafts.set_id, [0, 1]),
         lambda: compare.vote(drafts.set_id, "a"),
@@ -219,10 +221,10 @@ def test_drafts_that_were_stopped_or_make_no_sense_are_not_kept(compare, store):
 def test_how_much_better_is_kept(compare, store, strength):
     pair = drafts_of(compare)
     told = compare.vote(pair.set_id, "a", strength=strength)
-    assert [p.strength for p in store.preferences()] == [strength]
+    assert [p.strength for p in store.feedback.preferences()] == [strength]
     assert strength in told.sentence
     compare.vote(pair.set_id, "both_good")
-    assert [p.outcome for p in store.preferences()] == ["both_good"]
+    assert [p.outcome for p in store.feedback.preferences()] == ["both_good"]
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -234,18 +236,20 @@ def test_why_is_kept_beside_an_answer_and_changes_nothing_else(compare, store, c
         compare.vote(shown.set_id, "a")
     else:
         compare.rank(shown.set_id, (1, 0, 2))
-    before, count_before = take_snapshot(store), store.feedback_count()
+    before, count_before = take_snapshot(store), store.feedback.count()
     assert "Saved" in compare.comment(shown.set_id, "  shorter ")
     with pytest.raises(AppError, match="characters"):
         compare.comment(shown.set_id, "x" * 100_000)
-    [told] = store.feedback(containing="shorter")
-    assert told.comment == "shorter" and store.feedback_count() == count_before
+    [told] = store.feedback.all(containing="shorter")
+    assert told.comment == "shorter" and store.feedback.count() == count_before
     assert [s.answer for s in take_snapshot(store).items] == [s.answer for s in before.items]
     if count == 2:
         compare.vote(shown.set_id, "a", strength="much")  # the same again keeps the words
-        assert [(p.strength, p.comment) for p in store.preferences()] == [("much", "shorter")]
+        assert [(p.strength, p.comment) for p in store.feedback.preferences()] == [
+            ("much", "shorter")
+        ]
         compare.vote(shown.set_id, "b")  # another answer does not
-        assert [p.comment for p in store.preferences()] == [""]
+        assert [p.comment for p in store.feedback.preferences()] == [""]
 
 
 def test_drafts_nobody_answered_go_after_a_day_and_answered_ones_stay(compare, store):
@@ -279,7 +283,7 @@ def voted(compare, count: int, rater: str = "me") -> list:
 def test_a_pair_comes_back_with_its_sides_swapped_and_replaces_no_vote(compare, store):
     assert compare.repeat_pair("me", share=1) is None
     made = voted(compare, active_sampling.REPEAT_AFTER + 2)
-    votes = store.preferences()
+    votes = store.feedback.preferences()
     for _ in range(2):
         again = compare.repeat_pair("me", share=1)
         [first] = [d for d in made if d.prompt == again.prompt]
@@ -287,7 +291,7 @@ def test_a_pair_comes_back_with_its_sides_swapped_and_replaces_no_vote(compare, 
         told = compare.vote(again.set_id, "b")
         assert "as you did the first time" in told.sentence
     assert compare.repeat_pair("me", share=1) is None  # each comes back once
-    assert store.preferences() == votes and len(store.asked_again()) == 2
+    assert store.feedback.preferences() == votes and len(store.feedback.asked_again()) == 2
     [me] = Raters(store).table()
     assert (me.asked_again, me.said_same) == (2, 2)
     assert compare.repeat_pair("me", share=0) is None
@@ -308,11 +312,11 @@ def test_a_pair_that_came_back_for_somebody_else_is_voted_on_like_any_other(comp
     again = compare.repeat_pair("me", share=1)
     told = compare.vote(again.set_id, "a", rater="visitor")
     told = compare.vote(again.set_id, "a", strength="much", rater="visitor")
-    assert "seen this pair" not in told.sentence and store.asked_again("visitor") == []
-    [vote] = store.preferences("visitor")
+    assert "seen this pair" not in told.sentence and store.feedback.asked_again("visitor") == []
+    [vote] = store.feedback.preferences("visitor")
     assert vote.outcome in ("a", "b") and vote.strength == "much"
     compare.withdraw(again.set_id, rater="visitor")
-    assert not [v for v in store.preferences("visitor") if v.outcome in ("a", "b")]
+    assert not [v for v in store.feedback.preferences("visitor") if v.outcome in ("a", "b")]
 
 
 def test_several_people_get_the_same_pair_and_their_agreement_is_counted(compare, store):

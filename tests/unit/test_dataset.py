@@ -44,14 +44,14 @@ def nothing() -> None:
 
 
 def pair(store: Store, model: Model, outcome: str, text: str = "hello") -> tuple[str, str]:
-    conversation = store.add_conversation("compare")
-    asked = store.add_message(conversation, "user", text)
+    conversation = store.conversations.add("compare")
+    asked = store.messages.add(conversation, "user", text)
     ids = model.encode([{"role": "user", "content": text}])
     drafts = model.sample(
         model.reference, [ids] * 2, Sampling(max_new_tokens=LIMIT), seed=crc32(text.encode()) % 99
     )
     a, b = (
-        store.add_message(
+        store.messages.add(
             conversation,
             "assistant",
             model.decode(d.ids),
@@ -64,7 +64,7 @@ def pair(store: Store, model: Model, outcome: str, text: str = "hello") -> tuple
         )
         for d in drafts
     )
-    store.add_preference(a, b, outcome, shown_first="a")
+    store.feedback.add_preference(a, b, outcome, shown_first="a")
     return a, b
 
 
@@ -86,8 +86,8 @@ def test_the_exact_ids_are_used_even_where_text_would_encode_otherwise(
     [one] = snapshot.items
     first, second = one.replies
     assert (one.kind, one.answer, one.first) == ("pair", "a", 1)
-    assert list(first.ids) == store.message(a).response_ids
-    assert list(second.ids) == store.message(b).response_ids
+    assert list(first.ids) == store.messages.get(a).response_ids
+    assert list(second.ids) == store.messages.get(b).response_ids
     assert first.prompt.text == "hello"
 
 
@@ -158,13 +158,13 @@ def test_stars_take_the_place_of_the_same_persons_thumb(
 ) -> None:
     """Both on one reply are one opinion, or the test of the signal would see two that agree."""
     a, b = pair(store, toy, "withdrawn")
-    store.add_rating(a, 1)
-    store.add_rating(b, -1)
-    store.add_rating(a, 1, rater="visitor")
-    store.add_score(a, 5)
+    store.feedback.add_rating(a, 1)
+    store.feedback.add_rating(b, -1)
+    store.feedback.add_rating(a, 1, rater="visitor")
+    store.feedback.add_score(a, 5)
     told = [(one.kind, one.answer, one.rater) for one in take_snapshot(store).items]
     assert sorted(told) == [("score", 5, "me"), ("thumb", -1, "me"), ("thumb", 1, "visitor")]
-    store.add_score(a, 0)
+    store.feedback.add_score(a, 0)
     assert ("thumb", 1, "me") in [(o.kind, o.answer, o.rater) for o in take_snapshot(store).items]
 
 
@@ -189,21 +189,21 @@ def test_every_kind_of_answer_arrives_with_what_it_says(
     store: Store, toy: Model, extractor: FeatureExtractor
 ) -> None:
     a, b = pair(store, toy, "withdrawn", "hello")
-    asked = store.message(a).parent_id
+    asked = store.messages.get(a).parent_id
     assert asked
-    store.add_preference(b, a, "a", shown_first="b", strength="much")
-    store.add_score(a, 4)
-    store.add_ranking(asked, {a: 1, b: 0})
-    ids = store.message(a).prompt_ids
-    edited = store.add_message(
-        store.message(a).conversation_id,
+    store.feedback.add_preference(b, a, "a", shown_first="b", strength="much")
+    store.feedback.add_score(a, 4)
+    store.feedback.add_ranking(asked, {a: 1, b: 0})
+    ids = store.messages.get(a).prompt_ids
+    edited = store.messages.add(
+        store.messages.get(a).conversation_id,
         "assistant",
         "something else entirely",
         parent_id=asked,
         prompt_ids=ids,
         response_ids=[5, 6, 7],
     )
-    store.add_edit(a, edited)
+    store.feedback.add_edit(a, edited)
     dataset = built(store, extractor)
     assert dataset.kind.tolist() == [PAIR, SCORE, EDIT]
     assert dataset.label.tolist() == [MUCH, 4.0, 1.0] and dataset.side[0] == -1.0
@@ -212,10 +212,10 @@ def test_every_kind_of_answer_arrives_with_what_it_says(
     assert np.allclose(dataset.ranked[0, 0], -dataset.ranked[0, 1])
     assert np.allclose(dataset.x[0], dataset.ranked[0, 1] - dataset.ranked[0, 0])
     for take_back in (
-        lambda: store.add_score(a, 0),
-        lambda: store.add_ranking(asked, {}),
-        lambda: store.add_edit(a, edited, withdrawn=True),
-        lambda: store.add_preference(a, b, "withdrawn", shown_first="a"),
+        lambda: store.feedback.add_score(a, 0),
+        lambda: store.feedback.add_ranking(asked, {}),
+        lambda: store.feedback.add_edit(a, edited, withdrawn=True),
+        lambda: store.feedback.add_preference(a, b, "withdrawn", shown_first="a"),
     ):
         before = len(take_snapshot(store).items)
         take_back()
@@ -236,12 +236,12 @@ def test_withdrawing_a_kind_is_never_having_given_it(
     drafts = [pair(store, toy, "a", f"tell me about {i}") for i in range(6)]
     before = built(store, extractor)
     for a, _ in drafts:
-        store.add_rating(a, 1)
-        store.add_score(a, 5)
+        store.feedback.add_rating(a, 1)
+        store.feedback.add_score(a, 5)
     assert len(built(store, extractor)) == 12
     for a, _ in drafts:
-        store.add_rating(a, 0)
-        store.add_score(a, 0)
+        store.feedback.add_rating(a, 0)
+        store.feedback.add_score(a, 0)
     after = built(store, extractor)
     heads = [reward_model.fit_head(e, 28, reward_model.RewardConfig()) for e in (before, after)]
     assert np.array_equal(heads[0].weights, heads[1].weights)
@@ -253,33 +253,33 @@ def test_withdrawing_a_kind_is_never_having_given_it(
 
 def test_who_is_set_aside_does_not_count_and_keeps_their_answers(store: Store, toy: Model) -> None:
     a, b = pair(store, toy, "a")
-    store.add_preference(a, b, "b", shown_first="a", rater="visitor")
+    store.feedback.add_preference(a, b, "b", shown_first="a", rater="visitor")
     assert take_snapshot(store).raters == ("me", "visitor")
-    store.set_setting("quarantined", ["visitor"])
+    store.settings.set("quarantined", ["visitor"])
     snapshot = take_snapshot(store)
     assert snapshot.raters == ("me",) and [s.answer for s in snapshot.items] == ["a"]
-    assert {vote.rater for vote in store.preferences()} == {"me", "visitor"}
+    assert {vote.rater for vote in store.feedback.preferences()} == {"me", "visitor"}
 
 
 def test_slips_are_counted_from_pairs_asked_again(store: Store, toy: Model) -> None:
     for i in range(30):
         a, b = pair(store, toy, "a", f"tell me about {i}")
         answer = "b" if i < 6 else "a"
-        store.add_preference(a, b, answer, shown_first="b", again=True)
-    assert len(store.preferences()) == len(take_snapshot(store).items) == 30
+        store.feedback.add_preference(a, b, answer, shown_first="b", again=True)
+    assert len(store.feedback.preferences()) == len(take_snapshot(store).items) == 30
     assert lapses(store) == {"me": pytest.approx((2 + 3) / 50)}
 
 
 def test_changed_and_withdrawn_feedback_counts_as_it_stands(store: Store, toy: Model) -> None:
     a, b = pair(store, toy, "a")
-    store.add_rating(a, 1)
+    store.feedback.add_rating(a, 1)
     before = take_snapshot(store)
-    store.add_preference(a, b, "b", shown_first="a")
-    store.add_rating(a, 0)
+    store.feedback.add_preference(a, b, "b", shown_first="a")
+    store.feedback.add_rating(a, 0)
     after = take_snapshot(store)
     assert [(s.kind, s.answer) for s in after.items] == [("pair", "b")]
     assert before.hash != after.hash and after.watermark > before.watermark
-    store.add_preference(a, b, "withdrawn", shown_first="a")
+    store.feedback.add_preference(a, b, "withdrawn", shown_first="a")
     assert not take_snapshot(store).items
 
 
@@ -288,10 +288,10 @@ def test_a_reply_the_model_cannot_hold_is_left_out_of_what_is_measured(
 ) -> None:
     """An older app kept such corrections; or the model could hold more when it was written."""
     a, _ = pair(store, toy, "a")
-    original = store.message(a)
+    original = store.messages.get(a)
     assert original.prompt_ids
     for length in (toy.context_tokens - len(original.prompt_ids), toy.context_tokens):
-        edited = store.add_message(
+        edited = store.messages.add(
             original.conversation_id,
             "assistant",
             toy.decode([40] * length),
@@ -299,7 +299,7 @@ def test_a_reply_the_model_cannot_hold_is_left_out_of_what_is_measured(
             prompt_ids=original.prompt_ids,
             response_ids=[40] * length,
         )
-        store.add_edit(a, edited)
+        store.feedback.add_edit(a, edited)
     assert [one.kind for one in take_snapshot(store).items] == ["pair", "edit", "edit"]
     kept = load_snapshot(extractor).items
     assert [one.kind for one in kept] == ["pair", "edit"]
@@ -311,10 +311,10 @@ def test_what_another_models_tokens_said_is_left_out_of_what_is_measured(
 ) -> None:
     """The same database may have been used with a model that has another tokenizer."""
     a, _ = pair(store, toy, "a")
-    original = store.message(a)
+    original = store.messages.get(a)
     assert original.prompt_ids and [one.kind for one in load_snapshot(extractor).items] == ["pair"]
     for ids in ([5, 6, 7], [toy.config.vocab_size + 9]):
-        foreign = store.add_message(
+        foreign = store.messages.add(
             original.conversation_id,
             "assistant",
             "words of another model",
@@ -322,16 +322,16 @@ def test_what_another_models_tokens_said_is_left_out_of_what_is_measured(
             prompt_ids=original.prompt_ids,
             response_ids=ids,
         )
-        store.add_rating(foreign, 1)
+        store.feedback.add_rating(foreign, 1)
     assert len(take_snapshot(store).items) == 3
     assert [one.kind for one in load_snapshot(extractor).items] == ["pair"]
 
 
 def test_a_reply_without_token_ids_is_left_out(store: Store) -> None:
-    conversation = store.add_conversation()
-    asked = store.add_message(conversation, "user", "hello")
-    reply = store.add_message(conversation, "assistant", "hi", parent_id=asked)
-    store.add_rating(reply, 1)
+    conversation = store.conversations.add()
+    asked = store.messages.add(conversation, "user", "hello")
+    reply = store.messages.add(conversation, "assistant", "hi", parent_id=asked)
+    store.feedback.add_rating(reply, 1)
     assert not take_snapshot(store).items
 
 

@@ -33,10 +33,12 @@ from rlhf_chat.db import (
     NotFound,
     Store,
     StoreError,
+    adapter_versions,
     connection,
     content_key,
     conversations,
-    rounds,
+    events,
+    messages,
     schema,
     writer,
 )
@@ -61,10 +63,10 @@ def store(path):
 
 def make_pair(store: Store, kind: str = "compare", text: str = "Tell me about tea"):
     """A conversation with one user message and two replies to it."""
-    conversation = store.add_conversation(kind)
-    user = store.add_message(conversation, "user", text)
+    conversation = store.conversations.add(kind)
+    user = store.messages.add(conversation, "user", text)
     replies = [
-        store.add_message(conversation, "assistant", reply, parent_id=user)
+        store.messages.add(conversation, "assistant", reply, parent_id=user)
         for reply in ("Tea is a drink.", "Tea? I love it!")
     ]
     return conversation, user, *replies
@@ -78,17 +80,17 @@ def open_round(store: Store, **changes) -> int:
     row = dict(
         trigger="ratings", parent_version=0, seed=7, watermark=0, config={}, snapshot_hash=""
     )
-    return store.open_round(**{**row, **changes})
+    return store.rounds.open(**{**row, **changes})
 
 
 def promote(store: Store, version: int, **changes) -> None:
     row = dict(parent=0, round_id=None, tier="4bit", folder="adapters/v", manifest_hash="abc")
     row |= dict(kl=0.5, reason="better", verdict={"win_rate": 0.6})
-    store.promote(version=version, **{**row, **changes})
+    store.adapter_versions.promote(version=version, **{**row, **changes})
 
 
 def on_writer(store: Store, change, *, alone: bool = True):
-    return store._writer.submit(change, alone=alone).result()
+    return store.connection._writer.submit(change, alone=alone).result()
 
 
 def raw(path: Path) -> sqlite3.Connection:
@@ -105,53 +107,59 @@ def one_sentence(error: pytest.ExceptionInfo, *names: str) -> bool:
 
 def test_conversations_come_newest_first_even_when_the_clock_runs_backwards(store, monkeypatch):
     ticks = iter(f"20{99 - i}-01-01T00:00:00+00:00" for i in range(99))
-    monkeypatch.setattr(conversations, "timestamp", lambda: next(ticks))
-    first, second, third = (store.add_conversation(title=title) for title in "abc")
-    assert [c.id for c in store.conversations()] == [third, second, first]
-    store.add_message(first, "user", "hello")
-    assert [c.title for c in store.conversations()] == ["a", "c", "b"]
-    assert store.conversations("compare") == []
-    user = store.conversation(first).head_id
-    replies = [store.add_message(first, "assistant", t, parent_id=user) for t in "xyz"]
-    assert store.siblings(replies[1]) == replies
+    for module in (conversations, messages):
+        monkeypatch.setattr(module, "timestamp", lambda: next(ticks))
+    first, second, third = (store.conversations.add(title=title) for title in "abc")
+    assert [c.id for c in store.conversations.all()] == [third, second, first]
+    store.messages.add(first, "user", "hello")
+    assert [c.title for c in store.conversations.all()] == ["a", "c", "b"]
+    assert store.conversations.all("compare") == []
+    user = store.conversations.get(first).head_id
+    replies = [store.messages.add(first, "assistant", t, parent_id=user) for t in "xyz"]
+    assert store.messages.siblings(replies[1]) == replies
     for value in (1, -1, 1, -1):
-        store.add_rating(replies[0], value)
-    assert [r.value for r in store.ratings()] == [-1]
+        store.feedback.add_rating(replies[0], value)
+    assert [r.value for r in store.feedback.ratings()] == [-1]
 
 
 def test_the_first_user_message_names_an_unnamed_conversation(store):
-    plain = store.add_conversation()
-    store.add_message(plain, "system", "Be kind.")
-    store.add_message(plain, "user", "  How\nare " + "you " * 40)
-    store.add_message(plain, "user", "Second")
-    named = store.add_conversation(title="Mine", system_prompt="Short.")
-    store.add_message(named, "user", "How are you?")
-    assert store.conversation(plain).title == ("How are " + "you " * 40)[:60]
-    assert store.conversation(named).title == "Mine"
-    store.rename_conversation(plain, "Better")
-    assert [c.title for c in store.conversations()] == ["Mine", "Better"]
-    assert store.conversation(named).system_prompt == "Short."
+    plain = store.conversations.add()
+    store.messages.add(plain, "system", "Be kind.")
+    store.messages.add(plain, "user", "  How\nare " + "you " * 40)
+    store.messages.add(plain, "user", "Second")
+    named = store.conversations.add(title="Mine", system_prompt="Short.")
+    store.messages.add(named, "user", "How are you?")
+    assert store.conversations.get(plain).title == ("How are " + "you " * 40)[:60]
+    assert store.conversations.get(named).title == "Mine"
+    store.conversations.rename(plain, "Better")
+    assert [c.title for c in store.conversations.all()] == ["Mine", "Better"]
+    assert store.conversations.get(named).system_prompt == "Short."
 
 
 def test_messages_form_a_tree_with_one_active_branch(store):
     conversation, user, a, b = make_pair(store, "chat")
-    again = store.add_message(conversation, "user", "More", parent_id=b)
-    assert [m.id for m in store.path_to(again)] == [user, b, again]
-    assert [m.id for m in store.path_to(user)] == [user]
-    assert store.siblings(a) == store.siblings(b) == store.children(user) == [a, b]
-    assert store.roots(conversation) == [user] and store.children(again) == []
-    assert store.conversation(conversation).head_id == again
-    store.add_message(conversation, "user", "Aside", parent_id=b, make_head=False)
-    assert store.conversation(conversation).head_id == again
-    store.set_head(conversation, a)
-    assert store.conversation(conversation).head_id == a
-    other = store.add_conversation()
-    root = store.add_message(other, "user", "Elsewhere")
-    assert store.siblings(root) == [root]
+    again = store.messages.add(conversation, "user", "More", parent_id=b)
+    assert [m.id for m in store.messages.path_to(again)] == [user, b, again]
+    assert [m.id for m in store.messages.path_to(user)] == [user]
+    assert (
+        store.messages.siblings(a)
+        == store.messages.siblings(b)
+        == store.messages.children(user)
+        == [a, b]
+    )
+    assert store.messages.roots(conversation) == [user] and store.messages.children(again) == []
+    assert store.conversations.get(conversation).head_id == again
+    store.messages.add(conversation, "user", "Aside", parent_id=b, make_head=False)
+    assert store.conversations.get(conversation).head_id == again
+    store.conversations.set_head(conversation, a)
+    assert store.conversations.get(conversation).head_id == a
+    other = store.conversations.add()
+    root = store.messages.add(other, "user", "Elsewhere")
+    assert store.messages.siblings(root) == [root]
     with pytest.raises(NotFound):
-        store.set_head(other, a)
+        store.conversations.set_head(other, a)
     with pytest.raises(NotFound):
-        store.add_message(other, "assistant", "Astray", parent_id=a)
+        store.messages.add(other, "assistant", "Astray", parent_id=a)
 
 
 def test_a_message_comes_back_as_it_went_in(store):
@@ -159,18 +167,18 @@ def test_a_message_comes_back_as_it_went_in(store):
     sent = dict(parent_id=user, prompt_ids=[1, 2, 2**31 - 1], response_ids=[], adapter_version=3)
     sent |= dict(sampling={"temperature": 0.7}, finish_reason="length", event_id="e1")
     text = "naïve \u0000 😀 \ud83d end"
-    message = store.message(store.add_message(conversation, "assistant", text, **sent))
+    message = store.messages.get(store.messages.add(conversation, "assistant", text, **sent))
     assert {name: getattr(message, name) for name in sent} == sent
     assert message.content == "naïve \u0000 😀 ? end"
     assert (message.role, message.conversation_id) == ("assistant", conversation)
     assert message.created_at.endswith("+00:00")
-    bare = store.message(user)
+    bare = store.messages.get(user)
     assert (bare.prompt_ids, bare.sampling, bare.parent_id) == (None, None, None)
 
 
 def test_a_message_sent_twice_is_stored_once(store):
-    conversation = store.add_conversation()
-    send = lambda _: store.add_message(conversation, "user", "hi", event_id="same")  # noqa: E731
+    conversation = store.conversations.add()
+    send = lambda _: store.messages.add(conversation, "user", "hi", event_id="same")  # noqa: E731
     with ThreadPoolExecutor(10) as pool:
         assert len(set(pool.map(send, range(30)))) == 1
     assert store.counts()["messages"] == 1
@@ -179,19 +187,19 @@ def test_a_message_sent_twice_is_stored_once(store):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda s: s.message("no"),
-        lambda s: s.path_to("no"),
-        lambda s: s.siblings("no"),
-        lambda s: s.conversation("no"),
-        lambda s: s.rename_conversation("no", "x"),
-        lambda s: s.delete_conversation("no"),
-        lambda s: s.set_head("no", "no"),
-        lambda s: s.add_message("no", "user", "x"),
-        lambda s: s.add_rating("no", 1),
-        lambda s: s.add_preference("no", "no", "a", shown_first="a"),
-        lambda s: s.add_metrics(9, 0, {"kl": 1.0}),
-        lambda s: s.close_round(9, status="failed", reason=""),
-        lambda s: s.set_live(9, "x"),
+        lambda s: s.messages.get("no"),
+        lambda s: s.messages.path_to("no"),
+        lambda s: s.messages.siblings("no"),
+        lambda s: s.conversations.get("no"),
+        lambda s: s.conversations.rename("no", "x"),
+        lambda s: s.conversations.delete("no"),
+        lambda s: s.conversations.set_head("no", "no"),
+        lambda s: s.messages.add("no", "user", "x"),
+        lambda s: s.feedback.add_rating("no", 1),
+        lambda s: s.feedback.add_preference("no", "no", "a", shown_first="a"),
+        lambda s: s.rounds.add_metrics(9, 0, {"kl": 1.0}),
+        lambda s: s.rounds.close(9, status="failed", reason=""),
+        lambda s: s.adapter_versions.set_live(9, "x"),
         lambda s: promote(s, 2, parent=1),
         lambda s: promote(s, 1, round_id=9),
     ],
@@ -206,21 +214,21 @@ def test_what_is_not_there_is_named_in_one_sentence(store, call):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda s, u, a, b: s.add_conversation("group"),
-        lambda s, u, a, b: s.add_message(s.message(a).conversation_id, "tool", "x"),
-        lambda s, u, a, b: s.add_message(
-            s.message(a).conversation_id, "assistant", "x", finish_reason="tired"
+        lambda s, u, a, b: s.conversations.add("group"),
+        lambda s, u, a, b: s.messages.add(s.messages.get(a).conversation_id, "tool", "x"),
+        lambda s, u, a, b: s.messages.add(
+            s.messages.get(a).conversation_id, "assistant", "x", finish_reason="tired"
         ),
-        lambda s, u, a, b: s.add_rating(a, 2),
-        lambda s, u, a, b: s.add_rating(u, 1),
-        lambda s, u, a, b: s.add_rating(a, 1, rater=""),
-        lambda s, u, a, b: s.add_preference(a, a, "a", shown_first="a"),
-        lambda s, u, a, b: s.add_preference(a, u, "a", shown_first="a"),
-        lambda s, u, a, b: s.add_preference(a, b, "c", shown_first="a"),
-        lambda s, u, a, b: s.add_preference(a, b, "a", shown_first="left"),
-        lambda s, u, a, b: s.add_preference(a, make_reply(s), "a", shown_first="a"),
-        lambda s, u, a, b: s.put_features("k", [("c", np.zeros((2, 2)))]),
-        lambda s, u, a, b: s.close_round(open_round(s), status="won", reason=""),
+        lambda s, u, a, b: s.feedback.add_rating(a, 2),
+        lambda s, u, a, b: s.feedback.add_rating(u, 1),
+        lambda s, u, a, b: s.feedback.add_rating(a, 1, rater=""),
+        lambda s, u, a, b: s.feedback.add_preference(a, a, "a", shown_first="a"),
+        lambda s, u, a, b: s.feedback.add_preference(a, u, "a", shown_first="a"),
+        lambda s, u, a, b: s.feedback.add_preference(a, b, "c", shown_first="a"),
+        lambda s, u, a, b: s.feedback.add_preference(a, b, "a", shown_first="left"),
+        lambda s, u, a, b: s.feedback.add_preference(a, make_reply(s), "a", shown_first="a"),
+        lambda s, u, a, b: s.features.put("k", [("c", np.zeros((2, 2)))]),
+        lambda s, u, a, b: s.rounds.close(open_round(s), status="won", reason=""),
     ],
 )
 def test_nonsense_is_refused_and_leaves_no_feedback(store, call):
@@ -228,7 +236,7 @@ def test_nonsense_is_refused_and_leaves_no_feedback(store, call):
     with pytest.raises(StoreError) as error:
         call(store, user, a, b)
     assert one_sentence(error)
-    assert store.feedback_count() == 0
+    assert store.feedback.count() == 0
 
 
 # ---------------------------------------------------------------- ratings and preferences
@@ -236,16 +244,16 @@ def test_nonsense_is_refused_and_leaves_no_feedback(store, call):
 
 def test_the_newest_rating_counts_and_zero_takes_it_back(store):
     reply, other = make_pair(store)[2:]
-    store.add_rating(reply, -1)
-    store.add_rating(reply, 1, reason="Helpful", comment="clear")
-    store.add_rating(other, -1)
-    store.add_rating(other, 0)
-    [rating] = store.ratings()
+    store.feedback.add_rating(reply, -1)
+    store.feedback.add_rating(reply, 1, reason="Helpful", comment="clear")
+    store.feedback.add_rating(other, -1)
+    store.feedback.add_rating(other, 0)
+    [rating] = store.feedback.ratings()
     assert (rating.message_id, rating.value) == (reply, 1)
     assert (rating.reason, rating.comment, rating.rater) == ("Helpful", "clear", "me")
-    assert store.rating_of([reply, other, "no"]) == {reply: rating}
-    store.add_rating(reply, -1, rater="guest")
-    assert [(r.value, r.rater) for r in store.ratings()] == [(1, "me"), (-1, "guest")]
+    assert store.feedback.rating_of([reply, other, "no"]) == {reply: rating}
+    store.feedback.add_rating(reply, -1, rater="guest")
+    assert [(r.value, r.rater) for r in store.feedback.ratings()] == [(1, "me"), (-1, "guest")]
     assert store.counts()["ratings"] == 5
 
 
@@ -253,56 +261,60 @@ def test_a_click_retried_by_ten_threads_is_stored_once(store):
     reply, other = make_pair(store)[2:]
     vote = dict(shown_first="b", event_id="vote")
     with ThreadPoolExecutor(10) as pool:
-        clicks = pool.map(lambda _: store.add_rating(reply, 1, event_id="click"), range(50))
-        votes = pool.map(lambda _: store.add_preference(reply, other, "a", **vote), range(50))
+        clicks = pool.map(
+            lambda _: store.feedback.add_rating(reply, 1, event_id="click"), range(50)
+        )
+        votes = pool.map(
+            lambda _: store.feedback.add_preference(reply, other, "a", **vote), range(50)
+        )
         assert (len(set(clicks)), len(set(votes))) == (1, 1)
     counts = store.counts()
     assert (counts["ratings"], counts["preferences"]) == (1, 1)
-    assert store.feedback_count() == store.feedback_since(0) == 2
+    assert store.feedback.count() == store.feedback.count_since(0) == 2
 
 
 def test_the_newest_vote_on_a_pair_counts_whichever_reply_is_named_first(store):
     a, b = make_pair(store)[2:]
-    store.add_preference(a, b, "a", shown_first="a")
-    store.add_preference(b, a, "tie", shown_first="a")
-    [vote] = store.preferences()
+    store.feedback.add_preference(a, b, "a", shown_first="a")
+    store.feedback.add_preference(b, a, "tie", shown_first="a")
+    [vote] = store.feedback.preferences()
     assert (vote.message_a, vote.outcome, vote.shown_first, vote.rater) == (b, "tie", "a", "me")
-    store.add_preference(a, b, "both_bad", shown_first="b", rater="guest")
-    assert [v.rater for v in store.preferences()] == ["me", "guest"]
-    store.add_preference(a, b, "withdrawn", shown_first="b")
-    assert [v.rater for v in store.preferences()] == ["guest"]
+    store.feedback.add_preference(a, b, "both_bad", shown_first="b", rater="guest")
+    assert [v.rater for v in store.feedback.preferences()] == ["me", "guest"]
+    store.feedback.add_preference(a, b, "withdrawn", shown_first="b")
+    assert [v.rater for v in store.feedback.preferences()] == ["guest"]
 
 
 def test_the_watermark_grows_by_one_per_event_and_never_goes_back(store):
     conversation, _, a, b = make_pair(store)
-    seen = [store.feedback_count()]
+    seen = [store.feedback.count()]
     for outcome in ("a", "withdrawn"):
-        store.add_rating(a, 1)
-        store.add_preference(a, b, outcome, shown_first="a")
-        seen.append(store.feedback_count())
+        store.feedback.add_rating(a, 1)
+        store.feedback.add_preference(a, b, outcome, shown_first="a")
+        seen.append(store.feedback.count())
     assert seen == [0, 2, 4]
     # the vote of before was taken back after the third, which is something new said of it
-    assert [store.feedback_since(mark) for mark in range(5)] == [2, 2, 2, 1, 0]
-    store.delete_conversation(conversation)
-    assert (store.feedback_count(), store.feedback_since(0)) == (4, 0)
-    store.add_rating(make_reply(store), 1)
-    assert (store.feedback_count(), store.feedback_since(4)) == (5, 1)
+    assert [store.feedback.count_since(mark) for mark in range(5)] == [2, 2, 2, 1, 0]
+    store.conversations.delete(conversation)
+    assert (store.feedback.count(), store.feedback.count_since(0)) == (4, 0)
+    store.feedback.add_rating(make_reply(store), 1)
+    assert (store.feedback.count(), store.feedback.count_since(4)) == (5, 1)
 
 
 def test_an_answer_refined_is_one_answer(store):
     _, asked, a, b = make_pair(store)
-    store.add_rating(a, -1)
-    store.add_rating(a, -1, reason="Too long")
-    store.add_rating(a, -1, reason="Too long", comment="half of it")
-    store.add_score(a, 2)
-    store.add_preference(a, b, "b", shown_first="a")
-    store.add_preference(a, b, "b", shown_first="a", strength="slightly")
-    assert store.feedback_since(0) == 2
-    store.add_preference(b, a, "a", shown_first="b", again=True)
-    store.add_ranking(asked, {a: 0, b: 1})
-    store.add_ranking(asked, {a: 1, b: 0})
-    store.add_rating(a, 1, rater="guest")
-    assert store.feedback_since(0) == 5
+    store.feedback.add_rating(a, -1)
+    store.feedback.add_rating(a, -1, reason="Too long")
+    store.feedback.add_rating(a, -1, reason="Too long", comment="half of it")
+    store.feedback.add_score(a, 2)
+    store.feedback.add_preference(a, b, "b", shown_first="a")
+    store.feedback.add_preference(a, b, "b", shown_first="a", strength="slightly")
+    assert store.feedback.count_since(0) == 2
+    store.feedback.add_preference(b, a, "a", shown_first="b", again=True)
+    store.feedback.add_ranking(asked, {a: 0, b: 1})
+    store.feedback.add_ranking(asked, {a: 1, b: 0})
+    store.feedback.add_rating(a, 1, rater="guest")
+    assert store.feedback.count_since(0) == 5
 
 
 CLICKS = st.lists(
@@ -324,7 +336,7 @@ CLICKS = st.lists(
 def test_any_sequence_of_clicks_reads_back_like_a_dictionary(clicks):
     store = _shared_store()
     replies = [reply for _ in range(2) for reply in make_pair(store)[2:]]
-    before, rating, preference, done = store.feedback_count(), {}, {}, []
+    before, rating, preference, done = store.feedback.count(), {}, {}, []
     for kind, what, value in clicks:
         if kind == "retry":
             if done:
@@ -333,19 +345,21 @@ def test_any_sequence_of_clicks_reads_back_like_a_dictionary(clicks):
         event = f"{replies[0]}-{len(done)}"
         if kind == "rate":
             rating[replies[what]] = value
-            act = partial(store.add_rating, replies[what], value, event_id=event)
+            act = partial(store.feedback.add_rating, replies[what], value, event_id=event)
         else:
             a, b = replies[what[0]], replies[what[1]]
             preference[frozenset((a, b))] = (a, value)
-            act = partial(store.add_preference, a, b, value, shown_first="a", event_id=event)
+            act = partial(
+                store.feedback.add_preference, a, b, value, shown_first="a", event_id=event
+            )
         assert act() == act()
         done.append(act)
-    assert store.feedback_since(before) == len(rating) + len(preference)
-    current = {m: r.value for m, r in store.rating_of(replies).items()}
+    assert store.feedback.count_since(before) == len(rating) + len(preference)
+    current = {m: r.value for m, r in store.feedback.rating_of(replies).items()}
     assert current == {m: v for m, v in rating.items() if v}
     votes = {
         frozenset((p.message_a, p.message_b)): (p.message_a, p.outcome)
-        for p in store.preferences()
+        for p in store.feedback.preferences()
         if p.message_a in replies
     }
     assert votes == {k: v for k, v in preference.items() if v[1] != "withdrawn"}
@@ -372,25 +386,30 @@ def close_shared_store():
 
 
 def test_cached_vectors_and_responses_come_back_exactly(store):
-    conversation, keys = store.add_conversation(), [content_key([9], [i]) for i in range(4)]
+    conversation, keys = store.conversations.add(), [content_key([9], [i]) for i in range(4)]
     for i in range(4):
-        store.add_message(conversation, "assistant", "x", prompt_ids=[9], response_ids=[i])
+        store.messages.add(conversation, "assistant", "x", prompt_ids=[9], response_ids=[i])
     rows = [(key, np.arange(i, dtype=np.float64) / 3) for i, key in enumerate(keys)]
-    store.put_features("layer-3", [*rows, ("of a reply that is gone", np.ones(1))])
-    store.put_features("layer-3", [(keys[1], np.array([7.0]))])
-    found = store.features("layer-3", [keys[1], keys[3], "of a reply that is gone"])
+    store.features.put("layer-3", [*rows, ("of a reply that is gone", np.ones(1))])
+    store.features.put("layer-3", [(keys[1], np.array([7.0]))])
+    found = store.features.get("layer-3", [keys[1], keys[3], "of a reply that is gone"])
     assert set(found) == {keys[1], keys[3]}
     assert found[keys[1]].tolist() == [7.0]
     assert (found[keys[3]] == rows[3][1].astype(np.float32)).all()
     assert found[keys[3]].flags.writeable
-    assert store.features("other", [keys[1]]) == {}
+    assert store.features.get("other", [keys[1]]) == {}
     responses = [[1, 2], [], [3]]
-    store.put_reference_responses("k", "p", [9, 8], responses, suggested=True)
-    store.put_reference_responses("k", "none", [9], [])
-    store.put_reference_responses("k", "gone", [9, 9], [[1]])  # no message asks it any more
-    assert store.reference_responses("k", ["gone"]) == {}
-    assert store.reference_responses("k", ["p", "none", "x"]) == {"p": responses, "none": []}
-    store.put_features("layer-3", [])
+    store.features.put_reference_responses("k", "p", [9, 8], responses, suggested=True)
+    store.features.put_reference_responses("k", "none", [9], [])
+    store.features.put_reference_responses(
+        "k", "gone", [9, 9], [[1]]
+    )  # no message asks it any more
+    assert store.features.reference_responses("k", ["gone"]) == {}
+    assert store.features.reference_responses("k", ["p", "none", "x"]) == {
+        "p": responses,
+        "none": [],
+    }
+    store.features.put("layer-3", [])
 
 
 def test_content_keys_tell_prompt_from_response():
@@ -403,88 +422,92 @@ def test_a_round_keeps_its_numbers_and_its_reason(store):
     first = open_round(
         store, trigger="by hand", watermark=3, config={"lr": 1e-4}, snapshot_hash="h"
     )
-    store.add_metrics(first, 0, {"kl": 0.25, "loss": float("nan"), "max": float("inf")})
-    store.add_metrics(first, 1, {"kl": np.float32(0.5)})
-    store.add_metrics(first, 0, {"kl": 0.125})
+    store.rounds.add_metrics(first, 0, {"kl": 0.25, "loss": float("nan"), "max": float("inf")})
+    store.rounds.add_metrics(first, 1, {"kl": np.float32(0.5)})
+    store.rounds.add_metrics(first, 0, {"kl": 0.125})
     expected = [(0, "kl", 0.125), (0, "loss", None), (0, "max", None), (1, "kl", 0.5)]
-    assert store.metrics(first) == expected
-    assert store.rounds()[0].status == "running"
+    assert store.rounds.metrics(first) == expected
+    assert store.rounds.newest()[0].status == "running"
     verdict = {"kl": np.float32("nan"), "ok": False}
-    store.close_round(first, status="discarded", reason="kl", version=4, verdict=verdict)
-    [row] = store.rounds()
+    store.rounds.close(first, status="discarded", reason="kl", version=4, verdict=verdict)
+    [row] = store.rounds.newest()
     assert (row.trigger, row.status, row.reason) == ("by hand", "discarded", "kl")
     assert (row.config, row.verdict) == ({"lr": 1e-4}, {"kl": None, "ok": False})
     assert (row.version, row.seed, row.snapshot_hash) == (4, 7, "h")
     assert row.ended_at is not None
-    store.close_round(first, status="discarded", reason="again")
+    store.rounds.close(first, status="discarded", reason="again")
     with pytest.raises(StoreError, match="already ended"):
-        store.close_round(first, status="promoted", reason="late")
-    assert store.next_version() == 5
+        store.rounds.close(first, status="promoted", reason="late")
+    assert store.adapter_versions.next_number() == 5
 
 
 def test_only_decided_rounds_use_up_feedback(store):
-    assert store.last_watermark() == 0
+    assert store.rounds.last_watermark() == 0
     for watermark, status in ((3, "promoted"), (5, "discarded"), (8, "failed"), (9, "stopped")):
         round_id = open_round(store, watermark=watermark)
-        store.close_round(round_id, status=status, reason="")
+        store.rounds.close(round_id, status=status, reason="")
     left = open_round(store, watermark=11)
-    assert store.last_watermark() == 5
-    assert store.abort_open_rounds("the app was closed") == 1
-    assert store.abort_open_rounds("again") == 0
-    newest, *rest = store.rounds(limit=3)
+    assert store.rounds.last_watermark() == 5
+    assert store.rounds.abort_open("the app was closed") == 1
+    assert store.rounds.abort_open("again") == 0
+    newest, *rest = store.rounds.newest(limit=3)
     assert (newest.id, newest.status, newest.reason) == (left, "aborted", "the app was closed")
-    assert len(rest) == 2 and store.last_watermark() == 5
+    assert len(rest) == 2 and store.rounds.last_watermark() == 5
 
 
 def test_version_zero_is_the_base_and_live_at_first(store):
-    [base] = store.adapter_versions()
+    [base] = store.adapter_versions.all()
     assert (base.version, base.tier, base.parent) == (0, "base", None)
-    assert (store.live_version(), store.next_version()) == (0, 1)
+    assert (store.adapter_versions.live(), store.adapter_versions.next_number()) == (0, 1)
 
 
 def test_promotion_moves_the_pointer_closes_the_round_and_says_so(store):
     round_id = open_round(store, watermark=2)
     promote(store, 1, round_id=round_id, folder=Path("/a/v1"), kl=float("nan"))
-    version = store.adapter_versions()[1]
+    version = store.adapter_versions.all()[1]
     assert (version.version, version.parent, version.round_id) == (1, 0, round_id)
     assert (version.tier, version.folder, version.note) == ("4bit", "/a/v1", "better")
     assert version.kl is None
-    row = store.rounds()[0]
+    row = store.rounds.newest()[0]
     assert (row.status, row.version, row.verdict) == ("promoted", 1, {"win_rate": 0.6})
-    assert (store.live_version(), store.next_version(), store.last_watermark()) == (1, 2, 2)
-    store.set_live(0, "I liked it better")
-    assert (store.live_version(), store.next_version()) == (0, 2)
-    assert [e.kind for e in store.events()] == ["set_live", "promoted"]
-    assert store.events(1)[0].data == {"from": 1, "reason": "I liked it better"}
+    assert (
+        store.adapter_versions.live(),
+        store.adapter_versions.next_number(),
+        store.rounds.last_watermark(),
+    ) == (1, 2, 2)
+    store.adapter_versions.set_live(0, "I liked it better")
+    assert (store.adapter_versions.live(), store.adapter_versions.next_number()) == (0, 2)
+    assert [e.kind for e in store.events.newest()] == ["set_live", "promoted"]
+    assert store.events.newest(1)[0].data == {"from": 1, "reason": "I liked it better"}
     with pytest.raises(StoreError, match="never overwritten"):
         promote(store, 1)
 
 
-@pytest.mark.parametrize("step", ["_close_round", "_used_version", "add_event"])
+@pytest.mark.parametrize("step", ["close_round", "use_number", "add_event"])
 def test_a_promotion_that_fails_half_way_leaves_everything_as_it_was(store, monkeypatch, step):
     round_id = open_round(store)
 
     def fail(*_):
         raise RuntimeError("power")
 
-    monkeypatch.setattr(rounds, step, fail)
+    monkeypatch.setattr(adapter_versions, step, fail)
     with pytest.raises(RuntimeError):
         promote(store, 1, round_id=round_id)
     monkeypatch.undo()
-    assert (store.live_version(), store.next_version()) == (0, 1)
-    assert (store.rounds()[0].status, store.events()) == ("running", [])
+    assert (store.adapter_versions.live(), store.adapter_versions.next_number()) == (0, 1)
+    assert (store.rounds.newest()[0].status, store.events.newest()) == ("running", [])
     promote(store, 1, round_id=round_id)
-    assert store.live_version() == 1
+    assert store.adapter_versions.live() == 1
 
 
 def test_settings_and_events_keep_json(store):
-    assert store.setting("needed", 8) == 8
-    store.set_setting("needed", {"n": [1, None, "é"]})
-    store.set_setting("needed", [2, "\ud83d"])
-    assert store.setting("needed") == [2, "?"]
-    store.add_event("note", "r1", {"size": np.int64(3), "at": Path("/x")})
-    store.add_event("note")
-    [second, first] = store.events()
+    assert store.settings.get("needed", 8) == 8
+    store.settings.set("needed", {"n": [1, None, "é"]})
+    store.settings.set("needed", [2, "\ud83d"])
+    assert store.settings.get("needed") == [2, "?"]
+    store.events.add("note", "r1", {"size": np.int64(3), "at": Path("/x")})
+    store.events.add("note")
+    [second, first] = store.events.newest()
     assert (first.ref, first.data, second.data) == ("r1", {"size": 3, "at": "/x"}, {})
     assert second.id > first.id
 
@@ -495,18 +518,18 @@ def test_settings_and_events_keep_json(store):
 def test_half_a_surrogate_pair_is_a_question_mark_wherever_it_is_typed(store):
     half = "tea \ud83d"
     conversation, user, a, b = make_pair(store, text=half)
-    assert store.message(user).content == "tea ?"
-    assert [c.id for c in store.conversations("compare", half)] == [conversation]
-    vote = store.add_preference(a, b, "a", shown_first="a")
-    store.explain(vote, half)
-    assert [told.comment for told in store.feedback(containing=half)] == ["tea ?"]
+    assert store.messages.get(user).content == "tea ?"
+    assert [c.id for c in store.conversations.all("compare", half)] == [conversation]
+    vote = store.feedback.add_preference(a, b, "a", shown_first="a")
+    store.feedback.set_comment(vote, half)
+    assert [told.comment for told in store.feedback.all(containing=half)] == ["tea ?"]
 
 
 def test_a_rating_takes_less_than_five_milliseconds(store):
     reply, took = make_reply(store), []
     for i in range(200):
         started = time.perf_counter()
-        store.add_rating(reply, (-1) ** i)
+        store.feedback.add_rating(reply, (-1) ** i)
         took.append(time.perf_counter() - started)
     p95 = sorted(took)[189] * 1000
     print(f"p50 {sorted(took)[100] * 1000:.2f} ms, p95 {p95:.2f} ms")
@@ -515,30 +538,33 @@ def test_a_rating_takes_less_than_five_milliseconds(store):
 
 def test_one_bad_request_in_a_group_does_not_fail_the_others(store):
     reply, release = make_reply(store), threading.Event()
-    blocker = store._writer.submit(lambda db: release.wait(5), alone=True)
+    blocker = store.connection._writer.submit(lambda db: release.wait(5), alone=True)
     with ThreadPoolExecutor(20) as pool:
         values = [1, 1, 1, "gone"] * 5
         clicks = [
-            pool.submit(store.add_rating, reply if value == 1 else "gone", 1) for value in values
+            pool.submit(store.feedback.add_rating, reply if value == 1 else "gone", 1)
+            for value in values
         ]
-        wait_until(lambda: store._writer._jobs.qsize() == 20)
+        wait_until(lambda: store.connection._writer._jobs.qsize() == 20)
         release.set()
         errors = [click.exception() for click in clicks]
     assert blocker.result()
     expected = [type(None) if value == 1 else NotFound for value in values]
     assert [type(error) for error in errors] == expected
-    assert store.feedback_count() == store.counts()["ratings"] == 15
+    assert store.feedback.count() == store.counts()["ratings"] == 15
 
 
 def test_waiting_clicks_share_a_commit(store):
     reply, release = make_reply(store), threading.Event()
-    store._writer.submit(lambda db: release.wait(5), alone=True)
+    store.connection._writer.submit(lambda db: release.wait(5), alone=True)
     begun = []
     on_trace = lambda sql: begun.append(sql) if sql.startswith("BEGIN") else None  # noqa: E731
-    traced = store._writer.submit(lambda db: db.conn.set_trace_callback(on_trace), alone=True)
+    traced = store.connection._writer.submit(
+        lambda db: db.conn.set_trace_callback(on_trace), alone=True
+    )
     with ThreadPoolExecutor(30) as pool:
-        clicks = [pool.submit(store.add_rating, reply, 1) for _ in range(30)]
-        wait_until(lambda: store._writer._jobs.qsize() == 31)
+        clicks = [pool.submit(store.feedback.add_rating, reply, 1) for _ in range(30)]
+        wait_until(lambda: store.connection._writer._jobs.qsize() == 31)
         release.set()
         assert all(click.result() for click in clicks)
     traced.result()
@@ -551,50 +577,50 @@ def test_a_failing_write_of_the_trainer_takes_no_acknowledged_click_with_it(stor
 
     def train():
         def change(db):
-            connection.add_event(db, "half a round", "", {})
+            events.add_event(db, "half a round", "", {})
             raise RuntimeError("training failed")
 
         for _ in range(40):
             with pytest.raises(RuntimeError):
-                store._write(change)
+                store.connection.write(change)
 
     def click():
         for _ in range(40):
-            clicked.append(store.add_rating(reply, 1))
+            clicked.append(store.feedback.add_rating(reply, 1))
 
     threads = [threading.Thread(target=target) for target in (train, click, click)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    with store._read() as db:
+    with store.connection.read() as db:
         stored = {row[0] for row in db.execute("SELECT id FROM ratings").fetchall()}
     assert set(clicked) == stored and len(stored) == 80
-    assert store.events() == []
+    assert store.events.newest() == []
 
 
 def test_readers_do_not_wait_for_a_writer(store):
     reply = make_reply(store)
-    store.add_rating(reply, 1)
+    store.feedback.add_rating(reply, 1)
     release, started = threading.Event(), threading.Event()
 
     def long_transaction(db):
-        connection.add_event(db, "long", "", {})
+        events.add_event(db, "long", "", {})
         started.set()
         release.wait(5)
 
-    job = store._writer.submit(long_transaction)
+    job = store.connection._writer.submit(long_transaction)
     started.wait(5)
     began = time.perf_counter()
-    assert len(store.ratings()) == 1 and store.events() == []
+    assert len(store.feedback.ratings()) == 1 and store.events.newest() == []
     assert time.perf_counter() - began < 1
     release.set()
     job.result()
-    assert len(store.events()) == 1
+    assert len(store.events.newest()) == 1
 
 
 def test_readers_can_neither_write_nor_checkpoint(store):
-    with store._read() as db:
+    with store.connection.read() as db:
         assert db.execute("PRAGMA query_only").fetchone() == (1,)
         assert db.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
         with pytest.raises(sqlite3.OperationalError):
@@ -602,10 +628,10 @@ def test_readers_can_neither_write_nor_checkpoint(store):
 
 
 def test_a_reader_is_gone_with_its_thread(store):
-    before = len(store._readers)
+    before = len(store.connection._readers)
     with ThreadPoolExecutor(5) as pool:
         list(pool.map(lambda _: store.counts(), range(20)))
-    wait_until(lambda: len(store._readers) <= before)
+    wait_until(lambda: len(store.connection._readers) <= before)
 
 
 def test_the_writer_is_durable_strict_and_forgetful(store):
@@ -613,7 +639,7 @@ def test_the_writer_is_durable_strict_and_forgetful(store):
     found = [on_writer(store, lambda db, p=p: one_value(db, f"PRAGMA {p}")) for p in pragmas]
     assert found == [2, 1, 1, schema.APPLICATION_ID, schema.schema_version()]
     assert store.journal_mode == "wal"
-    with store._read() as db:
+    with store.connection.read() as db:
         tables = db.execute("SELECT sql FROM sqlite_master WHERE type = 'table'").fetchall()
     ours = [sql for (sql,) in tables if "sqlite_" not in sql]
     assert len(ours) == 16 and all(sql.endswith("STRICT") for sql in ours)
@@ -642,43 +668,43 @@ def test_an_old_sqlite_gets_the_slower_safe_journal(path, monkeypatch):
     monkeypatch.setattr(writer, "wal_is_safe", lambda version: False)
     with closing(Store(path)) as store:
         conversation, _, a, _ = make_pair(store)
-        store.add_rating(a, 1)
+        store.feedback.add_rating(a, 1)
         assert store.journal_mode == "truncate"
-        store.delete_conversation(conversation)
+        store.conversations.delete(conversation)
     monkeypatch.undo()
     with closing(Store(path)) as store:
-        assert (store.journal_mode, store.feedback_count()) == ("wal", 1)
+        assert (store.journal_mode, store.feedback.count()) == ("wal", 1)
 
 
 def test_a_closed_store_says_so_and_closing_twice_is_fine(path):
     store = Store(path)
     reply = make_reply(store)
-    jobs = [store._writer.submit(lambda db: _sleep_and_add(db)) for _ in range(3)]
+    jobs = [store.connection._writer.submit(lambda db: _sleep_and_add(db)) for _ in range(3)]
     store.close()
     store.close()
     assert [job.result() for job in jobs] == [None] * 3
-    for call in (lambda: store.add_rating(reply, 1), store.ratings, store.counts):
+    for call in (lambda: store.feedback.add_rating(reply, 1), store.feedback.ratings, store.counts):
         with pytest.raises(StoreError) as error:
             call()
         assert one_sentence(error, "feedback.db", "closed")
     with closing(Store(path)) as again:
-        assert len(again.events()) == 3
+        assert len(again.events.newest()) == 3
 
 
 def _sleep_and_add(db) -> None:
     time.sleep(0.02)
-    connection.add_event(db, "late", "", {})
+    events.add_event(db, "late", "", {})
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_writer_that_died_refuses_clicks_instead_of_hanging(store):
     reply = make_reply(store)
-    store._writer._step = lambda db: (_ for _ in ()).throw(SystemExit)
-    store.set_setting("last", 1)  # still taken by the step that was under way
-    wait_until(lambda: not store._writer.is_alive())
+    store.connection._writer._step = lambda db: (_ for _ in ()).throw(SystemExit)
+    store.settings.set("last", 1)  # still taken by the step that was under way
+    wait_until(lambda: not store.connection._writer.is_alive())
     with pytest.raises(StoreError):
-        store.add_rating(reply, 1)
-    assert store.rating_of([reply]) == {}
+        store.feedback.add_rating(reply, 1)
+    assert store.feedback.rating_of([reply]) == {}
 
 
 class NeverBack:
@@ -696,16 +722,16 @@ class NeverBack:
 @pytest.mark.parametrize("others", [0, 2])
 def test_a_rollback_that_fails_refuses_its_clicks_instead_of_hanging(store, others):
     """And what was half done is not committed with the clicks after it."""
-    half = partial(connection.add_event, kind="half", ref="", data={})
+    half = partial(events.add_event, kind="half", ref="", data={})
     changes = [half] * others + [lambda db: half(db) or db.execute("nonsense")]
     jobs = [writer._Job(change, False, Future()) for change in changes]
-    on_writer(store, lambda db: store._writer._commit(NeverBack(db), jobs))
+    on_writer(store, lambda db: store.connection._writer._commit(NeverBack(db), jobs))
     for job in jobs:
         with pytest.raises(StoreError) as error:
             job.future.result(timeout=0)
         assert one_sentence(error)
-    store.set_setting("after", 1)
-    assert (store.setting("after"), store.events()) == (1, [])
+    store.settings.set("after", 1)
+    assert (store.settings.get("after"), store.events.newest()) == (1, [])
 
 
 def wait_until(true, seconds: float = 10.0) -> None:
@@ -721,23 +747,23 @@ CHILD = """
 import os, sys, threading
 from rlhf_chat.db import Store
 store = Store(sys.argv[1])
-conversation = store.add_conversation()
-user = store.add_message(conversation, "user", "hi")
-reply = store.add_message(conversation, "assistant", "hello", parent_id=user)
+conversation = store.conversations.add()
+user = store.messages.add(conversation, "user", "hi")
+reply = store.messages.add(conversation, "assistant", "hello", parent_id=user)
 def tell(*words):
     os.write(1, (" ".join(map(str, words)) + chr(10)).encode())
 def click(k):
     for i in range(10**9):
         event = f"{os.getpid()}-{k}-{i}"
-        store.add_rating(reply, (-1) ** i, comment="x" * (i * 97 % 2000), event_id=event)
+        store.feedback.add_rating(reply, (-1) ** i, comment="x" * (i * 97 % 2000), event_id=event)
         tell("RATED", event)
 def train():
     while True:
-        version = store.next_version()
-        round_id = store.open_round(trigger="t", parent_version=0, seed=1, watermark=0,
+        version = store.adapter_versions.next_number()
+        round_id = store.rounds.open(trigger="t", parent_version=0, seed=1, watermark=0,
             config={}, snapshot_hash="")
-        store.promote(version=version, parent=store.live_version(), round_id=round_id, tier="t",
-            folder="f", manifest_hash="m", kl=0.0, reason="r", verdict={})
+        store.adapter_versions.promote(version=version, parent=store.adapter_versions.live(),
+            round_id=round_id, tier="t", folder="f", manifest_hash="m", kl=0.0, reason="r", verdict={})
         tell("LIVE", version)
 for target, args in ((click, (0,)), (click, (1,)), (train, ())):
     threading.Thread(target=target, args=args, daemon=True).start()
@@ -787,21 +813,21 @@ def test_a_rating_and_a_promotion_interrupted_by_a_kill_leave_the_old_pointer(pa
     code = """
 import os, sys, signal
 from rlhf_chat.db import Store
-from rlhf_chat.db import rounds
+from rlhf_chat.db import adapter_versions
 store = Store(sys.argv[1])
-round_id = store.open_round(trigger="t", parent_version=0, seed=1, watermark=0, config={},
+round_id = store.rounds.open(trigger="t", parent_version=0, seed=1, watermark=0, config={},
     snapshot_hash="")
-rounds.add_event = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-store.promote(version=1, parent=0, round_id=round_id, tier="t", folder="f", manifest_hash="m",
-    kl=0.0, reason="r", verdict={})
+adapter_versions.add_event = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+store.adapter_versions.promote(version=1, parent=0, round_id=round_id, tier="t", folder="f",
+    manifest_hash="m", kl=0.0, reason="r", verdict={})
 """
     child = start_child(code, path)
     child.communicate()
     assert child.returncode == -signal.SIGKILL
     with closing(Store(path)) as store:
-        assert (store.live_version(), len(store.adapter_versions())) == (0, 1)
-        assert store.rounds()[0].status == "running"
-        assert store.abort_open_rounds("the app was killed") == 1
+        assert (store.adapter_versions.live(), len(store.adapter_versions.all())) == (0, 1)
+        assert store.rounds.newest()[0].status == "running"
+        assert store.rounds.abort_open("the app was killed") == 1
 
 
 def test_a_second_opener_is_told_busy_and_a_kill_frees_the_lock(path):
@@ -831,11 +857,11 @@ def test_a_foreign_lock_means_a_bounded_wait_and_a_clear_refusal(path, monkeypat
             other.execute("BEGIN IMMEDIATE")
             began = time.monotonic()
             with pytest.raises(Busy) as error:
-                store.add_rating(reply, 1, event_id="retried")
+                store.feedback.add_rating(reply, 1, event_id="retried")
             assert one_sentence(error, str(path)) and time.monotonic() - began < 1
             other.execute("ROLLBACK")
-        store.add_rating(reply, 1, event_id="retried")
-        assert len(store.ratings()) == 1
+        store.feedback.add_rating(reply, 1, event_id="retried")
+        assert len(store.feedback.ratings()) == 1
 
 
 def limit_pages(store: Store, pages: int) -> None:
@@ -848,14 +874,16 @@ def test_a_full_disk_refuses_the_click_and_recovers(store):
     acked = []
     with pytest.raises(DiskFull) as error:
         for _ in range(500):
-            acked.append(store.add_rating(reply, 1, comment="y" * 3000))
+            acked.append(store.feedback.add_rating(reply, 1, comment="y" * 3000))
     assert one_sentence(error, "full")
     with ThreadPoolExecutor(4) as pool:
-        tries = [pool.submit(store.add_rating, reply, 1, comment="y" * 9000) for _ in range(8)]
+        tries = [
+            pool.submit(store.feedback.add_rating, reply, 1, comment="y" * 9000) for _ in range(8)
+        ]
         assert all(isinstance(t.exception(), DiskFull) for t in tries)
     limit_pages(store, 2**30)
-    acked.append(store.add_rating(reply, -1))
-    assert store.counts()["ratings"] == len(acked) == store.feedback_count()
+    acked.append(store.feedback.add_rating(reply, -1))
+    assert store.counts()["ratings"] == len(acked) == store.feedback.count()
 
 
 # ---------------------------------------------------------------- files we will not open
@@ -936,10 +964,10 @@ def test_a_backup_put_in_place_beside_the_wal_of_another_file_is_refused_and_not
 import os, sys
 from rlhf_chat.db import Store
 store = Store(sys.argv[1])
-store.add_conversation(title="in the copy")
+store.conversations.add(title="in the copy")
 store.back_up()
 for i in range(50):
-    store.add_conversation(title=f"later {i} " * 100)
+    store.conversations.add(title=f"later {i} " * 100)
 os.kill(os.getpid(), 9)
 """
     start_child(code, path).wait(60)
@@ -954,7 +982,7 @@ os.kill(os.getpid(), 9)
     for companion in (wal, shm):
         companion.rename(companion.with_name(f"old {companion.name}"))
     with closing(Store(path)) as store:
-        assert [c.title for c in store.conversations()] == ["in the copy"]
+        assert [c.title for c in store.conversations.all()] == ["in the copy"]
 
 
 def test_a_damaged_file_is_to_be_moved_away_with_its_companions(path):
@@ -967,7 +995,7 @@ def test_a_damaged_file_is_to_be_moved_away_with_its_companions(path):
 def test_odd_folder_names_are_only_names(tmp_path):
     path = tmp_path / "50% [a]?#é" / "feed?back [1].db"
     with closing(Store(path)) as store:
-        store.add_conversation()
+        store.conversations.add()
         assert store.back_up()
     assert len(backups_of(path)) == 1
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
@@ -981,9 +1009,9 @@ if os.getuid() == 0:
     os.setuid(65534)  # root may write anywhere
 try:
     store = archive.Store(path)
-    print(store.read_only, len(store.ratings()), store.counts()["messages"], flush=True)
+    print(store.read_only, len(store.feedback.ratings()), store.counts()["messages"], flush=True)
     try:
-        store.add_rating("x", 1)
+        store.feedback.add_rating("x", 1)
     except archive.ReadOnly as error:
         print(error)
     store.close()
@@ -1000,7 +1028,7 @@ def test_a_file_that_cannot_be_written_is_read_and_says_why(what):
         path = folder / "feedback.db"
         if what != "nothing":
             with closing(Store(path)) as store:
-                store.add_rating(make_reply(store), 1)
+                store.feedback.add_rating(make_reply(store), 1)
             Path(f"{path}.lock").unlink()
             path.chmod(0o444)
         folder.chmod(0o777 if what == "file" else 0o555)
@@ -1031,14 +1059,14 @@ def tomorrow(monkeypatch):
 def test_an_older_file_is_copied_then_upgraded_with_every_row(path, tomorrow):
     with closing(Store(path)) as store:
         reply = make_reply(store)
-        store.add_rating(reply, 1)
+        store.feedback.add_rating(reply, 1)
 
     @tomorrow
     def m002_stars(db):
         db.execute("ALTER TABLE ratings ADD COLUMN stars INTEGER")
 
     with closing(Store(path)) as store:
-        assert [r.message_id for r in store.ratings()] == [reply]
+        assert [r.message_id for r in store.feedback.ratings()] == [reply]
         assert on_writer(store, lambda db: one_value(db, "PRAGMA user_version")) == 2
         [backup] = backups_of(path)
     Store(path).close()
@@ -1077,39 +1105,39 @@ def test_votes_of_the_first_shape_survive_the_wider_answers(path, monkeypatch):
             )
         db.commit()
     with closing(Store(path)) as store:
-        [vote] = store.preferences()
+        [vote] = store.feedback.preferences()
         assert (vote.id, vote.outcome, vote.shown_first, vote.strength) == ("v", "b", "a", "")
-        store.add_preference(a, b, "both_good", shown_first="b")
-        assert [v.outcome for v in store.preferences()] == ["both_good"]
+        store.feedback.add_preference(a, b, "both_good", shown_first="b")
+        assert [v.outcome for v in store.feedback.preferences()] == ["both_good"]
     assert len(backups_of(path)) == 1
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda s, a, b, q: s.add_score(a, 6),
-        lambda s, a, b, q: s.add_score(q, 3),
-        lambda s, a, b, q: s.add_ranking(q, {a: 0}),
-        lambda s, a, b, q: s.add_ranking(q, {a: 0, q: 1}),
-        lambda s, a, b, q: s.add_ranking(q, {a: 0, b: 99}),
-        lambda s, a, b, q: s.add_edit(a, q),
-        lambda s, a, b, q: s.add_preference(a, b, "tie", shown_first="a", strength="much"),
-        lambda s, a, b, q: s.add_preference(a, b, "a", shown_first="a", strength="very"),
+        lambda s, a, b, q: s.feedback.add_score(a, 6),
+        lambda s, a, b, q: s.feedback.add_score(q, 3),
+        lambda s, a, b, q: s.feedback.add_ranking(q, {a: 0}),
+        lambda s, a, b, q: s.feedback.add_ranking(q, {a: 0, q: 1}),
+        lambda s, a, b, q: s.feedback.add_ranking(q, {a: 0, b: 99}),
+        lambda s, a, b, q: s.feedback.add_edit(a, q),
+        lambda s, a, b, q: s.feedback.add_preference(a, b, "tie", shown_first="a", strength="much"),
+        lambda s, a, b, q: s.feedback.add_preference(a, b, "a", shown_first="a", strength="very"),
     ],
 )
 def test_an_answer_that_makes_no_sense_is_refused_in_a_sentence(store, wrong):
-    asked = store.add_message(store.add_conversation(), "user", "hello")
-    conversation = store.message(asked).conversation_id
-    a, b = (store.add_message(conversation, "assistant", t, parent_id=asked) for t in "ab")
+    asked = store.messages.add(store.conversations.add(), "user", "hello")
+    conversation = store.messages.get(asked).conversation_id
+    a, b = (store.messages.add(conversation, "assistant", t, parent_id=asked) for t in "ab")
     with pytest.raises(StoreError) as error:
         wrong(store, a, b, asked)
     assert one_sentence(error)
-    assert store.feedback_count() == 0
+    assert store.feedback.count() == 0
 
 
 def test_an_upgrade_that_fails_changes_nothing_and_names_the_copy(path, tomorrow):
     with closing(Store(path)) as store:
-        store.add_rating(make_reply(store), 1)
+        store.feedback.add_rating(make_reply(store), 1)
 
     @tomorrow
     def m002_half(db):
@@ -1163,30 +1191,30 @@ def test_a_deleted_conversation_leaves_no_bytes_behind(path, size):
     long, ids = f"{CANARY} and more " * size, [31337 + i for i in range(40)]
     store = Store(path)
     keep = [make_pair(store, "chat", f"keep {i} " * 50) for i in range(30)]
-    gone = store.add_conversation(title=f"{CANARY} title", system_prompt=long)
-    user = store.add_message(gone, "user", long)
+    gone = store.conversations.add(title=f"{CANARY} title", system_prompt=long)
+    user = store.messages.add(gone, "user", long)
     sent = dict(parent_id=user, prompt_ids=ids, response_ids=ids)
-    a, b = (store.add_message(gone, "assistant", long, **sent) for _ in range(2))
+    a, b = (store.messages.add(gone, "assistant", long, **sent) for _ in range(2))
     keep += [make_pair(store, "chat", f"keep {i} " * 50) for i in range(30)]
-    store.add_rating(a, 1, reason=CANARY, comment=long)
-    store.add_preference(a, b, "a", shown_first="a")
-    store.rename_conversation(gone, f"{CANARY} again")
-    store.put_reference_responses("k", "p", ids[:20], [ids], suggested=True)
-    store.put_features("k", [(content_key(ids, ids), np.array([1.0]))])
+    store.feedback.add_rating(a, 1, reason=CANARY, comment=long)
+    store.feedback.add_preference(a, b, "a", shown_first="a")
+    store.conversations.rename(gone, f"{CANARY} again")
+    store.features.put_reference_responses("k", "p", ids[:20], [ids], suggested=True)
+    store.features.put("k", [(content_key(ids, ids), np.array([1.0]))])
     assert store.back_up()
     needles = (CANARY.encode(), np.array(ids[:20], "<i4").tobytes())
     assert all(needle in everything(path.parent) for needle in needles)
-    store.delete_conversation(gone)
+    store.conversations.delete(gone)
     left = everything(path.parent)
     assert not any(needle in left for needle in needles)
     assert Path(f"{path}-wal").stat().st_size == 0
     assert len(backups_of(path)) == 1
     counts = store.counts()
     assert (counts["conversations"], counts["messages"], counts["ratings"]) == (60, 180, 0)
-    assert store.features("k", [content_key(ids, ids)]) == {}
-    assert store.reference_responses("k", ["p"]) == {}
-    assert [e.kind for e in store.events()] == ["conversation_deleted"]
-    assert all(store.path_to(b) for *_, b in keep)
+    assert store.features.get("k", [content_key(ids, ids)]) == {}
+    assert store.features.reference_responses("k", ["p"]) == {}
+    assert [e.kind for e in store.events.newest()] == ["conversation_deleted"]
+    assert all(store.messages.path_to(b) for *_, b in keep)
     store.close()
 
 
@@ -1195,37 +1223,37 @@ def test_deleting_one_conversation_spares_what_another_still_uses(store):
     for text in ("one", "two"):
         conversation, user, *_ = make_pair(store, "chat", text)
         sent = dict(parent_id=user, prompt_ids=[1, 2], response_ids=[3])
-        store.add_message(conversation, "assistant", "same", **sent)
+        store.messages.add(conversation, "assistant", "same", **sent)
         made.append(conversation)
-    own = store.add_conversation()
-    store.add_message(own, "assistant", "x", prompt_ids=[5], response_ids=[6])
-    store.add_message(own, "assistant", "y", prompt_ids=[7, 1, 2, 5, 6, 3, 8], response_ids=[6])
+    own = store.conversations.add()
+    store.messages.add(own, "assistant", "x", prompt_ids=[5], response_ids=[6])
+    store.messages.add(own, "assistant", "y", prompt_ids=[7, 1, 2, 5, 6, 3, 8], response_ids=[6])
     shared, only = content_key([1, 2], [3]), content_key([5], [6])
-    store.put_features("k", [(key, np.ones(2)) for key in (shared, only)])
+    store.features.put("k", [(key, np.ones(2)) for key in (shared, only)])
     prompts = {"shared": [1, 2], "only": [5], "suggested": [9, 9], "turn": [7, 1, 3, 8]}
     prompts["other turn"] = [7, 1, 9, 3, 8]
     for key, ids in prompts.items():
-        store.put_reference_responses("k", key, ids, [[1]], suggested=True)
-    store.delete_conversation(made[0])
-    store.delete_conversation(own)
-    assert set(store.features("k", [shared, only])) == {shared}
-    left = set(store.reference_responses("k", prompts))
+        store.features.put_reference_responses("k", key, ids, [[1]], suggested=True)
+    store.conversations.delete(made[0])
+    store.conversations.delete(own)
+    assert set(store.features.get("k", [shared, only])) == {shared}
+    left = set(store.features.reference_responses("k", prompts))
     assert left == {"shared", "suggested", "other turn"}
-    store.delete_conversation(made[1])
-    assert store.features("k", [shared]) == {}
+    store.conversations.delete(made[1])
+    assert store.features.get("k", [shared]) == {}
 
 
 def test_deleting_a_comparison_takes_its_votes(store):
     conversation, _, a, b = make_pair(store)
     other = make_pair(store)
-    store.add_preference(a, b, "a", shown_first="a")
-    store.add_preference(other[2], other[3], "b", shown_first="a")
-    store.add_rating(a, 1)
-    store.delete_conversation(conversation)
-    assert [p.message_a for p in store.preferences()] == [other[2]]
-    assert (store.ratings(), len(store.conversations("compare"))) == ([], 1)
+    store.feedback.add_preference(a, b, "a", shown_first="a")
+    store.feedback.add_preference(other[2], other[3], "b", shown_first="a")
+    store.feedback.add_rating(a, 1)
+    store.conversations.delete(conversation)
+    assert [p.message_a for p in store.feedback.preferences()] == [other[2]]
+    assert (store.feedback.ratings(), len(store.conversations.all("compare"))) == ([], 1)
     with pytest.raises(NotFound):
-        store.message(a)
+        store.messages.get(a)
 
 
 def test_a_reader_in_the_way_of_forgetting_is_reported_and_clicks_go_on(store, monkeypatch):
@@ -1237,9 +1265,9 @@ def test_a_reader_in_the_way_of_forgetting_is_reported_and_clicks_go_on(store, m
         other.execute("BEGIN")
         other.execute("SELECT count(*) FROM messages").fetchall()
         with pytest.raises(Busy) as error:
-            store.delete_conversation(conversation)
+            store.conversations.delete(conversation)
         assert one_sentence(error, "deleted")
-        store.add_rating(make_reply(store), 1)
+        store.feedback.add_rating(make_reply(store), 1)
     store.close()
     assert CANARY.encode() not in everything(store.path.parent)
 
@@ -1251,10 +1279,10 @@ def test_a_conversation_of_any_length_can_be_deleted(store):
         VALUES (?, ?, ?, 'user', ?, '')"""
     parents = [user, *map(str, range(1499))]
     rows = [(str(i), conversation, parents[i], f"{CANARY} {i}") for i in range(1500)]
-    store._run_sql(add, rows)
-    assert len(store.path_to("1499")) == 1501
-    store.delete_conversation(conversation)
-    assert (store.conversations(), store.counts()["messages"]) == ([], 0)
+    store.connection.execute_many(add, rows)
+    assert len(store.messages.path_to("1499")) == 1501
+    store.conversations.delete(conversation)
+    assert (store.conversations.all(), store.counts()["messages"]) == ([], 0)
     store.close()
     assert CANARY.encode() not in everything(store.path.parent)
 
@@ -1316,7 +1344,7 @@ def test_what_is_deleted_while_a_backup_is_made_is_not_in_it(store, monkeypatch)
     thread = threading.Thread(target=store.back_up)
     thread.start()
     assert copying.wait(10)
-    store.delete_conversation(conversation)
+    store.conversations.delete(conversation)
     deleted.set()
     thread.join()
     assert len(backups_of(store.path)) == 1 and not in_backups(store.path)
@@ -1339,7 +1367,7 @@ def test_a_reader_in_the_way_keeps_no_deleted_words_in_backups(store, monkeypatc
         other.execute("BEGIN")
         other.execute("SELECT count(*) FROM messages").fetchall()
         with pytest.raises(Busy):
-            store.delete_conversation(conversation)
+            store.conversations.delete(conversation)
     assert not in_backups(store.path)
 
 
@@ -1347,17 +1375,17 @@ def test_a_deletion_killed_before_the_backups_were_cleaned_is_finished_at_the_ne
     code = """
 import os, sys
 from rlhf_chat.db import Store
-from rlhf_chat.db import conversations
+from rlhf_chat.db import deletion
 store = Store(sys.argv[1])
-conversations.erase_from_backups = lambda *_: os.kill(os.getpid(), 9)
-store.delete_conversation(sys.argv[2])
+deletion.erase_from_backups = lambda *_: os.kill(os.getpid(), 9)
+store.conversations.delete(sys.argv[2])
 """
     with closing(Store(path)) as store:
         conversation, kept = backed_up(store), make_pair(store, text="another")[0]
     start_child(code, path, conversation).wait(60)
     assert in_backups(path)
     with closing(Store(path)) as store:
-        assert [c.id for c in store.conversations("compare")] == [kept]
+        assert [c.id for c in store.conversations.all("compare")] == [kept]
     assert CANARY.encode() not in everything(path.parent)
     [backup] = backups_of(path)
     with closing(Store(backup)) as copy:
@@ -1369,22 +1397,22 @@ def test_a_deletion_killed_before_the_wal_was_emptied_is_finished_at_the_next_st
 import os, sys
 from rlhf_chat.db import Store
 store = Store(sys.argv[1])
-gone = store.add_conversation(title=sys.argv[2])
-Store._empty_wal = lambda *_: os.kill(os.getpid(), 9)
-store.delete_conversation(gone)
+gone = store.conversations.add(title=sys.argv[2])
+type(store.connection).empty_wal = lambda *_: os.kill(os.getpid(), 9)
+store.conversations.delete(gone)
 """
     start_child(code, path, CANARY).wait(60)
     assert CANARY.encode() in Path(f"{path}-wal").read_bytes()
     with closing(Store(path)) as store:
         assert Path(f"{path}-wal").stat().st_size == 0
         assert CANARY.encode() not in everything(path.parent)
-        assert [e.kind for e in store.events()] == ["conversation_deleted"]
+        assert [e.kind for e in store.events.newest()] == ["conversation_deleted"]
 
 
 def test_a_backup_that_holds_nothing_deleted_is_not_touched_by_a_start(path):
     with closing(Store(path)) as store:
         backed_up(store)
-        store.delete_conversation(make_pair(store)[0])
+        store.conversations.delete(make_pair(store)[0])
     [backup] = backups_of(path)
     before = backup.read_bytes(), backup.stat().st_mtime_ns
     Store(path).close()
@@ -1399,7 +1427,7 @@ def test_a_backup_that_was_never_finished_is_removed(path, when):
         backup.rename(f"{backup}.part")
         Path(f"{backup}.part-journal").write_text(CANARY)
         if when == "on deleting":
-            store.delete_conversation(make_pair(store)[0])
+            store.conversations.delete(make_pair(store)[0])
             assert not in_backups(path)
     Store(path).close()
     assert not in_backups(path)
@@ -1412,9 +1440,9 @@ def test_a_backup_that_can_be_neither_cleaned_nor_removed_is_named(path, monkeyp
         backup.write_bytes(b"no database: " + CANARY.encode())
         monkeypatch.setattr(Path, "unlink", denied)
         with pytest.raises(StoreError) as error:
-            store.delete_conversation(conversation)
+            store.conversations.delete(conversation)
         assert one_sentence(error, "deleted", backup.name)
-        assert store.conversations("compare") == []
+        assert store.conversations.all("compare") == []
     Store(path).close()  # and the app starts all the same
     monkeypatch.undo()
     Store(path).close()
@@ -1445,7 +1473,7 @@ def test_the_archive_needs_no_torch():
 
 def test_the_file_opens_with_plain_sqlite_utils(path):
     with closing(Store(path)) as store:
-        store.add_rating(make_reply(store), 1, reason="Helpful")
+        store.feedback.add_rating(make_reply(store), 1, reason="Helpful")
     db = Database(path)
     assert [row["reason"] for row in db["ratings"].rows] == ["Helpful"]
     db.close()

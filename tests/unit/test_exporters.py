@@ -21,31 +21,31 @@ def store(tmp_path):
 
 def talk(store: Store, system: str = "") -> str:
     """A conversation of one exchange and a second question; its id."""
-    made = store.add_conversation(system_prompt=system)
+    made = store.conversations.add(system_prompt=system)
     parent = None
     for role, text in (("user", "hello"), ("assistant", "hi"), ("user", "and the sea?")):
-        parent = store.add_message(made, role, text, parent_id=parent)
+        parent = store.messages.add(made, role, text, parent_id=parent)
     return made
 
 
 def replies(store: Store, conversation: str, *texts: str) -> list[str]:
-    asked = store.conversation(conversation).head_id
+    asked = store.conversations.get(conversation).head_id
     return [
-        store.add_message(conversation, "assistant", t, parent_id=asked, make_head=False)
+        store.messages.add(conversation, "assistant", t, parent_id=asked, make_head=False)
         for t in texts
     ]
 
 
 def pairs(store: Store) -> list[tuple[str, str]]:
-    found = exporters.preference_pairs(store, store.feedback())
+    found = exporters.preference_pairs(store, store.feedback.all())
     return [(p["chosen"][0]["content"], p["rejected"][0]["content"]) for p in found]
 
 
 def test_a_pair_carries_the_whole_conversation_and_its_system_prompt(store):
     for system in ("", "be brief"):
         one, two = replies(store, talk(store, system), "blue", "green")
-        store.add_preference(one, two, "b", shown_first="a")
-        newest = exporters.preference_pairs(store, store.feedback())[0]
+        store.feedback.add_preference(one, two, "b", shown_first="a")
+        newest = exporters.preference_pairs(store, store.feedback.all())[0]
         turns = [("user", "hello"), ("assistant", "hi"), ("user", "and the sea?")]
         before = [("system", system)] * bool(system) + turns
         assert [(t["role"], t["content"]) for t in newest["prompt"]] == before
@@ -56,16 +56,16 @@ def test_a_pair_carries_the_whole_conversation_and_its_system_prompt(store):
 @pytest.mark.parametrize("outcome", ["tie", "both_bad", "both_good", "withdrawn"])
 def test_what_names_no_better_one_is_left_out(store, outcome):
     one, two = replies(store, talk(store), "blue", "green")
-    store.add_preference(one, two, "a", shown_first="a")
-    store.add_preference(one, two, outcome, shown_first="a")
-    store.add_rating(one, 1)
-    store.add_score(two, 5)
+    store.feedback.add_preference(one, two, "a", shown_first="a")
+    store.feedback.add_preference(one, two, outcome, shown_first="a")
+    store.feedback.add_rating(one, 1)
+    store.feedback.add_score(two, 5)
     assert pairs(store) == []
 
 
 def test_a_correction_is_better_than_what_it_corrects(store):
     wrote, mine = replies(store, talk(store), "it is blu", "it is blue")
-    store.add_edit(wrote, mine)
+    store.feedback.add_edit(wrote, mine)
     assert pairs(store) == [("it is blue", "it is blu")]
 
 
@@ -73,9 +73,9 @@ def ranked(store, *places: int) -> None:
     """Three replies in these places."""
     conversation = talk(store)
     three = replies(store, conversation, "one", "two", "three")
-    asked = store.conversation(conversation).head_id
+    asked = store.conversations.get(conversation).head_id
     assert asked
-    store.add_ranking(asked, dict(zip(three, places, strict=True)))
+    store.feedback.add_ranking(asked, dict(zip(three, places, strict=True)))
 
 
 def test_a_ranking_is_every_pair_it_tells_apart(store):
@@ -85,9 +85,9 @@ def test_a_ranking_is_every_pair_it_tells_apart(store):
 
 def test_a_table_and_lines_tell_the_order_of_a_ranking(store):
     ranked(store, 1, 0, 2)
-    [row] = csv.DictReader(io.StringIO(exporters.csv_table(store.feedback()), newline=""))
+    [row] = csv.DictReader(io.StringIO(exporters.csv_table(store.feedback.all()), newline=""))
     assert row["order"] == "1. two\n2. one\n3. three"
-    told = json.loads(exporters.json_lines(exporters.answers(store, store.feedback())))
+    told = json.loads(exporters.json_lines(exporters.answers(store, store.feedback.all())))
     assert [(p["place"], p["reply"]) for p in told["order"]] == [
         (0, "two"),
         (1, "one"),
@@ -97,7 +97,7 @@ def test_a_table_and_lines_tell_the_order_of_a_ranking(store):
 
 def test_each_line_is_json_of_its_own_whatever_was_written(store):
     one, two = replies(store, talk(store), 'a "quoted"\nline', "\u2028 \U0001f30a")
-    store.add_preference(one, two, "a", shown_first="a")
-    text = exporters.json_lines(exporters.preference_pairs(store, store.feedback()))
+    store.feedback.add_preference(one, two, "a", shown_first="a")
+    text = exporters.json_lines(exporters.preference_pairs(store, store.feedback.all()))
     [line] = text.split("\n")[:-1]
     assert json.loads(line)["chosen"][0]["content"] == 'a "quoted"\nline'

@@ -166,13 +166,13 @@ def test_an_answer_that_cannot_be_keeps_nothing_else_out(store, imports, odd):
 def test_what_stands_beside_an_answer_is_cut_to_what_the_window_would_take(store, imports):
     odd = {"reason": "r" * 900, "comment": "c" * 9000, "rater": "simulated :x\n" * 90}
     imports.import_all(lines(OWN | {"kind": "thumb", "answer": "up"} | odd))
-    [thumb] = store.ratings()
+    [thumb] = store.feedback.ratings()
     assert (len(thumb.reason), len(thumb.comment)) == (200, 8000)
     assert thumb.rater == checked_name(odd["rater"])
     imports.import_all(
         lines(OWN | {"kind": "vote", "answer": "a", "comment": {"a": 1}, "strength": [1]})
     )
-    [vote] = store.preferences()
+    [vote] = store.feedback.preferences()
     assert (vote.comment, vote.strength) == ("", "")
 
 
@@ -219,25 +219,25 @@ def imports(store: Store, toy: Model) -> Imports:
 
 def spoken(store: Store, toy: Model) -> None:
     """One answer of every kind, about words with token ids, some in one conversation."""
-    made = store.add_conversation(system_prompt="be brief")
+    made = store.conversations.add(system_prompt="be brief")
     parent = None
     for role, text in (("user", "hello"), ("assistant", "I am well"), ("user", SEA)):
-        parent = store.add_message(made, role, text, parent_id=parent)
+        parent = store.messages.add(made, role, text, parent_id=parent)
     prompt = toy.encode([user(SEA)])
 
     def reply(text: str) -> str:
         ids = toy.encode_reply(text)
         kept = {"parent_id": parent, "prompt_ids": prompt, "response_ids": ids}
-        return store.add_message(made, "assistant", text, **kept)
+        return store.messages.add(made, "assistant", text, **kept)
 
     one, two, three, four = map(reply, (BLUE, DEEP, "it is blue and deep", "the sea"))
-    store.add_rating(one, 1, reason="Helpful", comment="so blue")
-    store.add_score(one, 4)
-    store.add_preference(one, two, "b", shown_first="b", strength="much", comment="deeper")
-    store.add_preference(two, three, "both_bad", shown_first="a", rater="Kim")
+    store.feedback.add_rating(one, 1, reason="Helpful", comment="so blue")
+    store.feedback.add_score(one, 4)
+    store.feedback.add_preference(one, two, "b", shown_first="b", strength="much", comment="deeper")
+    store.feedback.add_preference(two, three, "both_bad", shown_first="a", rater="Kim")
     assert parent
-    store.add_ranking(parent, {one: 1, three: 0, four: 1})
-    store.add_edit(two, four)
+    store.feedback.add_ranking(parent, {one: 1, three: 0, four: 1})
+    store.feedback.add_edit(two, four)
 
 
 def told(snapshot) -> list:
@@ -254,14 +254,14 @@ def told(snapshot) -> list:
 
 def test_our_own_export_comes_back_as_it_was_and_only_once(store, toy, tmp_path):
     spoken(store, toy)
-    text = exporters.json_lines(exporters.answers(store, store.feedback()))
+    text = exporters.json_lines(exporters.answers(store, store.feedback.all()))
     other = Store(tmp_path / "other.db")
     try:
         imports = Imports(other, toy)
         assert imports.import_all(text)[1:] == (6, 0)
         assert imports.import_all(text)[1:] == (0, 6)
         assert told(load_snapshot(FeatureExtractor(other, toy))) == told(take_snapshot(store))
-        again = exporters.json_lines(exporters.answers(other, other.feedback()))
+        again = exporters.json_lines(exporters.answers(other, other.feedback.all()))
         mine = {"id", "message_id", "other_id", "conversation_id", "version", "other_version"}
         rows = [[json.loads(line) for line in t.splitlines()] for t in (text, again)]
         for side in rows:
@@ -279,11 +279,11 @@ def test_our_own_export_comes_back_as_it_was_and_only_once(store, toy, tmp_path)
 def test_thumb_and_stars_of_one_reply_stay_of_one_reply(store, toy, tmp_path):
     """Else one opinion would count as two that agree."""
     spoken(store, toy)
-    text = exporters.json_lines(exporters.answers(store, store.feedback()))
+    text = exporters.json_lines(exporters.answers(store, store.feedback.all()))
     other = Store(tmp_path / "other.db")
     try:
         Imports(other, toy).import_all(text)
-        [thumb], [stars] = other.ratings("me"), other.scores("me")
+        [thumb], [stars] = other.feedback.ratings("me"), other.feedback.scores("me")
         assert thumb.message_id == stars.message_id
     finally:
         other.close()
@@ -292,8 +292,10 @@ def test_thumb_and_stars_of_one_reply_stay_of_one_reply(store, toy, tmp_path):
 def test_a_vote_between_a_thumb_and_stars_does_not_part_them(store, imports):
     thumb, stars = {"kind": "thumb", "answer": "up"}, {"kind": "stars", "said": "4"}
     imports.import_all(lines(OWN | thumb, OWN | {"kind": "vote", "answer": "a"}, OWN | stars))
-    assert [r.message_id for r in store.ratings()] == [s.message_id for s in store.scores()]
-    assert store.preferences()[0].message_a != store.ratings()[0].message_id
+    assert [r.message_id for r in store.feedback.ratings()] == [
+        s.message_id for s in store.feedback.scores()
+    ]
+    assert store.feedback.preferences()[0].message_a != store.feedback.ratings()[0].message_id
 
 
 def test_what_comes_from_elsewhere_says_nothing_of_sides_and_is_not_asked_again(store, toy):
@@ -303,18 +305,18 @@ def test_what_comes_from_elsewhere_says_nothing_of_sides_and_is_not_asked_again(
     assert {one.first for one in take_snapshot(store).items} == {0}
     assert all(compare.repeat_pair("me", share=1.0) is None for _ in range(20))
     assert all(compare.repeat_pair("Kim", share=1.0) is None for _ in range(20))
-    assert store.drop_unanswered("9999") == 0
-    assert compare.chat.conversations() == [] and store.recent_prompts(5) == []
+    assert store.conversations.drop_unanswered("9999") == 0
+    assert compare.chat.conversations() == [] and store.messages.recent_prompts(5) == []
 
 
 def test_a_later_answer_replaces_it_like_any_other(store, toy, imports):
     imports.import_all(lines(PAIRS["words"]))
-    [told] = store.feedback()
+    [told] = store.feedback.all()
     chat = Chat(store, toy)
     chat.ratings.change(told, "b")
-    assert [p.outcome for p in store.preferences()] == ["b"]
+    assert [p.outcome for p in store.feedback.preferences()] == ["b"]
     imports.import_all(lines(PAIRS["words"]))
-    assert [p.outcome for p in store.preferences()] == ["b"]
+    assert [p.outcome for p in store.feedback.preferences()] == ["b"]
 
 
 def test_an_arrival_is_sent_back_whole_and_nothing_else_is(store, toy, imports):
@@ -331,7 +333,7 @@ def test_an_arrival_is_sent_back_whole_and_nothing_else_is(store, toy, imports):
 
 
 def test_arrivals_are_known_until_nothing_of_them_is_left(store, imports):
-    store.add_conversation()
+    store.conversations.add()
     assert imports.newest(3) == []
     rows = [{"prompt": f"{SEA} {i}", "chosen": BLUE, "rejected": DEEP} for i in range(9)]
     came = [imports.import_all(lines(*rows[at : at + n]))[0] for at, n in ((0, 2), (2, 1), (3, 1))]
@@ -340,8 +342,8 @@ def test_arrivals_are_known_until_nothing_of_them_is_left(store, imports):
     assert datetime.fromisoformat(imports.newest(1)[0].created_at).tzinfo
     imports.undo(came[2])
     assert [o.id for o in imports.newest(3)] == [came[1], came[0]]
-    for told in store.feedback():
-        store.delete_conversation(told.conversation_id)
+    for told in store.feedback.all():
+        store.conversations.delete(told.conversation_id)
     assert imports.newest(3) == []
 
 
@@ -360,7 +362,7 @@ def test_an_arrival_is_all_or_nothing(store, imports, monkeypatch):
     text = lines(PAIRS["words"], {"prompt": "hello", "completion": "I am well", "label": True})
     with pytest.raises(Exception, match="no room"):
         imports.import_all(text)
-    assert store.counts()["conversations"] == 0 and store.feedback() == []
+    assert store.counts()["conversations"] == 0 and store.feedback.all() == []
 
 
 def test_old_turns_give_way_and_what_is_still_too_long_is_named(toy, imports):
@@ -411,4 +413,4 @@ def test_a_simulated_person_does_not_come_along(store, toy, imports):
     with pytest.raises(AppError, match="simulated"):
         imports.preview(lines(row))
     imports.import_all(lines(row | {"rater": "Kim"}, row | {"rater": "me", "reply": DEEP}), "Lee")
-    assert [r.rater for r in store.ratings()] == ["Kim", "Lee"]
+    assert [r.rater for r in store.feedback.ratings()] == ["Kim", "Lee"]

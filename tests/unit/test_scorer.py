@@ -136,10 +136,10 @@ def test_active_pairs_are_two_drafts_of_the_live_version_like_any_other(compare,
     for _ in range(6):
         pair = pair_of(compare)
         assert pair.votable and pair.texts[0] != pair.texts[1]
-        [asked] = store.roots(pair.set_id)
-        assert len(store.children(asked)) == 2
+        [asked] = store.messages.roots(pair.set_id)
+        assert len(store.messages.children(asked)) == 2
         compare.vote(pair.set_id, "a")
-    assert len(store.preferences()) == 6
+    assert len(store.feedback.preferences()) == 6
 
 
 def test_the_best_of_several_drafts_is_shown_and_stored(chat, compare, store, toy) -> None:
@@ -151,7 +151,7 @@ def test_the_best_of_several_drafts_is_shown_and_stored(chat, compare, store, to
     parts = list(chat.reply(chat.new_conversation(), "hello how are you"))
     shown = parts[-1]
     assert shown.done and not any(p.text for p in parts[:-2])
-    stored = store.message(shown.message_id)
+    stored = store.messages.get(shown.message_id)
     assert stored.content == shown.text and stored.response_ids
     seed = stored.sampling["seed"]
     prompt = stored.prompt_ids
@@ -206,7 +206,7 @@ def test_the_words_of_a_reply_add_up_to_its_score(chat, compare, store, current,
     *_, reply = chat.reply(chat.new_conversation(), "hello how are you")
     pieces = chat.explain(reply.message_id)
     assert "".join(p.text for p in pieces) == reply.text
-    stored = store.message(reply.message_id)
+    stored = store.messages.get(reply.message_id)
     scorer = current.get()
     pooled = toy.prefix_states(stored.prompt_ids, stored.response_ids)
     _, whole = toy.reference_pass([stored.prompt_ids], [stored.response_ids])
@@ -221,7 +221,7 @@ def test_the_words_of_a_reply_add_up_to_its_score(chat, compare, store, current,
 
 def test_what_was_typed_cannot_be_explained(chat, store) -> None:
     *_, reply = chat.reply(chat.new_conversation(), "hello")
-    asked = store.message(reply.message_id).parent_id
+    asked = store.messages.get(reply.message_id).parent_id
     with pytest.raises(AppError, match="Only a reply"):
         chat.explain(asked)
     chat.scorer = None

@@ -1,8 +1,7 @@
-"""The logs of what people said: thumbs, stars, preferences, rankings, edits.
+"""Feedback: one append-only log for each kind (thumbs, stars, preferences, rankings, edits).
 
-Every log is append-only and they share one counter, so one watermark covers them all. The newest
-row of one person about one thing counts; taking something back is a row too. Left out: what an
-answer is worth (likelihood.py), and how rows are written and read (connection.py).
+The logs share one counter, so one watermark covers them all. The newest row of one rater about one
+reply, pair or prompt counts; withdrawing an answer is a row too.
 """
 
 import json
@@ -20,13 +19,13 @@ from rlhf_chat.db.codec import (
     one_value,
     timestamp,
 )
-from rlhf_chat.db.connection import DatabaseConnection
+from rlhf_chat.db.connection import Repository
 from rlhf_chat.db.db_errors import StoreError
 from rlhf_chat.db.queries import (
     RATER_FILTER,
     SIMULATED,
+    current_feedback,
     erase_rater,
-    feedback,
     votes_between_versions,
 )
 from rlhf_chat.db.schema import (
@@ -52,9 +51,7 @@ LOGS = tuple(ABOUT)
 OUTCOMES = (*VOTES, "withdrawn")
 
 
-class FeedbackRepository(DatabaseConnection):
-    """The part of the store that records and reads answers."""
-
+class FeedbackRepository(Repository):
     # ---- thumbs and stars
 
     def add_rating(
@@ -84,14 +81,14 @@ class FeedbackRepository(DatabaseConnection):
         With no rater named, here and below, those of people: a simulated one is kept apart
         everywhere."""
         rest = f"FROM ratings AS r WHERE {_CURRENT_RATING} AND {RATER_FILTER} ORDER BY number"
-        return self._list(Rating, rest, [rater])
+        return self._db.rows(Rating, rest, [rater])
 
     def rating_of(self, message_ids: Iterable[str], rater: str = "") -> dict[str, Rating]:
         """The current rating of each of these messages that has one: this person's, or, with
         nobody named, the newest of any."""
         rest = f"""FROM ratings AS r WHERE {_CURRENT_RATING} AND {RATER_FILTER}
             AND message_id IN (SELECT value FROM json_each(?2)) ORDER BY number"""
-        found = self._list(Rating, rest, [rater, json.dumps(list(message_ids))])
+        found = self._db.rows(Rating, rest, [rater, json.dumps(list(message_ids))])
         return {rating.message_id: rating for rating in found}
 
     def add_score(
@@ -113,13 +110,13 @@ class FeedbackRepository(DatabaseConnection):
         rest = f"""FROM scores AS s WHERE stars > 0 AND {RATER_FILTER} AND number =
             (SELECT max(number) FROM scores
              WHERE message_id = s.message_id AND rater = s.rater) ORDER BY number"""
-        return self._list(Score, rest, [rater])
+        return self._db.rows(Score, rest, [rater])
 
     def stars_of(self, message_id: str, rater: str) -> int:
         """What this person gives this reply now; 0 if nothing."""
         sql = """SELECT stars FROM scores WHERE message_id = ? AND rater = ?
             ORDER BY number DESC LIMIT 1"""
-        return self._value(sql, [message_id, rater]) or 0
+        return self._db.value(sql, [message_id, rater]) or 0
 
     # ---- comparisons
 
@@ -159,17 +156,19 @@ class FeedbackRepository(DatabaseConnection):
 
     def preferences(self, rater: str = "") -> list[Preference]:
         """What counts now, oldest first; votes taken back are left out."""
-        rest = f"""FROM preferences AS p WHERE outcome <> 'withdrawn' AND again = 0 AND {RATER_FILTER}
+        rest = f"""FROM preferences AS p WHERE outcome <> 'withdrawn'
+            AND again = 0 AND {RATER_FILTER}
             AND number = (SELECT max(number) FROM preferences
              WHERE pair_key = p.pair_key AND rater = p.rater AND again = 0) ORDER BY number"""
-        return self._list(Preference, rest, [rater])
+        return self._db.rows(Preference, rest, [rater])
 
     def asked_again(self, rater: str = "") -> list[Preference]:
         """Second answers to pairs that were shown again with their sides swapped, oldest first."""
-        rest = f"""FROM preferences AS p WHERE outcome <> 'withdrawn' AND again = 1 AND {RATER_FILTER}
+        rest = f"""FROM preferences AS p WHERE outcome <> 'withdrawn'
+            AND again = 1 AND {RATER_FILTER}
             AND number = (SELECT max(number) FROM preferences
              WHERE pair_key = p.pair_key AND rater = p.rater AND again = 1) ORDER BY number"""
-        return self._list(Preference, rest, [rater])
+        return self._db.rows(Preference, rest, [rater])
 
     def add_ranking(
         self,
@@ -201,9 +200,9 @@ class FeedbackRepository(DatabaseConnection):
         rest = f"""FROM rankings AS r WHERE places <> '{{}}' AND {RATER_FILTER} AND number =
             (SELECT max(number) FROM rankings
              WHERE asked_id = r.asked_id AND rater = r.rater) ORDER BY number"""
-        return self._list(Ranking, rest, [rater])
+        return self._db.rows(Ranking, rest, [rater])
 
-    def explain(self, answer_id: str, comment: str) -> None:
+    def set_comment(self, answer_id: str, comment: str) -> None:
         """Words beside a vote or a ranking. Written into its row: words are no new answer, so they
         bring no round nearer."""
         words = clean_text(comment)
@@ -212,7 +211,7 @@ class FeedbackRepository(DatabaseConnection):
             for table in ("preferences", "rankings"):
                 db.execute(f"UPDATE {table} SET comment = ? WHERE id = ?", [words, answer_id])
 
-        self._write(change)
+        self._db.write(change)
 
     def add_edit(
         self,
@@ -237,7 +236,7 @@ class FeedbackRepository(DatabaseConnection):
         rest = f"""FROM edits AS e WHERE withdrawn = 0 AND {RATER_FILTER} AND number =
             (SELECT max(number) FROM edits WHERE message_id = e.message_id
              AND edited_id = e.edited_id AND rater = e.rater) ORDER BY number"""
-        return self._list(Edit, rest, [rater])
+        return self._db.rows(Edit, rest, [rater])
 
     # ---- all of them
 
@@ -245,27 +244,27 @@ class FeedbackRepository(DatabaseConnection):
         """(version of a, version of b, outcome) for each two drafts by different versions, oldest
         first. What was said of them first is told, before the names were, and only once: several
         people who judge the same drafts are no independent votes."""
-        with self._read() as db:
+        with self._db.read() as db:
             return votes_between_versions(db, rater)
 
-    def feedback(
+    def all(
         self, rater: str = "", *, containing: str = "", kind: str = "", answer: str = ""
     ) -> list[Feedback]:
         """Every rating and vote that counts now, newest first, with the words it is about."""
-        with self._read() as db:
-            return feedback(db, rater, containing, kind, answer)
+        with self._db.read() as db:
+            return current_feedback(db, rater, containing, kind, answer)
 
     def erase_rater(self, rater: str) -> None:
         """A simulated person with all it left: votes, drafts, rounds and their versions' rows."""
         if not rater.startswith(SIMULATED):
             raise StoreError("Only a simulated person can be removed as a whole.")
-        self._write(lambda db: erase_rater(db, rater))
+        self._db.write(lambda db: erase_rater(db, rater))
 
-    def feedback_count(self) -> int:
+    def count(self) -> int:
         """The number of the newest answer; it never goes back."""
-        return self._value("SELECT value FROM counters WHERE name = 'feedback'")
+        return self._db.value("SELECT value FROM counters WHERE name = 'feedback'")
 
-    def feedback_since(self, watermark: int, rater: str = "") -> int:
+    def count_since(self, watermark: int, rater: str = "") -> int:
         """About how many things people said something new after the watermark, taking back
         included. One reply or one set of drafts is one thing, however often its answer was
         refined."""
@@ -273,7 +272,7 @@ class FeedbackRepository(DatabaseConnection):
             f"SELECT rater, {about} FROM {log} WHERE {RATER_FILTER} AND number > ?2"
             for log, about in ABOUT.items()
         )
-        return self._value(f"SELECT count(*) FROM ({new})", [rater, watermark])
+        return self._db.value(f"SELECT count(*) FROM ({new})", [rater, watermark])
 
     def _append(
         self,
@@ -299,7 +298,7 @@ class FeedbackRepository(DatabaseConnection):
             insert(db, log, number=next_number(db, "feedback"), **row)
             return row["id"]
 
-        return self._write(change)
+        return self._db.write(change)
 
 
 _CURRENT_RATING = """value <> 0 AND number = (SELECT max(number) FROM ratings

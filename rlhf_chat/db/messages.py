@@ -1,0 +1,137 @@
+"""Messages: a tree for each conversation. Messages are added and never changed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlite_utils import Database
+
+from rlhf_chat.db.codec import (
+    as_json,
+    clean_text,
+    content_key,
+    fresh_id,
+    ids_blob,
+    insert,
+    message_row,
+    next_number,
+    one_value,
+    timestamp,
+)
+from rlhf_chat.db.connection import Repository
+from rlhf_chat.db.conversations import conversation_row
+from rlhf_chat.db.db_errors import NotFound, StoreError
+from rlhf_chat.db.queries import recent_prompts
+from rlhf_chat.db.schema import Message
+
+TITLE_LENGTH = 60
+
+
+class MessageRepository(Repository):
+    def add(
+        self,
+        conversation_id: str,
+        role: str,
+        content: str,
+        *,
+        parent_id: str | None = None,
+        prompt_ids: Sequence[int] | None = None,
+        response_ids: Sequence[int] | None = None,
+        adapter_version: int | None = None,
+        sampling: dict | None = None,
+        finish_reason: str | None = None,
+        event_id: str | None = None,
+        make_head: bool = True,
+    ) -> str:
+        """Store one message under its parent; the same event_id again gives the same id."""
+        if role not in ("system", "user", "assistant"):
+            raise StoreError(f"A message is by system, user or assistant, not {role!r}.")
+        row: dict[str, Any] = {
+            "id": fresh_id(),
+            "conversation_id": conversation_id,
+            "parent_id": parent_id,
+            "role": role,
+            "content": content,
+            "prompt_ids": ids_blob(prompt_ids),
+            "response_ids": ids_blob(response_ids),
+            "content_key": None,
+            "adapter_version": adapter_version,
+            "sampling": None if sampling is None else as_json(sampling),
+            "finish_reason": finish_reason,
+            "event_id": event_id,
+            "created_at": timestamp(),
+        }
+        if prompt_ids is not None and response_ids is not None:
+            row["content_key"] = content_key(prompt_ids, response_ids)
+
+        def change(db: Database) -> str:
+            stored = one_value(db, "SELECT id FROM messages WHERE event_id = ?", [event_id])
+            if stored is not None:
+                return stored
+            title = conversation_row(db, conversation_id)[0]
+            if parent_id is not None:
+                message_row(db, parent_id, conversation_id)
+            insert(db, "messages", **row)
+            if role == "user" and not title:
+                title = clean_text(" ".join(content.split())[:TITLE_LENGTH])
+            sql = "UPDATE conversations SET title = ?, last_number = ?, updated_at = ? WHERE id = ?"
+            number = next_number(db, "conversation")
+            db.execute(sql, [title, number, row["created_at"], conversation_id])
+            if make_head:
+                sql = "UPDATE conversations SET head_id = ? WHERE id = ?"
+                db.execute(sql, [row["id"], conversation_id])
+            return row["id"]
+
+        return self._db.write(change)
+
+    def get(self, id: str) -> Message:
+        found = self._db.rows(Message, "FROM messages WHERE id = ?", [id])
+        if not found:
+            raise NotFound("That message is not here any more.")
+        return found[0]
+
+    def of_event(self, event_id: str) -> Message | None:
+        """What an event stored, if it did."""
+        found = self._db.rows(Message, "FROM messages WHERE event_id = ?", [event_id])
+        return found[0] if found else None
+
+    def path_to(self, message_id: str) -> list[Message]:
+        """The branch from the root to this message, both included."""
+        rest = """FROM messages JOIN (
+                WITH RECURSIVE branch (step_id, up, depth) AS (
+                    SELECT id, parent_id, 0 FROM messages WHERE id = ?
+                    UNION ALL
+                    SELECT m.id, m.parent_id, depth + 1 FROM messages m JOIN branch ON m.id = up
+                ) SELECT step_id, depth FROM branch
+            ) ON id = step_id ORDER BY depth DESC"""
+        found = self._db.rows(Message, rest, [message_id])
+        if not found:
+            raise NotFound("That message is not here any more.")
+        return found
+
+    def siblings(self, message_id: str) -> list[str]:
+        """Messages with the same parent and role, oldest first, this one included."""
+        sql = """SELECT s.id FROM messages m JOIN messages s
+            ON s.parent_id IS m.parent_id AND s.role = m.role
+            AND s.conversation_id = m.conversation_id
+            WHERE m.id = ? ORDER BY s.number"""
+        found = self._db.ids(sql, message_id)
+        if not found:
+            raise NotFound("That message is not here any more.")
+        return found
+
+    def children(self, message_id: str) -> list[str]:
+        """Messages right under this one, oldest first."""
+        return self._db.ids(
+            "SELECT id FROM messages WHERE parent_id = ? ORDER BY number", message_id
+        )
+
+    def roots(self, conversation_id: str) -> list[str]:
+        """Messages of a conversation with no parent, oldest first."""
+        sql = """SELECT id FROM messages WHERE conversation_id = ? AND parent_id IS NULL
+            ORDER BY number"""
+        return self._db.ids(sql, conversation_id)
+
+    def recent_prompts(self, limit: int) -> list[str]:
+        """What was asked in chats, newest first, each once."""
+        with self._db.read() as db:
+            return recent_prompts(db, limit)
