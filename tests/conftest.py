@@ -1,28 +1,59 @@
-"""Fixtures every room shares: the toy model, quantised and not, and a fresh database."""
+"""Fixtures that every folder shares: tiny models, an empty database, and where files are kept.
+
+A test process uses one thread for arithmetic, because `make test` starts one process per core.
+Temporary files are kept in memory where there is room, because the database waits for the disk at
+every commit. What is killed on purpose takes `disk_path`, a folder on a real disk.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
-os.environ.setdefault(
-    "OPENBLAS_NUM_THREADS", "1"
-)  # small matrices; threads only wait for each other
+DISK = tempfile.gettempdir()
+MEMORY = Path("/dev/shm")
+MEMORY_NEEDED = 2 << 30  # bytes; a container often has 64 MiB there, which is too little
+
+
+def _keep_files_in_memory() -> None:
+    """Also those of child processes and of Chromium; a `TMPDIR` of one's own is respected."""
+    if "TMPDIR" in os.environ or not os.access(MEMORY, os.W_OK):
+        return
+    if shutil.disk_usage(MEMORY).free >= MEMORY_NEEDED:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+
+# Before anything heavy is imported: some libraries read these once.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+_keep_files_in_memory()
 
+import gc
 import logging
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
 from rlhf_chat.db import Store
 from rlhf_chat.inference.model import Model
+from tests.families import make_family
 from tests.tiny_models import make_toy
+
+# ruff: noqa: E402 -- the environment comes first
 
 torch.set_num_threads(1)
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def pytest_collection_finish() -> None:
+    """Every round ends with a `gc.collect()`, which takes 0.2 s with all that was imported here."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -55,8 +86,28 @@ def toy_nf4(_toy_nf4: Model) -> Model:
     return _toy_nf4
 
 
+@pytest.fixture(scope="session")
+def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """family_folder(name) -> the folder of that tiny model, made once. Not to be written into."""
+    made: dict[str, Path] = {}
+
+    def one(name: str) -> Path:
+        if name not in made:
+            made[name] = make_family(name, tmp_path_factory.mktemp("family"))
+        return made[name]
+
+    return one
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    archive = Store(tmp_path / "feedback.db")
-    yield archive
-    archive.close()
+    opened = Store(tmp_path / "feedback.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def disk_path() -> Iterator[Path]:
+    """An empty folder on a real disk, as the app has it."""
+    with tempfile.TemporaryDirectory(dir=DISK) as folder:
+        yield Path(folder)

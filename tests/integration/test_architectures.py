@@ -1,12 +1,14 @@
-"""Every kind of model lives the whole life here: loaded, tested, talked to, rated, trained for a
-round, published, loaded again, and it says the same. And what cannot live it is refused with one
-sentence. Tiny random weights; left out: whether anything sensible is said."""
+"""Every supported architecture, with tiny random weights: loaded, self-tested, trained, published and
+loaded again, after which it writes the same replies. Unsupported models are refused with one
+sentence."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -32,6 +34,7 @@ from rlhf_chat.reward.features import FeatureExtractor
 from rlhf_chat.training import gate
 from rlhf_chat.training import demonstrations
 from rlhf_chat.training.gate import PROVED, Verdict
+from rlhf_chat.training.ppo_trainer import PPOTrainer
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.versions.adapter_store import AdapterStore
 from tests.families import FAMILIES, THINKING, make_family, make_seeing, make_thinker
@@ -40,9 +43,9 @@ from tests.tiny_models import make_tokenizer, tiny_round_config
 GREEDY = Sampling(temperature=0.0, max_new_tokens=20)
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {name: make_family(name, tmp_path_factory.mktemp("family")) for name in FAMILIES}
+# These five differ in attention, cache, projections, norms, caps and template; the others differ
+# from one of them in a detail, and take one training step instead of the whole loop.
+WHOLE_LOOP = ("llama", "gemma2", "phi3", "gpt2", "qwen3.5")
 
 
 def ask(model: Model, text: str) -> list[int]:
@@ -68,11 +71,11 @@ def state(model: Model, size: float = 0.1) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("quantization", ["nf4", "none"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_rows_of_a_batch_do_not_disturb_each_other(
-    family: str, quantization: str, folders: dict[str, Path]
+    family: str, quantization: str, family_folder: Callable[[str], Path]
 ) -> None:
     """Padded on the left, and with rows that leave at different times: each row says what it says
     alone. Windows of 16 tokens are shorter than the prompts; running states have no window."""
-    model = Model.load(str(folders[family]), quantization=quantization)
+    model = Model.load(str(family_folder(family)), quantization=quantization)
     self_test(model)
     model.serve(model.make_view(1, state(model, 0.3)))
     prompts = [ask(model, "tell me " + "the sea " * i) for i in range(5)]
@@ -86,13 +89,16 @@ def test_rows_of_a_batch_do_not_disturb_each_other(
     assert greedy(model, prompts) == expected
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_whole_life(
-    family: str, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("family", WHOLE_LOOP)
+def test_the_whole_loop_from_chat_to_a_published_version(
+    family: str,
+    family_folder: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The gate is left open: gibberish passes it by luck only."""
     monkeypatch.setattr(gate, "judge", lambda *_: Verdict(PROVED, "Served: a test says so.", ()))
-    model = Model.load(str(folders[family]))
+    model = Model.load(str(family_folder(family)))
     self_test(model)
     store = Store(tmp_path / "feedback.db")
     adapter_store = AdapterStore(tmp_path / "adapters")
@@ -115,11 +121,30 @@ def test_a_whole_life(
     prompts = [ask(model, "hello"), ask(model, "tell me about the sea")]
     before = greedy(model, prompts)
 
-    again = Model.load(str(folders[family]))
+    again = Model.load(str(family_folder(family)))
     TrainingWorker(store, again, adapter_store, tiny_round_config()).recover()
     assert again.base_hash == model.base_hash and again.live.version == 1
     assert greedy(again, prompts) == before
     store.close()
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in WHOLE_LOOP])
+def test_every_other_family_takes_a_training_step_and_is_served_with_it(
+    family: str, family_folder: Callable[[str], Path]
+) -> None:
+    model = Model.load(str(family_folder(family)))
+    trainer = PPOTrainer(model, tiny_round_config().ppo, target=1.0, score_std=1.0, floor=-50.0)
+    prompts = [ask(model, "hello"), ask(model, "tell me about the sea")] * 4
+    rollouts, _ = trainer.collect(prompts, list(range(8)), lambda ids, *_: np.array(ids) % 3, 1)
+    trainer.update(rollouts, 1)
+    before, trained = model.base_state(), model.policy_state()
+    assert all(bool(torch.isfinite(v).all()) for v in trained.values())
+    assert any(not torch.equal(before[name], trained[name]) for name in before)
+    model.serve(model.make_view(1, trained))
+    again = Model.load(str(family_folder(family)))
+    again.serve(again.make_view(1, trained))
+    assert again.base_hash == model.base_hash
+    assert greedy(again, prompts) == greedy(model, prompts)
 
 
 def test_of_a_model_that_also_sees_only_the_words_are_loaded(tmp_path: Path) -> None:
@@ -136,10 +161,12 @@ def test_of_a_model_that_also_sees_only_the_words_are_loaded(tmp_path: Path) -> 
 # ---------------------------------------------------------------------- dialects
 
 
-def test_softcaps_and_scales_are_part_of_the_log_probs(folders: dict[str, Path]) -> None:
+def test_softcaps_and_scales_are_part_of_the_log_probs(
+    family_folder: Callable[[str], Path],
+) -> None:
     """Both caps of Gemma 2 and the scale of Granite change what is said; ours are the model's."""
     for family in ("gemma2", "granite", "gemma3"):
-        model = Model.load(str(folders[family]), quantization="none")
+        model = Model.load(str(family_folder(family)), quantization="none")
         prompt, response = ask(model, "hello how are you"), [40, 41, 42]
         with torch.no_grad(), model.lease.slice():
             ours = model.forward(model.reference, [prompt], [response]).logprobs[0]
@@ -152,9 +179,9 @@ def test_softcaps_and_scales_are_part_of_the_log_probs(folders: dict[str, Path])
 
 @pytest.mark.parametrize("family", ["gemma2", "mistral"])
 def test_a_system_message_that_a_template_refuses_or_drops_is_still_said(
-    family: str, folders: dict[str, Path]
+    family: str, family_folder: Callable[[str], Path]
 ) -> None:
-    model = Model.load(str(folders[family]), quantization="none")
+    model = Model.load(str(family_folder(family)), quantization="none")
     talk = [
         {"role": "system", "content": "speak of boats"},
         {"role": "user", "content": "hello"},
@@ -166,8 +193,10 @@ def test_a_system_message_that_a_template_refuses_or_drops_is_still_said(
     assert text.count("speak of boats") == 1
 
 
-def test_thinking_is_switched_off_where_the_template_can(folders: dict[str, Path]) -> None:
-    model = Model.load(str(folders["qwen3"]), quantization="none")
+def test_thinking_is_switched_off_where_the_template_can(
+    family_folder: Callable[[str], Path],
+) -> None:
+    model = Model.load(str(family_folder("qwen3")), quantization="none")
     assert model.tokenizer.decode(ask(model, "hello")).endswith("<think>\n\n</think>\n\n")
     assert not model.chat_template.opens_thought
 
@@ -185,7 +214,7 @@ def test_thoughts_are_hidden_where_it_cannot(opened: bool, special: bool, tmp_pa
     start = "" if opened else "<think>\n"
 
     def reply(text: str) -> str:
-        return learned.reply(tokenizer, tokenizer.encode(text, add_special_tokens=False))
+        return learned.decode_reply(tokenizer, tokenizer.encode(text, add_special_tokens=False))
 
     assert reply(start + "they want the sea") == ""
     assert reply(start + "they want the sea\n</think>\n\nIt is deep.<|im_end|>") == "It is deep."

@@ -3,6 +3,7 @@ Left out: speed (bench/decode.py), CUDA graphs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.graph_capture import StepCapture
 from rlhf_chat.inference.kv_cache import can_capture, decode_step
 from rlhf_chat.inference.model import Model
-from tests.families import FAMILIES, make_family
+from tests.families import FAMILIES
 from tests.unit.test_model import ask as prompt_of
 from tests.unit.test_model import random_state
 
@@ -39,9 +40,9 @@ def some_inputs(tree, rows: int, length: int) -> tuple[torch.Tensor, ...]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_recording_of_one_tree_is_right_for_others_and_other_sizes(
-    family: str, tmp_path: Path
+    family: str, family_folder: Callable[[str], Path]
 ) -> None:
-    model = Model.load(str(make_family(family, tmp_path)), quantization="none")
+    model = Model.load(str(family_folder(family)), quantization="none")
     trees = [model.make_view(i, random_state(model, seed=i)).tree for i in (1, 2)]
     assert can_capture(trees[0]) == (family in RECORDED)
     if family not in RECORDED:

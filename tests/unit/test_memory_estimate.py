@@ -4,6 +4,7 @@ shapes that differ in what weighs most. Counted on a CPU; left out: the driver's
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from rlhf_chat.inference.memory_estimate import (
 from rlhf_chat.inference.model import Model
 from rlhf_chat.training.ppo import PPOConfig
 from rlhf_chat.training.ppo_trainer import PPOTrainer
-from tests.families import FAMILIES, make_family
+from tests.families import FAMILIES
 from tests.tiny_models import make_tokenizer
 
 LOAD = Workload(
@@ -147,8 +148,8 @@ def adapter_bytes(model: Model) -> int:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_can_be_predicted(family: str, tmp_path: Path) -> None:
-    model = Model.load(str(make_family(family, tmp_path)), quantization="none")
+def test_every_family_can_be_predicted(family: str, family_folder: Callable[[str], Path]) -> None:
+    model = Model.load(str(family_folder(family)), quantization="none")
     parts = predict(model.config, "nf4", LOAD).as_dict()
     assert all(v > 0 for k, v in parts.items() if k != "reserve")
 
