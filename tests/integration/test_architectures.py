@@ -1,5 +1,5 @@
-"""Every supported architecture, with tiny random weights: loaded, self-tested, trained, published and
-loaded again, after which it writes the same replies. Unsupported models are refused with one
+"""Every supported architecture, with tiny random weights: loaded, self-tested, trained, published
+and loaded again, after which it writes the same replies. Unsupported models are refused with one
 sentence."""
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model, ModelError
 from rlhf_chat.inference.self_test import self_test
 from rlhf_chat.reward.features import FeatureExtractor
-from rlhf_chat.training import gate
-from rlhf_chat.training import demonstrations
+from rlhf_chat.training import demonstrations, gate
 from rlhf_chat.training.gate import PROVED, Verdict
 from rlhf_chat.training.ppo_trainer import PPOTrainer
 from rlhf_chat.training.worker import TrainingWorker

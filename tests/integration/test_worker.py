@@ -55,6 +55,7 @@ class Recipe:
     def __init__(self) -> None:
         self.entered, self.go = threading.Event(), threading.Event()
         self.running = self.most = self.rounds = 0
+        self.checking = False
 
     def __call__(self, snapshot, parent, extractor, config, seed, report, check) -> round_.Outcome:
         self.running += 1
@@ -64,7 +65,9 @@ class Recipe:
             report("ppo", 0.4, 0, {"loss": 0.5})
             self.entered.set()
             while not self.go.is_set():
+                self.checking = True
                 check()
+                self.checking = False
                 time.sleep(0.002)
             check()
         finally:
@@ -115,8 +118,24 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.01)
 
 
+def let_it_look(worker: TrainingWorker) -> None:
+    """Wakes the worker's thread and waits until it has looked once for something to do."""
+    looked, step = threading.Event(), worker.step
+
+    def counted() -> str:
+        try:
+            return step()
+        finally:
+            looked.set()
+
+    worker.step = counted  # type: ignore[method-assign]
+    worker.wake()
+    assert looked.wait(60)
+    worker.step = step  # type: ignore[method-assign]
+
+
 def say(chat: Chat, text: str = "hello"):
-    """A whole reply; returns its last Partial."""
+    """A whole reply; returns its last chunk."""
     *_, partial = chat.reply(chat.new_conversation(), text)
     assert partial.done and partial.message_id
     return partial
@@ -163,8 +182,7 @@ def test_a_round_starts_by_itself_after_enough_ratings(store, chat, make, recipe
     worker = make(needed=3)
     worker.start()
     rate(chat, 2)
-    worker.wake()
-    time.sleep(0.2)
+    let_it_look(worker)
     assert store.rounds.newest() == []
     assert worker.status().waiting == 2
     rate(chat, 1)
@@ -188,7 +206,7 @@ def test_nothing_to_learn_from_is_said_and_starts_nothing(store, make, recipe):
     worker = make()
     worker.start()
     assert "rate a few replies" in worker.train_now()
-    time.sleep(0.1)
+    let_it_look(worker)
     assert store.rounds.newest() == []
 
 
@@ -218,8 +236,7 @@ def test_the_taste_is_known_while_learning_is_off_or_paused(store, toy, chat, ma
     wait_for(lambda: worker.scorer.ready)
     assert chat.explain(say(chat).message_id)
     rate(chat, 2)
-    worker.wake()
-    time.sleep(0.3)
+    let_it_look(worker)
     assert store.rounds.newest() == [] and recipe.rounds == 0
     status = worker.status()
     assert (status.phase, status.paused) == (("paused", True) if learn else ("off", False))
@@ -246,7 +263,7 @@ def test_started_without_learning_nothing_that_is_clicked_begins_a_round(store, 
     worker.resume()
     worker.set_needed(1)
     assert worker.step() == ""
-    time.sleep(0.2)
+    let_it_look(worker)
     assert store.rounds.newest() == [] and worker.status().phase == "off"
 
 
@@ -273,14 +290,14 @@ def test_pause_holds_before_and_in_the_middle_and_resume_goes_on(store, chat, ma
     worker.start()
     worker.pause()
     rate(chat, 1)
-    worker.wake()
-    time.sleep(0.2)
+    let_it_look(worker)
     assert store.rounds.newest() == [] and worker.status().phase == "paused"
     worker.resume()
     wait_for(recipe.entered.is_set)
     worker.pause()
+    wait_for(lambda: recipe.checking)
     recipe.go.set()
-    time.sleep(0.3)
+    time.sleep(0.05)  # long enough for a round that does not wait to go on
     status = worker.status()
     assert (status.phase, status.paused) == ("paused", True) and recipe.rounds == 0
     worker.resume()
@@ -321,7 +338,7 @@ def test_a_paused_round_gives_its_memory_to_chat_and_ends_with_the_same_words(
     worker.train_now()
     wait_for(lambda: len(checks) >= 3)
     assert say(chat).text
-    time.sleep(0.2)
+    wait_for(lambda: not toy.lease._holders)
     assert not toy.lease._holders and not drafted  # it holds nothing while it waits
     worker.resume()
     wait_for(ended(store))
@@ -346,8 +363,7 @@ def test_stop_ends_the_round_and_the_live_version_stays(store, chat, toy, make, 
     )
     assert same(before, spoken(toy)) and store.adapter_versions.live() == 0
     worker.resume()
-    worker.wake()
-    time.sleep(1.2)
+    let_it_look(worker)
     assert len(store.rounds.newest()) == 1, "a stopped round must not start again by itself"
     recipe.go.set()
     rate(chat, 1)
@@ -365,9 +381,7 @@ def test_close_ends_the_thread_within_seconds(store, chat, make, recipe, paused)
     wait_for(recipe.entered.is_set)
     if paused:
         worker.pause()
-    started = time.monotonic()
-    worker.close()
-    assert time.monotonic() - started < 15  # one slice, on a machine that is busy
+    worker.close()  # gives up after 30 s, and the thread would still be there
     assert store.rounds.newest()[0].status == "stopped"
     assert not any(t.name == "trainer" and t.is_alive() for t in threading.enumerate())
     worker.close()  # twice is fine
@@ -390,10 +404,12 @@ PHASES: dict[str, tuple[object, str]] = {
 def test_an_error_in_any_phase_closes_the_round_and_chat_goes_on(
     phase, store, chat, toy, make, monkeypatch
 ):
+    """Every kind of error in one phase; in the others the two that need care of their own."""
+    kinds = ERRORS if phase == "ppo" else ERRORS[-2:]
     rate(chat, 6)
     worker = make()
     worker.start()
-    before, errors = spoken(toy), iter(ERRORS)
+    before, errors = spoken(toy), iter(kinds)
     reached, go = threading.Event(), threading.Event()
 
     def break_down(*_args, **_kwargs):
@@ -405,7 +421,7 @@ def test_an_error_in_any_phase_closes_the_round_and_chat_goes_on(
     # so that publishing is reached
     monkeypatch.setattr("rlhf_chat.training.gate.judge", lambda *_: served)
     monkeypatch.setattr(*PHASES[phase], break_down)
-    for number, kind in enumerate(ERRORS, 1):
+    for number, kind in enumerate(kinds, 1):
         reached.clear()
         go.clear()
         assert "starts now" in worker.train_now()
@@ -423,7 +439,8 @@ def test_an_error_in_any_phase_closes_the_round_and_chat_goes_on(
     monkeypatch.undo()
     monkeypatch.setattr("rlhf_chat.training.gate.judge", lambda *_: served)
     worker.train_now()
-    wait_for(ended(store, len(ERRORS) + 1))
+    wait_for(ended(store, len(kinds) + 1))
+    wait_for(lambda: worker.status().round_id is None)  # served, too
     newest = store.rounds.newest()[0]
     assert newest.status == "promoted", newest.reason  # nothing of the failures is in the way
     assert say(chat).adapter_version == newest.version
@@ -793,7 +810,7 @@ def test_a_round_that_waits_after_crashes_says_so_and_can_be_asked_for(store, ch
     crashed(store, make)
     worker = crashed(store, make)
     worker.start()
-    time.sleep(0.2)
+    let_it_look(worker)
     assert "twice" in worker.status().sentence and len(store.rounds.newest()) == 2
     assert not worker.status().error
     worker.pause()

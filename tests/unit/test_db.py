@@ -763,7 +763,8 @@ def train():
         round_id = store.rounds.open(trigger="t", parent_version=0, seed=1, watermark=0,
             config={}, snapshot_hash="")
         store.adapter_versions.promote(version=version, parent=store.adapter_versions.live(),
-            round_id=round_id, tier="t", folder="f", manifest_hash="m", kl=0.0, reason="r", verdict={})
+            round_id=round_id, tier="t", folder="f", manifest_hash="m", kl=0.0, reason="r",
+            verdict={})
         tell("LIVE", version)
 for target, args in ((click, (0,)), (click, (1,)), (train, ())):
     threading.Thread(target=target, args=args, daemon=True).start()
