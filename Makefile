@@ -1,12 +1,16 @@
-# make run: the app.  make test: all tests.  Both make .venv first, with pinned packages.
+# make run: the app.  make test: all tests.  make lint: ruff and mypy.  Each makes .venv first.
+# make lock: writes all pinned requirements from the ranges in pyproject.toml
+# (make lock ARGS=--upgrade: to the newest versions that the ranges allow).
+# make wheel: dist/rlhf_chat-*.whl.
 PYTHON ?= python3
 ifeq ($(OS),Windows_NT)
 BIN := .venv/Scripts
 else
 BIN := .venv/bin
 endif
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint bench screenshots clean
+.PHONY: run test lint bench screenshots lock wheel clean
 
 run: .venv/run.stamp
 	$(BIN)/python app.py $(ARGS)
@@ -26,14 +30,32 @@ bench: .venv/dev.stamp
 screenshots: .venv/dev.stamp
 	$(BIN)/python -m docs.screenshots $(ARGS)
 
+# What torch brings for a graphics card is in requirements.lock only: CONTRIBUTING.md says why.
+CUDA := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \
+	nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile \
+	nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 \
+	nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx triton
+COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--custom-compile-command "make lock (see CONTRIBUTING.md)" --no-annotate
+WITHOUT_CUDA := $(CUDA:%=--no-emit-package %) --no-emit-package pip
+
+lock: .venv/dev.stamp
+	$(COMPILE) $(ARGS) -o requirements.txt $(WITHOUT_CUDA)
+	$(COMPILE) $(ARGS) -o requirements-dev.txt -c requirements.txt --extra dev $(WITHOUT_CUDA)
+	$(COMPILE) $(ARGS) -o requirements.lock -c requirements.txt --generate-hashes
+	$(COMPILE) -o rlhf_chat/tested_versions.txt -c requirements.txt --no-deps
+
+wheel: .venv/run.stamp
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
 .venv/run.stamp: requirements.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(INSTALL) -r requirements.txt
 	@touch $@
 
 .venv/dev.stamp: .venv/run.stamp requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(INSTALL) -r requirements-dev.txt
 	@touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,1 +1,3 @@
-"""A chat that learns from its person's ratings, on one machine."""
+"""A chat that learns from its ratings, on one machine."""
+
+__version__ = "0.2.0"

@@ -1,25 +1,22 @@
-"""Is this machine fit, and what will fit on it?
+"""Checks this machine, and predicts whether a model fits on it.
 
-    python -m rlhf_chat.doctor --model Qwen/Qwen3-4B-Instruct-2507
+    rlhf-chat doctor --model Qwen/Qwen3-4B-Instruct-2507
 
-Each line: what, value, what follows from it, what to do. Exit code 0 all well, 1 something to know,
-2 the app would not work. `preflight` is the part that the app itself asks before it loads a model.
-Predictions of video memory are counted (memory_estimate.py), not measured; --deep loads the model and
-tests it. Left out: repairing anything.
+Each line says what was checked, its value, the consequence and the advice. Exit code 0: all well;
+1: there are warnings; 2: the app would not work. Nothing is repaired. `preflight` is the part that
+the app itself runs before it loads a model. Memory is predicted (memory_estimate.py), not measured;
+--deep loads the model and tests it.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import os
 import platform
 import shutil
-import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -47,7 +44,7 @@ from rlhf_chat.inference.self_test import self_test
 OK, WARN, FAIL = 0, 1, 2
 MARKS = ("ok", "WARN", "FAIL")
 UNPREDICTABLE = (ValueError, RuntimeError, AssertionError, NotImplementedError)  # shapes, to meta
-TESTED = Path(__file__).parent.parent / "requirements.txt"
+TESTED = Path(__file__).with_name("tested_versions.txt")  # direct dependencies, by `make lock`
 CUDA_WHEELS = "https://download.pytorch.org/whl/cu130"
 LOW_DISK = 2 * GIB
 SLOW_SYNC, LYING_SYNC = 0.050, 0.000_05  # seconds that fsync may take and must take
@@ -192,7 +189,7 @@ def packages(tested: Path) -> Iterator[Line]:
             continue
         if found.split("+")[0] != version:
             differ.append(f"{package} {found} instead of {version}")
-    advice = "Install what was tested: pip install -r requirements.txt"
+    advice = f'Install what was tested: pip install -r "{tested}"'
     if missing:
         yield Line("packages", f"missing: {', '.join(missing)}", FAIL, "The app stops.", advice)
     if differ:
@@ -222,7 +219,7 @@ def disk(data: Path) -> Iterator[Line]:
             "disk",
             f"{_gib(free)} free",
             WARN,
-            "VersionRegistry and backups need room.",
+            "Versions and backups need room.",
             "Make room.",
         )
     else:
@@ -348,28 +345,18 @@ def whole_model(name: str, quantization: str) -> Line:
     return Line("self-test", f"passed; learns from {rows} replies at a time{twice}")
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="rlhf_chat.doctor", description=__doc__.split("\n")[0])
-    parser.add_argument("--model", default="demo", help="demo, a preset, a folder or a hub id")
-    parser.add_argument("--quantization", default="nf4", choices=("nf4", "none"))
-    parser.add_argument("--data", type=Path, default=Path("."))
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--deep", action="store_true", help="load and test the model, too")
-    args = parser.parse_args(argv)
-    warnings.filterwarnings("ignore")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    if is_here(args.model):
+def report(
+    name: str, quantization: str, data: Path, *, deep: bool = False, as_json: bool = False
+) -> int:
+    """Prints the examination, line by line or as JSON, and returns the exit code."""
+    if is_here(name):
         stay_offline()
     worst, lines = OK, []
-    for line in examine(args.model, args.quantization, args.data.resolve(), args.deep):
+    for line in examine(name, quantization, data.resolve(), deep):
         worst = max(worst, line.level)
         lines.append(asdict(line) | {"level": MARKS[line.level].lower()})
-        if not args.json:
+        if not as_json:
             print(line, flush=True)
-    if args.json:
+    if as_json:
         print(json.dumps({"exit": worst, "lines": lines}, indent=1))
     return worst
-
-
-if __name__ == "__main__":
-    sys.exit(main())

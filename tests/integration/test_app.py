@@ -23,10 +23,11 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-import app
+from rlhf_chat import cli
 from rlhf_chat.db import Store
 from rlhf_chat.inference import loading, memory, presets
 from rlhf_chat.inference.model import Model, ModelError
+from rlhf_chat.serve import choose_model
 from rlhf_chat.versions.adapter_store import AdapterStore
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +110,7 @@ def answers(port: int) -> bool:
 
 def told(capsys: pytest.CaptureFixture, *flags: str) -> str:
     """The same without a new process, where nothing heavy is loaded before the refusal."""
-    code = app.main([*flags, "--no-browser", "--quantization", "none"])
+    code = cli.main([*flags, "--no-browser", "--quantization", "none"])
     load_snapshot = capsys.readouterr().err
     assert code == 1 and load_snapshot.count("\n") == 1, load_snapshot
     return load_snapshot
@@ -135,7 +136,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_number_that_cannot_be_meant_is_refused_with_what_can(capsys, flag, value, why):
     with pytest.raises(SystemExit) as ended:
-        app.parse([flag, value])
+        cli.parse([flag, value])
     last = capsys.readouterr().err.splitlines()[-1]
     assert ended.value.code == 2
     assert flag in last and repr(value) in last and why in last
@@ -250,10 +251,11 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys, quiet, where):
 # ---------------------------------------------------------------------- the hub
 
 CHOOSE_AND_LOAD = """
-import app, sys
+import sys
 from rlhf_chat.inference.model import Model, ModelError
+from rlhf_chat.serve import choose_model
 try:
-    name, plan = app.choose_model(app.parse(["--model", sys.argv[1], "--quantization", "none"]))
+    name, plan = choose_model(sys.argv[1], "none")
     print("planned", bool(plan), flush=True)
     Model.load(name, quantization="none", device="cpu")
     print("loaded")
@@ -347,7 +349,7 @@ def test_a_preset_that_does_not_fit_is_refused_without_a_network(monkeypatch, qu
     monkeypatch.setattr(memory, "free", lambda device: 6 << 30)
     monkeypatch.setattr(loading.AutoConfig, "from_pretrained", None)
     with pytest.raises(ModelError, match="GiB"):
-        app.choose_model(app.parse(["--model", name]))
+        choose_model(name, "nf4")
 
 
 # ---------------------------------------------------------------------- starts all the same

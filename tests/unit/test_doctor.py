@@ -10,12 +10,12 @@ import pytest
 import torch
 from transformers import BertConfig, T5Config
 
-import app
-from rlhf_chat import doctor
+from rlhf_chat import cli, doctor
 from rlhf_chat.doctor import FAIL, OK, WARN, preflight
 from rlhf_chat.inference import memory, nf4, presets
 from rlhf_chat.inference.memory_estimate import COMFORTABLE, GIB, MINIMAL, Workload
 from rlhf_chat.inference.model import ModelError
+from rlhf_chat.serve import choose_model
 from tests.integration.test_app import free_port
 
 GOOD = presets.BY_NAME["good"]
@@ -24,7 +24,7 @@ GOOD = presets.BY_NAME["good"]
 def test_the_whole_examination_runs_and_tells_the_worst(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = doctor.main(["--json", "--data", str(tmp_path), "--deep"])
+    code = cli.main(["doctor", "--json", "--data", str(tmp_path), "--deep"])
     told = json.loads(capsys.readouterr().out)
     levels = {line["level"] for line in told["lines"]}
     assert code == told["exit"] == max(("ok", "warn", "fail").index(x) for x in levels)
@@ -37,7 +37,7 @@ def test_the_whole_examination_runs_and_tells_the_worst(
 
 
 def test_lines_are_read_by_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    doctor.main(["--data", str(tmp_path)])
+    cli.main(["doctor", "--data", str(tmp_path)])
     told = capsys.readouterr().out
     assert "ok    python: " in told and "Traceback" not in told
 
@@ -142,7 +142,7 @@ def test_the_app_refuses_before_it_loads(
     with pytest.raises(ModelError, match="needs"):
         doctor.check_fits("demo", "nf4", torch.device("cpu"))
     flags = ["--data", str(tmp_path), "--no-browser", "--port", str(free_port())]
-    assert app.main(flags) == 1
+    assert cli.main(flags) == 1
     assert "are free" in capsys.readouterr().err
 
 
@@ -152,8 +152,7 @@ def test_what_cannot_be_predicted_is_left_to_loading(tmp_path: Path) -> None:
 
 
 def test_auto_here_is_the_bundled_model(capsys: pytest.CaptureFixture[str]) -> None:
-    args = app.parse(["--model", "auto"])
-    name, plan = app.choose_model(args)
+    name, plan = choose_model("auto", "nf4")
     assert name == "demo" and plan and plan.fits
     assert "No graphics card" in capsys.readouterr().out
 
@@ -176,7 +175,7 @@ def test_a_card_that_lies_idle_is_named_with_what_to_do(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", built_with)
     monkeypatch.setattr(doctor.shutil, "which", lambda _: driver)
-    app.choose_model(app.parse(["--model", "demo"]))
+    choose_model("demo", "nf4")
     told, line = capsys.readouterr().out, doctor.card(torch.device("cpu"))
     assert says in line.advice and says in told and line.level == WARN
     assert bool(says) == ("NVIDIA card" in told)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import tomllib
+from collections.abc import Iterable
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -29,6 +31,9 @@ ARROWS = {
     "simulation": {"chat", "db", "errors", "reward", "training"},
     "doctor": {"db", "inference"},
     "ui": {"chat", "errors", "simulation", "training", "versions"},
+    "serve": {"chat", "db", "doctor", "inference", "training", "ui", "versions"},
+    "cli": {"db", "doctor", "inference", "serve", "ui"},
+    "__main__": {"cli"},
 }
 
 # Maths and words: what goes in and comes out are numbers, tensors and text.
@@ -84,7 +89,9 @@ def test_arrows_point_one_way() -> None:
     for file in PACKAGE.rglob("*.py"):
         here = room(file)
         beyond = {name.split("/")[0] for name in imports(file)} - ARROWS.get(here, set()) - {here}
-        assert not beyond - {"__init__"}, f"{file.relative_to(ROOT)} reaches into {sorted(beyond)}"
+        assert not beyond - {"__init__", ""}, (
+            f"{file.relative_to(ROOT)} reaches into {sorted(beyond)}"
+        )
 
 
 def test_the_arrows_have_no_cycle() -> None:
@@ -140,19 +147,36 @@ def test_every_file_opens_by_saying_what_it_is() -> None:
         assert not tree.body or ast.get_docstring(tree), f"{file.name} has no docstring"
 
 
-def test_what_is_imported_is_pinned() -> None:
-    """A package that comes along with another one may leave with it."""
+def test_what_is_imported_is_a_dependency() -> None:
+    """A package that is only installed because of another one may disappear with it."""
     belongs = packages_distributions()
-    pins = {"dev": pinned("requirements-dev.txt"), "run": pinned("requirements.txt")}
-    for needs, folders in (("run", ("rlhf_chat", "app.py")), ("dev", ("tests", "docs", "bench"))):
-        allowed = pins["run"] | (pins["dev"] if needs == "dev" else set())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    run = names(project["dependencies"])
+    dev = run | names(project["optional-dependencies"]["dev"])
+    for allowed, folders in ((run, ("rlhf_chat", "app.py")), (dev, ("tests", "docs", "bench"))):
         for name in {n for folder in folders for n in imported(ROOT / folder)} & set(belongs):
-            assert allowed & {d.lower().replace("_", "-") for d in belongs[name]}, name
+            assert allowed & names(belongs[name]), name
 
 
-def pinned(file: str) -> set[str]:
-    lines = (ROOT / file).read_text().splitlines()
-    return {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
+def test_the_pinned_requirements_agree() -> None:
+    """`make lock` wrote them all from the same ranges."""
+    files = ("requirements.txt", "requirements-dev.txt", "requirements.lock")
+    exact, dev, hashed = (pins(ROOT / file) for file in files)
+    tested = pins(PACKAGE / "tested_versions.txt")
+    assert tested <= exact <= dev and exact <= hashed
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert names(tested) == names(project["dependencies"])
+    assert names(project["optional-dependencies"]["dev"]) <= names(dev)
+
+
+def pins(file: Path) -> set[str]:
+    """Each pin as `name==version`, once, whatever else the line says."""
+    return set(re.findall(r"^[\w.-]+==[\w.+]+", file.read_text(), re.M))
+
+
+def names(requirements: Iterable[str]) -> set[str]:
+    """Normalised names of distributions, without versions."""
+    return {re.split(r"[^\w.-]", r)[0].lower().replace("_", "-") for r in requirements}
 
 
 def imported(place: Path) -> set[str]:
@@ -179,30 +203,15 @@ def test_nothing_large_or_pickled_is_kept() -> None:
         assert not large or name == "rlhf_chat/demo_model/weights/model.safetensors", name
 
 
-LISTED = (
-    "inference",
-    "feedback",
-    "reward",
-    "training",
-    "versions",
-    "chat",
-)  # rooms of which each file is named
-
-
 def test_the_readme_map_is_the_directory() -> None:
+    """Packages and what lies beside them; a package's docstring says what is inside."""
     readme = (ROOT / "README.md").read_text()
     block = readme.split("## File map", 1)[1].split("```")[1]
-    named, folder = set(), ""
-    for line in filter(str.strip, block.splitlines()):
-        name = line.split()[0]
-        if not line.startswith(" "):
-            folder = name
-        named.add(folder + name if line.startswith(" ") else name)
+    named = {line.split()[0] for line in block.splitlines() if line.strip()}
     folders = [p for p in PACKAGE.iterdir() if (p / "__init__.py").exists()]
     there = {f"rlhf_chat/{p.name}/" for p in folders} | {"bench/", "tests/", "docs/", "app.py"}
-    for place in (PACKAGE, *(PACKAGE / name for name in LISTED)):
-        there |= {p.relative_to(ROOT).as_posix() for p in MODULES if p.parent == place}
-    missing = there - named
+    there |= {f"rlhf_chat/{p.name}" for p in MODULES if p.parent == PACKAGE}
+    missing = there - named - {"rlhf_chat/__main__.py"}
     assert not missing, f"not in the README's file map: {sorted(missing)}"
     for name in named:
         made_on_first_run = name in ("feedback.db", "adapters/")

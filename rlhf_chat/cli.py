@@ -1,0 +1,151 @@
+"""The command line: `rlhf-chat [VERB] [FLAGS]`. Without a verb the app is served.
+
+To add a verb, write one function that takes a parser, adds the verb's flags and returns what runs
+it, and name it in VERBS; the first line of its docstring is its help text. What a verb needs is
+imported when it runs: `--help` and `--version` load neither torch nor Gradio.
+
+Exit codes: 0 done, 1 could not be done (the reason is one line on stderr), 2 wrong usage. `doctor`
+has its own, see doctor.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from rlhf_chat import __version__
+
+Run = Callable[[argparse.Namespace], int]
+
+EXIT_FAILED = 1
+DEFAULT_VERB = "serve"
+GLOBAL_FLAGS = ("-h", "--help", "--version")
+
+
+def serve(parser: argparse.ArgumentParser) -> Run:
+    """start the app on 127.0.0.1 (default)"""
+    parser.add_argument(
+        "--model", default="demo", help="demo, auto, a preset, a folder or a hub id"
+    )
+    add_quantization(parser)
+    add_data(parser)
+    parser.add_argument("--port", type=a_port, default=7860)
+    parser.add_argument("--ratings-per-round", type=a_count, default=12)
+    parser.add_argument("--no-train", action="store_true", help="chat and rate, never learn")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
+    parser.add_argument("--window", action="store_true", help="an app window, if Chromium is there")
+
+    def run(args: argparse.Namespace) -> int:
+        from rlhf_chat.serve import serve
+
+        serve(
+            model_name=args.model,
+            quantization=args.quantization,
+            data=args.data,
+            port=args.port,
+            ratings_per_round=args.ratings_per_round,
+            train=not args.no_train,
+            open_browser=not args.no_browser,
+            window=args.window,
+        )
+        return 0
+
+    return run
+
+
+def doctor(parser: argparse.ArgumentParser) -> Run:
+    """check this machine, and say whether a model fits on it"""
+    parser.add_argument("--model", default="demo", help="demo, a preset, a folder or a hub id")
+    add_quantization(parser)
+    add_data(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    parser.add_argument("--deep", action="store_true", help="load and test the model, too")
+
+    def run(args: argparse.Namespace) -> int:
+        from rlhf_chat.doctor import report
+
+        return report(args.model, args.quantization, args.data, deep=args.deep, as_json=args.json)
+
+    return run
+
+
+VERBS = {"serve": serve, "doctor": doctor}
+
+
+# ---------------------------------------------------------------------- flags
+
+
+def add_quantization(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quantization", default="nf4", choices=("nf4", "none"))
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, default=Path("."), help="holds feedback.db, adapters/")
+
+
+def a_port(text: str) -> int:
+    return _between(text, 1, 65535, "a port is a number from 1 to 65535")
+
+
+def a_count(text: str) -> int:
+    return _between(text, 1, sys.maxsize, "it takes a number, 1 or more")
+
+
+def _between(text: str, least: int, most: int, wanted: str) -> int:
+    if not text.strip().isdecimal() or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be used: {wanted}")
+    return int(text)
+
+
+# ---------------------------------------------------------------------- from arguments to an exit
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments; `run` among them is what the verb does. Exits with 2 on wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="rlhf-chat",
+        description="Chat with your own model; your ratings train it.",
+        epilog=f"Without a verb: {DEFAULT_VERB}. Flags of a verb: rlhf-chat VERB --help",
+    )
+    parser.add_argument("--version", action="version", version=f"rlhf-chat {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, add_verb in VERBS.items():
+        about = (add_verb.__doc__ or "").split("\n")[0]
+        verb = verbs.add_parser(name, help=about, description=about.capitalize() + ".")
+        verb.set_defaults(run=add_verb(verb))
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or (argv[0].startswith("-") and argv[0] not in GLOBAL_FLAGS):
+        argv = [DEFAULT_VERB, *argv]
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    prepare_process()
+    from rlhf_chat.db import StoreError
+    from rlhf_chat.inference.model import ModelError
+    from rlhf_chat.ui import PortError
+
+    try:
+        return args.run(args)
+    except (ModelError, StoreError, PortError) as error:
+        print(error, file=sys.stderr)
+    except OSError as error:
+        print(f"The folder {args.data} cannot be used: {error.strerror}.", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 0
+    return EXIT_FAILED
+
+
+def prepare_process() -> None:
+    """Logging, and the switches that other libraries read from the environment at import."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -1,0 +1,97 @@
+"""Starts the app: opens the database, loads the model, tests the facts that training rests on,
+starts the training worker and then the screens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from rlhf_chat import doctor
+from rlhf_chat.chat.chat import Chat
+from rlhf_chat.chat.compare import Compare
+from rlhf_chat.chat.raters import Raters
+from rlhf_chat.db import Store
+from rlhf_chat.inference import loading, memory, presets
+from rlhf_chat.inference.calibration import calibrate
+from rlhf_chat.inference.model import Model
+from rlhf_chat.inference.self_test import self_test
+from rlhf_chat.training.worker import TrainingWorker
+from rlhf_chat.ui import check_port, launch
+from rlhf_chat.versions.adapter_store import AdapterStore
+
+
+def serve(
+    *,
+    model_name: str,
+    quantization: str,
+    data: Path,
+    port: int,
+    ratings_per_round: int,
+    train: bool,
+    open_browser: bool,
+    window: bool,
+) -> None:
+    """Builds everything and stays until Ctrl+C. Raises PortError, StoreError, ModelError or OSError
+    if the app cannot start; each message is one sentence for the user."""
+    check_port(port)
+    data = data.resolve()
+    data.mkdir(parents=True, exist_ok=True)
+    store = Store(data / "feedback.db")
+    worker = None
+    try:
+        model = load_model(model_name, quantization)
+        worker = TrainingWorker(
+            store, model, AdapterStore(data / "adapters"), needed=ratings_per_round
+        )
+        worker.start(learn=train)
+        chat = Chat(store, model, load_view=worker.versions.view, scorer=worker.scorer)
+        compare = Compare(chat)
+        compare.forget_unanswered()
+        launch(
+            chat,
+            compare,
+            Raters(store, worker.scorer),
+            worker,
+            port=port,
+            open_browser=open_browser,
+            window=window,
+            data_dir=data,
+        )
+    finally:
+        if worker:
+            worker.close()
+        store.close()
+
+
+def load_model(model_name: str, quantization: str) -> Model:
+    """The model, tested and calibrated; no request leaves the machine afterwards."""
+    name, plan = choose_model(model_name, quantization)
+    print(f"Loading {name} ...", flush=True)
+    model = Model.load(name, quantization=quantization)
+    loading.stay_offline()  # what had to be downloaded is here now
+    if plan:
+        model.set_limits(plan.load.rollouts, plan.load.context, plan.tokens_at_once)
+    self_test(model)
+    calibrate(model)
+    return model
+
+
+def choose_model(model_name: str, quantization: str) -> tuple[str, doctor.Preflight | None]:
+    """The model's hub id or folder, and how it will be run. Raises ModelError, with a proposal, if
+    it does not fit: before anything is downloaded or loaded."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if idle := doctor.idle_card():
+        print(idle, flush=True)
+    if model_name == "auto":
+        free = memory.free(device) if device.type == "cuda" else None
+        name, why = presets.choose(free, quantization)
+        print(why, flush=True)
+    else:
+        name = presets.hub_id(model_name)
+    if doctor.is_here(name):
+        loading.stay_offline()
+    plan = doctor.check_fits(name, quantization, device)
+    if plan and device.type == "cuda":
+        print(plan.sentence, flush=True)
+    return name, plan
