@@ -40,7 +40,7 @@ class Raters:
         """Everybody who answered, whoever answered most first; nobody simulated."""
         answered = Counter(told.rater for told in self.store.feedback.all())
         shared = {a.rater: a for a in agreement.agreements(self._answers())}
-        aside = self._aside()
+        aside = self.store.feedback.quarantined()
         asked, same = self._steadiness()
         doubted = self.scorer.adversarial_rater() if self.scorer else None
         found = [
@@ -63,13 +63,10 @@ class Raters:
 
     def set_aside(self, name: str, aside: bool = True) -> str:
         """Whether a rater's answers count (quarantine). They are kept either way."""
-        names = self._aside()
+        names = self.store.feedback.quarantined()
         names = names | {name} if aside else names - {name}
-        self.store.settings.set("quarantined", sorted(names))
+        self.store.feedback.set_quarantined(names)
         return f"{name} {'does not count' if aside else 'counts again'} from the next round on."
-
-    def _aside(self) -> set[str]:
-        return set(self.store.settings.get("quarantined", []))
 
     def _answers(self) -> list[Answer]:
         """Every current vote and thumb as (what was asked, who, answer)."""

@@ -51,6 +51,7 @@ class DatabaseConnection:
         self._local = threading.local()
         self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()
         self._readers_lock = threading.Lock()
+        self._revision, self._revision_lock = 0, threading.Lock()
         self._take_lock()
         try:
             self._open()
@@ -105,6 +106,19 @@ class DatabaseConnection:
         if self._writer is None:
             raise ReadOnly(f"{self.path} is read-only, so nothing was saved; make it writable.")
         return self._writer.submit(change).result()
+
+    def write_feedback(self, change: Callable[[Database], T]) -> T:
+        """`write`, for a change after which other feedback may count: `feedback_writes` rises."""
+        try:
+            return self.write(change)
+        finally:  # after COMMIT and before the caller goes on
+            with self._revision_lock:
+                self._revision += 1
+
+    @property
+    def feedback_writes(self) -> int:
+        """How many writes in this process may have changed what feedback counts."""
+        return self._revision
 
     def execute_many(self, sql: str, rows: Sequence[tuple]) -> None:
         """One statement for each row of values, in one transaction."""

@@ -107,7 +107,7 @@ class ConversationRepository(Repository):
             erase(db, found)
             return len(found)
 
-        return self._db.write(change)
+        return self._db.write_feedback(change)
 
 
 def conversation_row(db: Database, conversation_id: str) -> tuple:

@@ -29,7 +29,7 @@ def delete_conversations(
             add_event(db, "conversation_deleted", id, {})
         return ids
 
-    ids = connection.write(change)
+    ids = connection.write_feedback(change)
     try:
         with connection.copying:
             erase_from_backups(connection.path, ids)

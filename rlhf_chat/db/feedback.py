@@ -19,7 +19,7 @@ from rlhf_chat.db.codec import (
     one_value,
     timestamp,
 )
-from rlhf_chat.db.connection import Repository
+from rlhf_chat.db.connection import DatabaseConnection, Repository
 from rlhf_chat.db.db_errors import StoreError
 from rlhf_chat.db.queries import (
     RATER_FILTER,
@@ -38,6 +38,7 @@ from rlhf_chat.db.schema import (
     Rating,
     Score,
 )
+from rlhf_chat.db.settings import put_setting
 
 # What each log is about: the same for a thumb and for stars, another for a pair asked again.
 ABOUT = {
@@ -48,10 +49,15 @@ ABOUT = {
     "edits": "edited_id",
 }
 LOGS = tuple(ABOUT)
+QUARANTINED = "SELECT value FROM settings WHERE key = 'quarantined'"
 OUTCOMES = (*VOTES, "withdrawn")
 
 
 class FeedbackRepository(Repository):
+    def __init__(self, connection: DatabaseConnection) -> None:
+        super().__init__(connection)
+        self._start = self.count()  # of `revision`
+
     # ---- thumbs and stars
 
     def add_rating(
@@ -258,7 +264,27 @@ class FeedbackRepository(Repository):
         """A simulated person with all it left: votes, drafts, rounds and their versions' rows."""
         if not rater.startswith(SIMULATED):
             raise StoreError("Only a simulated person can be removed as a whole.")
-        self._db.write(lambda db: erase_rater(db, rater))
+        self._db.write_feedback(lambda db: erase_rater(db, rater))
+
+    def quarantined(self) -> set[str]:
+        """Raters whose feedback is kept and does not count."""
+        return set(json.loads(self._db.value(QUARANTINED) or "[]"))
+
+    def set_quarantined(self, raters: Iterable[str]) -> None:
+        names = sorted(raters)
+        self._db.write_feedback(lambda db: put_setting(db, "quarantined", names))
+
+    @property
+    def revision(self) -> int:
+        """A number that rises whenever other feedback may count, deletions and quarantine included.
+
+        A cache compares it before it reads anything: while it is the same, so is everything here.
+        It starts at `count()` and is kept in memory, since only this process writes to the file; a
+        read-only file, which another process may write, is asked.
+        """
+        if self._db.read_only:
+            return self.count()
+        return self._start + self._db.feedback_writes
 
     def count(self) -> int:
         """The number of the newest answer; it never goes back."""
@@ -298,7 +324,7 @@ class FeedbackRepository(Repository):
             insert(db, log, number=next_number(db, "feedback"), **row)
             return row["id"]
 
-        return self._db.write(change)
+        return self._db.write_feedback(change)
 
 
 _CURRENT_RATING = """value <> 0 AND number = (SELECT max(number) FROM ratings

@@ -50,7 +50,7 @@ class ImportRepository(Repository):
             known: Known = {}
             return sum(_add(db, one, one.rater or rater, origin, known) for one in imports)
 
-        return origin, self._db.write(change)
+        return origin, self._db.write_feedback(change)
 
     def newest(self, limit: int) -> list[ImportBatch]:
         """The newest imports that have not been undone or deleted one by one, newest first."""

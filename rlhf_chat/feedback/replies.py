@@ -1,10 +1,11 @@
-"""Prompts and replies as token ids beside their text: what every rating is about."""
+"""Prompts and replies as token ids beside their text: what feedback is about."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rlhf_chat.db import NotFound, Store, content_key
+from rlhf_chat.db import Store, content_key
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,36 @@ class Reply:
     text: str
 
 
+@dataclass(frozen=True)
+class StoredReply:
+    reply: Reply
+    conversation_id: str
+
+
+def load_replies(store: Store, message_ids: Iterable[str]) -> dict[str, StoredReply]:
+    """Stored replies with their exact token ids, by message id, in two queries. Messages that have
+    no token ids, or are gone, are left out."""
+    found = {
+        m.id: m
+        for m in store.messages.get_many(message_ids).values()
+        if m.prompt_ids and m.response_ids and m.parent_id
+    }
+    asked = store.messages.get_many({m.parent_id for m in found.values() if m.parent_id})
+    return {
+        m.id: StoredReply(
+            Reply(
+                Prompt(tuple(m.prompt_ids or ()), asked[m.parent_id].content),
+                tuple(m.response_ids or ()),
+                m.content,
+            ),
+            m.conversation_id,
+        )
+        for m in found.values()
+        if m.parent_id in asked
+    }
+
+
 def reply_of(store: Store, message_id: str) -> Reply | None:
-    """A stored reply with its exact token ids; None for a message that has none or is gone."""
-    try:
-        message = store.messages.get(message_id)
-        if not message.prompt_ids or not message.response_ids or message.parent_id is None:
-            return None
-        asked = store.messages.get(message.parent_id).content
-    except NotFound:
-        return None
-    prompt = Prompt(tuple(message.prompt_ids), asked)
-    return Reply(prompt, tuple(message.response_ids), message.content)
+    """One stored reply; None for a message that has no token ids or is gone."""
+    found = load_replies(store, [message_id]).get(message_id)
+    return found.reply if found else None

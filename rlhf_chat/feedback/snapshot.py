@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from rlhf_chat.db import NotFound, Store
-from rlhf_chat.feedback.replies import Prompt, Reply, reply_of
+from rlhf_chat.db import Store
+from rlhf_chat.feedback.replies import Prompt, Reply, load_replies
 
 
 @dataclass(frozen=True)
@@ -81,50 +80,42 @@ def take_snapshot(
     out, and so is the thumb of somebody who gave the same reply stars: stars say the same once
     more, only finer."""
     watermark = store.feedback.count()
-    replies: dict[str, Reply | None] = {}
-
-    def found(*message_ids: str) -> tuple[Reply, ...] | None:
-        for message_id in message_ids:
-            if message_id not in replies:
-                reply = reply_of(store, message_id)
-                replies[message_id] = reply if reply and usable(reply) else None
-        some = [replies[m] for m in message_ids]
-        return tuple(r for r in some if r) if all(some) else None
-
     items: list[FeedbackItem] = []
-    elsewhere = store.imports.message_ids()  # nobody knows which reply was shown first there
-
-    def add(about: str, one: FeedbackItem) -> None:
-        with suppress(NotFound):  # deleted this moment
-            items.append(replace(one, conversation=store.messages.get(about).conversation_id))
-
-    for p in store.feedback.preferences(rater):
-        if pair := found(p.message_a, p.message_b):
-            first = 0 if p.message_a in elsewhere else 1 if p.shown_first == "a" else -1
-            add(
-                p.message_a, FeedbackItem(p.id, "pair", pair, p.outcome, p.rater, p.strength, first)
-            )
-    scores = store.feedback.scores(rater)
-    starred = {(score.message_id, score.rater) for score in scores}
-    for thumb in store.feedback.ratings(rater):
-        if (thumb.message_id, thumb.rater) in starred:
-            continue
-        if one := found(thumb.message_id):
-            add(thumb.message_id, FeedbackItem(thumb.id, "thumb", one, thumb.value, thumb.rater))
-    for score in scores:
-        if one := found(score.message_id):
-            add(score.message_id, FeedbackItem(score.id, "score", one, score.stars, score.rater))
-    for ranking in store.feedback.rankings(rater):
-        if many := found(*ranking.places):
-            places = tuple(ranking.places.values())
-            add(ranking.asked_id, FeedbackItem(ranking.id, "ranking", many, places, ranking.rater))
-    for edit in store.feedback.edits(rater):
-        if pair := found(edit.edited_id, edit.message_id):
-            add(edit.message_id, FeedbackItem(edit.id, "edit", pair, 1, edit.rater))
-    aside = set(store.settings.get("quarantined", []))
+    current = list(_current(store, rater))
+    stored = load_replies(store, {id for _, ids in current for id in ids})
+    fits = {id: usable(one.reply) for id, one in stored.items()}
+    for item, ids in current:
+        if all(fits.get(id) for id in ids):
+            replies = tuple(stored[id].reply for id in ids)
+            conversation = stored[ids[0]].conversation_id
+            items.append(replace(item, replies=replies, conversation=conversation))
+    aside = store.feedback.quarantined()
     kept = tuple(one for one in items if one.rater not in aside)
     raters = tuple(sorted({one.rater for one in kept}))
     return Snapshot(watermark, kept, raters, lapses(store, rater), _hash(kept))
+
+
+def _current(store: Store, rater: str) -> Iterator[tuple[FeedbackItem, tuple[str, ...]]]:
+    """Every answer that counts now, still without its replies, and their message ids."""
+    imported = store.imports.message_ids()  # nobody knows which reply was shown first there
+    for p in store.feedback.preferences(rater):
+        first = 0 if p.message_a in imported else 1 if p.shown_first == "a" else -1
+        item = FeedbackItem(p.id, "pair", (), p.outcome, p.rater, p.strength, first)
+        yield item, (p.message_a, p.message_b)
+    scores = store.feedback.scores(rater)
+    starred = {(score.message_id, score.rater) for score in scores}
+    for thumb in store.feedback.ratings(rater):
+        if (thumb.message_id, thumb.rater) not in starred:
+            item = FeedbackItem(thumb.id, "thumb", (), thumb.value, thumb.rater)
+            yield item, (thumb.message_id,)
+    for score in scores:
+        yield FeedbackItem(score.id, "score", (), score.stars, score.rater), (score.message_id,)
+    for ranking in store.feedback.rankings(rater):
+        places = tuple(ranking.places.values())
+        item = FeedbackItem(ranking.id, "ranking", (), places, ranking.rater)
+        yield item, tuple(ranking.places)
+    for edit in store.feedback.edits(rater):
+        yield FeedbackItem(edit.id, "edit", (), 1, edit.rater), (edit.edited_id, edit.message_id)
 
 
 def _hash(items: Sequence[FeedbackItem]) -> str:

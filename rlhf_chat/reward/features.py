@@ -49,6 +49,7 @@ class FeatureExtractor:
     def __init__(self, store: Store, model: Model) -> None:
         self.store = store
         self.model = model
+        self.measured = 0  # rises whenever something new was measured
         self._references: dict[str, Reference] = {}
         self._own: dict[Reply, bool] = {}  # whether it is in this model's language
         self._suggested: set[str] = set()  # keys of prompts that hold nobody's words
@@ -97,6 +98,7 @@ class FeatureExtractor:
                 known[key] = vector.astype(np.float32)
                 rows.append((key, known[key]))
             self.store.features.put(self._key, rows)
+            self.measured += 1
         return split_vectors([known[k] for k in keys])
 
     def unmeasured(self, replies: Sequence[Reply]) -> int:
@@ -123,6 +125,7 @@ class FeatureExtractor:
         unknown = {p.key: p for p in prompts if p.key not in self._references}
         if unknown:
             self._sample_references(list(unknown.values()), max_new_tokens, check)
+            self.measured += 1
         return [self._references[p.key] for p in prompts]
 
     def _sample_references(

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ from rlhf_chat.reward import adversarial_raters, dataset, prompt_sets, reward_mo
 from rlhf_chat.reward.features import FeatureExtractor, Floats, Reference, feature_map_from
 from rlhf_chat.reward.likelihood import PreferenceDataset
 from rlhf_chat.reward.reward_model import FeatureMap, RewardConfig, RewardHead
+
+T = TypeVar("T")
 
 READ_AT_ONCE = 16  # replies measured while somebody waits for the taste
 
@@ -111,6 +114,22 @@ class TokenAttribution:
     sigma: float
 
 
+@dataclass(frozen=True)
+class _Entry(Generic[T]):
+    """A cached result and what it was computed from."""
+
+    revision: int  # of the feedback
+    measured: int | None  # what was measured then, where that was too little; None: it is complete
+    hash: str  # of the snapshot
+    value: T
+
+    def is_current(self, extractor: FeatureExtractor) -> bool:
+        """Asks without reading the database."""
+        return self.revision == extractor.store.feedback.revision and (
+            self.measured is None or self.measured == extractor.measured
+        )
+
+
 class RewardModelCache:
     """A `Taste` that follows the store: refitted when somebody has said something new."""
 
@@ -125,12 +144,12 @@ class RewardModelCache:
         self.config = config or ScoringConfig()
         self._reward_config = reward_config or RewardConfig()
         self._tokens = max_new_tokens
-        self._lock, self._dissent_lock = threading.Lock(), threading.Lock()
+        self._lock, self._adversarial_lock = threading.Lock(), threading.Lock()
         self._base_stats: BaseStatistics | None = None
         self.missed = False  # somebody asked for it before the warm-up
         self.behind = False  # it takes more reading than a person should wait for: `refresh`
-        self._known: tuple[str, RewardModel] | None = None
-        self._dissent: tuple[str, str | None] | None = None
+        self._model: _Entry[RewardModel] | None = None
+        self._adversarial: _Entry[str | None] | None = None
 
     @property
     def ready(self) -> bool:
@@ -149,14 +168,24 @@ class RewardModelCache:
             self.missed = True
             return None
         with self._lock:
-            snapshot = load_snapshot(self.extractor)
-            known = self._known
-            if known is None or known[0] != snapshot.hash:
-                if self._at_hand(snapshot):
-                    known = self._known = snapshot.hash, self._fitted(snapshot, base_stats)
-                elif known is None:
-                    known = "", self._fitted(snapshot.without(lambda _: True), base_stats)
-            return known[1]
+            if self._model is None or not self._model.is_current(self.extractor):
+                self._model = self._updated(self._model, base_stats)
+            self.behind = self.behind or self._model.measured is not None
+            return self._model.value
+
+    def _updated(
+        self, entry: _Entry[RewardModel] | None, base_stats: BaseStatistics
+    ) -> _Entry[RewardModel]:
+        revision, measured = self.extractor.store.feedback.revision, self.extractor.measured
+        snapshot = load_snapshot(self.extractor)
+        if entry and entry.hash == snapshot.hash:
+            return replace(entry, revision=revision, measured=None)
+        if self._at_hand(snapshot):
+            return _Entry(revision, None, snapshot.hash, self._fitted(snapshot, base_stats))
+        if entry is None:
+            prior = self._fitted(snapshot.without(lambda _: True), base_stats)
+            return _Entry(revision, measured, "", prior)
+        return replace(entry, revision=revision, measured=measured)
 
     def refresh(self, check: Callable[[], None] = lambda: None) -> None:
         """Reads what answers given since need, so that the next `get` knows them. The trainer calls
@@ -197,16 +226,27 @@ class RewardModelCache:
         base_stats = self._base_stats
         if base_stats is None:
             return None
-        with self._dissent_lock:
-            snapshot = load_snapshot(self.extractor)
-            if len(snapshot.raters) < adversarial_raters.FEWEST:
-                return None
-            new = self._dissent is None or self._dissent[0] != snapshot.hash
-            if new and self._at_hand(snapshot):
-                dataset, named = self._evidence(snapshot, base_stats), base_stats.feature_map.named
-                who = adversarial_raters.suspect(dataset, named, self._reward_config)
-                self._dissent = snapshot.hash, None if who is None else snapshot.raters[who]
-            return self._dissent[1] if self._dissent else None
+        with self._adversarial_lock:
+            entry = self._adversarial
+            if entry is None or not entry.is_current(self.extractor):
+                entry = self._adversarial = self._suspected(entry, base_stats)
+            return entry.value
+
+    def _suspected(
+        self, entry: _Entry[str | None] | None, base_stats: BaseStatistics
+    ) -> _Entry[str | None]:
+        revision, measured = self.extractor.store.feedback.revision, self.extractor.measured
+        snapshot = load_snapshot(self.extractor)
+        if entry and entry.hash == snapshot.hash:
+            return replace(entry, revision=revision, measured=None)
+        if len(snapshot.raters) < adversarial_raters.FEWEST:
+            return _Entry(revision, None, snapshot.hash, None)
+        if self._at_hand(snapshot):
+            dataset, named = self._evidence(snapshot, base_stats), base_stats.feature_map.named
+            who = adversarial_raters.suspect(dataset, named, self._reward_config)
+            rater = None if who is None else snapshot.raters[who]
+            return _Entry(revision, None, snapshot.hash, rater)
+        return replace(entry or _Entry(0, None, "", None), revision=revision, measured=measured)
 
     def features(self, scorer: RewardModel, replies: Sequence[Reply]) -> Floats:
         """(N, D) head features of fresh replies to one prompt, centred on their own mean: enough

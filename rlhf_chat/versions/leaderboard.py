@@ -32,7 +32,7 @@ class Standing:
 class Leaderboard:
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._votes_seen = -1
+        self._revision = -1  # of the feedback that `update_tiers` has read
 
     def standings(self) -> list[Standing]:
         """Every version, the one that all votes together rank highest first."""
@@ -40,15 +40,13 @@ class Leaderboard:
         numbers = [v.version for v in versions]
         made_for = self._made_for()
         votes = {r: self.store.feedback.votes_between_versions(r) for r in {"", *made_for.values()}}
-        ranks = {
-            r: standings.bradley_terry(load_snapshot, numbers) for r, load_snapshot in votes.items()
-        }
+        ranks = {r: standings.bradley_terry(of_rater, numbers) for r, of_rater in votes.items()}
         live = self.store.adapter_versions.live()
         found = []
         for v in versions:
             rater = made_for.get(v.round_id or 0, "")
-            load_snapshot = votes[rater]
-            record = standings.between(load_snapshot, v.version, 0)
+            own = votes[rater]
+            record = standings.between(own, v.version, 0)
             low, high = standings.interval(record)
             found.append(
                 Standing(
@@ -56,11 +54,11 @@ class Leaderboard:
                     live=v.version == live,
                     made_for=rater,
                     record=record,
-                    overall=standings.overall(load_snapshot, v.version),
+                    overall=standings.overall(own, v.version),
                     low=low,
                     high=high,
                     proved=bool(v.version) and standings.is_proved(record),
-                    worse=bool(v.version) and self._speaks_against(load_snapshot, v),
+                    worse=bool(v.version) and self._speaks_against(own, v),
                     expected=ranks[rater][v.version],
                 )
             )
@@ -92,10 +90,10 @@ class Leaderboard:
 
     def update_tiers(self) -> None:
         """A provisional version that blind votes prove is called proved from then on."""
-        count = self.store.feedback.count()
-        if count == self._votes_seen:
+        revision = self.store.feedback.revision
+        if revision == self._revision:
             return
-        self._votes_seen = count
+        self._revision = revision
         for s in self.standings():
             if s.proved and s.version.tier == "provisional":
                 won = f"{s.record.wins} of {s.record.votes} blind votes against the base"

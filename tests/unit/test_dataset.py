@@ -255,7 +255,7 @@ def test_who_is_set_aside_does_not_count_and_keeps_their_answers(store: Store, t
     a, b = pair(store, toy, "a")
     store.feedback.add_preference(a, b, "b", shown_first="a", rater="visitor")
     assert take_snapshot(store).raters == ("me", "visitor")
-    store.settings.set("quarantined", ["visitor"])
+    store.feedback.set_quarantined(["visitor"])
     snapshot = take_snapshot(store)
     assert snapshot.raters == ("me",) and [s.answer for s in snapshot.items] == ["a"]
     assert {vote.rater for vote in store.feedback.preferences()} == {"me", "visitor"}

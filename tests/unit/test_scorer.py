@@ -10,8 +10,9 @@ import pytest
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.compare import Compare
 from rlhf_chat.chat.raters import Raters
-from rlhf_chat.db import Store
+from rlhf_chat.db import ImportedFeedback, Store
 from rlhf_chat.errors import AppError
+from rlhf_chat.feedback.snapshot import take_snapshot
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import active_sampling, reward_model, text_features
@@ -227,3 +228,84 @@ def test_what_was_typed_cannot_be_explained(chat, store) -> None:
     chat.scorer = None
     with pytest.raises(AppError, match="still reading"):
         chat.explain(reply.message_id)
+
+
+# ---------------------------------------------------------------------- what a look costs
+
+
+@pytest.fixture
+def statements(store: Store) -> list[str]:
+    """Every SQL statement that this thread reads with from now on."""
+    seen: list[str] = []
+    with store.connection.read() as db:
+        db.conn.set_trace_callback(seen.append)
+    return seen
+
+
+def thumbs(toy: Model, count: int) -> list[ImportedFeedback]:
+    made = [f"reply number {i}" for i in range(count)]
+    ids = [tuple(toy.encode_reply(text)) for text in made]
+    turns = [(("user", f"question {i}"),) for i in range(count)]
+    prompts = [tuple(toy.encode([{"role": "user", "content": turn[0][1]}])) for turn in turns]
+    return [
+        ImportedFeedback("thumb", turn, (text,), 1, prompt_ids=prompt, response_ids=(reply,))
+        for turn, text, prompt, reply in zip(turns, made, prompts, ids, strict=True)
+    ]
+
+
+def test_while_nothing_was_said_no_sql_is_run(current, compare, statements) -> None:
+    compare.vote(pair_of(compare).set_id, "a")
+    model = current.get()
+    assert current.adversarial_rater() is None
+    statements.clear()
+    assert current.get() is model and current.adversarial_rater() is None
+    assert statements == []
+
+
+def test_while_features_are_missing_no_sql_is_run_twice(current, store, toy, statements) -> None:
+    current.warm_up()
+    store.imports.add(thumbs(toy, 40))
+    before = current.get()
+    assert current.behind
+    statements.clear()
+    assert current.get() is before and statements == []
+    current.refresh()
+    assert current.get() is not before and not current.behind
+
+
+def test_a_snapshot_takes_as_many_statements_of_2_answers_as_of_200(store, toy, statements) -> None:
+    counts = []
+    for count in (2, 200):
+        store.imports.add(thumbs(toy, count))
+        statements.clear()
+        assert len(take_snapshot(store).items) == count
+        counts.append(len(statements))
+    assert counts[0] == counts[1] <= 20
+
+
+def test_whatever_changes_what_counts_raises_the_revision(chat, store, toy) -> None:
+    *_, reply = chat.reply(chat.new_conversation(), "tell me about the sea")
+    id = reply.message_id
+    origin = ""
+
+    def bring() -> None:
+        nonlocal origin
+        origin, _ = store.imports.add(thumbs(toy, 1))
+
+    for change in (
+        lambda: chat.ratings.rate(id, 1),
+        lambda: chat.ratings.rate(id, 0),
+        lambda: chat.ratings.score(id, 3),
+        lambda: chat.ratings.correct(id, "something else"),
+        lambda: store.feedback.set_quarantined({"me"}),
+        bring,
+        lambda: store.imports.undo(origin),
+        lambda: store.feedback.erase_rater("simulated:x"),
+        lambda: chat.delete(store.messages.get(id).conversation_id),
+    ):
+        before = store.feedback.revision
+        change()
+        assert store.feedback.revision > before
+    before = store.feedback.revision
+    list(chat.reply(chat.new_conversation(), "hello"))
+    assert store.feedback.revision == before
