@@ -1,12 +1,10 @@
-"""How fast are replies written, against transformers' `generate` of the same 4-bit + LoRA model?
+"""Decoding speed, compared with transformers' `generate` for the same 4-bit model and adapter.
 
 Both sides write the same number of tokens from the same prompts with the same adapter and plain
-sampling, in turns, one warm-up each; told is the median. Theirs is the base with its adapter as
-PEFT makes it; ours is what the app talks with.
+sampling, alternating, after one warm-up each; the median is reported. "generate" is the base with
+its adapter as PEFT makes it; "ours" is the model that the app serves. Loading is not measured.
 
     python -m bench.decode --json out.json
-
-Left out: loading, graphics cards (bench/gpu.py).
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ QUESTIONS = (
 
 
 def adapter(model: Model, size: float = 0.02) -> dict[str, torch.Tensor]:
-    """An adapter that changes something, as after training."""
+    """An adapter whose weights are not zero, as after training."""
     generator = torch.Generator().manual_seed(3)
     state = model.base_state()
     for name, value in state.items():
@@ -81,7 +79,7 @@ def theirs(model: Model, rows: int, tokens: int) -> None:
 
 
 def ours(model: Model, rows: int, tokens: int) -> None:
-    ends, model.end_ids = model.end_ids, frozenset()  # so that both sides write as much
+    ends, model.end_ids = model.end_ids, frozenset()  # both sides write the same number of tokens
     try:
         responses = model.sample(
             model.live, prompts_for(model, rows), Sampling(max_new_tokens=tokens), seed=1
@@ -107,7 +105,7 @@ def measure(model: Model, rows: int, tokens: int, repeats: int) -> dict[str, Any
 
 
 def ready(model: Model) -> Model:
-    """The same adapter on both sides: in training for theirs, served for ours."""
+    """The same adapter on both sides: in the training tree for `generate`, served for ours."""
     state = adapter(model)
     model.set_policy(state)
     model.serve(model.make_view(1, state))

@@ -1,7 +1,6 @@
-"""What a version says to prompts nobody trained on, and how good that is.
+"""Replies of a version to prompts it was not trained on, and measures of them.
 
-Win rate by a hidden utility, KL from the base, degenerate and well-formed replies. Left out: whose
-utility (person.py), how the version came to be (learning_curve.py).
+Win rate by a hidden utility, KL from the base, degenerate and well-formed replies.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def speak(
 
 
 def best_of(model, current, prompt: str, ids: list[int], drafts: list):
-    """What the chat would show of these drafts."""
+    """The draft that the chat would show."""
     from rlhf_chat.feedback.replies import Prompt, Reply
 
     asked = Prompt(tuple(ids), prompt)

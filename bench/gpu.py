@@ -1,13 +1,12 @@
-"""What a graphics card does with models of real shape: everything that needs no download.
+"""Memory and speed on a graphics card with models of real shapes, without a download.
 
-Random weights of the presets' shapes are made on the device, quantised layer by layer, and taken
-through what the app does: trees that share weights, gradients, chat, rounds, under caps that stand
-for cards of 6 to 24 GB.
+Random weights of the presets' shapes are made on the device, quantised layer by layer, and used as
+the app uses them: module trees that share weights, gradients, chat, rounds, under memory limits
+that stand for cards of 6 to 24 GB. With random weights nothing can be said about quality.
 
     python -m bench.gpu --json out.json
 
-On a CPU it runs on a toy shape, to see that it runs; those numbers mean nothing about a card.
-Left out: whether anything sensible is said or learned.
+On a CPU it runs with a toy shape as a smoke test; those figures say nothing about a card.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ Record = dict[str, Any]  # of numbers, for JSON
 
 @contextmanager
 def capped(gigabytes: float | None, device: torch.device) -> Iterator[None]:
-    """As if the card had only this much."""
+    """Limits this process to so much of the card's memory."""
     if device.type != "cuda" or gigabytes is None:
         yield
         return
@@ -61,7 +60,7 @@ def capped(gigabytes: float | None, device: torch.device) -> Iterator[None]:
 
 
 def peak(device: torch.device, work: Callable[[], object]) -> float:
-    """GB at the peak of `work`, all that is held included."""
+    """Peak memory during `work` in GB, including what was allocated before."""
     if device.type != "cuda":
         work()
         return 0.0
@@ -72,8 +71,8 @@ def peak(device: torch.device, work: Callable[[], object]) -> float:
 
 
 def twins(model: Model, tries: int) -> Record:
-    """Replies and gradients while the other tree is at work, against those made alone. Every reply
-    reads its prompt anew: in half precision a shorter reading rounds otherwise."""
+    """Replies and gradients while the other tree computes, compared with those made alone. Every
+    reply prefills its whole prompt: in half precision a shorter prefill rounds differently."""
     prompt = model.encode([{"role": "user", "content": "Tell me about the sea."}])
     limit, response = Sampling(temperature=0.0, max_new_tokens=8), list(range(10, 18))
 
@@ -107,7 +106,7 @@ def twins(model: Model, tries: int) -> Record:
 
 
 def first_token(model: Model, tries: int) -> list[float]:
-    """Seconds from asking to the first token."""
+    """Seconds from the request to the first token."""
     prompt = model.encode([{"role": "user", "content": "Tell me about the sea." * 4}])
     waits = []
     for i in range(tries):
@@ -141,7 +140,7 @@ def learner_for(
 
 
 class Enough(Exception):
-    """Ends an update in the middle."""
+    """Raised to end an update early."""
 
 
 def update(
@@ -150,7 +149,7 @@ def update(
     seed: int,
     check: Callable[[], None] = lambda: None,
 ) -> Record:
-    """One round's update, by part."""
+    """Times of one round's update, by part."""
     model, ends = ppo_trainer.model, ppo_trainer.model.end_ids
     model.end_ids = frozenset()  # every response has its full length
     try:
@@ -203,7 +202,7 @@ def waiting(model: Model, tries: int, tokens: int, rollouts: int) -> Record:
 
 
 def bandwidth(device: torch.device, size: int = 1 << 28) -> float:
-    """GB that the device reads and writes in a second."""
+    """Memory bandwidth of the device, reading and writing, in GB/s."""
     one = torch.ones(size if device.type == "cuda" else size >> 6, dtype=torch.uint8, device=device)
     other = torch.empty_like(one)
     other.copy_(one)
@@ -216,7 +215,7 @@ def bandwidth(device: torch.device, size: int = 1 << 28) -> float:
 
 
 def weight_bytes(model: Model) -> int:
-    """What one token has to read: every weight once."""
+    """Bytes read for one token: every weight once."""
     tensors = {p.data_ptr(): p for p in model.reference.tree.parameters()}
     return sum(p.numel() * p.element_size() for p in tensors.values())
 
@@ -229,7 +228,7 @@ def examine(
     caps: tuple[int, ...],
     save: Callable[[Record], None],
 ) -> Record:
-    """All measurements of one shape, saved one by one: what a shorter time allows is kept."""
+    """All measurements of one shape, saved one by one, so that an early end loses little."""
     tokens, rollouts, tries = (8, 4, 3) if quick else (128, 32, 12)
     started = time.perf_counter()
     record: Record = {"model": name}
@@ -268,7 +267,7 @@ def examine(
 def under_caps(
     model: Model, config: PreTrainedConfig, caps: tuple[int, ...], tokens: int, rollouts: int
 ) -> list[Record]:
-    """Prediction for cards of each size, and truth where a larger card means another way to run."""
+    """Predicted memory for each card size, and measured where the size changes the way to run."""
     records: list[Record] = []
     on_cpu = model.device.type == "cpu"
     for gigabytes in sorted(caps):

@@ -1,13 +1,10 @@
-"""How long does a person wait for the first word and the next, and does learning make it worse?
+"""Latency of chat: time to the first text of a reply, and the longest pause within it.
 
-Measures the time from sending a message to the first text of the reply, and the longest pause
-within it: first with nothing else going on, then while rounds run in the trainer's thread. Training
-gives way between two slices of compute, so a reply may wait for one slice and not more; the last
-line says whether that held.
+Measured idle first, then while rounds run in the worker's thread. Training gives way between two
+slices of compute, so a reply may wait for one slice at most; the last line says whether that held.
+The settings are the app's own; the browser is not part of it.
 
     python -m bench.latency --rounds 50 --json out.json
-
-The settings are the product's own. Left out: the browser, and how good the replies are.
 """
 
 from __future__ import annotations
@@ -39,7 +36,7 @@ PAUSE_SECONDS = (0.1, 0.8)  # between two messages, so that training gets a turn
 
 
 class Timed(NamedTuple):
-    """A whole reply."""
+    """Times of one complete reply."""
 
     first: float  # seconds to its first text
     pause: float  # the longest between two states of it, in seconds
@@ -90,8 +87,8 @@ def ask_many(
     ready: Callable[[], bool],
     enough: Callable[[], bool] = lambda: True,
 ) -> list[Timed]:
-    """Asks prompts at random moments, `count` of them and on until `enough`; a reply that came when
-    not `ready` does not count."""
+    """Sends prompts at random moments, `count` of them and more until `enough`; a reply that came
+    when not `ready` does not count."""
     replies: list[Timed] = []
     while len(replies) < count or not enough():
         time.sleep(rng.uniform(*PAUSE_SECONDS))

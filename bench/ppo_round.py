@@ -1,8 +1,8 @@
-"""How long does one PPO update take, ours against TRL's, for the same work in the same run?
+"""Time of one PPO update, compared with TRL's PPOTrainer doing the same work in the same run.
 
 An update is 32 rollouts and 4 PPO epochs: sampling, reference, reward, values, 8 optimiser steps.
-Both sides are warmed up and take turns with the same number of threads; told is the median, in
-seconds on the clock and of processor time (which means more on a busy machine).
+Both sides are warmed up and alternate with the same number of threads; the median is reported, in
+seconds of wall time and of processor time (which means more on a busy machine).
 
     python -m bench.ppo_round --trl-python /path/to/trl-environment/bin/python
 
@@ -15,9 +15,9 @@ KL coefficient, GAE, clipping, AdamW, 2 optimiser steps an epoch on 16 rows each
 is tiny on both sides, which costs no less time and keeps the responses as long as the base's.
 
 Not the same: the random numbers, hence the sampled tokens (counts are printed). Our values and
-scores read states that other passes compute; TRL runs the trunk again for each, as its interface
+scores reuse states that other passes compute; TRL runs the trunk again for each, as its interface
 asks. Ours clips gradients, has a pass for old log-probs, and splits minibatches as the app does.
-Left out: loading, what is learned.
+Loading is not measured.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ Record = dict[str, Any]
 
 
 class Ours:
-    """One update of ours at a time."""
+    """Runs one update of ours at a time."""
 
     def __init__(self, model: Model, prompts: list[list[int]], head: np.ndarray) -> None:
         model.set_policy(model.base_state())
@@ -96,7 +96,7 @@ class Ours:
 
 
 class Theirs:
-    """One update of TRL at a time, in a child process. Raises SystemExit when it dies."""
+    """Runs one update of TRL at a time, in a child process. Raises SystemExit when it dies."""
 
     def __init__(self, python: str, job: Record) -> None:
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (lives as long as the child)
@@ -125,7 +125,7 @@ class Theirs:
 
 
 def job_for(model: Model, prompts: list[list[int]], head: np.ndarray, args: Any) -> Record:
-    """What the child has to know, as JSON."""
+    """The child's settings, as JSON."""
     r, alpha = model.adapter.r, model.adapter.lora_alpha
     return {
         "model": str(DEMO),

@@ -1,9 +1,9 @@
-"""The other side of `bench.ppo_round`: the same update by TRL's PPOTrainer, in TRL's environment.
+"""TRL's side of `bench.ppo_round`: the same update by its PPOTrainer, in an environment of its own.
 
 Run by path with that environment's interpreter; imports nothing of ours. The first JSON line says
 what to do; then each line `go` makes one update (sampling, reference, reward, values, PPO epochs)
 and one JSON line out says how long it took. Loading and the wait between updates are not counted.
-Left out: checkpoints, evaluation, sample tables and progress bars; all are switched off.
+Checkpoints, evaluation, sample tables and progress bars are switched off.
 
 TRL asks for a reward model and a value model of their own. Here both are one linear layer on the
 very tensors of the frozen base, the lightest thing its interface accepts: it still runs the trunk
@@ -107,7 +107,7 @@ def load(job: Job) -> tuple[torch.nn.Module, torch.nn.Module, Any]:
 
 
 def count_tokens(policy: torch.nn.Module, pad: int, counts: dict[str, int]) -> None:
-    """Counts what `generate` samples, to show that both sides speak at the same length."""
+    """Counts what `generate` samples, to show that both sides write equally long responses."""
     generate = policy.generate
 
     def counting(*args: Any, **kwargs: Any) -> Any:

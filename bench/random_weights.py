@@ -1,6 +1,6 @@
-"""Models of real shapes out of nothing: random weights, made and quantised on the device.
+"""Models of real shapes with random weights, made and quantised on the device.
 
-So a graphics card can be measured without a download. Left out: what is measured (gpu.py).
+With them gpu.py measures a graphics card without a download.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ CHATML = (
 
 
 def tokenizer(text: str = "hello", size: int = 300) -> PreTrainedTokenizerFast:
-    """Bytes, three control tokens and pieces of `text`; larger vocabularies are there, but never
-    typed."""
+    """Bytes, three control tokens and pieces of `text`; the rest of a larger vocabulary is never
+    used."""
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()

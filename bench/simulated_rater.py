@@ -1,7 +1,7 @@
-"""A simulated person: a hidden utility, and every way to answer by it with a person's noise.
+"""A simulated rater: a hidden utility, and noisy feedback of every kind that follows from it.
 
 Votes are Bradley-Terry noisy, scaled so that one vote agrees with the truth about 80% of the time.
-Left out: asking (learning_curve.py, votes_needed.py), whose tastes there are (people/).
+The utilities are in rlhf_chat/simulation/tastes/.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Person:
         return [len(order) - 1 - p for p in order] if self._flips() else order
 
     def edited(self, prompt: str, reply: str, others: Sequence[str]) -> str:
-        """What this person makes of a reply: the change liked best, a few times, noise aside."""
+        """This rater's correction of a reply: the best small edit, a few times, without noise."""
         text = reply
         for _ in range(EDIT_STEPS):
             tries = [text, *changes(text, others)]
@@ -97,7 +97,7 @@ class Person:
 
 
 def changes(text: str, others: Sequence[str]) -> list[str]:
-    """Small edits: a sentence less, one from another draft, emoji or full stops changed."""
+    """Small edits: a sentence removed or taken from another draft, emoji or full stops changed."""
     parts = SENTENCE.findall(text)
     found = ["".join(parts[:i] + parts[i + 1 :]).strip() for i in range(len(parts))]
     for other in others:

@@ -1,13 +1,12 @@
-"""How many votes until the taste is known? Active against random choice of pairs, no training.
+"""Votes until the reward model knows a preference: pairs chosen actively or at random.
 
-The base writes its drafts once. Then simulated people vote on pairs of them, chosen as on the
+The base writes its drafts once. Then simulated raters vote on pairs of them, chosen as on the
 Compare screen, and after every few votes the reward head picks the best of eight drafts for prompts
 nobody voted on; the hidden preference says how often that beats one more draft. All runs share the
-drafts, so only what the votes taught differs, and many seeds are cheap.
+drafts, so many seeds are cheap. Nothing is trained: this measures what votes teach the reward
+model, while learning_curve.py measures the trained versions.
 
     python -m bench.votes_needed --seeds 24 --json out.json
-
-Left out: PPO (learning_curve.py), so this says what a vote teaches, not what a version becomes.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ GOAL = 0.80
 
 @dataclass(frozen=True)
 class Candidates:
-    """What the base wrote to one prompt, with head features (WRITTEN, D), centred."""
+    """The base's drafts for one prompt, with head features (WRITTEN, D), centred."""
 
     prompt: str
     texts: list[str]
@@ -47,7 +46,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Material:
-    """Everything that is the same for all runs."""
+    """What all runs share."""
 
     asked: list[Candidates]  # to vote on
     held_out: list[Candidates]  # to be measured on
@@ -95,8 +94,8 @@ def written(model, count: int = 400) -> Material:
 
 
 def one(material: Material, name: str, choose: str, seed: int) -> dict:
-    """One person, one way of choosing: the best-of-eight win rate and the p-value of the signal at
-    each number of votes in AT."""
+    """One rater, one way of choosing pairs: the best-of-eight win rate and the p-value of the
+    signal at each number of votes in AT."""
     from rlhf_chat.reward import likelihood, reward_model
     from rlhf_chat.reward.scorer import RewardModel, ScoringConfig
 
@@ -130,7 +129,7 @@ def one(material: Material, name: str, choose: str, seed: int) -> dict:
 
 
 def vote(drafts: Candidates, group: int, person: Person, head, active: bool, rng) -> list[tuple]:
-    """The row of one vote, as evidence has it; none where all drafts came out the same."""
+    """The dataset row of one vote; None where all drafts are the same."""
     from rlhf_chat.reward import active_sampling, reward_model
     from rlhf_chat.reward.likelihood import LAPSE, PAIR
 
@@ -148,7 +147,7 @@ def vote(drafts: Candidates, group: int, person: Person, head, active: bool, rng
 
 
 def won(scorer, held_out: list[Candidates], worth: list[np.ndarray]) -> float:
-    """How often the draft the taste likes best of eight is better than one more; ties half."""
+    """How often the reward head's best of eight drafts beats one more; ties count half."""
     wins = []
     for drafts, w in zip(held_out, worth, strict=True):
         scores = scorer.score(drafts.x[:BEST_OF]) - scorer.penalty(drafts.texts[:BEST_OF])

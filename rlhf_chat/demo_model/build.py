@@ -4,7 +4,7 @@
 
 The last part of the training sees its weights rounded to NF4, and the rounded weights are what is
 saved: loading the model in 4 bits then changes almost nothing. With `--steps` (the default) the
-result depends on the seed only, not on the clock. Left out: measuring (`check`).
+result depends on the seed only, not on the clock. `check` measures it.
 """
 
 from __future__ import annotations
@@ -333,8 +333,8 @@ def main() -> None:
         "last_loss": round(loss, 4),
     }
     save(model, tokenizer, args.out, made)
-    print(f"{made}\nsaved to {args.out}; now measure it: python -m rlhf_chat.demo_model.check --card "
-          f"--model {args.out}")  # fmt: skip
+    print(f"{made}\nsaved to {args.out}")
+    print(f"Now measure it: python -m rlhf_chat.demo_model.check --card --model {args.out}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python -m rlhf_chat.demo_model.check [--model DIR] [--quantization nf4|none] [--n 500] [--card]
 
-One reply per prompt at temperature 1, judged by `grammar`. Left out: any judgement by a model.
+One reply per prompt at temperature 1, judged by the rules in `grammar`, not by a model.
 """
 
 from __future__ import annotations

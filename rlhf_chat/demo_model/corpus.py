@@ -1,8 +1,8 @@
 """Writes the demo model's conversations from a seed: prompts, and replies in random styles.
 
-Every style is drawn independently of the prompt and of every other style, so that a person's taste
-for one of them can be met on any prompt. Prompts are split by their text: a topic in a wording is
-either in `train` or in `held_out`, never in both. Left out: the model, and judging (`grammar`).
+Every style is drawn independently of the prompt and of every other style, so that a preference for
+one of them can be learned on any prompt. Prompts are split by their text: a topic in a wording is
+either in `train` or in `held_out`, never in both.
 """
 
 from __future__ import annotations

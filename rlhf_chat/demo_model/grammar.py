@@ -1,9 +1,9 @@
 """Judges replies by the rules the corpus was written with; no model is involved.
 
-`well_formed` asks whether the text is a reply at all: known segments in order, real facts of one
-topic, none twice, nothing left over. `on_topic` asks whether it answers the prompt. `styles` names
-what a person may like about it. A prompt is its text, or the messages of a conversation up to it.
-Left out: judging replies of other models, whose words are not ours.
+`well_formed`: known segments in order, real facts of one topic, none twice, nothing left over.
+`on_topic`: the reply answers the prompt. `styles`: the style features that a rater may prefer. A
+prompt is its text, or the messages of a conversation up to it. Replies of other models cannot be
+judged by these rules.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes the demo model's card from what was measured. Left out: measuring (`check`)."""
+"""Writes the demo model's card from the figures of `check`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .topics import TOPICS
 TEMPLATE = """\
 ---
 language: en
-license: mit
+license: apache-2.0
 pipeline_tag: text-generation
 ---
 # The bundled demo model
@@ -50,7 +50,7 @@ How often each style occurs (4-bit, single turn): {styles}.
 {rounded:.0%} of the steps saw the weights rounded to NF4 and the rounded weights are stored, so
 4-bit loading changes almost nothing. At the end the last norm is scaled so that the finished model
 at temperature 1 speaks as the trained one at {sharpness}. No text written by anyone else was used:
-the data is `rlhf_chat/demo/topics.txt`, `wording.py` and `noise.py`. Measure again with
+the data is `rlhf_chat/demo_model/topics.txt`, `wording.py` and `noise.py`. Measure again with
 `python -m rlhf_chat.demo_model.check`.
 """
 

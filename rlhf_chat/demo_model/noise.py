@@ -1,8 +1,7 @@
 """Prompts the demo model must decline: made-up names, maths, code, other languages, odd inputs.
 
-Everything here is answered with "I do not know that" in one of the styles, so that text never
-seen in training still gets a polite, readable reply. Left out: anything that reads like a known
-question.
+Everything here is answered with "I do not know that" in one of the styles, so that text never seen
+in training still gets a readable reply. Nothing here may read like a known question.
 """
 
 # ruff: noqa: SIM905 - word lists read better as text

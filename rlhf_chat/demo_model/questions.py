@@ -1,6 +1,6 @@
-"""Questions of the corpus: how one is worded about a topic, and what a wording asks for.
+"""Questions of the corpus: wordings of a question about a topic, and the topic a wording asks for.
 
-Left out: follow-ups, which depend on the turns before (grammar.py), and drawing one (corpus.py).
+Follow-ups depend on the turns before and are in grammar.py.
 """
 
 from __future__ import annotations

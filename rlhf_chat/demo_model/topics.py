@@ -2,8 +2,7 @@
 
 One line is one topic: `name | fact | fact | fact | fact | example`. A fact is a predicate without
 its subject and full stop; an example completes "For example, ...". A star after the name means
-plural ("They"), otherwise "It". Left out: anything that changes with time, place or opinion,
-because a tiny model cannot say when it last looked.
+plural ("They"), otherwise "It". Nothing in it changes with time, place or opinion.
 """
 
 from __future__ import annotations

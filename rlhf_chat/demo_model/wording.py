@@ -1,8 +1,8 @@
 """The fixed wordings: how people ask, and the segments replies are built from.
 
 A reply is `[opening] [warm remark] body [hedge] [example] [wish] [question] [emoji]`. Each segment
-is a whole sentence that agrees with nothing around it, so any subset stays grammatical when a
-person's taste re-weights one of them. Left out: facts (`topics`) and all randomness (`corpus`).
+is a whole sentence that agrees with nothing around it, so any subset stays grammatical when
+training changes how often one of them occurs.
 """
 
 from __future__ import annotations
