@@ -1,8 +1,8 @@
 """Pictures of every screen and a short animation, taken from a real run of the bundled model.
 
-`make screenshots` starts the app on an empty folder, talks and votes through a real browser, lets
-a simulated person rate until a version is promoted, and writes docs/screenshots/. Left out: any
-retouching; what the pictures show is what the app said.
+`make screenshots` starts the app on an empty folder, chats and votes through a real browser, lets a
+simulated rater vote until two versions are promoted, and writes docs/screenshots/. Nothing is
+retouched.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests import chromium
 
@@ -72,7 +72,7 @@ class Camera:
         height = round(shot.height * FRAME_WIDTH / shot.width)
         self.frames += [shot.resize((FRAME_WIDTH, height), Image.Resampling.LANCZOS)] * times
 
-    def develop(self) -> None:
+    def save_animation(self) -> None:
         first, *rest = self.frames
         first.save(
             OUT / "tour.webp",
@@ -99,20 +99,20 @@ def go_to(page: Page, screen: str) -> None:
     page.wait_for_timeout(900)
 
 
-def say(page: Page, text: str) -> None:
+def send_message(page: Page, text: str) -> None:
     stamps = page.locator("#bot .stamp").count()
     page.get_by_label("Message", exact=True).fill(text)
     page.keyboard.press("Enter")
     page.locator("#bot .stamp").nth(stamps).wait_for()
 
 
-def talk(page: Page, camera: Camera) -> None:
+def take_chat(page: Page, camera: Camera) -> None:
     camera.still(page, "welcome")
     camera.frame(page, 2)
     page.locator("#welcome").get_by_role("button", name="Skip").click()
-    say(page, "Hello! Who are you?")
+    send_message(page, "Hello! Who are you?")
     camera.frame(page, 2)
-    say(page, "Tell me something about cats.")
+    send_message(page, "Tell me something about cats.")
     page.get_by_label("Like", exact=True).last.click()
     page.locator("#chat-note", has_text="Saved").wait_for()
     camera.frame(page, 2)
@@ -126,7 +126,7 @@ def talk(page: Page, camera: Camera) -> None:
 
 
 def vote(page: Page, camera: Camera, votes: int) -> None:
-    """The shorter draft, each time."""
+    """Votes for the shorter draft each time."""
     go_to(page, "compare")
     page.locator("#new-drafts").click()
     for i in range(votes):
@@ -141,14 +141,21 @@ def vote(page: Page, camera: Camera, votes: int) -> None:
         page.wait_for_function("!document.querySelector('#verdict').innerText.includes('Saved')")
 
 
-def watch_it_learn(page: Page, camera: Camera, patience: float) -> None:
+def simulation_buttons(page: Page) -> tuple[Locator, Locator]:
+    """Start and Stop; by place, so that the words on them may change."""
+    buttons = page.locator("#simulation-buttons button")
+    return buttons.nth(0), buttons.nth(1)
+
+
+def take_simulation(page: Page, camera: Camera, patience: float) -> None:
     go_to(page, "learning")
-    page.get_by_role("button", name="Watch it learn").click()
+    panel, (start, stop) = page.locator("#simulation button").first, simulation_buttons(page)
+    panel.click()
     page.locator("#simulation-person input").click()
     page.get_by_role("option", name="lists").click()
     page.locator("#simulation-speed input[type=number]").fill("120")
     page.locator("#simulation-speed input[type=number]").press("Enter")
-    page.get_by_role("button", name="Start", exact=True).click()
+    start.click()
     until, pictured, shot_at = time.monotonic() + patience, False, 0.0
     while time.monotonic() < until and page.locator("#rounds .promoted").count() < 2:
         page.wait_for_timeout(500)
@@ -158,9 +165,9 @@ def watch_it_learn(page: Page, camera: Camera, patience: float) -> None:
         if time.monotonic() - shot_at > 6 and len(camera.frames) < 40:
             camera.frame(page)
             shot_at = time.monotonic()
-    page.get_by_role("button", name="Stop rating").click()
-    page.locator("#watch-note", has_text="Stopped").wait_for()
-    page.get_by_role("button", name="Watch it learn").click()
+    stop.click()
+    expect(start).to_be_enabled()
+    panel.click()
     camera.still(page, "learning")
     camera.frame(page, 3)
     go_to(page, "versions")
@@ -177,12 +184,12 @@ def main() -> None:
     with running_app() as url, sync_playwright() as playwright:
         browser = chromium.started(playwright)
         page = open_window(browser, url, LAPTOP)
-        talk(page, camera)
+        take_chat(page, camera)
         vote(page, camera, 4)
         go_to(page, "data")
         camera.still(page, "data")
-        watch_it_learn(page, camera, args.minutes * 60)
-        camera.develop()
+        take_simulation(page, camera, args.minutes * 60)
+        camera.save_animation()
         conversation = page.locator("#conversations .open").first
         conversation.click()
         page.wait_for_timeout(800)

@@ -94,6 +94,15 @@ def test_arrows_point_one_way() -> None:
         )
 
 
+def test_the_architecture_shows_these_arrows() -> None:
+    """And every file that ARCHITECTURE.md names exists."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([\w, -]+) \|", text, re.M)
+    assert {name: set(re.findall(r"\w+", to)) for name, to in rows} == ARROWS
+    for name in re.findall(r"`([\w/]+\.py)`", text):
+        assert (ROOT / name).exists() or (PACKAGE / name).exists(), name
+
+
 def test_the_arrows_have_no_cycle() -> None:
     """Between rooms, and between the files of all of them."""
     files = {file.relative_to(PACKAGE).with_suffix("").as_posix(): file for file in MODULES}
