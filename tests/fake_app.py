@@ -515,6 +515,7 @@ class Round:
     watermark: int = 0
     config: dict = field(default_factory=dict)
     verdict: dict | None = None
+    rater: str = ""
 
 
 @dataclass
@@ -702,7 +703,7 @@ class ToyTrainer:
             "response_tokens": [
                 (i, 40 - 12 * g + 20 * w) for i, (g, w) in enumerate(zip(grow, wave, strict=True))
             ],
-            "judged_win_rate": [(0, 0.5 + 0.07 * round_id)],
+            "bootstrap_win_rate": [(0, 0.5 + 0.07 * round_id)],
             "probe_kl": [(0, 0.4 * round_id)],
             "clipfrac": [(i, 0.1 + w) for i, w in enumerate(wave)],
             "value_loss": [

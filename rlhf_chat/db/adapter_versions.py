@@ -9,15 +9,15 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from rlhf_chat.db.codec import as_json, clean_text, fetch, finite, insert, one_value, timestamp
+from rlhf_chat.db.codec import clean_text, fetch, finite, insert, one_value, timestamp
 from rlhf_chat.db.connection import Repository
 from rlhf_chat.db.db_errors import NotFound, StoreError
 from rlhf_chat.db.events import add_event
 from rlhf_chat.db.rounds import close_round, use_number
 from rlhf_chat.db.schema import AdapterVersion
-from rlhf_chat.db.settings import put_setting
 
 NOT_LIVE = "You made another version live meanwhile, so it waits on the Versions screen."
+SET_LIVE = "UPDATE live_versions SET version = ? WHERE in_use = 1"
 
 
 class AdapterVersionRepository(Repository):
@@ -56,7 +56,7 @@ class AdapterVersionRepository(Repository):
             _version_exists(db, parent)
             if one_value(db, "SELECT 1 FROM adapter_versions WHERE version = ?", [version]):
                 raise StoreError(f"Version {version} exists; a version is never overwritten.")
-            live = one_value(db, "SELECT version FROM live")
+            live = _live_version(db)
             serves = instead_of in (None, live)
             note = reason if serves else f"{reason} {NOT_LIVE}"
             if round_id is not None:
@@ -64,7 +64,7 @@ class AdapterVersionRepository(Repository):
             insert(db, "adapter_versions", note=note, **row)
             use_number(db, version)
             if serves:
-                db.execute("UPDATE live SET version = ?", [version])
+                db.execute(SET_LIVE, [version])
             add_event(db, "promoted", str(version), {"round_id": round_id, "reason": note})
             return serves
 
@@ -91,14 +91,19 @@ class AdapterVersionRepository(Repository):
         with self._db.read() as db:
             return _live_version(db, base)
 
+    def base_in_use(self) -> str:
+        """The hash of the base model that `live` is about; "" before one was loaded."""
+        with self._db.read() as db:
+            return _base_in_use(db)
+
     def set_live(self, version: int, reason: str, base: str = "") -> None:
         def change(db: Database) -> None:
             _version_exists(db, version)
             before = _live_version(db, base)
             if _is_in_use(db, base):
-                db.execute("UPDATE live SET version = ?", [version])
+                db.execute(SET_LIVE, [version])
             else:
-                put_setting(db, f"live:{base}", version)
+                db.execute("INSERT OR REPLACE INTO live_versions VALUES (?, ?, 0)", [base, version])
             add_event(db, "set_live", str(version), {"from": before, "reason": reason})
 
         self._db.write(change)
@@ -108,12 +113,13 @@ class AdapterVersionRepository(Repository):
         it is used again, and the new one gets its own back. Returns what is live now."""
 
         def change(db: Database) -> int:
-            put_setting(db, "base", before)
+            db.execute("DELETE FROM live_versions WHERE base_hash = ? AND in_use = 0", [before])
+            db.execute("UPDATE live_versions SET base_hash = ? WHERE in_use = 1", [before])
             live, found = _live_version(db, before), _live_version(db, now)
-            put_setting(db, "base", now)
             if before != now:
-                put_setting(db, f"live:{before}", live)
-                db.execute("UPDATE live SET version = ?", [found])
+                db.execute("UPDATE live_versions SET in_use = 0 WHERE in_use = 1")
+                sql = "INSERT OR REPLACE INTO live_versions VALUES (?, ?, 1)"
+                db.execute(sql, [now, found])
                 told = {"from": live, "reason": "another base model is used"}
                 add_event(db, "set_live", str(found), told)
             return found
@@ -146,13 +152,13 @@ class AdapterVersionRepository(Repository):
             _version_exists(db, version)
             if not version:
                 raise StoreError("The base cannot be deleted.")
-            if one_value(db, "SELECT version FROM live") == version:
+            if _live_version(db) == version:
                 raise StoreError(f"v{version} is live; make another version live first.")
             sql = """UPDATE adapter_versions SET parent = (SELECT parent FROM adapter_versions
                 WHERE version = ?1) WHERE parent = ?1"""
             db.execute(sql, [version])
-            sql = """UPDATE settings SET value = (SELECT parent FROM adapter_versions
-                WHERE version = ?1) WHERE key LIKE 'live:%' AND value = CAST(?1 AS TEXT)"""
+            sql = """UPDATE live_versions SET version = (SELECT parent FROM adapter_versions
+                WHERE version = ?1) WHERE version = ?1"""
             db.execute(sql, [version])
             db.execute("DELETE FROM adapter_versions WHERE version = ?", [version])
             sql = "UPDATE conversations SET adapter_version = NULL WHERE adapter_version = ?"
@@ -167,15 +173,17 @@ def _version_exists(db: Database, version: int) -> None:
         raise NotFound(f"Version {version} does not exist.")
 
 
+def _base_in_use(db: Database) -> str:
+    return one_value(db, "SELECT base_hash FROM live_versions WHERE in_use = 1")
+
+
 def _is_in_use(db: Database, base: str) -> bool:
-    """Whether the live pointer is this base's; an older app did not say whose it is."""
-    used = one_value(db, "SELECT value FROM settings WHERE key = 'base'")
-    return base == "" or used in (None, as_json(base))
+    """Whether the live pointer is this base's. Where nobody knows whose it is, it is anybody's."""
+    return base == "" or _base_in_use(db) in ("", base)
 
 
-def _live_version(db: Database, base: str) -> int:
+def _live_version(db: Database, base: str = "") -> int:
     if _is_in_use(db, base):
-        return one_value(db, "SELECT version FROM live")
-    sql = """SELECT version FROM adapter_versions
-        WHERE version = (SELECT CAST(value AS INTEGER) FROM settings WHERE key = ?)"""
-    return one_value(db, sql, [f"live:{base}"]) or 0
+        return one_value(db, "SELECT version FROM live_versions WHERE in_use = 1")
+    sql = "SELECT version FROM live_versions WHERE base_hash = ?"
+    return one_value(db, sql, [base]) or 0

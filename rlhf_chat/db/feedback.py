@@ -49,7 +49,7 @@ ABOUT = {
     "edits": "edited_id",
 }
 LOGS = tuple(ABOUT)
-QUARANTINED = "SELECT value FROM settings WHERE key = 'quarantined'"
+QUARANTINED = "SELECT value FROM settings WHERE key = 'quarantined_raters'"
 OUTCOMES = (*VOTES, "withdrawn")
 
 
@@ -272,7 +272,7 @@ class FeedbackRepository(Repository):
 
     def set_quarantined(self, raters: Iterable[str]) -> None:
         names = sorted(raters)
-        self._db.write_feedback(lambda db: put_setting(db, "quarantined", names))
+        self._db.write_feedback(lambda db: put_setting(db, "quarantined_raters", names))
 
     @property
     def revision(self) -> int:

@@ -123,7 +123,7 @@ def erase_rater(db: Database, rater: str) -> None:
     for log in ("ratings", "scores", "preferences", "rankings", "edits"):
         db.execute(f"DELETE FROM {log} WHERE rater = ?", [rater])
     own = """(SELECT v.version FROM adapter_versions v JOIN rounds r ON r.id = v.round_id
-        WHERE "trigger" = ?1)"""
+        WHERE r.rater = ?1)"""
     # Whatever a person made from such a version keeps its weights and hangs on the base from now.
     db.execute(
         f"UPDATE adapter_versions SET parent = 0 WHERE parent IN {own} AND version NOT IN {own}",
@@ -132,7 +132,7 @@ def erase_rater(db: Database, rater: str) -> None:
     db.execute(
         f"UPDATE conversations SET adapter_version = NULL WHERE adapter_version IN {own}", [rater]
     )
-    db.execute(f"UPDATE live SET version = 0 WHERE version IN {own}", [rater])
+    db.execute(f"UPDATE live_versions SET version = 0 WHERE version IN {own}", [rater])
     gone = f"SELECT version FROM adapter_versions WHERE version IN {own}"
     for (version,) in fetch(db, gone, [rater]):  # their folders may outlive the rows for a while
         add_event(db, "version_deleted", str(version), {})
@@ -141,5 +141,5 @@ def erase_rater(db: Database, rater: str) -> None:
         AND version NOT IN (SELECT parent FROM adapter_versions WHERE parent IS NOT NULL)"""
     while db.execute(leaves, [rater]).rowcount:
         pass
-    db.execute('DELETE FROM rounds WHERE "trigger" = ?', [rater])
+    db.execute("DELETE FROM rounds WHERE rater = ?", [rater])
     drop_orphans(db)

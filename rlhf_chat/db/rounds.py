@@ -6,7 +6,7 @@ from rlhf_chat.db.codec import as_json, clean_text, fetch, finite, insert, one_v
 from rlhf_chat.db.connection import Repository
 from rlhf_chat.db.db_errors import NotFound, StoreError
 from rlhf_chat.db.deletion import without_lost_words
-from rlhf_chat.db.queries import RATER_FILTER, like
+from rlhf_chat.db.queries import RATER_FILTER
 from rlhf_chat.db.schema import Round
 
 
@@ -20,7 +20,9 @@ class RoundRepository(Repository):
         watermark: int,
         config: dict,
         snapshot_hash: str,
+        rater: str = "",
     ) -> int:
+        """A round begins. `rater`: the simulated rater it learns from; "" for people."""
         row = {
             "started_at": timestamp(),
             "trigger": trigger,
@@ -31,6 +33,7 @@ class RoundRepository(Repository):
             "watermark": watermark,
             "config": as_json(config),
             "snapshot_hash": snapshot_hash,
+            "rater": rater,
         }
 
         def change(db: Database) -> int:
@@ -80,11 +83,11 @@ class RoundRepository(Repository):
         """Newest first."""
         return self._db.rows(Round, "FROM rounds ORDER BY id DESC LIMIT ?", [limit])
 
-    def rounds_begun_by(self, trigger: str) -> list[tuple[int, str]]:
-        """(round, trigger) of the rounds whose trigger begins so."""
-        sql = """SELECT id, "trigger" FROM rounds WHERE "trigger" LIKE ? ESCAPE '\\'"""
+    def simulated(self) -> dict[int, str]:
+        """Round -> the simulated rater it learned from."""
+        sql = "SELECT id, rater FROM rounds WHERE rater <> ''"
         with self._db.read() as db:
-            return fetch(db, sql, [like(trigger)[1:]])
+            return dict(fetch(db, sql))
 
     def abort_open(self, reason: str) -> int:
         """Close what a crash left running; returns how many there were."""
@@ -98,19 +101,17 @@ class RoundRepository(Repository):
         return self._db.write(change)
 
     def last_watermark(self, rater: str = "") -> int:
-        """Where the newest round that was decided (promoted or discarded) had read up to.
-
-        A round on a simulated person's ratings has that person's name as its trigger."""
+        """Where the newest round that was decided (promoted or discarded) had read up to."""
         sql = f"""SELECT watermark FROM rounds WHERE status IN ('promoted', 'discarded')
-            AND {RATER_FILTER.replace("rater", '"trigger"')} ORDER BY id DESC LIMIT 1"""
+            AND {RATER_FILTER} ORDER BY id DESC LIMIT 1"""
         return self._db.value(sql, [rater]) or 0
 
     def interim_tests(self, snapshot_hash: str, rater: str = "") -> int:
         """How many other states of what this person (people, if none is named) said were tested by
-        rounds that were decided; rebuilding leaves answers out and is no look at more of them."""
+        rounds that were decided; retraining without some of it tests no further state."""
         sql = f"""SELECT count(DISTINCT snapshot_hash) FROM rounds
-            WHERE status IN ('promoted', 'discarded') AND "trigger" <> 'rebuild'
-            AND snapshot_hash <> ?2 AND {RATER_FILTER.replace("rater", '"trigger"')}"""
+            WHERE status IN ('promoted', 'discarded') AND "trigger" <> 'retrain_without'
+            AND snapshot_hash <> ?2 AND {RATER_FILTER}"""
         return self._db.value(sql, [rater, snapshot_hash])
 
 

@@ -114,6 +114,7 @@ class Round:
     config: dict
     verdict: dict | None
     snapshot_hash: str = ""
+    rater: str = ""  # the simulated rater it learned from; "" for people
 
 
 @dataclass(frozen=True)
@@ -490,4 +491,41 @@ _M005 = (
 def m005_answers_from_elsewhere(db: Database) -> None:
     """Which conversations were brought from elsewhere, and by which arrival."""
     for statement in _M005:
+        db.execute(statement)
+
+
+_M006 = (
+    # Until now a round of a simulated rater had that rater's name as its trigger.
+    "ALTER TABLE rounds ADD COLUMN rater TEXT NOT NULL DEFAULT ''",
+    """UPDATE rounds SET rater = "trigger", "trigger" = 'ratings'
+        WHERE "trigger" LIKE 'simulated:%'""",
+    """UPDATE rounds SET "trigger" = 'retrain_without' WHERE "trigger" = 'rebuild'""",
+    # One row for each base model that was ever used. base_hash is '' until a model was loaded.
+    """CREATE TABLE live_versions (
+        base_hash TEXT NOT NULL PRIMARY KEY,
+        version INTEGER NOT NULL REFERENCES adapter_versions (version),
+        in_use INTEGER NOT NULL CHECK (in_use IN (0, 1))
+    ) STRICT""",
+    "CREATE UNIQUE INDEX live_versions_in_use ON live_versions (in_use) WHERE in_use = 1",
+    """INSERT INTO live_versions SELECT
+        coalesce((SELECT json_extract(value, '$') FROM settings WHERE key = 'base'), ''),
+        version, 1 FROM live""",
+    """INSERT OR IGNORE INTO live_versions SELECT substr(key, 6), CAST(value AS INTEGER), 0
+        FROM settings WHERE key LIKE 'live:%'
+        AND CAST(value AS INTEGER) IN (SELECT version FROM adapter_versions)""",
+    "DROP TABLE live",
+    "DELETE FROM settings WHERE key = 'base' OR key LIKE 'live:%'",
+    "UPDATE metrics SET name = 'bootstrap_gain' WHERE name = 'judged_gain'",
+    "UPDATE metrics SET name = 'bootstrap_gain_low' WHERE name = 'judged_gain_low'",
+    "UPDATE metrics SET name = 'bootstrap_win_rate' WHERE name = 'judged_win_rate'",
+    "UPDATE settings SET key = 'quarantined_raters' WHERE key = 'quarantined'",
+    "UPDATE settings SET key = 'feature_weights' WHERE key = 'likes'",
+    "UPDATE settings SET key = 'simulation' WHERE key = 'watching'",
+)
+
+
+@migration
+def m006_round_raters_and_live_versions(db: Database) -> None:
+    """Whose ratings a round learned from, one table of live versions, and plain names."""
+    for statement in _M006:
         db.execute(statement)

@@ -30,9 +30,9 @@ def from_head(head: RewardHead) -> list[FeatureWeight]:
 
 def remember(store: Store, head: RewardHead | None) -> None:
     """Where nothing counts any more (no head), nothing is liked."""
-    store.settings.set("likes", [list(one) for one in from_head(head)] if head else [])
+    store.settings.set("feature_weights", [list(one) for one in from_head(head)] if head else [])
 
 
 def remembered(store: Store) -> list[FeatureWeight]:
-    told = store.settings.get("likes", [])
+    told = store.settings.get("feature_weights", [])
     return [(str(name), float(weight), float(sigma)) for name, weight, sigma in told]

@@ -137,9 +137,9 @@ def _speech(
 
 def as_numbers(m: EvalResult) -> dict[str, float]:
     numbers = {
-        "judged_gain": m.bootstrap_gain,
-        "judged_gain_low": m.bootstrap_gain_low,
-        "judged_win_rate": m.win_rate,
+        "bootstrap_gain": m.bootstrap_gain,
+        "bootstrap_gain_low": m.bootstrap_gain_low,
+        "bootstrap_win_rate": m.win_rate,
         "probe_kl": m.kl,
         "kl_target": m.kl_target,
     }

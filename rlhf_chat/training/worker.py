@@ -150,7 +150,7 @@ class TrainingWorker:
         if not self.store.read_only:
             self.store.rounds.abort_open("The app ended during this round.")
         self._crashed_at = self._ended_twice_at()
-        if (left := self.store.settings.get("watching")) and not self.store.read_only:
+        if (left := self.store.settings.get("simulation")) and not self.store.read_only:
             self._come_back(left)  # after a restart a person's own version answers again
         self._error = self.versions.serve_live() or self._error
 
@@ -198,7 +198,7 @@ class TrainingWorker:
         with self._door:
             asked, self._asked = self._asked, None
             if asked:
-                return self._begin("rebuild" if asked.without else "asked", asked.without)
+                return self._begin("retrain_without" if asked.without else "asked", asked.without)
             if (
                 self._paused
                 or not self._learns
@@ -265,7 +265,8 @@ class TrainingWorker:
         look = 1 if without else 1 + self.store.rounds.interim_tests(snapshot.hash, rater)
         config = replace(self.config, gate=self.config.gate.at_interim_test(look))
         round_id = self.store.rounds.open(
-            trigger=rater or trigger,  # so that what a simulated person caused is known as such
+            trigger=trigger,
+            rater=rater,
             parent_version=parent,
             seed=seed,
             watermark=snapshot.watermark,
@@ -469,7 +470,7 @@ class TrainingWorker:
 
     def watching(self) -> str:
         """The simulated person whose traces are in the archive; "" when there are none."""
-        left = self.store.settings.get("watching")
+        left = self.store.settings.get("simulation")
         return str(left["rater"]) if left else ""
 
     def begin_simulation(self, rater: str) -> None:
@@ -481,14 +482,14 @@ class TrainingWorker:
                 self.end_simulation()
             self._end_round()
             before, base = self.store.adapter_versions.live(), self.model.base_hash
-            self.store.settings.set("watching", {"rater": rater, "before": before, "base": base})
+            self.store.settings.set("simulation", {"rater": rater, "before": before, "base": base})
             self.listen_to(rater)
             self.versions.make_live(0)
 
     def end_simulation(self) -> None:
         """Back to what was live, and every trace of the simulated person is gone."""
         with self._door:
-            left = self.store.settings.get("watching")
+            left = self.store.settings.get("simulation")
             if not left:
                 return
             self._end_round()
@@ -497,7 +498,7 @@ class TrainingWorker:
             self.listen_to("")
             self.store.feedback.erase_rater(left["rater"])
             self.versions.collect_garbage()
-            self.store.settings.set("watching", None)
+            self.store.settings.set("simulation", None)
 
     def _come_back(self, left: Mapping[str, Any]) -> None:
         known = {v.version for v in self.versions.all()}
@@ -565,7 +566,7 @@ class TrainingWorker:
         if self._round_id is not None and self._parent == version:
             name = version_name(version)
             return Refused(f"A round is learning from {name}; wait for it or stop it.")
-        if (left := self.store.settings.get("watching")) and left["before"] == version:
+        if (left := self.store.settings.get("simulation")) and left["before"] == version:
             name = version_name(version)
             return Refused(f"{name} comes back when the simulated person leaves.")
         return self.versions.delete(version)

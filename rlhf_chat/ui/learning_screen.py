@@ -32,7 +32,7 @@ from rlhf_chat.versions.leaderboard import Standing
 # The measures a person should look at first, in this order; the others follow under "More
 # measures".
 MAIN_LIVE = ("score", "kl", "response_tokens", "entropy")
-MAIN_ACROSS = ("judged_win_rate", "probe_kl", "head_accuracy", "score")
+MAIN_ACROSS = ("bootstrap_win_rate", "probe_kl", "head_accuracy", "score")
 TITLES = {
     "score": "Score of practice replies",
     "score_std": "Spread of the scores",
@@ -56,9 +56,9 @@ TITLES = {
     "head_accuracy": "Reward head: ratings it gets right",
     "head_p_value": "Reward head: p value",
     "head_log_loss": "Reward head: log loss",
-    "judged_win_rate": "Win rate against base, by judges fitted on halves of your ratings",
-    "judged_gain": "Gain over base, log-odds",
-    "judged_gain_low": "Gain over base, lower bound",
+    "bootstrap_win_rate": "Win rate against base, by judges fitted on halves of your ratings",
+    "bootstrap_gain": "Gain over base, log-odds",
+    "bootstrap_gain_low": "Gain over base, lower bound",
 }
 ENDINGS = {
     "promoted": "Promoted",
@@ -397,7 +397,7 @@ def _round_card(done: Any, measured: dict[str, float]) -> str:
     return (
         f"<li class='round {safe(done.status)}'><div class='head'><b>Round {done.id}</b>"
         f"{_ending(done.status)}<span>{version_label(done.parent_version)}{made}</span>"
-        f"<span class='at'>{safe(when(done.started_at))}</span>{_for_whom(done.trigger)}</div>"
+        f"<span class='at'>{safe(when(done.started_at))}</span>{_for_whom(done.rater)}</div>"
         f"<p class='reason'>{safe(done.reason or '')}</p>"
         + (f"<ul class='numbers'>{numbers}</ul>" if numbers else "")
         + f"{_why(done.verdict)}{_checks(done.verdict)}</li>"
@@ -445,9 +445,8 @@ def _moved(words: str) -> str:
     )
 
 
-def _for_whom(trigger: str) -> str:
-    simulated = trigger.startswith("simulated:")
-    return f"<span class='badge'>{safe(spoken(trigger))}</span>" if simulated else ""
+def _for_whom(rater: str) -> str:
+    return f"<span class='badge'>{safe(spoken(rater))}</span>" if rater else ""
 
 
 def _checks(verdict: dict | None) -> str:

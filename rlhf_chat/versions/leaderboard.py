@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlhf_chat.db import SIMULATED, AdapterVersion, Store
+from rlhf_chat.db import AdapterVersion, Store
 from rlhf_chat.versions import standings
 from rlhf_chat.versions.standings import Record, Vote
 
@@ -86,7 +86,7 @@ class Leaderboard:
 
     def _made_for(self) -> dict[int, str]:
         """round -> the simulated person it learned from."""
-        return dict(self.store.rounds.rounds_begun_by(SIMULATED))
+        return self.store.rounds.simulated()
 
     def update_tiers(self) -> None:
         """A provisional version that blind votes prove is called proved from then on."""

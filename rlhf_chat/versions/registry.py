@@ -85,7 +85,7 @@ class VersionRegistry:
         """Each base has a live version of its own, which it finds again when it comes back; with a
         sentence where this one takes over from another."""
         live, here = self.store.adapter_versions.live(), self.model.base_hash
-        named = self.store.settings.get("base")
+        named = self.store.adapter_versions.base_in_use()
         used = self.base_of(live) or named or here
         if used == named == here:
             return live, ""

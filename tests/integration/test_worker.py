@@ -752,7 +752,8 @@ def test_a_deletion_that_was_cut_short_is_finished_at_the_next_start(
     worker = make()
     shelved(worker, toy, 1)
     by_a_program = store.rounds.open(
-        trigger="simulated:lists",
+        trigger="asked",
+        rater="simulated:lists",
         parent_version=0,
         seed=0,
         watermark=0,
@@ -889,6 +890,12 @@ def own_base(recipe, toy, monkeypatch) -> str:
     return toy.base_hash
 
 
+def forget_the_base(store: Store) -> None:
+    """As a file of an app that did not note which base the live version belongs to."""
+    store.connection.execute_many("DELETE FROM live_versions WHERE in_use = 0", [()])
+    store.connection.execute_many("UPDATE live_versions SET base_hash = ''", [()])
+
+
 @pytest.mark.parametrize("database", ["today's", "an older app's"])
 def test_each_base_finds_its_own_live_version_again(database, store, chat, toy, make, own_base):
     worker = started_with(own_base, make, toy)
@@ -897,7 +904,7 @@ def test_each_base_finds_its_own_live_version_again(database, store, chat, toy, 
         worker.run_round("asked")
     before = spoken(toy)
     if database == "an older app's":
-        store.connection.execute_many("DELETE FROM settings", [()])
+        forget_the_base(store)
     worker = started_with("another", make, toy)
     assert toy.live.version == 0 and "v2" not in worker.status().error
     assert "Version 2" in worker.status().error and "Version 1" not in worker.status().error
@@ -931,8 +938,8 @@ def test_a_simulated_person_leaves_the_live_version_of_another_base_alone(
     worker.run_round("asked")
     assert toy.live.version == 2
     if database == "an older app's":
-        store.connection.execute_many("DELETE FROM settings WHERE key <> 'watching'", [()])
-        store.settings.set("watching", {"rater": "simulated:lists", "before": 1})
+        forget_the_base(store)
+        store.settings.set("simulation", {"rater": "simulated:lists", "before": 1})
         assert started_with(own_base, make, toy).status().live_version == 1
     worker = started_with("another", make, toy)
     assert toy.live.version == 0
@@ -1080,7 +1087,7 @@ def test_a_round_for_a_simulated_person_hears_only_that_person_and_says_so(
     assert worker.waiting() == 3 and worker.people_waiting() == 2
     worker.run_round("ratings")
     assert load_snapshot == [3] and worker.waiting() == 0 and worker.people_waiting() == 2
-    assert store.rounds.newest()[0].trigger == "simulated:lists"
+    assert store.rounds.newest()[0].rater == "simulated:lists"
     assert [s.made_for for s in worker.leaderboard.standings() if s.live] == ["simulated:lists"]
     assert worker.versions.adapter_store.manifest(1)["rated_by"] == "simulated:lists"
     worker.listen_to("")
@@ -1130,7 +1137,7 @@ def test_rebuilding_without_a_kind_is_the_round_that_never_had_it(chat, store, t
     for turn in range(4):
         chat.ratings.rate(say(chat, f"hello {turn}").message_id, 1)
     thumbs = make()
-    thumbs.run_round("rebuild", without=lambda one: one.kind == "thumb", seed=5)
+    thumbs.run_round("retrain_without", without=lambda one: one.kind == "thumb", seed=5)
     after = thumbs.rounds(1)[0]
     again = toy.policy_state()
     assert after.snapshot_hash == before.snapshot_hash and after.parent_version == 0
@@ -1150,7 +1157,7 @@ def test_a_rebuild_leaves_out_what_was_named_and_says_so(chat, store, make):
     assert "4 answers" in told
     wait_for(lambda: bool(worker.rounds()) and worker.rounds()[0].ended_at is not None)
     done = worker.rounds()[0]
-    assert (done.trigger, done.parent_version) == ("rebuild", 0)
+    assert (done.trigger, done.parent_version) == ("retrain_without", 0)
     assert done.snapshot_hash == take_snapshot(store).without(lambda s: s.rater == "visitor").hash
 
 
@@ -1176,7 +1183,7 @@ def test_a_rebuild_asked_for_at_any_moment_is_not_lost(chat, store, make, recipe
     assert worker.step() == worker.step() == "promoted"
     worker._thread = None
     assert "2 answers" in waiting[0]
-    assert [done.trigger for done in worker.rounds()] == ["rebuild", "ratings"]
+    assert [done.trigger for done in worker.rounds()] == ["retrain_without", "ratings"]
 
 
 def test_what_is_made_live_by_hand_during_a_round_stays_live(chat, store, toy, make, recipe):
@@ -1244,11 +1251,11 @@ def test_where_nothing_counts_any_more_nothing_is_liked(chat, store, make):
         told.append(say(chat, f"hello {turn}").message_id)
         chat.ratings.rate(told[-1], 1 if turn % 2 else -1)
     worker.run_round("asked")
-    assert worker.feature_weights() and store.settings.get("likes")
+    assert worker.feature_weights() and store.settings.get("feature_weights")
     for message_id in told:
         chat.ratings.rate(message_id, 0)
     worker.run_round("asked")
-    assert worker.feature_weights() == [] and store.settings.get("likes") == []
+    assert worker.feature_weights() == [] and store.settings.get("feature_weights") == []
 
 
 def test_a_conversation_deleted_while_it_is_read_is_left_out(chat, store, monkeypatch):
@@ -1285,7 +1292,7 @@ def test_more_ratings_are_one_more_look_and_the_same_ratings_are_none(chat, stor
     worker.run_round("ratings")
     assert asked_for() == pytest.approx(first / 2**0.5)
     one = evidence_of(store)[0].id
-    worker.run_round("rebuild", without=lambda items: items.id == one)
+    worker.run_round("retrain_without", without=lambda items: items.id == one)
     assert asked_for() == first
 
 

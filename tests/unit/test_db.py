@@ -802,7 +802,7 @@ def check_after_kill(path: Path, acked: set[str], live: int) -> None:
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
         stored = [row[0] for row in db.execute("SELECT event_id FROM ratings").fetchall()]
         assert acked <= set(stored) and len(stored) == len(set(stored))
-        assert db.execute("SELECT version FROM live").fetchone()[0] >= live
+        assert db.execute("SELECT version FROM live_versions WHERE in_use").fetchone()[0] >= live
         promoted = "SELECT count(*) FROM rounds WHERE status = 'promoted'"
         versions = "SELECT count(*) FROM adapter_versions WHERE version > 0"
         assert db.execute(promoted).fetchone() == db.execute(versions).fetchone()

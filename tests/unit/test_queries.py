@@ -50,9 +50,9 @@ def test_a_simulated_person_counts_only_where_it_is_named(store):
 
 
 def test_a_round_on_simulated_ratings_uses_up_none_of_the_persons(store):
-    for trigger, watermark in (("ratings", 3), (WHO, 9)):
+    for rater, watermark in (("", 3), (WHO, 9)):
         store.rounds.close(
-            open_round(store, trigger=trigger, watermark=watermark), status="discarded", reason=""
+            open_round(store, rater=rater, watermark=watermark), status="discarded", reason=""
         )
     assert (store.rounds.last_watermark(), store.rounds.last_watermark(WHO)) == (3, 9)
 
@@ -136,7 +136,7 @@ def test_a_simulated_person_is_gone_whole_and_nobody_else_loses_anything(store):
     promote(store, 1, round_id=open_round(store))
     mine = vote(store)
     for version, parent in ((2, 0), (3, 2)):
-        promote(store, version, parent=parent, round_id=open_round(store, trigger=WHO))
+        promote(store, version, parent=parent, round_id=open_round(store, rater=WHO))
     store.rounds.add_metrics(3, 0, {"score": 1.0})
     theirs = vote(store, "b", WHO, (3, 0))
     store.feedback.add_rating(mine[0], -1, rater=WHO)
@@ -147,9 +147,7 @@ def test_a_simulated_person_is_gone_whole_and_nobody_else_loses_anything(store):
     assert (
         store.adapter_versions.live() == 0 and store.conversations.get(talk).adapter_version is None
     )
-    assert [r.trigger for r in store.rounds.newest()] == ["ratings"] and store.rounds.metrics(
-        3
-    ) == []
+    assert [r.rater for r in store.rounds.newest()] == [""] and store.rounds.metrics(3) == []
     assert store.feedback.count_since(0, WHO) == 0 and len(store.feedback.preferences()) == 1
     assert store.messages.get(mine[0])
     with pytest.raises(StoreError):
