@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import math
 import random
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -140,21 +139,6 @@ def short_runs(tmp_path, monkeypatch):
     return f"{file}:utility"
 
 
-def test_the_same_seed_is_the_same_run(short_runs, toy_folder, monkeypatch):
-    settings = learning_curve.Settings(short_runs, "pairs", (12,), str(toy_folder), "none")
-    votes, vote = [], Person.vote
-
-    def voted(self, prompt, *shown):
-        votes.append((prompt, *shown, vote(self, prompt, *shown)))
-        return votes[-1][-1]
-
-    monkeypatch.setattr(Person, "vote", voted)
-    one, again = (learning_curve.run_seed(settings, 3) for _ in range(2))
-    measured = {"seconds": 0, "round_seconds": 0, "peak_mb": 0}  # of the machine, not the run
-    assert [r | measured for r in one] == [r | measured for r in again]
-    assert votes[: len(votes) // 2] == votes[len(votes) // 2 :] and len(votes) >= 24
-
-
 def test_one_run_writes_one_record_per_label_count(short_runs, toy_folder):
     """The whole run with the toy: what the record says and that it can be written as JSON."""
     settings = learning_curve.Settings(
@@ -191,24 +175,6 @@ def test_the_verdict_compares_with_one_slice():
     idle, busy = {"p95": 0.100}, {"p95": 0.180}
     assert ": yes (+80 ms" in latency.verdict(idle, busy, 0.15)
     assert ": no (+80 ms" in latency.verdict(idle, busy, 0.05)
-
-
-def test_latency_is_measured_idle_and_during_a_round(tmp_path, toy, monkeypatch):
-    monkeypatch.setattr(latency, "PAUSE_SECONDS", (0.0, 0.02))
-    config = tiny_round_config()
-    config = replace(config, ppo=replace(config.ppo, updates=30))
-    toy.rows_per_slice = 8
-    init = Chat.__init__
-    short = Sampling(max_new_tokens=8)
-    monkeypatch.setattr(Chat, "__init__", lambda self, *a, **k: init(self, *a, short, **k))
-    result = latency.measure(toy, tmp_path, 3, 6, 2, config=config)
-    assert result["idle"]["replies"] == 3 <= result["round"]["replies"]
-    for part in ("idle", "round"):
-        assert 0 < result[part]["p50"] <= result[part]["p95"] <= result[part]["max"]
-        assert 0 < result[part]["pause_p50"] <= result[part]["pause_max"]
-        assert result[part]["tokens_per_second"] > 0
-    assert result["longest_slice"] > 0 and len(result["rounds"]) >= 2
-    assert json.loads(json.dumps(result))
 
 
 # ---------------------------------------------------------------------- votes needed

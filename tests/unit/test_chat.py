@@ -7,7 +7,6 @@ from __future__ import annotations
 import itertools
 import random
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
@@ -409,9 +408,7 @@ def test_ten_conversations_at_once_do_not_leak_into_each_other(chat, store, toy)
 def test_a_rating_returns_after_commit(chat, store):
     """Another connection, which sees committed rows only, sees it at once."""
     reply = say(chat, chat.new_conversation()).message_id
-    started = time.monotonic()
     chat.ratings.rate(reply, 1)
-    assert time.monotonic() - started < 10
     seen: list[int] = []
     reader = threading.Thread(target=lambda: seen.append(len(store.feedback.ratings())))
     reader.start()

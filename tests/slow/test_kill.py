@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 
-KILLS = int(os.environ.get("RLHF_CHAT_KILLS", "2"))
+KILLS = int(os.environ.get("RLHF_CHAT_KILLS", "4"))
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 600  # a start is slow on a busy machine
 LONGEST_LIFE = 3.0  # seconds from the first acknowledged rating to the kill, at most
@@ -65,7 +65,7 @@ def child(folder: Path, toy_folder: Path) -> None:
 
 def killed(folder: Path, toy_folder: Path, life: float) -> list[str]:
     """Runs a child for `life` seconds after its first rating, kills it; the ratings it promised."""
-    command = [sys.executable, "-m", "tests.integration.test_kill", str(folder), str(toy_folder)]
+    command = [sys.executable, "-m", "tests.slow.test_kill", str(folder), str(toy_folder)]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -85,9 +85,8 @@ def killed(folder: Path, toy_folder: Path, life: float) -> list[str]:
     return [line.strip() for line in lines if line.endswith("\n")]  # a torn line promised nothing
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_nothing_acknowledged_is_lost_and_what_is_served_is_whole(tmp_path, toy_folder, toy):
+def test_nothing_acknowledged_is_lost_and_what_is_served_is_whole(disk_path, toy_folder, toy):
     from rlhf_chat.db import Store
     from rlhf_chat.training.worker import TrainingWorker
     from rlhf_chat.versions.adapter_store import AdapterStore
@@ -98,7 +97,7 @@ def test_nothing_acknowledged_is_lost_and_what_is_served_is_whole(tmp_path, toy_
     promised: dict[str, str] = {}
     for kill in range(KILLS):
         # the same folder again after some kills: a start in the ruins is part of the test
-        folder = tmp_path / f"run{kill // 3}"
+        folder = disk_path / f"run{kill // 3}"
         if kill % 3 == 0:
             promised = {}
         acknowledged = killed(folder, toy_folder, rng.uniform(0, LONGEST_LIFE))
