@@ -1,4 +1,5 @@
-# make run: the app.  make test: all tests.  make lint: ruff and mypy.  Each makes .venv first.
+# make run: the app.  make test: the tests, minutes.  make lint: ruff and mypy.  make test-slow: what
+# takes long or is timed (tests/README.md).  Each makes .venv first.
 # make lock: writes all pinned requirements from the ranges in pyproject.toml
 # (make lock ARGS=--upgrade: to the newest versions that the ranges allow).
 # make wheel: dist/rlhf_chat-*.whl.
@@ -8,15 +9,19 @@ BIN := .venv/Scripts
 else
 BIN := .venv/bin
 endif
+WORKERS ?= 2
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test lint bench screenshots lock wheel clean
+.PHONY: run test test-slow lint bench screenshots lock wheel clean
 
 run: .venv/run.stamp
 	$(BIN)/python app.py $(ARGS)
 
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest tests $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+test-slow: .venv/dev.stamp
+	$(BIN)/python -m pytest tests/slow $(ARGS)
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Error rates over many simulated data sets: the seeds are fixed, the time is what makes them slow."""
+"""Error rates over many simulated data sets. The seeds are fixed, so a failure is no accident."""
 
 from __future__ import annotations
 
