@@ -7,22 +7,28 @@ every commit. What is killed on purpose takes `disk_path`, a folder on a real di
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
-DISK = tempfile.gettempdir()
+DISK = os.environ.setdefault("TEST_DISK", tempfile.gettempdir())
 MEMORY = Path("/dev/shm")
 MEMORY_NEEDED = 2 << 30  # bytes; a container often has 64 MiB there, which is too little
 
 
 def _keep_files_in_memory() -> None:
-    """Also those of child processes and of Chromium; a `TMPDIR` of one's own is respected."""
+    """Also those of child processes and of Chromium; a `TMPDIR` of one's own is respected, which
+    the processes of pytest-xdist have from the first one. pytest keeps what failed, the rest goes.
+    """
     if "TMPDIR" in os.environ or not os.access(MEMORY, os.W_OK):
         return
     if shutil.disk_usage(MEMORY).free >= MEMORY_NEEDED:
-        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+        folder = tempfile.mkdtemp(prefix="rlhf-chat-tests-", dir=MEMORY)
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 # Before anything heavy is imported: some libraries read these once.
