@@ -26,6 +26,7 @@ def _keep_files_in_memory() -> None:
         return
     if shutil.disk_usage(MEMORY).free >= MEMORY_NEEDED:
         folder = tempfile.mkdtemp(prefix="rlhf-chat-tests-", dir=MEMORY)
+        os.chmod(folder, 0o755)  # some tests open files as another user
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         os.environ["TMPDIR"] = tempfile.tempdir = folder
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
