@@ -131,7 +131,7 @@ def one(material: Material, name: str, choose: str, seed: int) -> dict:
 def vote(drafts: Candidates, group: int, person: Person, head, active: bool, rng) -> list[tuple]:
     """The dataset row of one vote; None where all drafts are the same."""
     from rlhf_chat.reward import active_sampling, reward_model
-    from rlhf_chat.reward.likelihood import LAPSE, PAIR
+    from rlhf_chat.reward.likelihood import COMPARISON, LAPSE
 
     some = rng.sample(range(WRITTEN), active_sampling.DRAFTS)
     some = list({drafts.texts[i]: i for i in reversed(some)}.values())[::-1]
@@ -143,7 +143,7 @@ def vote(drafts: Candidates, group: int, person: Person, head, active: bool, rng
     a, b = (some[i] for i in rng.sample(chosen, 2))
     label = {"a": 1.0, "b": -1.0}.get(person.vote(drafts.prompt, drafts.texts[a], drafts.texts[b]))
     apart = reward_model.bounded(drafts.x[a] - drafts.x[b])
-    return [(apart, PAIR, label or 0.0, 1.0, group, 0, 1.0, LAPSE)]
+    return [(apart, COMPARISON, label or 0.0, 1.0, group, 0, 1.0, LAPSE)]
 
 
 def won(scorer, held_out: list[Candidates], worth: list[np.ndarray]) -> float:

@@ -14,14 +14,14 @@ from rlhf_chat.feedback.snapshot import FeedbackItem, Snapshot
 from rlhf_chat.reward import likelihood, reward_model, text_features
 from rlhf_chat.reward.features import FeatureExtractor, Floats, baseline_features
 from rlhf_chat.reward.likelihood import (
-    EDIT,
-    EDIT_LAPSE,
+    COMPARISON,
+    CORRECTION,
+    CORRECTION_LAPSE,
     LAPSE,
     MUCH,
-    PAIR,
     PLAIN,
-    SCORE,
     SLIGHT,
+    STARS,
     THUMB,
     PreferenceDataset,
 )
@@ -102,7 +102,7 @@ def absolute_replies(one: FeedbackItem) -> tuple[Reply, ...]:
     return ()
 
 
-def edit_weight(one: FeedbackItem) -> float:
+def correction_weight(one: FeedbackItem) -> float:
     """How much a correction says: a mended typo little, a rewritten reply 1."""
     edited, original = one.replies
     return min(1.0, text_features.changed_share(original.text, edited.text) / TYPO_SHARE)
@@ -131,14 +131,14 @@ def _row(
     slip = lapse.get(one.rater, LAPSE)
     if one.kind == "edit":
         x = correction(features[0], features[1], named)
-        return (x, EDIT, 1.0, edit_weight(one), *who, 0.0, EDIT_LAPSE)
+        return (x, CORRECTION, 1.0, correction_weight(one), *who, 0.0, CORRECTION_LAPSE)
     if one.kind == "pair":
         size = {"slightly": SLIGHT, "much": MUCH}.get(one.strength, PLAIN)
         label = {"a": size, "b": -size}.get(str(one.answer), 0.0)
         weight = both_weight if one.answer in ("both_bad", "both_good") else 1.0
         apart = reward_model.bounded(features[0] - features[1])
-        return (apart, PAIR, label, weight, *who, float(one.first), slip)
-    kind = THUMB if one.kind == "thumb" else SCORE
+        return (apart, COMPARISON, label, weight, *who, float(one.first), slip)
+    kind = THUMB if one.kind == "thumb" else STARS
     centred = reward_model.bounded(features[0] - zero[one.prompt])
     return (centred, kind, float(one.answer), ALONE_WEIGHT, *who, 0.0, slip)  # type: ignore[arg-type]
 

@@ -25,12 +25,14 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-PAIR, THUMB, SCORE, EDIT = 0, 1, 2, 3
-STARS = 5
+COMPARISON, THUMB, STARS, CORRECTION = 0, 1, 2, 3
+MAX_STARS = 5
 
 LAPSE = 0.10  # share of clicks that say nothing about the reply (slips, moods)
-EDIT_LAPSE = 0.02  # nobody rewrites a reply by accident
-EDIT_WORTH = 2.0  # choices a correction is worth as a label: it takes three times as long as one
+CORRECTION_LAPSE = 0.02  # nobody rewrites a reply by accident
+CORRECTION_WORTH = (
+    2.0  # choices a correction is worth as a label: it takes three times as long as one
+)
 TIE_WIDTH = math.log1p(math.exp(-0.5))  # Rao-Kupper t: softplus of its prior mean
 MUCH_WIDTH = TIE_WIDTH + 1.5  # where "better" becomes "much better", log-odds
 SLIGHT, PLAIN, MUCH = 0.5, 1.0, 2.0  # labels of a pair: how far the first is ahead; 0 is a tie
@@ -40,8 +42,8 @@ SLIGHT, PLAIN, MUCH = 0.5, 1.0, 2.0  # labels of a pair: how far the first is ah
 class PreferenceDataset:
     """What people said, as numbers: N rows and R rankings of up to M replies.
 
-    x (N, D): features of a minus those of b for a comparison (PAIR, EDIT), of the reply minus the
-    reference's mean for a verdict on one reply (THUMB, SCORE). label (N,): see above; EDIT is +1,
+    x (N, D): features of a minus those of b for a comparison (COMPARISON, CORRECTION), of the reply minus the
+    reference's mean for a verdict on one reply (THUMB, STARS). label (N,): see above; CORRECTION is +1,
     the edited text is a. side (N,): +1 where a was shown first, -1 where b was, 0 where nothing was
     side by side. group names the prompt, rater the person, both as numbers from 0.
     ranked (R, M, D): features of the replies of each ranking, centred; place (R, M): 0 is best,
@@ -62,7 +64,9 @@ class PreferenceDataset:
     ranking_group: Ints
     ranking_rater: Ints
     raters: int = 1
-    cuts: Floats = field(default_factory=lambda: np.zeros((1, STARS - 1)))  # (raters, 4) of stars
+    cuts: Floats = field(
+        default_factory=lambda: np.zeros((1, MAX_STARS - 1))
+    )  # (raters, 4) of stars
 
     def __len__(self) -> int:
         return len(self.x) + len(self.ranked)
@@ -74,12 +78,12 @@ class PreferenceDataset:
     @property
     def alone(self) -> Mask:
         """Rows that judge one reply by itself."""
-        return (self.kind == THUMB) | (self.kind == SCORE)
+        return (self.kind == THUMB) | (self.kind == STARS)
 
     @property
     def labels(self) -> int:
         """How many answers say that something is better than something else."""
-        return int((self.label[self.kind != SCORE] != 0).sum() + (self.kind == SCORE).sum()) + len(
+        return int((self.label[self.kind != STARS] != 0).sum() + (self.kind == STARS).sum()) + len(
             self.ranked
         )
 
@@ -87,8 +91,8 @@ class PreferenceDataset:
     def effective(self) -> float:
         """Effective number of labels: a tie says less than a choice, a ranking more."""
         worth = np.select(
-            [self.kind == THUMB, self.kind == SCORE, self.kind == EDIT, self.label == 0],
-            [0.5, 0.7, EDIT_WORTH, 0.0],
+            [self.kind == THUMB, self.kind == STARS, self.kind == CORRECTION, self.label == 0],
+            [0.5, 0.7, CORRECTION_WORTH, 0.0],
             1.0,
         )
         choices = np.array([len(set(p[p >= 0].tolist())) - 1 for p in self.place], dtype=float)
@@ -158,10 +162,10 @@ def make_dataset(
 
 def star_cuts(dataset: PreferenceDataset) -> Floats:
     """(raters, 4): where each person's stars change, from how often each was given (smoothed)."""
-    cuts = np.zeros((dataset.raters, STARS - 1))
+    cuts = np.zeros((dataset.raters, MAX_STARS - 1))
     for rater in range(dataset.raters):
-        given = dataset.label[(dataset.kind == SCORE) & (dataset.rater == rater)]
-        counts = np.array([(given == star).sum() + 0.5 for star in range(1, STARS + 1)])
+        given = dataset.label[(dataset.kind == STARS) & (dataset.rater == rater)]
+        counts = np.array([(given == star).sum() + 0.5 for star in range(1, MAX_STARS + 1)])
         below = counts.cumsum()[:-1] / counts.sum()
         cuts[rater] = np.log(below / (1 - below))
     return cuts
@@ -174,14 +178,14 @@ def bounds(dataset: PreferenceDataset) -> tuple[Floats, Floats, Floats]:
     """Each row's interval [low, high] for the noisy margin, and how many answers were possible."""
     outcomes = np.full(len(dataset.x), 2.0)
     size, up = np.abs(dataset.label), dataset.label > 0
-    pair = dataset.kind == PAIR
+    pair = dataset.kind == COMPARISON
     outcomes[pair] = 3.0
     outcomes[pair & (size != PLAIN) & (size != 0)] = 5.0
     inner = np.select([pair & (size == MUCH), pair], [MUCH_WIDTH, TIE_WIDTH], 0.0)
     outer = np.select([pair & (size == SLIGHT), size == 0], [MUCH_WIDTH, TIE_WIDTH], np.inf)
     inner = np.where(size == 0, -TIE_WIDTH, inner)
     low, high = np.where(up | (size == 0), inner, -outer), np.where(up | (size == 0), outer, -inner)
-    star = dataset.kind == SCORE
+    star = dataset.kind == STARS
     if star.any():
         ends = np.concatenate(
             [
@@ -196,7 +200,7 @@ def bounds(dataset: PreferenceDataset) -> tuple[Floats, Floats, Floats]:
             ends[dataset.rater[star], given - 1],
             ends[dataset.rater[star], given],
         )
-        outcomes[star] = STARS
+        outcomes[star] = MAX_STARS
     return low, high, outcomes
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from rlhf_chat.reward.likelihood import (
     LAPSE,
-    SCORE,
+    STARS,
     THUMB,
     PreferenceDataset,
     bounds,
@@ -253,7 +253,7 @@ def _shuffled_together(dataset: PreferenceDataset) -> list[NDArray[np.bool_]]:
     masks = [~dataset.alone]
     masks += [
         (dataset.kind == kind) & (dataset.rater == rater)
-        for kind in (THUMB, SCORE)
+        for kind in (THUMB, STARS)
         for rater in range(dataset.raters)
     ]
     return [mask for mask in masks if mask.any()]
@@ -300,7 +300,7 @@ def _cross_fitted(
 
 def _margins(dataset: PreferenceDataset, head: RewardHead) -> list[Floats]:
     dataset = dataset.scaled(head.sensitivity)
-    given = (dataset.kind != SCORE) & (dataset.label != 0)
+    given = (dataset.kind != STARS) & (dataset.label != 0)
     level = np.where(dataset.kind == THUMB, head.level[dataset.rater], 0.0)
     rows = (dataset.x @ head.weights + level) * np.sign(dataset.label)
     scores = dataset.ranked @ head.weights

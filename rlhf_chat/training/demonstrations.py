@@ -27,7 +27,7 @@ class Demonstration(NamedTuple):
 
 def from_snapshot(snapshot: Snapshot, max_tokens: int) -> list[Demonstration]:
     """Every corrected reply of at most `max_tokens`, its prompt included. Unchanged tokens count a
-    fifth of changed ones, and a small edit counts little (`dataset.edit_weight`)."""
+    fifth of changed ones, and a small edit counts little (`dataset.correction_weight`)."""
     found = []
     for item in snapshot.items:
         if item.kind == "edit":
@@ -38,7 +38,7 @@ def from_snapshot(snapshot: Snapshot, max_tokens: int) -> list[Demonstration]:
             weights = np.ones(len(edited.ids))
             for block in matcher.get_matching_blocks():
                 weights[block.b : block.b + block.size] = KEPT_WEIGHT
-            worth = dataset.edit_weight(item)
+            worth = dataset.correction_weight(item)
             found.append(Demonstration(edited.prompt.ids, edited.ids, weights.tolist(), worth))
     return found
 

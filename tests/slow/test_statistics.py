@@ -8,7 +8,7 @@ import numpy as np
 
 from rlhf_chat.reward.active_sampling import max_variance
 from rlhf_chat.reward.adversarial_raters import suspect
-from rlhf_chat.reward.likelihood import PAIR, make_dataset
+from rlhf_chat.reward.likelihood import COMPARISON, make_dataset
 from rlhf_chat.reward.reward_model import RewardConfig, fit_head, permutation_p
 from tests.unit.test_likelihood import mixed, row
 from tests.unit.test_reward_model import pairs
@@ -22,8 +22,8 @@ def test_who_answers_by_a_coin_is_rarely_taken_for_an_opponent() -> None:
         dataset = mixed(120, 100 + seed, raters=3)
         rng = np.random.default_rng(seed)
         signs = np.where(dataset.rater == 2, rng.choice([-1.0, 1.0], len(dataset.x)), 1.0)
-        pairs_only = dataset.where(dataset.kind == PAIR, np.zeros(len(dataset.ranked), bool))
-        signs = signs[dataset.kind == PAIR]
+        pairs_only = dataset.where(dataset.kind == COMPARISON, np.zeros(len(dataset.ranked), bool))
+        signs = signs[dataset.kind == COMPARISON]
         taken += suspect(replace(pairs_only, label=pairs_only.label * signs), 6, QUICK) is not None
     assert taken <= 3
 
@@ -48,7 +48,7 @@ def test_setting_the_saboteur_aside_restores_what_was_learned() -> None:
             x = rng.normal(size=8)
             for who in range(4) if i < 12 else [i % 3, 3]:  # the first twelve are shared by all
                 honest = np.sign(x @ truth) * (1 if rng.random() < 0.9 else -1)
-                rows.append(row(x, PAIR, -honest if who == 3 else honest, group=i, rater=who))
+                rows.append(row(x, COMPARISON, -honest if who == 3 else honest, group=i, rater=who))
         caught = suspect(make_dataset(8, rows, raters=4), 8, QUICK)
         lost.append(right([(*r[:5], 0, *r[6:]) for r in rows]))  # as if one person had said it all
         shared.append(right(rows))

@@ -9,7 +9,13 @@ import pytest
 
 from rlhf_chat.reward import adversarial_raters
 from rlhf_chat.reward.adversarial_raters import opposed, suspect
-from rlhf_chat.reward.likelihood import EDIT, SCORE, STARS, PreferenceDataset, make_dataset
+from rlhf_chat.reward.likelihood import (
+    CORRECTION,
+    MAX_STARS,
+    STARS,
+    PreferenceDataset,
+    make_dataset,
+)
 from rlhf_chat.reward.reward_model import RewardConfig
 from tests.unit.test_likelihood import mixed
 
@@ -20,8 +26,8 @@ def flipped(dataset: PreferenceDataset, rater: int) -> PreferenceDataset:
     """The same with everything this person said turned into its opposite."""
     mine, theirs = dataset.rater == rater, dataset.ranking_rater == rater
     label = np.where(mine, -dataset.label, dataset.label)
-    stars, edits = mine & (dataset.kind == SCORE), mine & (dataset.kind == EDIT)
-    label[stars] = STARS + 1 - dataset.label[stars]
+    stars, edits = mine & (dataset.kind == STARS), mine & (dataset.kind == CORRECTION)
+    label[stars] = MAX_STARS + 1 - dataset.label[stars]
     label[edits] = 1.0
     x = np.where(edits[:, None], -dataset.x, dataset.x)
     last = dataset.place.max(1, keepdims=True)
@@ -51,7 +57,7 @@ def test_of_two_who_disagree_neither_is_the_odd_one_out() -> None:
 
 
 def test_somebody_who_said_nothing_yet_is_no_opponent() -> None:
-    dataset = replace(mixed(60, 4, raters=2), raters=3, cuts=np.zeros((3, STARS - 1)))
+    dataset = replace(mixed(60, 4, raters=2), raters=3, cuts=np.zeros((3, MAX_STARS - 1)))
     assert opposed(dataset, 6, QUICK)[2] == 0
     assert suspect(make_dataset(4, raters=3), 4, QUICK) is None
 

@@ -24,12 +24,12 @@ from rlhf_chat.reward.features import (
     logprob_floor,
 )
 from rlhf_chat.reward.likelihood import (
-    EDIT,
-    EDIT_LAPSE,
+    COMPARISON,
+    CORRECTION,
+    CORRECTION_LAPSE,
     LAPSE,
     MUCH,
-    PAIR,
-    SCORE,
+    STARS,
     THUMB,
     PreferenceDataset,
 )
@@ -146,7 +146,7 @@ def test_both_is_half_a_tie_and_one_thumb_on_the_two_together(
     pair(store, toy, outcome, "hello")
     pair(store, toy, "b", "thank you")
     dataset = built(store, extractor)
-    assert dataset.kind.tolist() == [PAIR, THUMB, PAIR]
+    assert dataset.kind.tolist() == [COMPARISON, THUMB, COMPARISON]
     assert dataset.label.tolist() == [0.0, thumb, -1.0]
     assert dataset.weight.tolist() == [0.5, 1.0, 1.0]
     assert dataset.labels == 2
@@ -178,7 +178,7 @@ def test_corrections_that_make_it_longer_are_not_taken_for_a_wish_for_length() -
         edited[[text_features.LENGTH, lists]] += 1.0
         x = dataset.correction(edited, original, named)
         assert not x[named:].any()
-        rows.append((x, EDIT, 1.0, 1.0, i, 0, 0.0, EDIT_LAPSE))
+        rows.append((x, CORRECTION, 1.0, 1.0, i, 0, 0.0, CORRECTION_LAPSE))
     weights = fit_head(likelihood.make_dataset(dim, rows), named, RewardConfig()).weights
     assert weights[lists] > 3 * abs(weights[text_features.LENGTH]) > 0
     # and it takes no size for granted: a margin of one standard deviation is a matter of course
@@ -205,10 +205,10 @@ def test_every_kind_of_answer_arrives_with_what_it_says(
     )
     store.feedback.add_edit(a, edited)
     dataset = built(store, extractor)
-    assert dataset.kind.tolist() == [PAIR, SCORE, EDIT]
+    assert dataset.kind.tolist() == [COMPARISON, STARS, CORRECTION]
     assert dataset.label.tolist() == [MUCH, 4.0, 1.0] and dataset.side[0] == -1.0
     assert dataset.place.tolist() == [[1, 0]] and dataset.raters == 1
-    assert dataset.lapse.tolist() == [LAPSE, LAPSE, EDIT_LAPSE]
+    assert dataset.lapse.tolist() == [LAPSE, LAPSE, CORRECTION_LAPSE]
     assert np.allclose(dataset.ranked[0, 0], -dataset.ranked[0, 1])
     assert np.allclose(dataset.x[0], dataset.ranked[0, 1] - dataset.ranked[0, 0])
     for take_back in (

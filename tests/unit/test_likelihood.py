@@ -10,15 +10,15 @@ import pytest
 
 from rlhf_chat.reward import likelihood
 from rlhf_chat.reward.likelihood import (
-    EDIT,
-    EDIT_LAPSE,
+    COMPARISON,
+    CORRECTION,
+    CORRECTION_LAPSE,
     LAPSE,
     MUCH,
     MUCH_WIDTH,
-    PAIR,
     PLAIN,
-    SCORE,
     SLIGHT,
+    STARS,
     THUMB,
     TIE_WIDTH,
     PreferenceDataset,
@@ -37,18 +37,20 @@ def mixed(n: int, seed: int, dim: int = 6, raters: int = 1) -> PreferenceDataset
     for i in range(n):
         x, who = rng.normal(size=dim), int(rng.integers(raters))
         noisy = 2 * x[0] + rng.logistic()
-        kind = (PAIR, THUMB, SCORE, EDIT, "ranking")[i % 5]
-        if kind == PAIR:
+        kind = (COMPARISON, THUMB, STARS, CORRECTION, "ranking")[i % 5]
+        if kind == COMPARISON:
             label = float(np.sign(noisy)) * (PLAIN, SLIGHT, MUCH, 0.0)[i // 5 % 4]
-            rows.append(row(x, PAIR, label, group=i, rater=who, side=rng.choice([-1.0, 1.0])))
+            rows.append(row(x, COMPARISON, label, group=i, rater=who, side=rng.choice([-1.0, 1.0])))
         elif kind == THUMB:
             rows.append(row(x, THUMB, float(np.sign(noisy)), group=i, rater=who))
-        elif kind == SCORE:
+        elif kind == STARS:
             stars = float(np.clip(round(3 + noisy), 1, 5))
-            rows.append(row(x, SCORE, stars, group=i, rater=who))
-        elif kind == EDIT:
+            rows.append(row(x, STARS, stars, group=i, rater=who))
+        elif kind == CORRECTION:
             x[0] = abs(x[0])
-            rows.append(row(x, EDIT, 1.0, group=i, rater=who, weight=0.6, lapse=EDIT_LAPSE))
+            rows.append(
+                row(x, CORRECTION, 1.0, group=i, rater=who, weight=0.6, lapse=CORRECTION_LAPSE)
+            )
         else:
             replies = rng.normal(size=(3 + i // 5 % 2, dim))
             worth = 2 * replies[:, 0] + rng.gumbel(size=len(replies))
@@ -65,9 +67,9 @@ def probability(kind: int, label: float, margin: float, cuts=None) -> tuple[floa
     """P(answer | margin) written out case by case, and how many answers there were."""
     if kind == THUMB:
         return F(label * margin), 2
-    if kind == EDIT:
+    if kind == CORRECTION:
         return F(margin), 2
-    if kind == SCORE:
+    if kind == STARS:
         below = [0.0, *(F(c - margin) for c in cuts), 1.0]
         return below[int(label)] - below[int(label) - 1], 5
     if label < 0:
@@ -83,10 +85,10 @@ def probability(kind: int, label: float, margin: float, cuts=None) -> tuple[floa
 
 
 KINDS = [
-    *((PAIR, label) for label in (0.0, PLAIN, -PLAIN, SLIGHT, -SLIGHT, MUCH, -MUCH)),
+    *((COMPARISON, label) for label in (0.0, PLAIN, -PLAIN, SLIGHT, -SLIGHT, MUCH, -MUCH)),
     *((THUMB, label) for label in (1.0, -1.0)),
-    *((SCORE, float(stars)) for stars in range(1, 6)),
-    (EDIT, 1.0),
+    *((STARS, float(stars)) for stars in range(1, 6)),
+    (CORRECTION, 1.0),
 ]
 
 
@@ -94,7 +96,7 @@ KINDS = [
 @pytest.mark.parametrize("lapse", [0.0, LAPSE])
 def test_a_row_is_worth_what_the_written_out_case_says(kind, label, lapse) -> None:
     for margin in (-30.0, -3.0, -0.4, 0.0, 0.7, 4.0, 30.0):
-        dataset = make_dataset(1, [row([1.0], kind, label, lapse=lapse), row([0.0], SCORE, 2.0)])
+        dataset = make_dataset(1, [row([1.0], kind, label, lapse=lapse), row([0.0], STARS, 2.0)])
         low, high, outcomes = (b[:1] for b in likelihood.bounds(dataset))
         loss, *_ = likelihood.row_loss(np.array([margin]), low, high, dataset.lapse[:1], outcomes)
         p, count = probability(kind, label, margin, dataset.cuts[0])
@@ -121,13 +123,15 @@ def test_slopes_and_curvatures_are_derivatives(kind, label) -> None:
 def test_the_answers_to_one_question_sum_to_one(margin: float) -> None:
     cuts = [-2.0, -0.5, 0.4, 1.8]
     pairs = [(0.0,), (PLAIN, -PLAIN)]
-    assert sum(probability(PAIR, x, margin)[0] for x in itertools.chain(*pairs)) == pytest.approx(1)
+    assert sum(
+        probability(COMPARISON, x, margin)[0] for x in itertools.chain(*pairs)
+    ) == pytest.approx(1)
     strong = (0.0, SLIGHT, -SLIGHT, MUCH, -MUCH)
-    assert sum(probability(PAIR, x, margin)[0] for x in strong) == pytest.approx(1)
-    assert sum(probability(SCORE, s, margin, cuts)[0] for s in range(1, 6)) == pytest.approx(1)
+    assert sum(probability(COMPARISON, x, margin)[0] for x in strong) == pytest.approx(1)
+    assert sum(probability(STARS, s, margin, cuts)[0] for s in range(1, 6)) == pytest.approx(1)
     t = TIE_WIDTH  # Rao-Kupper's own way of writing the tie
     tie = (1 - math.exp(-2 * t)) * F(margin + t) * F(t - margin)
-    assert probability(PAIR, 0.0, margin)[0] == pytest.approx(tie, abs=1e-7)
+    assert probability(COMPARISON, 0.0, margin)[0] == pytest.approx(tie, abs=1e-7)
 
 
 def reference_ranking(scores, places) -> float:
@@ -168,8 +172,8 @@ def test_two_ranked_replies_are_a_choice_between_them_and_padding_changes_nothin
 
 def test_stars_are_cut_where_the_person_cuts_them() -> None:
     """A strict person's 3 is another person's 5: the cut points are each person's own."""
-    rows = [row([0.0], SCORE, s, rater=0) for s in (4.0, 5.0, 5.0, 5.0)]
-    rows += [row([0.0], SCORE, s, rater=1) for s in (1.0, 1.0, 2.0, 3.0)]
+    rows = [row([0.0], STARS, s, rater=0) for s in (4.0, 5.0, 5.0, 5.0)]
+    rows += [row([0.0], STARS, s, rater=1) for s in (1.0, 1.0, 2.0, 3.0)]
     cuts = make_dataset(1, rows, raters=2).cuts
     assert (cuts[0] < cuts[1]).all() and (np.diff(cuts, axis=1) > 0).all()
 

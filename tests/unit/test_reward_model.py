@@ -11,10 +11,10 @@ import pytest
 
 from rlhf_chat.reward import likelihood, reward_model
 from rlhf_chat.reward.likelihood import (
-    EDIT,
+    COMPARISON,
+    CORRECTION,
     LAPSE,
-    PAIR,
-    SCORE,
+    STARS,
     THUMB,
     PreferenceDataset,
     make_dataset,
@@ -32,7 +32,7 @@ def permutation_p(dataset: PreferenceDataset, permutations: int, rng: np.random.
 
 def pairs(x: np.ndarray, outcome: np.ndarray, group: np.ndarray | None = None) -> PreferenceDataset:
     group = np.arange(len(x)) if group is None else group
-    rows = [row(a, PAIR, b, group=int(g)) for a, b, g in zip(x, outcome, group, strict=True)]
+    rows = [row(a, COMPARISON, b, group=int(g)) for a, b, g in zip(x, outcome, group, strict=True)]
     return make_dataset(x.shape[1], rows)
 
 
@@ -54,7 +54,7 @@ def reference_posterior(dataset: PreferenceDataset, theta: np.ndarray, prior: np
     for i in range(len(dataset.x)):
         who, kind = dataset.rater[i], dataset.kind[i]
         margin = float(dataset.x[i] @ w) + dataset.side[i] * side[who]
-        if kind in (THUMB, SCORE):
+        if kind in (THUMB, STARS):
             margin += level[who]
         p, count = probability(kind, float(dataset.label[i]), margin, dataset.cuts[who])
         lapse = dataset.lapse[i]
@@ -67,7 +67,7 @@ def reference_posterior(dataset: PreferenceDataset, theta: np.ndarray, prior: np
     return total
 
 
-@pytest.mark.parametrize("only", [None, PAIR, THUMB, SCORE, EDIT, "ranking"])
+@pytest.mark.parametrize("only", [None, COMPARISON, THUMB, STARS, CORRECTION, "ranking"])
 def test_every_kind_pulls_as_the_brute_force_posterior_says(only) -> None:
     dataset = mixed(40, 3, raters=2)
     if only is not None:
@@ -115,7 +115,7 @@ def test_a_few_votes_find_a_clear_taste_and_more_find_it_better() -> None:
     assert right[20] > 0.75 and right[200] > right[20] and right[200] > 0.9
 
 
-@pytest.mark.parametrize("kind", [PAIR, THUMB, SCORE, EDIT, "ranking"])
+@pytest.mark.parametrize("kind", [COMPARISON, THUMB, STARS, CORRECTION, "ranking"])
 def test_every_kind_alone_finds_the_taste(kind) -> None:
     dataset = mixed(500, 5)
     dataset = dataset.where(dataset.kind == kind, np.full(len(dataset.ranked), kind == "ranking"))
@@ -135,13 +135,13 @@ def test_a_lean_to_one_side_is_no_taste() -> None:
     x = rng.normal(size=(200, 5))
     chose = np.sign(0.8 * x[:, 0] + 1.5 * side + rng.logistic(size=200))
     rows = [
-        row(a, PAIR, b, side=s, group=i)
+        row(a, COMPARISON, b, side=s, group=i)
         for i, (a, b, s) in enumerate(zip(x, chose, side, strict=True))
     ]
     head = fit_head(make_dataset(5, rows), 5, QUICK)
     assert head.side[0] > 0.4 and np.argmax(np.abs(head.weights)) == 0
     swapped = [
-        row(a, PAIR, b, side=-s, group=i)
+        row(a, COMPARISON, b, side=-s, group=i)
         for i, (a, b, s) in enumerate(zip(x, chose, side, strict=True))
     ]
     other = fit_head(make_dataset(5, swapped), 5, QUICK)
@@ -214,7 +214,7 @@ def people(flips: list[bool], each: int = 80, seed: int = 0) -> PreferenceDatase
         for i in range(each):
             x = rng.normal(size=8)
             chose = np.sign(2 * x[0] + rng.logistic()) * (-1 if flip else 1)
-            rows.append(row(x, PAIR, chose, group=i, rater=who))
+            rows.append(row(x, COMPARISON, chose, group=i, rater=who))
     return make_dataset(8, rows, raters=len(flips))
 
 
@@ -252,7 +252,7 @@ def test_random_answers_of_every_kind_are_found_out() -> None:
     for i in range(150):
         dataset = mixed(50, 1000 + i, dim=10)
         turned = dataset.label * rng.choice([-1.0, 1.0], len(dataset.x))
-        stars = dataset.kind == SCORE
+        stars = dataset.kind == STARS
         turned[stars] = rng.permutation(dataset.label[stars])
         thumbs = dataset.kind == THUMB
         turned[thumbs] = rng.permutation(dataset.label[thumbs])
@@ -271,7 +271,7 @@ def test_how_well_a_taste_predicts_is_judged_with_each_persons_own_sensitivity()
     sure = sigmoid(3 * x[:, 0]) > rng.random(200)
     dataset = np.where(np.arange(200) % 2 == 0, sure, rng.random(200) < 0.5)
     rows = [
-        row(a, PAIR, 1.0 if up else -1.0, group=i, rater=i % 2)
+        row(a, COMPARISON, 1.0 if up else -1.0, group=i, rater=i % 2)
         for i, (a, up) in enumerate(zip(x, dataset, strict=True))
     ]
     both = make_dataset(6, rows, raters=2)
