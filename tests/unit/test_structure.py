@@ -95,12 +95,22 @@ def test_arrows_point_one_way() -> None:
 
 
 def test_the_architecture_shows_these_arrows() -> None:
-    """And every file that ARCHITECTURE.md names exists."""
     text = (ROOT / "ARCHITECTURE.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| ([\w, -]+) \|", text, re.M)
     assert {name: set(re.findall(r"\w+", to)) for name, to in rows} == ARROWS
-    for name in re.findall(r"`([\w/]+\.py)`", text):
-        assert (ROOT / name).exists() or (PACKAGE / name).exists(), name
+
+
+def test_files_that_the_guide_names_exist() -> None:
+    """Links, pictures, and paths in code style; the log and the changelog tell of the past."""
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "tests" / "README.md"]:
+        if page.name in ("LOG.md", "CHANGELOG.md"):
+            continue
+        text = page.read_text()
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+        for name in re.findall(r"`([\w/]+\.py)`", text):
+            places = (ROOT, PACKAGE, page.parent, ROOT / "tests" / "slow")
+            assert any((place / name).exists() for place in places), f"{page.name}: {name}"
 
 
 def test_the_arrows_have_no_cycle() -> None:
