@@ -8,6 +8,7 @@ safetensors, and no code from elsewhere. Left out: what is done with it (model.p
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from huggingface_hub import constants, is_offline_mode
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-from rlhf_chat.inference import chat_template, nf4
+from rlhf_chat.inference import chat_template, gguf, local_models, nf4, precision, presets
+from rlhf_chat.inference.model_cache import converted
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +52,43 @@ def load(name: str, quantization: str = "nf4", device: str | None = None) -> Loa
     if quantization not in ("nf4", "none"):
         raise ModelError(f"Unknown quantization {quantization!r}: choose nf4 or none.")
     path = resolve(name)
-    if Path(path).is_dir():
+    if Path(path).exists():
         hf_logging.disable_progress_bar()  # a bar is for downloads
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     config = configuration(name)
-    refuse_unsuitable(name, config)
+    refuse_unsuitable(name, config, quantization)
+    dtype = torch.bfloat16 if device.startswith("cuda") else precision.cpu_dtype(config)
+    if gguf.is_gguf(path):
+        base, tokenizer = _load_gguf(name, Path(path), config, quantization, dtype, device)
+    else:
+        base, tokenizer = _load_folder(name, path, config, quantization, dtype, device)
+    nf4.prepare_for_cpu(base, dtype)
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = chat_template.PLAIN_TEMPLATE
+    return Loaded(base, tokenizer, _weights_hash(path, base))
+
+
+def _load_gguf(
+    name: str, file: Path, config: Any, quantization: str, dtype: torch.dtype, device: str
+) -> tuple[Any, Any]:
+    """(base, tokenizer) of a GGUF file, its weights requantised to NF4 if so asked."""
+    with _reading(name, "", "tokenizer"):
+        tokenizer = gguf.read_tokenizer(file)
+    with _reading(name, "", "weights"):
+        base = gguf.read_model(file, config, dtype)
+        if quantization == "nf4":
+            nf4.quantize_linears(base, dtype)
+        return base.to(device), tokenizer
+
+
+def _load_folder(
+    name: str, path: str, config: Any, quantization: str, dtype: torch.dtype, device: str
+) -> tuple[Any, Any]:
+    """(base, tokenizer) of a folder or hub id. Weights that are in 4 bits already stay as they
+    are."""
     with _reading(name, "tokenizer.json", "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    quantize = quantization == "nf4" and not _quantization_method(config)
     with _reading(name, "", "weights"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
@@ -66,24 +97,33 @@ def load(name: str, quantization: str = "nf4", device: str | None = None) -> Loa
             device_map={"": device},
             use_safetensors=True,
             trust_remote_code=False,
-            quantization_config=nf4.config(dtype) if quantization == "nf4" else None,
+            quantization_config=nf4.config(dtype) if quantize else None,
             key_mapping=None if config.get_text_config() is config else TEXT_PART,
             output_loading_info=True,
         )
-    base, told = loaded
-    if missing := sorted(told["missing_keys"]):
+    base, report = loaded
+    if missing := sorted(report["missing_keys"]):
         raise ModelError(f"The model {name} is not whole: {missing[0]} is not in its files.")
-    nf4.prepare_for_cpu(base)
-    if not tokenizer.chat_template:
-        tokenizer.chat_template = chat_template.PLAIN_TEMPLATE
-    return Loaded(base, tokenizer, _weights_hash(path, base))
+    return base, tokenizer
 
 
 def configuration(name: str) -> Any:
     """The configuration alone, for a hub id a small download. Raises ModelError."""
     path = resolve(name)
     with _reading(name, "config.json", "config.json"):
-        return AutoConfig.from_pretrained(path, trust_remote_code=False)
+        if gguf.is_gguf(path):
+            return gguf.read_config(Path(path))
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    _forget_foreign_attention(config)
+    return config
+
+
+def _forget_foreign_attention(config: Any) -> None:
+    """A config.json may name an attention kernel, which transformers would fetch from the hub and
+    run. transformers chooses one of its own instead."""
+    for part in {id(c): c for c in (config, config.get_text_config())}.values():
+        if getattr(part, "_attn_implementation", None) not in (None, "eager", "sdpa"):
+            part._attn_implementation = None
 
 
 @contextmanager
@@ -104,11 +144,18 @@ def resolve(name: str) -> str:
                 "The bundled model is missing: run `python -m rlhf_chat.demo_model.build`."
             )
         return str(DEMO)
+    if name.startswith(local_models.OLLAMA):
+        if file := local_models.ollama_file(name):
+            return str(file)
+        raise ModelError(f"Ollama holds no model {name.removeprefix(local_models.OLLAMA)} here.")
     path = Path(name).expanduser()
-    if path.is_dir():
-        if not any(path.glob("*.safetensors")):
-            raise ModelError(f"The folder {name} holds no .safetensors model.")
+    if gguf.is_gguf(path):
         return str(path.resolve())
+    if path.is_dir():
+        return _resolve_folder(name, path)
+    if name in (presets.POCKET.name, presets.POCKET.hub):
+        folder = converted(presets.POCKET.name)
+        return str(folder) if folder else presets.POCKET.hub
     looks_like_a_path = path.is_absolute() or name.startswith(".") or name.count("/") != 1
     if looks_like_a_path:
         raise ModelError(
@@ -117,11 +164,39 @@ def resolve(name: str) -> str:
     return name
 
 
-def refuse_unsuitable(name: str, config: Any) -> None:
+def _resolve_folder(name: str, folder: Path) -> str:
+    """The folder itself, or the one GGUF file it holds."""
+    if any(folder.glob("*.safetensors")):
+        return str(folder.resolve())
+    files = gguf.files_in(folder)
+    if len(files) == 1:
+        return str(files[0].resolve())
+    if files:
+        raise ModelError(f"The folder {name} holds {len(files)} GGUF files: name one of them.")
+    if any(folder.glob("pytorch_model*.bin")):
+        raise ModelError(
+            f"The folder {name} holds a pickled model, which may run code when it is opened: "
+            f"rlhf-chat convert {name} reads its weights alone."
+        )
+    raise ModelError(f"The folder {name} holds no .safetensors or .gguf model.")
+
+
+def _quantization_method(config: Any) -> str:
+    """How the weights in the files are quantised; "" if they are not."""
+    found = getattr(config, "quantization_config", None) or {}
+    settings = found if isinstance(found, dict) else found.to_dict()
+    method = str(settings.get("quant_method") or "")
+    four_bits = settings.get("load_in_4bit") or settings.get("_load_in_4bit")
+    return "bitsandbytes in 4 bits" if method == "bitsandbytes" and four_bits else method
+
+
+def refuse_unsuitable(name: str, config: Any, quantization: str = "nf4") -> None:
     """Raises ModelError for kinds of model that cannot chat and learn here."""
     kind = config.model_type
     made_for = getattr(config, "architectures", None) or []
-    method = (getattr(config, "quantization_config", None) or {}).get("quant_method")
+    method = _quantization_method(config)
+    if method == "bitsandbytes in 4 bits" and quantization == "nf4":
+        method = ""
     if config.is_encoder_decoder:
         reason = f"it is an encoder-decoder ({kind}), not a model that continues a conversation"
     elif made_for and not any(a.endswith(SPEAKERS) for a in made_for):
@@ -189,7 +264,13 @@ def _weights_hash(path: str, base: Any) -> str:
     """Names the exact base an adapter belongs to: config and weight files, or the hub commit."""
     digest = hashlib.sha256()
     folder = Path(path)
-    if folder.is_dir():
+    if folder.is_file():
+        digest.update(str(folder.stat().st_size).encode())
+        for part in _telling_parts(folder):
+            digest.update(part)
+    elif (note := folder / gguf.SOURCE).is_file():  # converted here: named by what it came from
+        digest.update(str(json.loads(note.read_text(encoding="utf-8"))["sha256"]).encode())
+    elif folder.is_dir():
         for file in sorted([*folder.glob("*.safetensors"), folder / "config.json"]):
             digest.update(file.name.encode())
             digest.update(str(file.stat().st_size).encode())

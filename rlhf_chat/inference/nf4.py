@@ -8,7 +8,7 @@ those of bitsandbytes. Left out: LoRA and everything else about the model (model
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from bitsandbytes import matmul_4bit
@@ -38,7 +38,30 @@ class DequantizedLinear4bit(Linear4bit):
         return out.to(x.dtype)
 
 
-def prepare_for_cpu(base: torch.nn.Module) -> None:
+def quantize_linears(model: Any, dtype: torch.dtype) -> None:
+    """Puts NF4 layers in the place of a loaded model's linear layers, but for its output
+    embeddings: what `config` makes transformers do while it loads."""
+    output = model.get_output_embeddings()
+    for name, module in list(model.named_modules()):
+        if type(module) is not torch.nn.Linear or module is output:
+            continue
+        layer = Linear4bit(
+            module.in_features,
+            module.out_features,
+            bias=module.bias is not None,
+            compute_dtype=dtype,
+            compress_statistics=True,
+            quant_type="nf4",
+        )
+        layer.weight = Params4bit(
+            module.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=True
+        )
+        layer.bias = module.bias
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, layer.to(module.weight.device))
+
+
+def prepare_for_cpu(base: torch.nn.Module, dtype: torch.dtype = torch.float32) -> None:
     """Makes a 4-bit base safe to train on this machine's CPU, and fast if it is small.
 
     Safe: bitsandbytes repacks 4-bit weights on AVX512-BF16 CPUs at the first inference, and the
@@ -47,8 +70,10 @@ def prepare_for_cpu(base: torch.nn.Module) -> None:
     linears = [m for m in base.modules() if isinstance(m, Linear4bit)]
     for module in linears:
         module.support_avx512bf16_for_cpu = False
+        module.compute_dtype = dtype if module.weight.device.type == "cpu" else module.compute_dtype
     on_cpu = all(m.weight.device.type == "cpu" for m in linears)
-    if on_cpu and sum(4 * m.in_features * m.out_features for m in linears) <= MAX_DEQUANTIZED_BYTES:
+    size = sum(dtype.itemsize * m.in_features * m.out_features for m in linears)
+    if on_cpu and size <= MAX_DEQUANTIZED_BYTES:
         for module in linears:
             module.register_buffer("dequantized", dequantized(module), persistent=False)
             module.__class__ = DequantizedLinear4bit

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, is_offline_mode, try_to_load_from_cache
-from transformers import PreTrainedConfig, Qwen3Config, SmolLM3Config
+from transformers import LlamaConfig, PreTrainedConfig, Qwen3Config, SmolLM3Config
 
 from rlhf_chat.inference.memory_estimate import COMFORTABLE, GIB, MemoryEstimate, Workload, predict
 
@@ -54,6 +54,22 @@ _4B = _shape(2560, 9728, 36, 32, 8)
 WEIGHTS = "model.safetensors"
 # The cache remembers what the hub was asked for and does not have. The last is what is read last.
 MAY_BE_MISSING = ("tokenizer_config.json", "generation_config.json")
+_POCKET = {
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "head_dim": 64,
+    "vocab_size": 49152,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": True,
+}
+# The one preset that is pleasant without a graphics card. It is not in TABLE, from which `auto`
+# chooses for a card; where its files come from is pull.py.
+POCKET = Preset(
+    "pocket", "HuggingFaceTB/SmolLM2-135M-Instruct", 0.135, APACHE, LlamaConfig, _POCKET
+)
 TABLE = (  # small to large
     Preset("tiny", "Qwen/Qwen3-0.6B", 0.6, APACHE, Qwen3Config, _shape(1024, 3072, 28, 16, 8)),
     Preset("small", "Qwen/Qwen3-1.7B", 1.7, APACHE, Qwen3Config, _shape(2048, 6144, 28, 16, 8)),
@@ -61,8 +77,8 @@ TABLE = (  # small to large
     Preset("good", "Qwen/Qwen3-4B-Instruct-2507", 4.0, APACHE, Qwen3Config, _4B),
     Preset("large", "Qwen/Qwen3-8B", 8.2, APACHE, Qwen3Config, _LARGE),
 )
-BY_NAME = {p.name: p for p in TABLE}
-BY_HUB = {p.hub: p for p in TABLE}
+BY_NAME = {p.name: p for p in (POCKET, *TABLE)}
+BY_HUB = {p.hub: p for p in (POCKET, *TABLE)}
 
 
 def hub_id(name: str) -> str:

@@ -1,0 +1,29 @@
+"""Where models that the app fetched and converted itself are kept, for all data folders."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from rlhf_chat.inference import gguf
+
+
+def cache_folder() -> Path:
+    """Where fetched models are kept, shared by all data folders: RLHF_CHAT_CACHE, else the user's
+    cache folder."""
+    if chosen := os.environ.get("RLHF_CHAT_CACHE"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", str(Path.home() / "AppData" / "Local")))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "rlhf-chat"
+
+
+def converted(name: str) -> Path | None:
+    """The folder of a preset that was fetched from the package index, if it is whole."""
+    folder = cache_folder() / "models" / name
+    return folder if (folder / gguf.SOURCE).is_file() else None
