@@ -1,0 +1,178 @@
+"""A forward pass for replies on a CPU: Llama-like models with the adapter merged and few operations.
+
+On a CPU a small model spends most of a token not in its products but in calling some seven hundred
+operations. Here each layer is two norms, four products (query, key and value are one; gate and up
+are one; the residual is added by the product itself), a rotation and the attention. Weights are laid
+out once as the CPU's kernels like them and kept in that form only.
+
+It writes and reads the same caches as transformers' model and answers the same call, so decoding
+does not know which of the two it asks (decode_batch.py). Equal to the model but for rounding, so it
+samples; log-probs come from the model itself. `build` returns None for what it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+KNOWN = ("llama", "mistral", "qwen2", "qwen3")
+ROWS = 16  # at once that packed weights are laid out for
+
+Merged = Callable[[torch.nn.Module], torch.Tensor]  # linear layer -> weight (out, in), adapter in it
+
+
+class PackedLinear(torch.nn.Module):
+    """x (..., in) -> (..., out), with a weight that only the CPU's kernels can read.
+
+    float32 keeps the plain weight, too, which is faster for a single row; bfloat16 does not.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self.bias = bias
+        self.packed: torch.Tensor | None = None
+        self.weight: torch.Tensor | None = weight
+        if torch.backends.mkldnn.is_available() and weight.device.type == "cpu":
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
+            if weight.dtype == torch.bfloat16:
+                self.weight = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self._plain(x):
+            return functional.linear(x, self.weight, self.bias)  # type: ignore[arg-type]
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+
+    def add_to(self, residual: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """residual + what `forward` gives, in one call where the kernels can."""
+        if self._plain(x):
+            return residual + functional.linear(x, self.weight, self.bias)  # type: ignore[arg-type]
+        return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.packed, self.bias, "add")
+
+    def _plain(self, x: torch.Tensor) -> bool:
+        one_row = x.numel() == self.in_features
+        return self.packed is None or (one_row and self.weight is not None)
+
+
+class FusedLayer(torch.nn.Module):
+    """One decoder layer: attention and MLP, each after a norm and added to what came in."""
+
+    def __init__(self, layer: Any, config: Any, merged: Merged) -> None:
+        super().__init__()
+        attention, mlp = layer.self_attn, layer.mlp
+        self.head_dim = int(attention.head_dim)
+        self.heads = attention.q_proj.out_features // self.head_dim
+        self.groups = attention.k_proj.out_features // self.head_dim
+        self.scale = float(attention.scaling)
+        self.qkv = _joined([attention.q_proj, attention.k_proj, attention.v_proj], merged)
+        self.out = _joined([attention.o_proj], merged)
+        self.gate_up = _joined([mlp.gate_proj, mlp.up_proj], merged)
+        self.down = _joined([mlp.down_proj], merged)
+        self.norm_in, self.norm_mlp = layer.input_layernorm, layer.post_attention_layernorm
+        self.eps = float(config.rms_norm_eps)
+        self.q_norm = getattr(attention, "q_norm", None)
+        self.k_norm = getattr(attention, "k_norm", None)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        rotation: tuple[torch.Tensor, torch.Tensor],
+        mask: torch.Tensor,
+        cache: Any,
+        number: int,
+    ) -> torch.Tensor:
+        """x (B, N, H), rotation cos and signed sin (B, 1, N, D), mask (B, 1, N, T) -> (B, N, H)."""
+        rows, tokens, _ = x.shape
+        joined = self.qkv(self._norm(x, self.norm_in))
+        states = joined.view(rows, tokens, -1, self.head_dim).transpose(1, 2)
+        turned = states[:, : self.heads + self.groups]
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = turned.split([self.heads, self.groups], 1)
+            turned = torch.cat([self._norm(q, self.q_norm), self._norm(k, self.k_norm)], 1)
+        turned = _rotated(turned, *rotation)
+        keys, values = cache.update(
+            turned[:, self.heads :], states[:, self.heads + self.groups :], number
+        )
+        seen = functional.scaled_dot_product_attention(
+            turned[:, : self.heads],
+            keys,
+            values,
+            attn_mask=mask,
+            scale=self.scale,
+            enable_gqa=self.groups != self.heads,
+        )
+        x = self.out.add_to(x, seen.transpose(1, 2).reshape(rows, tokens, -1))
+        gate, up = self.gate_up(self._norm(x, self.norm_mlp)).chunk(2, -1)
+        return self.down.add_to(x, functional.silu(gate) * up)
+
+    def _norm(self, x: torch.Tensor, norm: Any) -> torch.Tensor:
+        return functional.rms_norm(x, (x.shape[-1],), norm.weight, self.eps)
+
+
+class FusedDecoder(torch.nn.Module):
+    """The whole model, answering transformers' call with `logits` (B, 1, V) of the next token."""
+
+    def __init__(self, tree: Any, merged: Merged) -> None:
+        super().__init__()
+        inner = tree.model
+        self.config = tree.config
+        self.embeddings = inner.embed_tokens
+        self.rotary = inner.rotary_emb
+        self.layers = torch.nn.ModuleList(
+            FusedLayer(layer, tree.config, merged) for layer in inner.layers
+        )
+        self.norm = inner.norm
+        head = tree.get_output_embeddings()
+        self.head = PackedLinear(head.weight, head.bias)
+
+    def forward(
+        self,
+        *,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        position_ids: torch.Tensor,
+        past_key_values: Any,
+        logits_to_keep: int = 1,
+        **_: Any,
+    ) -> SimpleNamespace:
+        """ids and positions (B, N), mask (B, 1, N, T) True where a token may look."""
+        x = self.embeddings(input_ids)
+        cos, sin = self.rotary(x, position_ids)
+        half = cos.shape[-1] // 2
+        signed = torch.cat([-sin[..., :half], sin[..., half:]], -1)
+        rotation = cos[:, None], signed[:, None]
+        for number, layer in enumerate(self.layers):
+            x = layer(x, rotation, attention_mask, past_key_values, number)
+        last = self.layers[0]._norm(x[:, -logits_to_keep:], self.norm)
+        return SimpleNamespace(logits=self.head(last))
+
+
+def build(tree: Any, merged: Merged) -> FusedDecoder | None:
+    """The fused form of a model, or None where its architecture is not one of those known here."""
+    config = tree.config
+    plain = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
+    if (
+        config.model_type not in KNOWN
+        or not plain
+        or config.hidden_act != "silu"
+        or getattr(config, "sliding_window", None)
+    ):
+        return None
+    return FusedDecoder(tree, merged).eval()
+
+
+def _joined(linears: Sequence[Any], merged: Merged) -> PackedLinear:
+    """Several layers that read the same input as one product."""
+    weight = torch.cat([merged(linear) for linear in linears])
+    biases = [linear.bias for linear in linears]
+    bias = None if biases[0] is None else torch.cat([b.detach() for b in biases])
+    return PackedLinear(weight, bias)
+
+
+def _rotated(x: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor) -> torch.Tensor:
+    """x (B, H, N, D) turned by position (RoPE, Su et al. 2021): the halves of D swapped."""
+    return x * cos + x.roll(x.shape[-1] // 2, -1) * signed_sin
