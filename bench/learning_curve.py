@@ -103,8 +103,8 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
     calibrate(model)
     limit = 96 if model.is_demo else 256
     evaluation = held_out_prompts(model, EVALUATION_PROMPTS)
-    base = speak(model, model.reference, evaluation, 5000, limit)
-    other = speak(model, model.reference, evaluation, 6000, limit)
+    base = speak(model, model.base_view(), evaluation, 5000, limit)
+    other = speak(model, model.base_view(), evaluation, 6000, limit)
     values = [utility(p, t) for p, t in zip(evaluation, base.texts, strict=True)]
     differences = [
         v - utility(p, t) for v, p, t in zip(values, evaluation, other.texts, strict=True)

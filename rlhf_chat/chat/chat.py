@@ -96,7 +96,7 @@ class Chat:
         self.store = store
         self.model = model
         longest = 96 if model.is_demo else min(512, model.context_tokens // 2)
-        sampling = sampling or Sampling(max_new_tokens=longest)
+        sampling = sampling or model.sampling.limited(longest)
         self.settings = SettingsService(store, sampling, model.context_tokens, self.view)
         self.ratings = Ratings(store, model.encode_reply, model.context_tokens)
         self.imports = Imports(store, model)

@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from transformers import DynamicCache
 
+from rlhf_chat.inference.fused_decoder import FusedDecoder
 from rlhf_chat.inference.graph_capture import CapturedStep, StepCapture
 from rlhf_chat.inference.kv_cache import can_capture, decode_step, prefill
 
@@ -46,7 +47,7 @@ class DecodeBatch:
         self.device = next(tree.parameters()).device
         self._recordable = can_capture(tree)
         self._recording: CapturedStep | None = None
-        self._tried = False  # to record
+        self._tried = isinstance(tree, FusedDecoder)  # to record; that one needs no recording
         self._length = 0  # tokens read so far
         self._tensors: list[torch.Tensor] = []  # room, where steps are recordable
         self._mask: torch.Tensor  # (B, 1, 1, T) bool for room, (B, T) for a cache

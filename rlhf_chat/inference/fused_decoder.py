@@ -22,13 +22,13 @@ from torch.nn import functional
 KNOWN = ("llama", "mistral", "qwen2", "qwen3")
 ROWS = 16  # at once that packed weights are laid out for
 
-Merged = Callable[[torch.nn.Module], torch.Tensor]  # linear layer -> weight (out, in), adapter in it
+Merged = Callable[[Any], torch.Tensor]  # linear layer -> weight (out, in), adapter in it
 
 
 class PackedLinear(torch.nn.Module):
     """x (..., in) -> (..., out), with a weight that only the CPU's kernels can read.
 
-    float32 keeps the plain weight, too, which is faster for a single row; bfloat16 does not.
+    Where those are missing the plain weight is used.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
@@ -39,23 +39,18 @@ class PackedLinear(torch.nn.Module):
         self.weight: torch.Tensor | None = weight
         if torch.backends.mkldnn.is_available() and weight.device.type == "cpu":
             self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
-            if weight.dtype == torch.bfloat16:
-                self.weight = None
+            self.weight = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self._plain(x):
+        if self.packed is None:
             return functional.linear(x, self.weight, self.bias)  # type: ignore[arg-type]
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
 
     def add_to(self, residual: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """residual + what `forward` gives, in one call where the kernels can."""
-        if self._plain(x):
+        if self.packed is None:
             return residual + functional.linear(x, self.weight, self.bias)  # type: ignore[arg-type]
         return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.packed, self.bias, "add")
-
-    def _plain(self, x: torch.Tensor) -> bool:
-        one_row = x.numel() == self.in_features
-        return self.packed is None or (one_row and self.weight is not None)
 
 
 class FusedLayer(torch.nn.Module):
@@ -151,18 +146,20 @@ class FusedDecoder(torch.nn.Module):
         return SimpleNamespace(logits=self.head(last))
 
 
+def is_known(config: Any) -> bool:
+    """Whether this architecture has a fused form here: all layers attend to everything before."""
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    return (
+        config.model_type in KNOWN
+        and kinds == {"full_attention"}
+        and config.hidden_act == "silu"
+        and not getattr(config, "sliding_window", None)
+    )
+
+
 def build(tree: Any, merged: Merged) -> FusedDecoder | None:
     """The fused form of a model, or None where its architecture is not one of those known here."""
-    config = tree.config
-    plain = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
-    if (
-        config.model_type not in KNOWN
-        or not plain
-        or config.hidden_act != "silu"
-        or getattr(config, "sliding_window", None)
-    ):
-        return None
-    return FusedDecoder(tree, merged).eval()
+    return FusedDecoder(tree, merged).eval() if is_known(tree.config) else None
 
 
 def _joined(linears: Sequence[Any], merged: Merged) -> PackedLinear:

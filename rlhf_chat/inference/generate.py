@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -34,6 +34,31 @@ class Sampling:
 
     def as_dict(self) -> dict[str, float]:
         return asdict(self)
+
+    def limited(self, max_new_tokens: int) -> Sampling:
+        """The same draw, with another limit of length."""
+        return replace(self, max_new_tokens=max_new_tokens)
+
+    @property
+    def key(self) -> str:
+        """Names the distribution that tokens are drawn from; the limit of length is no part."""
+        return f"t{self.temperature:g}-p{self.top_p:g}-k{self.top_k}"
+
+
+def default_sampling(generation_config: Any, *, is_demo: bool = False) -> Sampling:
+    """What the model's authors recommend in generation_config.json, else temperature .7 and top-p
+    .9, at which small models stay coherent. A repetition penalty is left out: log-probs would have
+    to repeat it. The bundled model was trained to be sampled as it is."""
+    if is_demo:
+        return Sampling()
+    given = generation_config.to_diff_dict()
+    if "temperature" not in given:
+        return Sampling(temperature=0.7, top_p=0.9)
+    return Sampling(
+        temperature=float(given["temperature"]),
+        top_p=float(given.get("top_p") or 1.0),
+        top_k=int(given.get("top_k") or 0),
+    )
 
 
 @dataclass

@@ -21,7 +21,7 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch.utils.checkpoint import checkpoint
 
-from rlhf_chat.inference import nf4
+from rlhf_chat.inference import fused_decoder, nf4
 
 PACKED_ROWS = 16  # rows at once that packed weights are laid out for
 State = Mapping[str, torch.Tensor]  # PEFT's own keys -> LoRA tensors
@@ -102,6 +102,28 @@ def inference_tree(
         make = _merged if merge else InferenceLoRA
         setattr(tree.get_submodule(parent), child, make(layer.get_base_layer(), a, b))
     return _with_packed_head(tree) if merge else tree
+
+
+def fused(
+    base: torch.nn.Module, adapted: torch.nn.Module, state: State | None
+) -> fused_decoder.FusedDecoder | None:
+    """The base, with the adapter of `state` merged into its weights, in the form that samples
+    fastest on a CPU; None for architectures that have none. Shares only embeddings and norms with
+    the base."""
+    factors = {}
+    for name, layer in _lora_layers(adapted) if state else []:
+        a, b = state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"]  # type: ignore[index]
+        factors[name.removeprefix("base_model.model.")] = a, b * layer.scaling["default"]
+    names = {id(module): name for name, module in base.named_modules()}
+
+    def merged(linear: Any) -> torch.Tensor:
+        weight = nf4.dequantized(linear)
+        if (found := factors.get(names[id(linear)])) is None:
+            return weight
+        a, b = found
+        return (weight + b.float() @ a.float()).to(weight.dtype)
+
+    return fused_decoder.build(base, merged)
 
 
 def _merged(source: Any, a: torch.Tensor, b: torch.Tensor) -> MergedLinear:

@@ -23,9 +23,16 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rlhf_chat.inference import fused_rmsnorm, loading, lora_modules, memory
+from rlhf_chat.inference import (
+    fused_decoder,
+    fused_rmsnorm,
+    loading,
+    lora_modules,
+    memory,
+    precision,
+)
 from rlhf_chat.inference.decode_batch import PrefixCache, left_pad
-from rlhf_chat.inference.generate import Response, Sampling, generate
+from rlhf_chat.inference.generate import Response, Sampling, default_sampling, generate
 from rlhf_chat.inference.graph_capture import StepCapture
 from rlhf_chat.inference.lease import Lease, MemoryRequested
 from rlhf_chat.inference.lm_head import lm_head_of, selected_logprobs
@@ -34,6 +41,8 @@ from rlhf_chat.inference.memory import in_parts
 from rlhf_chat.inference.memory_estimate import Workload
 
 log = logging.getLogger(__name__)
+
+LEAST_TEMPERATURE = 0.1
 
 
 @dataclass(frozen=True)
@@ -106,10 +115,17 @@ class Model:
             lora_modules.with_adapter(base, r=adapter.r, lora_alpha=adapter.lora_alpha), -1
         )
         self._can_merge = lora_modules.can_merge(self.policy.tree)
+        self._fuses = (
+            self._can_merge
+            and not precision.is_small(self.config)
+            and fused_decoder.is_known(self.config)
+        )
         self.live = self.reference
+        self.live = self.base_view()
         self._policy_params = lora_modules.adapter_params(self.policy.tree)
         self.chat_template = inspect_tokenizer(tokenizer, name)
         self.pad_id, self.end_ids = special_ids(tokenizer, base, self.chat_template.stop_ids)
+        self.sampling = default_sampling(base.generation_config, is_demo=self.is_demo)
         self.tokens_at_once = load.context  # of several drafts, keys and values of which fit
         longest = int(getattr(self.config, "max_position_embeddings", 1024))
         self.context_tokens = min(longest, load.context)
@@ -142,6 +158,12 @@ class Model:
     @property
     def is_demo(self) -> bool:
         return self.name == "demo"
+
+    @property
+    def temperature(self) -> float:
+        """At which log-probs, KL and ratios are meant: that of replies, which have to be sampled
+        to be learned from, so greedy replies count as nearly so."""
+        return max(self.sampling.temperature, LEAST_TEMPERATURE)
 
     # ------------------------------------------------------------------ text <-> ids
 
@@ -282,9 +304,11 @@ class Model:
         view: ModelView,
         prompts: Sequence[Sequence[int]],
         responses: Sequence[Sequence[int]],
-        temperature: float = 1.0,
+        temperature: float | None = None,
     ) -> ForwardOutput:
-        """One micro-batch through one tree, in the caller's grad mode and under its slice.
+        """Log-probs at `temperature`, else at the one that replies are sampled with.
+
+        One micro-batch through one tree, in the caller's grad mode and under its slice.
 
         Left padding puts all response ends in the last column, so logits are only computed for the
         last R + 1 positions, whatever the architecture.
@@ -308,7 +332,7 @@ class Model:
             lm_head_of(view.tree, self.config),
             final[:, :-1][spoken],
             ids[:, -width:][spoken],
-            temperature,
+            self.temperature if temperature is None else temperature,
             self.config.vocab_size,
         )
         states = final.detach().float()
@@ -397,10 +421,15 @@ class Model:
         _copy_into(self._policy_params, state)
 
     def make_view(self, version: int, state: Mapping[str, torch.Tensor] | None) -> ModelView:
-        """A tree that speaks with an adapter; version 0 (state None) is the reference itself."""
+        """A tree that samples with an adapter; without one (state None, version 0) the base."""
+        if state is not None:
+            _check_fits(self._policy_params, state)
+        if self._fuses:
+            with self.lease.turn():
+                fused = lora_modules.fused(self.reference.tree, self.policy.tree, state)
+            return ModelView(fused, version)
         if state is None:
             return self.reference
-        _check_fits(self._policy_params, state)
         with self.lease.turn():  # not while the trainer is in the middle of a pass
             tree = lora_modules.clone_shared(self.reference.tree)
         return ModelView(
@@ -408,13 +437,22 @@ class Model:
             version,
         )
 
+    def base_view(self) -> ModelView:
+        """The base in the form that samples fastest. What is live is used if that is the base."""
+        if not self._fuses:
+            return self.reference
+        if self.live.version == 0 and self.live is not self.reference:
+            return self.live
+        return self.make_view(0, None)
+
     def inference_policy(self) -> ModelView:
         """The policy as it is now, in the tree that samples fastest."""
         return self.make_view(-1, self.policy_state())
 
     def view_if_live(self, version: int) -> ModelView | None:
         """What is loaded anyway: the version that is live, and the base."""
-        return next((v for v in (self.live, self.reference) if v.version == version), None)
+        loaded = (self.live,) if self._fuses else (self.live, self.reference)
+        return next((view for view in loaded if view.version == version), None)
 
     def serve(self, view: ModelView) -> None:
         """From the next reply on, people talk to this view. One assignment, nothing to undo."""

@@ -20,12 +20,18 @@ WORTH_IT = 1.3  # times as fast as float32, to be worth the lost digits
 
 
 def cpu_dtype(config: Any) -> torch.dtype:
-    """For a model of this configuration; its size is estimated from the shape."""
+    """For a model of this configuration."""
+    small = is_small(config) or not likes_bfloat16()
+    return torch.float32 if small else torch.bfloat16
+
+
+def is_small(config: Any) -> bool:
+    """Whether the model, its size estimated from its shape, is one for float32."""
     text = config.get_text_config()
     width, layers = int(text.hidden_size), int(text.num_hidden_layers)
     inner = int(getattr(text, "intermediate_size", None) or 4 * width)
     weights = layers * (3 * width * inner + 4 * width * width) + int(text.vocab_size) * width
-    return torch.bfloat16 if weights >= SMALL and likes_bfloat16() else torch.float32
+    return weights < SMALL
 
 
 @cache

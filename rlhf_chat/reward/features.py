@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from rlhf_chat.db import Store, content_key
 from rlhf_chat.feedback.replies import Prompt, Reply
-from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import reward_model, text_features
 
@@ -131,16 +130,17 @@ class FeatureExtractor:
     def _sample_references(
         self, prompts: list[Prompt], max_new_tokens: int, check: Callable[[], None]
     ) -> None:
-        key = f"{self.model.feature_key}-{max_new_tokens}"
+        key = f"{self.model.feature_key}-{max_new_tokens}-{self.model.sampling.key}"
         stored = self.store.features.reference_responses(key, [p.key for p in prompts])
         fresh = [p for p in prompts if p.key not in stored]
+        base = self.model.base_view() if fresh else self.model.reference
         for room, part in self._with_room(fresh, max_new_tokens):
             check()
             seed = int(part[0].key[:8], 16)
             responses = self.model.sample(
-                self.model.reference,
+                base,
                 [p.ids for p in part for _ in range(REFERENCES)],
-                Sampling(max_new_tokens=room),
+                self.model.sampling.limited(room),
                 seed=seed,
                 check=check,
             )

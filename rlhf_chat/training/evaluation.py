@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from rlhf_chat.feedback.replies import Prompt
-from rlhf_chat.inference.generate import Response, Sampling
+from rlhf_chat.inference.generate import Response
 from rlhf_chat.inference.memory import in_parts, parts_within
 from rlhf_chat.inference.model import ForwardOutput, Model
 from rlhf_chat.reward import reward_model, text_features
@@ -75,7 +75,7 @@ def _answers(context: RoundContext) -> tuple[list[Prompt], list[Response]]:
     """The candidate's replies to the probe prompts, `probe_samples` to each one after the other."""
     model, config = context.extractor.model, context.config
     asked = [p for p in context.base_stats.probes for _ in range(config.probe_samples)]
-    sampling = Sampling(max_new_tokens=config.ppo.max_new_tokens)
+    sampling = model.sampling.limited(config.ppo.max_new_tokens)
     responses, speaker = [], model.inference_policy()
     for start in range(0, len(asked), TOGETHER):
         context.check()

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
-from rlhf_chat.inference.generate import Response, Sampling
+from rlhf_chat.inference.generate import Response
 from rlhf_chat.inference.memory import in_parts, parts_within
 from rlhf_chat.inference.model import Model
 from rlhf_chat.training import demonstrations as demonstrations_
@@ -107,7 +107,7 @@ class PPOTrainer:
         to stop the round.
         """
         config, model = self.config, self.model
-        sampling = Sampling(max_new_tokens=config.max_new_tokens)
+        sampling = model.sampling.limited(config.max_new_tokens)
         responses = model.sample(
             model.inference_policy(), prompts, sampling, seed=seed, check=check
         )

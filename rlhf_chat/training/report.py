@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from rlhf_chat.feedback.snapshot import Snapshot, describe
-from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.reward import dataset, reward_model, text_features
 from rlhf_chat.reward.features import Floats
 from rlhf_chat.training.context import RoundContext
@@ -45,7 +44,7 @@ def build_report(context: RoundContext, snapshot: Snapshot, direction: Floats) -
 def _before_and_after(context: RoundContext) -> list[list[str]]:
     """[prompt, reply of what is live, reply of the candidate] for the first three probe prompts."""
     model, asked = context.extractor.model, context.base_stats.probes[:3]
-    sampling = Sampling(max_new_tokens=context.config.ppo.max_new_tokens)
+    sampling = model.sampling.limited(context.config.ppo.max_new_tokens)
     told = []
     for view in (model.live, model.inference_policy()):
         drawn = model.sample(

@@ -78,7 +78,7 @@ class VersionRegistry:
                 if not self.store.read_only:
                     self.store.adapter_versions.set_live(parent, str(error))
                 version = parent
-        self.model.serve(self.model.reference)
+        self.model.serve(self.model.base_view())
         return problem
 
     def _live_of_this_base(self) -> tuple[int, str]:
