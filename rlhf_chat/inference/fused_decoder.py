@@ -1,9 +1,9 @@
-"""A forward pass for replies on a CPU: Llama-like models with the adapter merged and few operations.
+"""A forward pass for replies on a CPU: Llama-like models, adapter merged, in few operations.
 
 On a CPU a small model spends most of a token not in its products but in calling some seven hundred
 operations. Here each layer is two norms, four products (query, key and value are one; gate and up
-are one; the residual is added by the product itself), a rotation and the attention. Weights are laid
-out once as the CPU's kernels like them and kept in that form only.
+are one; the residual is added by the product itself), a rotation and the attention. Weights are
+laid out once as the CPU's kernels like them and kept in that form only.
 
 It writes and reads the same caches as transformers' model and answers the same call, so decoding
 does not know which of the two it asks (decode_batch.py). Equal to the model but for rounding, so it
@@ -116,7 +116,7 @@ class FusedDecoder(torch.nn.Module):
         inner = tree.model
         self.config = tree.config
         self.embeddings = inner.embed_tokens
-        self.rotary = inner.rotary_emb
+        self.rotary: Any = inner.rotary_emb
         self.layers = torch.nn.ModuleList(
             FusedLayer(layer, tree.config, merged) for layer in inner.layers
         )
