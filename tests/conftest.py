@@ -47,6 +47,7 @@ import pytest
 import torch
 
 from rlhf_chat.db import Store
+from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model
 from tests.families import make_family
 from tests.tiny_models import make_toy
@@ -83,6 +84,7 @@ def toy(_toy: Model) -> Model:
     """The unquantised toy, with a fresh adapter and the base being served."""
     _toy.set_policy(_toy.base_state())
     _toy.serve(_toy.reference)
+    _toy.sampling = Sampling()
     return _toy
 
 
@@ -90,6 +92,7 @@ def toy(_toy: Model) -> Model:
 def toy_nf4(_toy_nf4: Model) -> Model:
     _toy_nf4.set_policy(_toy_nf4.base_state())
     _toy_nf4.serve(_toy_nf4.reference)
+    _toy_nf4.sampling = Sampling()
     return _toy_nf4
 
 

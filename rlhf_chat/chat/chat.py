@@ -12,7 +12,8 @@ import random
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator as Stream
 from dataclasses import dataclass
 
 from rlhf_chat import db
@@ -24,6 +25,7 @@ from rlhf_chat.db import Conversation, Message, Store
 from rlhf_chat.errors import AppError, checked, sentences
 from rlhf_chat.feedback.replies import Prompt, Reply, reply_of
 from rlhf_chat.inference.generate import Response, Sampling
+from rlhf_chat.inference.generator import Generator
 from rlhf_chat.inference.model import Model, ModelError, ModelView
 from rlhf_chat.reward.scorer import RewardModel, RewardModelCache, TokenAttribution
 
@@ -92,9 +94,11 @@ class Chat:
         sampling: Sampling | None = None,
         load_view: Callable[[int], ModelView] | None = None,
         scorer: RewardModelCache | None = None,
+        generator: Generator | None = None,
     ) -> None:
         self.store = store
         self.model = model
+        self.generator: Generator = generator or model
         longest = 96 if model.is_demo else min(512, model.context_tokens // 2)
         sampling = sampling or model.sampling.limited(longest)
         self.settings = SettingsService(store, sampling, model.context_tokens, self.view)
@@ -271,7 +275,7 @@ class Chat:
             asked_for = Prompt(tuple(prompt_ids), asked.content)
             stream = self._best(view, asked_for, sampling, scorer, seed, best_of)
         else:
-            stream = self.model.stream(view, [prompt_ids], sampling, seed=seed)
+            stream = self.generator.stream(view, [prompt_ids], sampling, seed=seed)
         cut = "cancelled"
         try:
             for (response,) in stream:
@@ -306,10 +310,10 @@ class Chat:
         scorer: RewardModel,
         seed: int,
         count: int,
-    ) -> Generator[list[Response]]:
+    ) -> Stream[list[Response]]:
         """Several drafts, then the one the taste likes best. Nothing is shown until it is known."""
         drafts: list[Response] = []
-        for drafts in self.model.stream(view, [asked.ids] * count, sampling, seed=seed):  # noqa: B007
+        for drafts in self.generator.stream(view, [asked.ids] * count, sampling, seed=seed):  # noqa: B007
             yield [Response([], False)]
         message = [r for r in drafts if r.ids]
         if not message:

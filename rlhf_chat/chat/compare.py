@@ -247,14 +247,16 @@ class Compare:
 
     def _batch(self, asked: _Asked, count: int) -> Iterator[list[Response]]:
         rows, sampling = [asked.prompt.ids] * count, self.chat.settings.sampling
-        for drafts in self.model.stream(asked.views[0], rows, sampling, seed=asked.seeds[0]):
+        for drafts in self.chat.generator.stream(
+            asked.views[0], rows, sampling, seed=asked.seeds[0]
+        ):
             yield drafts
             if asked.stop.is_set():
                 return
 
     def _one(self, asked: _Asked, i: int):
         ids, sampling = asked.prompt.ids, self.chat.settings.sampling
-        return self.model.stream(asked.views[i], [ids], sampling, seed=asked.seeds[i])
+        return self.chat.generator.stream(asked.views[i], [ids], sampling, seed=asked.seeds[i])
 
     def _redrawn(self, asked: _Asked, latest: list[Response]) -> list[int]:
         """Draws drafts that came out like another anew, in place; the places worth showing."""

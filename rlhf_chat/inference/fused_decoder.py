@@ -105,7 +105,7 @@ class FusedLayer(torch.nn.Module):
         return self.down.add_to(x, functional.silu(gate) * up)
 
     def _norm(self, x: torch.Tensor, norm: Any) -> torch.Tensor:
-        return functional.rms_norm(x, (x.shape[-1],), norm.weight, self.eps)
+        return _rms_norm(x, norm, self.eps)
 
 
 class FusedDecoder(torch.nn.Module):
@@ -116,7 +116,7 @@ class FusedDecoder(torch.nn.Module):
         inner = tree.model
         self.config = tree.config
         self.embeddings = inner.embed_tokens
-        self.rotary: Any = inner.rotary_emb
+        self._rotary: Any = inner.rotary_emb.forward
         self.layers = torch.nn.ModuleList(
             FusedLayer(layer, tree.config, merged) for layer in inner.layers
         )
@@ -136,13 +136,13 @@ class FusedDecoder(torch.nn.Module):
     ) -> SimpleNamespace:
         """ids and positions (B, N), mask (B, 1, N, T) True where a token may look."""
         x = self.embeddings(input_ids)
-        cos, sin = self.rotary(x, position_ids)
+        cos, sin = self._rotary(x, position_ids)
         half = cos.shape[-1] // 2
         signed = torch.cat([-sin[..., :half], sin[..., half:]], -1)
         rotation = cos[:, None], signed[:, None]
         for number, layer in enumerate(self.layers):
             x = layer(x, rotation, attention_mask, past_key_values, number)
-        last = self.layers[0]._norm(x[:, -logits_to_keep:], self.norm)
+        last = _rms_norm(x[:, -logits_to_keep:], self.norm, float(self.config.rms_norm_eps))
         return SimpleNamespace(logits=self.head(last))
 
 
@@ -168,6 +168,10 @@ def _joined(linears: Sequence[Any], merged: Merged) -> PackedLinear:
     biases = [linear.bias for linear in linears]
     bias = None if biases[0] is None else torch.cat([b.detach() for b in biases])
     return PackedLinear(weight, bias)
+
+
+def _rms_norm(x: torch.Tensor, norm: Any, eps: float) -> torch.Tensor:
+    return functional.rms_norm(x, (x.shape[-1],), norm.weight, eps)
 
 
 def _rotated(x: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor) -> torch.Tensor:

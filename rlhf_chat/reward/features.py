@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rlhf_chat.db import Store, content_key
 from rlhf_chat.feedback.replies import Prompt, Reply
+from rlhf_chat.inference.generator import Generator
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import reward_model, text_features
 
@@ -45,9 +46,10 @@ class Reference:
 class FeatureExtractor:
     """Measures replies, each once: style beside pooled hidden states of the frozen base."""
 
-    def __init__(self, store: Store, model: Model) -> None:
+    def __init__(self, store: Store, model: Model, generator: Generator | None = None) -> None:
         self.store = store
         self.model = model
+        self.generator: Generator = generator or model  # of the base's replies
         self.measured = 0  # rises whenever something new was measured
         self._references: dict[str, Reference] = {}
         self._own: dict[Reply, bool] = {}  # whether it is in this model's language
@@ -137,7 +139,7 @@ class FeatureExtractor:
         for room, part in self._with_room(fresh, max_new_tokens):
             check()
             seed = int(part[0].key[:8], 16)
-            responses = self.model.sample(
+            responses = self.generator.sample(
                 base,
                 [p.ids for p in part for _ in range(REFERENCES)],
                 self.model.sampling.limited(room),

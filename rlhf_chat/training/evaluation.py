@@ -81,7 +81,9 @@ def _answers(context: RoundContext) -> tuple[list[Prompt], list[Response]]:
         context.check()
         part = [p.ids for p in asked[start : start + TOGETHER]]
         seed = context.seed + 7 + start
-        responses += model.sample(speaker, part, sampling, seed=seed, check=context.check)
+        responses += context.extractor.generator.sample(
+            speaker, part, sampling, seed=seed, check=context.check
+        )
     return asked, responses
 
 

@@ -98,6 +98,7 @@ def _ppo_trainer(context: RoundContext, estimator: AdvantageEstimator) -> PPOTra
         base_ends=float(np.mean([e for r in references for e in r.ended(model.end_ids)])),
         demonstrations=mask_unlikely(model, context.demonstrations, context.floor, context.check),
         estimator=estimator,
+        generator=context.extractor.generator,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from rlhf_chat.inference.generate import Response
+from rlhf_chat.inference.generator import Generator
 from rlhf_chat.inference.memory import in_parts, parts_within
 from rlhf_chat.inference.model import Model
 from rlhf_chat.training import demonstrations as demonstrations_
@@ -67,6 +68,7 @@ class PPOTrainer:
         base_ends: float = 1.0,
         demonstrations: Sequence[Demonstration] = (),
         estimator: AdvantageEstimator | None = None,
+        generator: Generator | None = None,
     ) -> None:
         """`target`: nats per response that the policy may spend; `score_std`: of the base's own
         replies; `floor`: log-prob below which a token costs reward; `estimator`: a critic (PPO)
@@ -75,6 +77,7 @@ class PPOTrainer:
         `base_ends`: the share of the base's own replies that end within the limit. Where the base
         often runs into the limit, penalising that would only teach brevity."""
         self.model = model
+        self.generator: Generator = generator or model  # of rollouts
         self.config = config
         self.target = target
         self.floor = floor
@@ -108,7 +111,7 @@ class PPOTrainer:
         """
         config, model = self.config, self.model
         sampling = model.sampling.limited(config.max_new_tokens)
-        responses = model.sample(
+        responses = self.generator.sample(
             model.inference_policy(), prompts, sampling, seed=seed, check=check
         )
         check()

@@ -47,7 +47,7 @@ def _before_and_after(context: RoundContext) -> list[list[str]]:
     sampling = model.sampling.limited(context.config.ppo.max_new_tokens)
     told = []
     for view in (model.live, model.inference_policy()):
-        drawn = model.sample(
+        drawn = context.extractor.generator.sample(
             view, [p.ids for p in asked], sampling, seed=context.seed, check=context.check
         )
         told.append([model.decode(r.ids) for r in drawn])
