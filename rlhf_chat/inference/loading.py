@@ -222,7 +222,7 @@ def _loading_failed(name: str, file: str, what: str, error: Exception) -> str:
     path = Path(resolve(name))
     if path.is_dir() and file and not (path / file).is_file():
         return f"The model {name} cannot be loaded: it has no {what}."
-    if not path.is_dir() and (is_offline_mode() or "connect" in str(error).lower()):
+    if not path.exists() and (is_offline_mode() or "connect" in str(error).lower()):
         return f"The model {name} is not on this machine and the hub cannot be reached."
     return f"The model {name} cannot be loaded, its {what} cannot be read: {first_line(error)}."
 
