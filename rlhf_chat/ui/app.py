@@ -65,7 +65,6 @@ def build(
         VersionsScreen(chat, worker),
         DataScreen(chat, worker),
     )
-
     with gr.Blocks(
         title=title,
         fill_height=True,

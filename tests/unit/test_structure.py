@@ -1,11 +1,13 @@
-"""The house rules, as far as a machine can check them: arrows point one way, one room speaks SQL,
-the README's file map is the directory."""
+"""Rules for the code, as far as a machine can check them: directions of imports, sizes, names, SQL
+in one package only, and documents that agree with the directory."""
 
 from __future__ import annotations
 
 import ast
+import io
 import re
 import subprocess
+import tokenize
 import tomllib
 from collections.abc import Iterable
 from importlib.metadata import packages_distributions
@@ -17,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "rlhf_chat"
 MODULES = [file for file in PACKAGE.rglob("*.py") if file.name != "__init__.py"]
 
-# room -> rooms it may look into, beside itself. A room is a folder, or a file beside the folders.
+# package -> packages it may import from, beside itself; a file beside the folders counts as one
 ARROWS = {
     "inference": set(),
     "db": set(),
@@ -36,7 +38,7 @@ ARROWS = {
     "__main__": {"cli"},
 }
 
-# Maths and words: what goes in and comes out are numbers, tensors and text.
+# Maths and text: what goes in and comes out are numbers, tensors and strings.
 PURE = (
     "feedback/agreement.py",
     "inference/fused_rmsnorm.py",
@@ -81,20 +83,20 @@ def _module(parts: list[str], root: Path) -> str:
     return "/".join(parts)
 
 
-def room(file: Path) -> str:
+def package_of(file: Path) -> str:
     return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def test_arrows_point_one_way() -> None:
+def test_imports_point_one_way() -> None:
     for file in PACKAGE.rglob("*.py"):
-        here = room(file)
+        here = package_of(file)
         beyond = {name.split("/")[0] for name in imports(file)} - ARROWS.get(here, set()) - {here}
         assert not beyond - {"__init__", ""}, (
-            f"{file.relative_to(ROOT)} reaches into {sorted(beyond)}"
+            f"{file.relative_to(ROOT)} may not import from {sorted(beyond)}"
         )
 
 
-def test_the_architecture_shows_these_arrows() -> None:
+def test_the_architecture_document_shows_these_imports() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| ([\w, -]+) \|", text, re.M)
     assert {name: set(re.findall(r"\w+", to)) for name, to in rows} == ARROWS
@@ -113,17 +115,18 @@ def test_files_that_the_guide_names_exist() -> None:
             assert any((place / name).exists() for place in places), f"{page.name}: {name}"
 
 
-def test_the_arrows_have_no_cycle() -> None:
-    """Between rooms, and between the files of all of them."""
+def test_imports_have_no_cycle() -> None:
+    """Between packages, and between all files, including imports inside functions."""
     files = {file.relative_to(PACKAGE).with_suffix("").as_posix(): file for file in MODULES}
+    files |= {f.parent.relative_to(PACKAGE).as_posix(): f for f in PACKAGE.rglob("*/__init__.py")}
     for arrows in (ARROWS, {name: imports(file) & files.keys() for name, file in files.items()}):
         left = {one: to - {one} for one, to in arrows.items()}
         while ends := {one for one, to in left.items() if not to & left.keys()}:
             left = {one: to for one, to in left.items() if one not in ends}
-        assert not left, f"round and round: {sorted(left)}"
+        assert not left, f"in a cycle: {sorted(left)}"
 
 
-def test_maths_imports_nothing_of_ours() -> None:
+def test_maths_imports_no_other_module_of_the_project() -> None:
     for name in PURE:
         assert not imports(PACKAGE / name), name
 
@@ -151,13 +154,47 @@ def test_imports_are_found_however_they_are_written(tmp_path: Path) -> None:
     }
 
 
-def test_one_room_speaks_sql() -> None:
+def test_only_one_package_contains_sql() -> None:
     """And through one SQLite library: two in one process destroy each other's locks."""
     for file in PACKAGE.rglob("*.py"):
         code = file.read_text()
         assert not re.search(r"^\s*(import|from) sqlite3", code, re.M), file.name
-        if room(file) not in ("db", "demo_model"):  # demo declines SQL questions
+        if package_of(file) not in ("db", "demo_model"):  # demo declines SQL questions
             assert not re.search(r"\b(SELECT|INSERT INTO|UPDATE \w+ SET)\b", code), file.name
+
+
+CODE = [ROOT / "app.py"]
+CODE += [
+    f for folder in ("rlhf_chat", "bench", "docs", "tests") for f in (ROOT / folder).rglob("*.py")
+]
+LONGEST = 60  # lines of a function
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    for file in CODE:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
+                lines = node.end_lineno - node.lineno + 1
+                assert lines <= LONGEST, f"{node.name} in {file.relative_to(ROOT)}: {lines} lines"
+
+
+# What somebody would have to be told before they could look for it.
+RIDDLES = re.compile(
+    "said|elsewhere|arrivals|manner|gauge|taste|dialect|trees|room|shelf|talk|likes|card|practice|"
+    "refusal|archive|ledger|pane|presence|ahead|clocks|quick|words|people"
+)
+
+
+def test_names_are_ones_that_a_newcomer_would_look_for() -> None:
+    for place in PACKAGE.rglob("*"):
+        if "__pycache__" not in place.parts:
+            assert not RIDDLES.fullmatch(place.stem), (
+                f"{place.relative_to(ROOT)} needs a plain name"
+            )
+    for file in CODE:
+        for token in tokenize.generate_tokens(io.StringIO(file.read_text()).readline):
+            spelled = token.type == tokenize.NAME and token.string == "said"
+            assert not spelled, f"`said` in {file.relative_to(ROOT)}, line {token.start[0]}"
 
 
 def test_every_file_opens_by_saying_what_it_is() -> None:
