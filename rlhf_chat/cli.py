@@ -29,9 +29,7 @@ GLOBAL_FLAGS = ("-h", "--help", "--version")
 
 def serve(parser: argparse.ArgumentParser) -> Run:
     """start the app on 127.0.0.1 (default)"""
-    parser.add_argument(
-        "--model", default="demo", help="demo, auto, a preset, a folder or a hub id"
-    )
+    add_model(parser)
     add_quantization(parser)
     add_data(parser)
     parser.add_argument("--port", type=a_port, default=7860)
@@ -60,7 +58,7 @@ def serve(parser: argparse.ArgumentParser) -> Run:
 
 def doctor(parser: argparse.ArgumentParser) -> Run:
     """check this machine, and say whether a model fits on it"""
-    parser.add_argument("--model", default="demo", help="demo, a preset, a folder or a hub id")
+    add_model(parser)
     add_quantization(parser)
     add_data(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
@@ -74,10 +72,55 @@ def doctor(parser: argparse.ArgumentParser) -> Run:
     return run
 
 
-VERBS = {"serve": serve, "doctor": doctor}
+def models(parser: argparse.ArgumentParser) -> Run:
+    """list the presets, and the models that are on this machine"""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+
+    def run(args: argparse.Namespace) -> int:
+        from rlhf_chat.model_list import report
+
+        return report(as_json=args.json)
+
+    return run
+
+
+def pull(parser: argparse.ArgumentParser) -> Run:
+    """fetch the model of a preset"""
+    parser.add_argument("name", help="a preset, for example pocket")
+
+    def run(args: argparse.Namespace) -> int:
+        from rlhf_chat.inference.pull import pull
+
+        pull(args.name, lambda sentence: print(sentence, flush=True))
+        return 0
+
+    return run
+
+
+def convert(parser: argparse.ArgumentParser) -> Run:
+    """read the weights of a pickled model alone, and write them as safetensors"""
+    parser.add_argument("folder", type=Path, help="holds pytorch_model.bin")
+    parser.add_argument("target", type=Path, help="a folder that does not exist yet")
+
+    def run(args: argparse.Namespace) -> int:
+        from rlhf_chat.inference.convert import convert
+
+        convert(args.folder, args.target)
+        print(f"Written: {args.target}. Start with --model {args.target}")
+        return 0
+
+    return run
+
+
+VERBS = {"serve": serve, "doctor": doctor, "models": models, "pull": pull, "convert": convert}
 
 
 # ---------------------------------------------------------------------- flags
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    about = "pocket (default), demo, auto, another preset, a folder, a .gguf file, ollama:NAME"
+    parser.add_argument("--model", default="", help=f"{about} or a hub id")
 
 
 def add_quantization(parser: argparse.ArgumentParser) -> None:
@@ -136,7 +179,8 @@ def main(argv: list[str] | None = None) -> int:
     except (ModelError, StoreError, PortError) as error:
         print(error, file=sys.stderr)
     except OSError as error:
-        print(f"The folder {args.data} cannot be used: {error.strerror}.", file=sys.stderr)
+        folder = getattr(args, "data", None) or error.filename or "it needs"
+        print(f"The folder {folder} cannot be used: {error.strerror}.", file=sys.stderr)
     except KeyboardInterrupt:
         return 0
     return EXIT_FAILED

@@ -27,7 +27,7 @@ import torch
 
 from rlhf_chat.db import Store, StoreError
 from rlhf_chat.db import database_file as store_file
-from rlhf_chat.inference import memory, nf4, presets
+from rlhf_chat.inference import local_models, memory, nf4, presets, pull
 from rlhf_chat.inference.calibration import calibrate
 from rlhf_chat.inference.loading import configuration, first_line, refuse_unsuitable, stay_offline
 from rlhf_chat.inference.memory_estimate import (
@@ -132,7 +132,16 @@ def config_of(name: str) -> Any:
 
 def is_here(name: str) -> bool:
     """Whether nothing has to be downloaded before it can be loaded."""
-    return name == "demo" or Path(name).is_dir() or presets.is_here(presets.hub_id(name))
+    hub = presets.hub_id(name)
+    if preset := presets.BY_HUB.get(hub):
+        return pull.is_here(preset.name)
+    local = name == "demo" or name.startswith(local_models.OLLAMA) or Path(name).exists()
+    return local or presets.is_here(hub)
+
+
+def default_model() -> str:
+    """What is loaded where no model is named: pocket if it is here, else the bundled one."""
+    return presets.POCKET.name if pull.is_here(presets.POCKET.name) else "demo"
 
 
 def check_fits(name: str, quantization: str, device: torch.device) -> Preflight | None:
@@ -349,6 +358,7 @@ def report(
     name: str, quantization: str, data: Path, *, deep: bool = False, as_json: bool = False
 ) -> int:
     """Prints the examination, line by line or as JSON, and returns the exit code."""
+    name = name or default_model()
     if is_here(name):
         stay_offline()
     worst, lines = OK, []

@@ -6,15 +6,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from huggingface_hub import is_offline_mode
 
 from rlhf_chat import doctor
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.compare import Compare
 from rlhf_chat.chat.raters import Raters
 from rlhf_chat.db import Store
-from rlhf_chat.inference import loading, memory, presets
+from rlhf_chat.inference import loading, memory, presets, pull
 from rlhf_chat.inference.calibration import calibrate
-from rlhf_chat.inference.model import Model
+from rlhf_chat.inference.model import Model, ModelError
 from rlhf_chat.inference.self_test import self_test
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui import check_port, launch
@@ -83,6 +84,7 @@ def choose_model(model_name: str, quantization: str) -> tuple[str, doctor.Prefli
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if idle := doctor.idle_card():
         print(idle, flush=True)
+    model_name = model_name or _pocket_or_demo()
     if model_name == "auto":
         free = memory.free(device) if device.type == "cuda" else None
         name, why = presets.choose(free, quantization)
@@ -95,3 +97,17 @@ def choose_model(model_name: str, quantization: str) -> tuple[str, doctor.Prefli
     if plan and device.type == "cuda":
         print(plan.sentence, flush=True)
     return name, plan
+
+
+def _pocket_or_demo() -> str:
+    """The pocket model, fetched once if it is not here; the bundled one where it cannot be had."""
+    if not pull.is_here(presets.POCKET.name) and not is_offline_mode():
+        print("The pocket model is not on this machine yet. It is fetched once.", flush=True)
+        try:
+            pull.pull(presets.POCKET.name, lambda sentence: print(sentence, flush=True))
+        except ModelError as error:
+            print(error, flush=True)
+    name = doctor.default_model()
+    if name == "demo":
+        print("Starting with the bundled demo model.", flush=True)
+    return name

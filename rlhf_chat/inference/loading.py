@@ -113,7 +113,12 @@ def configuration(name: str) -> Any:
     with _reading(name, "config.json", "config.json"):
         if gguf.is_gguf(path):
             return gguf.read_config(Path(path))
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        return configuration_of(path)
+
+
+def configuration_of(path: str) -> Any:
+    """The same of a folder or hub id as it is. Raises what transformers raises."""
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     _forget_foreign_attention(config)
     return config
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from rlhf_chat.inference import lm_head, lora_modules, nf4
+from rlhf_chat.inference import lm_head, lora_modules, nf4, precision
 
 NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # a weight, its block's scale, and that block's scale
 NF4_TABLES = 4 * (16 + 256 + 1)  # bytes of code tables and offset that each layer carries
@@ -66,7 +66,7 @@ class MemoryEstimate:
 def predict(config: Any, quantization: str, load: Workload = Workload()) -> MemoryEstimate:
     """Counts on the meta device. Raises what transformers raises on a config it cannot build."""
     config = copy.deepcopy(config.get_text_config())
-    layers, size = config.num_hidden_layers, _dtype(load).itemsize
+    layers, size = config.num_hidden_layers, _dtype(config, load).itemsize
     if len(set(getattr(config, "layer_types", None) or [""])) == 1:  # all alike: two tell the rest
         one, two = (_count(_shortened(config, n), load) for n in (1, 2))
         count = {part: one[part] + (two[part] - one[part]) * (layers - 1) for part in one}
@@ -88,8 +88,8 @@ def predict(config: Any, quantization: str, load: Workload = Workload()) -> Memo
     )
 
 
-def _dtype(load: Workload) -> torch.dtype:
-    return torch.float32 if load.on_cpu else torch.bfloat16
+def _dtype(config: Any, load: Workload) -> torch.dtype:
+    return precision.cpu_dtype(config) if load.on_cpu else torch.bfloat16
 
 
 def _shortened(config: Any, layers: int) -> Any:
@@ -102,7 +102,7 @@ def _shortened(config: Any, layers: int) -> Any:
 
 def _count(config: Any, load: Workload) -> dict[str, int]:
     """Weights and bytes of the whole, by kind; every one of them grows evenly with the layers."""
-    dtype = _dtype(load)
+    dtype = _dtype(config, load)
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(config, dtype=dtype)
     base.requires_grad_(False)
@@ -128,9 +128,9 @@ def _linear_bytes(count: dict[str, int], quantization: str, size: int, on_cpu: b
         stored = weights * size
     else:
         stored = int(weights * NF4_BITS / 8) + NF4_TABLES * count["linears"]
-    if on_cpu and 4 * weights <= nf4.MAX_DEQUANTIZED_BYTES:
-        copies = 2 if quantization == "none" else 3  # decoded once, and folded for two speakers
-        stored += copies * 4 * weights
+    if on_cpu and size * weights <= nf4.MAX_DEQUANTIZED_BYTES:
+        copies = 2 if quantization == "none" else 3  # dequantised once, merged for two versions
+        stored += copies * size * weights
     return stored
 
 
