@@ -20,7 +20,7 @@ from rlhf_chat.chat.chat import Chat, GeneratedReply
 from rlhf_chat.db import Message, Preference
 from rlhf_chat.errors import MAX_CHARACTERS, AppError, checked, sentences
 from rlhf_chat.feedback.replies import Prompt, Reply
-from rlhf_chat.inference.generate import Response
+from rlhf_chat.inference.generate import Response, Sampling
 from rlhf_chat.inference.model import ModelView
 from rlhf_chat.reward import active_sampling, prompt_sets
 from rlhf_chat.reward.scorer import RewardModel
@@ -77,6 +77,10 @@ class _Asked:
     @property
     def one_version(self) -> bool:
         return all(view is self.views[0] for view in self.views)
+
+
+DRAFT_SECONDS = 5.0  # that the drafts of a prompt may take to write
+LEAST_TOKENS = 64  # of a draft, however slow the machine
 
 
 class Compare:
@@ -183,7 +187,7 @@ class Compare:
             drawn = (live,) * count
         views = [self.chat.view(version) for version in drawn]
         ids = self.model.encode([{"role": "user", "content": text}])
-        limit = self.model.context_tokens - self.chat.settings.sampling.max_new_tokens
+        limit = self.model.context_tokens - self._sampling().max_new_tokens
         if len(ids) > limit:
             raise AppError(f"This prompt is too long: {len(ids)} tokens of {limit}.")
         seeds = [self._rng.getrandbits(31) for _ in drawn]
@@ -202,11 +206,15 @@ class Compare:
 
     def _drafts(self, asked: _Asked) -> int:
         """How many to choose from."""
-        wanted, limit = (
-            max(active_sampling.DRAFTS, len(asked.views) + 2),
-            self.chat.settings.sampling,
-        )
+        wanted, limit = max(active_sampling.DRAFTS, len(asked.views) + 2), self._sampling()
         return self.model.max_parallel_drafts(wanted, asked.prompt.ids, limit.max_new_tokens)
+
+    def _sampling(self) -> Sampling:
+        """As new conversations are answered, but no longer than a reader waits for: several drafts
+        are written before the first can be chosen."""
+        wanted = self.chat.settings.default().sampling
+        most = self.model.tokens_within(DRAFT_SECONDS)
+        return wanted.limited(min(wanted.max_new_tokens, max(most, LEAST_TOKENS)))
 
     def _chosen(self, asked: _Asked, scorer: RewardModel) -> Iterator[Streamed]:
         """Some drafts more than are shown, then those between which the taste is least sure."""
@@ -246,7 +254,7 @@ class Compare:
                 stream.close()
 
     def _batch(self, asked: _Asked, count: int) -> Iterator[list[Response]]:
-        rows, sampling = [asked.prompt.ids] * count, self.chat.settings.sampling
+        rows, sampling = [asked.prompt.ids] * count, self._sampling()
         for drafts in self.chat.generator.stream(
             asked.views[0], rows, sampling, seed=asked.seeds[0]
         ):
@@ -255,7 +263,7 @@ class Compare:
                 return
 
     def _one(self, asked: _Asked, i: int):
-        ids, sampling = asked.prompt.ids, self.chat.settings.sampling
+        ids, sampling = asked.prompt.ids, self._sampling()
         return self.chat.generator.stream(asked.views[i], [ids], sampling, seed=asked.seeds[i])
 
     def _redrawn(self, asked: _Asked, latest: list[Response]) -> list[int]:
@@ -291,7 +299,7 @@ class Compare:
             for i in kept:
                 spoken = GeneratedReply(
                     asked.views[i],
-                    self.chat.settings.sampling,
+                    self._sampling(),
                     asked.seeds[i],
                     list(asked.prompt.ids),
                     latest[i],

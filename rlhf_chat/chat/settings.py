@@ -52,7 +52,10 @@ class SettingsService:
         version that cannot speak."""
         self.store, self.sampling = store, sampling
         self._context_tokens, self._check_version = context_tokens, check_version
-        self._plain = ConversationSettings("", sampling)
+
+    @property
+    def _plain(self) -> ConversationSettings:
+        return ConversationSettings("", self.sampling)
 
     @property
     def best_of(self) -> int:

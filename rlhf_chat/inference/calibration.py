@@ -10,6 +10,7 @@ import time
 import torch
 
 from rlhf_chat.inference import memory
+from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.lease import SLICE_SECONDS
 from rlhf_chat.inference.memory_estimate import Workload
 from rlhf_chat.inference.model import Model
@@ -17,6 +18,8 @@ from rlhf_chat.inference.model import Model
 LEAST_ROWS, MOST_ROWS = 4, 32  # of a training slice, where memory allows
 HARDLY_MORE = 1.5  # times what a single row takes
 DEMO_TOKENS = 96  # prompt and response of the bundled model
+ROWS_AT_ONCE = 8  # replies of the decoding step that is timed: as many as Compare drafts
+STEPS_TRIED = 24
 ENOUGH_SECONDS = 1.0  # of trials: what takes longer needs no repeating
 
 
@@ -75,7 +78,27 @@ def calibrate(model: Model, tokens: int = 0) -> None:
     rows, aim = 1, max(SLICE_SECONDS, HARDLY_MORE * fastest(1))
     while 2 * rows <= fits and fastest(2 * rows) <= aim:
         rows *= 2
-    model.rows_per_slice = min(max(rows, LEAST_ROWS), fits)
+    least = LEAST_ROWS if on_card or model.is_demo else 1  # chat waits for a slice
+    model.rows_per_slice = min(max(rows, least), fits)
+    model.train_token_seconds = fastest(model.rows_per_slice) / (model.rows_per_slice * 2 * half)
+    model.step_seconds = decoding_step(model)
+
+
+def decoding_step(model: Model) -> float:
+    """Seconds of compute of one decoding step of ROWS_AT_ONCE replies: the fastest of a few, so
+    that what else the machine does has no part in it."""
+    prompts, _ = probe_rows(model)
+    stream = model.stream(
+        model.live, prompts[:1] * ROWS_AT_ONCE, Sampling(max_new_tokens=STEPS_TRIED), seed=0
+    )
+    best = float("inf")
+    next(stream, None)  # reads the prompts
+    started, length = time.perf_counter(), 1
+    for responses in stream:
+        now, longest = time.perf_counter(), max(len(r.ids) for r in responses)
+        best = min(best, (now - started) / max(longest - length, 1))
+        started, length = now, longest
+    return best if best < float("inf") else 0.0
 
 
 def _clock(device: torch.device) -> float:

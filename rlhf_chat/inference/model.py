@@ -100,6 +100,8 @@ class Model:
         load = Workload()
         self.tokens_per_row = load.prompt + load.response  # of longer rows fewer are taken at once
         self.checkpointing = False
+        self.step_seconds = 0.0  # of decoding a token of ROWS_AT_ONCE replies; 0: not measured
+        self.train_token_seconds = 0.0  # of forward and backward, for each token; 0: not measured
         self._reads: list[PrefixCache] = []  # what the last reply left behind, for the next turn
         self.config = base.config.get_text_config()
         self.device = next(base.parameters()).device
@@ -385,6 +387,13 @@ class Model:
     def max_parallel_drafts(self, wanted: int, prompt: Sequence[int], new_tokens: int) -> int:
         """How many of the wanted drafts can be written at once: each keeps the prompt, too."""
         return max(1, min(wanted, self.tokens_at_once // (len(prompt) + new_tokens)))
+
+    def tokens_within(self, seconds: float) -> int:
+        """How long several replies at once can become in this time, as `calibrate` measured; the
+        whole context where nothing was measured."""
+        if not self.step_seconds:
+            return self.context_tokens
+        return int(seconds / self.step_seconds)
 
     def reduce_batch(self, rows: int) -> bool:
         """So many training rows were too many: smaller micro-batches from now on, and for a single
