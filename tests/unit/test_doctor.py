@@ -151,6 +151,13 @@ def test_what_cannot_be_predicted_is_left_to_loading(tmp_path: Path) -> None:
     assert doctor.check_fits("no/such-model", "nf4", torch.device("cpu")) is None
 
 
+def test_files_on_this_machine_are_not_downloaded(tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF")
+    assert doctor.is_here("demo") and doctor.is_here(str(file))
+    assert not doctor.is_here("no/such-model") and not doctor.is_here(str(tmp_path / "nothing"))
+
+
 def test_auto_here_is_the_bundled_model(capsys: pytest.CaptureFixture[str]) -> None:
     name, plan = choose_model("auto", "nf4")
     assert name == "demo" and plan and plan.fits

@@ -277,5 +277,5 @@ def test_the_readme_map_is_the_directory() -> None:
 def test_nothing_pickled_is_loaded_and_no_remote_code_is_trusted() -> None:
     for file in PACKAGE.rglob("*.py"):
         code = file.read_text()
-        assert "torch.load(" not in code and "pickle" not in code, file.name
+        assert "torch.load(" not in code and not re.search(r"\bpickle\b", code), file.name
         assert "trust_remote_code=True" not in code, file.name
