@@ -26,6 +26,7 @@ from tests import chromium
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "docs" / "screenshots"
+FLAGS = ("--model", "demo", "--no-browser")
 LAPTOP, PHONE = {"width": 1366, "height": 768}, {"width": 390, "height": 844}
 FRAME_WIDTH, FRAME_MS = 820, 700
 
@@ -39,7 +40,7 @@ def running_app() -> Iterator[str]:
         log = Path(folder) / "log"
         with log.open("w") as out:
             process = subprocess.Popen(
-                [sys.executable, "app.py", "--port", str(port), "--data", folder, "--no-browser"],
+                [sys.executable, "app.py", *FLAGS, "--port", str(port), "--data", folder],
                 cwd=ROOT,
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -141,7 +141,7 @@ def test_the_app_refuses_before_it_loads(
     monkeypatch.setattr(memory, "free", lambda device: 1 << 20)
     with pytest.raises(ModelError, match="needs"):
         doctor.check_fits("demo", "nf4", torch.device("cpu"))
-    flags = ["--data", str(tmp_path), "--no-browser", "--port", str(free_port())]
+    flags = ["--model", "demo", "--data", str(tmp_path), "--no-browser", "--port", str(free_port())]
     assert cli.main(flags) == 1
     assert "are free" in capsys.readouterr().err
 

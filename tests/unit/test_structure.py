@@ -34,7 +34,8 @@ ARROWS = {
     "doctor": {"db", "inference"},
     "ui": {"chat", "errors", "simulation", "training", "versions"},
     "serve": {"chat", "db", "doctor", "inference", "training", "ui", "versions"},
-    "cli": {"db", "doctor", "inference", "serve", "ui"},
+    "model_list": {"inference"},
+    "cli": {"db", "doctor", "inference", "model_list", "serve", "ui"},
     "__main__": {"cli"},
 }
 
