@@ -22,6 +22,8 @@ from rlhf_chat.inference.decode_batch import DecodeBatch, PrefixCache
 from rlhf_chat.inference.graph_capture import StepCapture
 from rlhf_chat.inference.lease import SLICE_SECONDS
 
+NUCLEUS = 256  # tokens looked at for top-p; nearly always the likeliest words are fewer
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -76,18 +78,31 @@ def next_token(
     if sampling.temperature <= 0:
         return logits.argmax(-1)
     logits = logits.float() / sampling.temperature
-    if sampling.top_k > 0:
-        kth = logits.topk(min(sampling.top_k, logits.shape[-1])).values[:, -1:]
-        logits = logits.masked_fill(logits < kth, -torch.inf)
-    if sampling.top_p < 1:
-        ordered, order = logits.sort(descending=True)
-        probs = ordered.softmax(-1)
-        outside = probs.cumsum(-1) - probs >= sampling.top_p  # keeps the token that crosses top_p
-        logits = logits.scatter(-1, order, ordered.masked_fill(outside, -torch.inf))
-    # by inverting the cumulative distribution: one random number a row instead of one a word
-    below = logits.softmax(-1).cumsum(-1)
+    if sampling.top_p >= 1 and sampling.top_k <= 0:
+        return _draw(logits.softmax(-1), generator)
+    probs, ids = _likeliest(logits, sampling.top_k, NUCLEUS)
+    if sampling.top_k <= 0 and bool((probs.sum(-1) < sampling.top_p).any()):
+        probs, ids = _likeliest(logits, 0, logits.shape[-1])  # a flat distribution: all words
+    before = probs.cumsum(-1) - probs
+    probs = probs.masked_fill(before >= sampling.top_p, 0.0)  # keeps the token that crosses top_p
+    return ids.gather(-1, _draw(probs, generator)[:, None]).squeeze(-1)
+
+
+def _likeliest(logits: torch.Tensor, top_k: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities and ids (B, K) of the likeliest tokens, in order: the `top_k`, normalised among
+    themselves, or `count` of all. Sorting the whole vocabulary takes longer than a model's step."""
+    values, ids = logits.topk(min(top_k or count, logits.shape[-1]))
+    if top_k > 0:
+        return values.softmax(-1), ids
+    return (values - logits.logsumexp(-1, keepdim=True)).exp(), ids
+
+
+def _draw(probs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """One column per row (B,) in proportion to probs (B, K), which need not sum to 1: by inverting
+    the cumulative distribution, with one random number a row instead of one a word."""
+    below = probs.cumsum(-1)
     total = below[:, -1:]
-    u = torch.rand(len(below), 1, generator=generator, device=logits.device) * total
+    u = torch.rand(len(below), 1, generator=generator, device=probs.device) * total
     u = torch.minimum(u, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(below, u, right=True).squeeze(-1)
 

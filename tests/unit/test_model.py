@@ -488,3 +488,29 @@ def test_left_padding_counts_positions_from_the_first_real_token() -> None:
     assert ids.tolist() == [[7, 8, 9], [0, 0, 5]]
     assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
     assert positions.tolist() == [[0, 1, 2], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(("top_p", "top_k"), [(0.5, 0), (0.9, 0), (0.999, 0), (1.0, 7), (0.8, 20)])
+@pytest.mark.parametrize("spread", [0.01, 3.0])
+def test_tokens_are_drawn_from_the_nucleus_and_in_proportion(
+    top_p: float, top_k: int, spread: float
+) -> None:
+    """Against the definition: sort all, keep the least set that reaches top-p among the top-k. A
+    flat distribution has a nucleus larger than what is looked at first."""
+    logits = spread * torch.randn(1, 1000, generator=torch.Generator().manual_seed(0))
+    kept = logits[0] / 0.7
+    if top_k:
+        kept = kept.masked_fill(kept < kept.topk(top_k).values[-1], -torch.inf)
+    probs, order = kept.softmax(-1).sort(descending=True)
+    expected = torch.zeros(1000)
+    inside = probs.cumsum(-1) - probs < top_p
+    expected[order[inside]] = probs[inside]
+    expected /= expected.sum()
+    draws = next_token(
+        logits.expand(40000, -1),
+        Sampling(temperature=0.7, top_p=top_p, top_k=top_k),
+        torch.Generator().manual_seed(1),
+    )
+    found = torch.bincount(draws, minlength=1000) / len(draws)
+    assert (found[expected == 0] == 0).all()
+    assert float((found - expected).abs().sum()) < 4 * (int(inside.sum()) / len(draws)) ** 0.5
