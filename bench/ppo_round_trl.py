@@ -97,7 +97,7 @@ def load(job: Job) -> tuple[torch.nn.Module, torch.nn.Module, Any]:
     )
     for module in base.modules():  # else 4-bit LoRA gradients vanish after the first inference
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     base.requires_grad_(False)
     tensors = [*base.parameters(), *base.buffers()]
     bare = copy.deepcopy(base, memo={id(t): t for t in tensors})
@@ -106,7 +106,7 @@ def load(job: Job) -> tuple[torch.nn.Module, torch.nn.Module, Any]:
     return get_peft_model(base, lora), bare, tokenizer
 
 
-def count_tokens(policy: torch.nn.Module, pad: int, counts: dict[str, int]) -> None:
+def count_tokens(policy: Any, pad: int, counts: dict[str, int]) -> None:
     """Counts what `generate` samples, to show that both sides write equally long responses."""
     generate = policy.generate
 
@@ -159,8 +159,9 @@ def main() -> None:
     torch.set_num_threads(job["threads"])
     torch.manual_seed(job["seed"])
     policy, bare, tokenizer = load(job)
-    reward = LinearOnTrunk(bare.get_decoder(), job["head"]).requires_grad_(False)
-    value = LinearOnTrunk(bare.get_decoder(), [0.0] * len(job["head"]))
+    trunk: Any = bare
+    reward = LinearOnTrunk(trunk.get_decoder(), job["head"]).requires_grad_(False)
+    value = LinearOnTrunk(trunk.get_decoder(), [0.0] * len(job["head"]))
     trained = [*policy.parameters(), *value.score.parameters()]
     optimizer = torch.optim.AdamW(
         [p for p in trained if p.requires_grad],

@@ -6,6 +6,7 @@ With them gpu.py measures a graphics card without a download.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from bitsandbytes.nn import Linear4bit
@@ -90,7 +91,8 @@ def _quantised(linear: torch.nn.Linear, device: torch.device, dtype: torch.dtype
         device="meta",
     )
     weight = torch.randn(linear.weight.shape, dtype=dtype, device=device) * 0.02
-    made.weight = type(made.weight)(
+    kind: Any = type(made.weight)
+    made.weight = kind(
         weight, requires_grad=False, quant_type="nf4", compress_statistics=True, module=made
     ).to(device)
     return made

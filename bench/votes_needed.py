@@ -27,6 +27,7 @@ import numpy as np
 
 from bench.generations import held_out_prompts
 from bench.simulated_rater import Person, load_utility, noise_scale
+from rlhf_chat.reward.reward_model import FeatureMap
 
 TASTES = ("short_and_plain", "warm_with_emoji", "lists", "asks_back", "never_sure")
 AT = (4, 7, 10, 14, 20, 28, 36, 50)  # votes after which the head is tried
@@ -50,7 +51,7 @@ class Material:
 
     asked: list[Candidates]  # to vote on
     held_out: list[Candidates]  # to be measured on
-    feature_map: object
+    feature_map: FeatureMap
 
 
 def written(model, count: int = 400) -> Material:
@@ -68,6 +69,7 @@ def written(model, count: int = 400) -> Material:
         current = RewardModelCache(extractor)
         current.warm_up()
         scorer = current.get()
+        assert scorer
 
         def draft(texts: list[str], seed: int) -> list[Candidates]:
             found = []
@@ -106,13 +108,11 @@ def one(material: Material, name: str, choose: str, seed: int) -> dict:
     rng = random.Random(f"{seed} {choose}")
     person = Person(utility, scale, middle, rng)
     config, feature_map = reward_model.RewardConfig(), material.feature_map
-    named, dim = feature_map.named, material.asked[0].x.shape[1]  # type: ignore[attr-defined]
+    named, dim = feature_map.named, material.asked[0].x.shape[1]
     rows: list[tuple] = []
-    head, wins, p_values = (
-        reward_model.fit_head(likelihood.make_dataset(dim), named, config),
-        [],
-        [],
-    )
+    head = reward_model.fit_head(likelihood.make_dataset(dim), named, config)
+    wins: list[float] = []
+    p_values: list[float] = []
     while len(rows) < AT[-1]:
         group = rng.randrange(len(material.asked))
         rows += vote(material.asked[group], group, person, head, choose == "active", rng)

@@ -8,7 +8,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import torch
-from transformers import LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 NAMES = {
     "self_attn.q_proj": "attn_q",
@@ -33,9 +33,9 @@ def make_gguf(toy: Path, file: Path, architecture: str = "llama") -> Path:
     writer.add_block_count(config.num_hidden_layers)
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_head_count_kv(config.num_key_value_heads or config.num_attention_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
     writer.add_rope_freq_base(10000.0)
     writer.add_vocab_size(config.vocab_size)
     _add_tokenizer(writer, toy)
@@ -68,7 +68,9 @@ def _add_tokenizer(writer: gguf.GGUFWriter, toy: Path) -> None:
     )
 
 
-def _add_tensor(writer: gguf.GGUFWriter, name: str, tensor: torch.Tensor, config: object) -> None:
+def _add_tensor(
+    writer: gguf.GGUFWriter, name: str, tensor: torch.Tensor, config: LlamaConfig
+) -> None:
     if name == "embed_tokens.weight":
         name = "token_embd.weight"
     elif name == "norm.weight":
@@ -87,8 +89,8 @@ def _add_tensor(writer: gguf.GGUFWriter, name: str, tensor: torch.Tensor, config
     if values.ndim == 1:
         writer.add_tensor(name, values.astype(np.float32))
         return
-    kind = gguf.GGMLQuantizationType.Q8_0
-    writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+    q8 = gguf.GGMLQuantizationType.Q8_0
+    writer.add_tensor(name, gguf.quants.quantize(values, q8), raw_dtype=q8)
 
 
 def _halves_interleaved(weight: torch.Tensor, heads: int) -> torch.Tensor:

@@ -77,7 +77,7 @@ def running(data: Path, model: str) -> Iterator[tuple[int, list[str]]]:
     )
     assert process.stdout
     lines: list[str] = []
-    reader = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")))
+    reader = threading.Thread(target=lines.extend, args=[iter(process.stdout.readline, "")])
     reader.start()
     try:
         limit = time.monotonic() + PATIENCE

@@ -5,7 +5,7 @@ sentence."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,7 @@ def greedy(model: Model, prompts: list[list[int]]) -> list[list[int]]:
     return [r.ids for r in model.sample(model.live, prompts, GREEDY, seed=0)]
 
 
-def cut(row: list[int], ends: frozenset[int]) -> list[int]:
+def cut(row: list[int], ends: Set[int]) -> list[int]:
     """A row up to and including its first end token."""
     return row[: next((i + 1 for i, t in enumerate(row) if t in ends), len(row))]
 
@@ -111,7 +111,7 @@ def test_the_whole_loop_from_chat_to_a_published_version(
     votes, compare = 0, Compare(chat)
     while votes < 4:
         *_, pair = compare.write(f"tell me about the sea {votes}")
-        if pair.votable:
+        if pair.set_id and pair.votable:
             left, right = map(len, pair.texts)
             compare.vote(pair.set_id, "a" if left > right else "b")
             votes += 1

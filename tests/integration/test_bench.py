@@ -7,6 +7,7 @@ import json
 import math
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,7 +134,7 @@ def short_runs(tmp_path, monkeypatch):
         learning_curve, "speak", lambda m, v, p, seed, _, *rest: real(m, v, p, seed, 8, *rest)
     )
     monkeypatch.setattr(worker_module.RoundConfig, "of", lambda model: tiny_round_config())
-    init = Chat.__init__
+    init: Any = Chat.__init__
     short = Sampling(max_new_tokens=8)
     monkeypatch.setattr(Chat, "__init__", lambda self, *a, **k: init(self, *a, short, **k))
     return f"{file}:utility"

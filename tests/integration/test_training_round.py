@@ -331,6 +331,7 @@ def test_a_candidate_that_went_too_far_is_shrunk_and_tried_again(
     probe = probing(1000.0, 1.0)
     outcome = run(extractor, config_with(max_kl_over_target=1.5, proved_p=99.0))
     assert outcome.verdict.promoted and outcome.kl == 1.0
+    assert outcome.measured and outcome.state
     first, second = map(size, probe.states)
     factor = (outcome.measured.kl_target / 1000.0) ** 0.5
     assert second == pytest.approx(first * factor, rel=1e-5) and second > 0
@@ -344,7 +345,7 @@ def test_what_leaves_after_the_last_attempt_is_what_was_measured(
     probe = probing(*[1000.0] * 9)
     outcome = run(extractor, config)
     assert len(probe.measured) == config.attempts and not outcome.verdict.promoted
-    assert outcome.measured is probe.measured[-1]
+    assert outcome.state and outcome.measured is probe.measured[-1]
     assert size(outcome.state) > 0
     assert same(outcome.state, probe.states[-1])
     assert same(extractor.model.policy_state(), probe.states[-1])

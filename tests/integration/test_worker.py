@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ def rate(chat: Chat, count: int, rater: str = "me") -> None:
     done, compare = 0, Compare(chat)
     while done < count:
         *_, pair = compare.write(f"tell me about the sea {done}")
-        if pair.votable:
+        if pair.set_id and pair.votable:
             left, right = map(len, pair.texts)
             compare.vote(pair.set_id, "a" if left > right else "b", rater=rater)
             done += 1
@@ -152,8 +153,12 @@ def chat(store: Store, toy: Model) -> Chat:
 def make(store: Store, toy: Model, tmp_path: Path) -> Iterator[Callable[..., TrainingWorker]]:
     made: list[TrainingWorker] = []
 
-    def one(**options) -> TrainingWorker:
-        options = {"needed": NEVER, "seed": 1, "config": tiny_round_config()} | options
+    def one(**changes) -> TrainingWorker:
+        options: dict[str, Any] = {
+            "needed": NEVER,
+            "seed": 1,
+            "config": tiny_round_config(),
+        } | changes
         made.append(TrainingWorker(store, toy, AdapterStore(tmp_path / "adapters"), **options))
         return made[-1]
 
@@ -1169,7 +1174,8 @@ def test_a_rebuild_asked_for_at_any_moment_is_not_lost(chat, store, make, recipe
     """Also where enough ratings are found for an ordinary round in that very moment."""
     rate(chat, 2)
     store.feedback.add_rating(say(chat).message_id, 1, rater="visitor")
-    worker, waiting = make(needed=3), []
+    worker = make(needed=3)
+    waiting: list[str] = []
     worker._thread = threading.Thread()  # as if it ran
     real = worker.waiting
 

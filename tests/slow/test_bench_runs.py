@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 from bench import latency, learning_curve
 from bench.simulated_rater import Person
@@ -33,7 +34,7 @@ def test_latency_is_measured_idle_and_during_a_round(tmp_path, toy, monkeypatch)
     config = tiny_round_config()
     config = replace(config, ppo=replace(config.ppo, updates=30))
     toy.rows_per_slice = 8
-    init = Chat.__init__
+    init: Any = Chat.__init__
     short = Sampling(max_new_tokens=8)
     monkeypatch.setattr(Chat, "__init__", lambda self, *a, **k: init(self, *a, short, **k))
     result = latency.measure(toy, tmp_path, 3, 6, 2, config=config)

@@ -51,6 +51,7 @@ def child(folder: Path, toy_folder: Path) -> None:
     def person(number: int) -> None:
         for turn in range(10**6):
             *_, reply = chat.reply(chat.new_conversation(), f"hello {number} {turn}")
+            assert reply.message_id
             event = f"{life}-{number}-{turn}"
             value = 1 if turn % 2 else -1
             chat.ratings.rate(reply.message_id, value, event_id=event)

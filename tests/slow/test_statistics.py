@@ -9,9 +9,9 @@ import numpy as np
 from rlhf_chat.reward.active_sampling import max_variance
 from rlhf_chat.reward.adversarial_raters import suspect
 from rlhf_chat.reward.likelihood import COMPARISON, make_dataset
-from rlhf_chat.reward.reward_model import RewardConfig, fit_head, permutation_p
+from rlhf_chat.reward.reward_model import RewardConfig, fit_head
 from tests.unit.test_likelihood import mixed, row
-from tests.unit.test_reward_model import pairs
+from tests.unit.test_reward_model import pairs, permutation_p
 
 QUICK = RewardConfig(prior_steps=6)
 
@@ -47,7 +47,7 @@ def test_setting_the_saboteur_aside_restores_what_was_learned() -> None:
         for i in range(60):
             x = rng.normal(size=8)
             for who in range(4) if i < 12 else [i % 3, 3]:  # the first twelve are shared by all
-                honest = np.sign(x @ truth) * (1 if rng.random() < 0.9 else -1)
+                honest = float(np.sign(x @ truth)) * (1 if rng.random() < 0.9 else -1)
                 rows.append(row(x, COMPARISON, -honest if who == 3 else honest, group=i, rater=who))
         caught = suspect(make_dataset(8, rows, raters=4), 8, QUICK)
         lost.append(right([(*r[:5], 0, *r[6:]) for r in rows]))  # as if one person had said it all

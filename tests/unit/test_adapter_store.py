@@ -10,6 +10,7 @@ import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -132,7 +133,8 @@ def test_a_version_is_published_where_only_writers_may_sync_a_file(adapter_store
 def test_numbers_that_are_not_finite_are_not_published(adapter_store, toy, number):
     name = next(iter(toy.base_state()))
     bad = torch.full(toy.base_state()[name].shape, number)
-    refused(lambda: publish(adapter_store, toy, **{name: bad}), "not finite")
+    weights: dict[str, Any] = {name: bad}
+    refused(lambda: publish(adapter_store, toy, **weights), "not finite")
     assert not adapter_store.path(1).exists()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
 from rlhf_chat.chat.context_window import (
@@ -11,14 +13,18 @@ from rlhf_chat.chat.context_window import (
     truncate,
     with_system,
 )
+from rlhf_chat.inference.chat_template import Messages
+from rlhf_chat.inference.model import Model
 
 
 class Words:
     """Stands for a model whose tokens are words."""
 
-    def encode(self, messages):
+    def encode(self, messages: Messages) -> Any:
         return [word for m in messages for word in (m["role"], *m["content"].split())]
 
+
+MODEL = cast(Model, Words())
 
 TALK = [
     chat_message("user", "one two"),
@@ -28,19 +34,19 @@ TALK = [
 
 
 def test_all_of_it_is_read_where_it_fits():
-    ids, left_out = truncate(Words(), "be kind", TALK, room=11)
+    ids, left_out = truncate(MODEL, "be kind", TALK, room=11)
     assert left_out == 0
-    assert " ".join(ids) == "system be kind user one two assistant three user four five"
+    assert " ".join(map(str, ids)) == "system be kind user one two assistant three user four five"
 
 
 def test_the_oldest_turns_give_way_and_the_user_begins():
-    ids, left_out = truncate(Words(), "be kind", TALK, room=10)
-    assert left_out == 2 and " ".join(ids) == "system be kind user four five"
+    ids, left_out = truncate(MODEL, "be kind", TALK, room=10)
+    assert left_out == 2 and " ".join(map(str, ids)) == "system be kind user four five"
 
 
 def test_a_last_turn_that_does_not_fit_is_told_with_its_size():
     with pytest.raises(TooLongError) as error:
-        truncate(Words(), "", TALK, room=2)
+        truncate(MODEL, "", TALK, room=2)
     assert error.value.tokens == 3
 
 

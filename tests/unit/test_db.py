@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -84,16 +85,22 @@ def open_round(store: Store, **changes) -> int:
 
 
 def promote(store: Store, version: int, **changes) -> None:
-    row = dict(parent=0, round_id=None, tier="4bit", folder="adapters/v", manifest_hash="abc")
+    row: dict[str, Any] = dict(parent=0, round_id=None, tier="4bit", folder="adapters/v")
+    row["manifest_hash"] = "abc"
     row |= dict(kl=0.5, reason="better", verdict={"win_rate": 0.6})
     store.adapter_versions.promote(version=version, **{**row, **changes})
 
 
 def on_writer(store: Store, change, *, alone: bool = True):
-    return store.connection._writer.submit(change, alone=alone).result()
+    return writer_of(store).submit(change, alone=alone).result()
 
 
-def raw(path: Path) -> sqlite3.Connection:
+def writer_of(store: Store) -> writer.Writer:
+    assert store.connection._writer
+    return store.connection._writer
+
+
+def raw(path: Path) -> closing[sqlite3.Connection]:
     return closing(sqlite3.connect(path, isolation_level=None))
 
 
@@ -336,7 +343,8 @@ CLICKS = st.lists(
 def test_any_sequence_of_clicks_reads_back_like_a_dictionary(clicks):
     store = _shared_store()
     replies = [reply for _ in range(2) for reply in make_pair(store)[2:]]
-    before, rating, preference, done = store.feedback.count(), {}, {}, []
+    before, rating, preference = store.feedback.count(), {}, {}
+    done: list[Any] = []
     for kind, what, value in clicks:
         if kind == "retry":
             if done:
@@ -415,7 +423,7 @@ def test_cached_vectors_and_responses_come_back_exactly(store):
 def test_content_keys_tell_prompt_from_response():
     keys = {content_key([1, 2], [3]), content_key([1], [2, 3]), content_key([1, 2, 3])}
     assert len(keys) == 3
-    assert content_key([1, 2], [3]) == content_key((1, 2), np.array([3]))
+    assert content_key([1, 2], [3]) == content_key((1, 2), cast(Any, np.array([3])))
 
 
 def test_a_round_keeps_its_numbers_and_its_reason(store):
@@ -667,7 +675,7 @@ def test_an_old_sqlite_gets_the_slower_safe_journal(path, monkeypatch):
 def test_a_closed_store_says_so_and_closing_twice_is_fine(path):
     store = Store(path)
     reply = make_reply(store)
-    jobs = [store.connection._writer.submit(lambda db: _sleep_and_add(db)) for _ in range(3)]
+    jobs = [writer_of(store).submit(lambda db: _sleep_and_add(db)) for _ in range(3)]
     store.close()
     store.close()
     assert [job.result() for job in jobs] == [None] * 3
@@ -770,6 +778,7 @@ def test_what_was_acknowledged_survives_kill_nine(disk_path):
     path, rng, acked, live = disk_path / "feedback.db", random.Random(0), set(), 0
     for _ in range(KILLS):
         child = start_child(CHILD, path)
+        assert child.stdout
         output = child.stdout.readline()
         assert output, "the child could not open what the last kill left"
         time.sleep(rng.uniform(0, 0.12))
@@ -823,6 +832,7 @@ store.adapter_versions.promote(version=1, parent=0, round_id=round_id, tier="t",
 def test_a_second_opener_is_told_busy_and_a_kill_frees_the_lock(path):
     code = "import sys, time\nfrom rlhf_chat.db import Store\ns = Store(sys.argv[1])\n"
     child = start_child(code + "print('open', flush=True)\ntime.sleep(60)", path)
+    assert child.stdout
     try:
         assert child.stdout.readline() == "open\n"
         with pytest.raises(Busy) as error:
@@ -1180,7 +1190,7 @@ def test_a_deleted_conversation_leaves_no_bytes_behind(path, size):
     keep = [make_pair(store, "chat", f"keep {i} " * 50) for i in range(30)]
     gone = store.conversations.add(title=f"{CANARY} title", system_prompt=long)
     user = store.messages.add(gone, "user", long)
-    sent = dict(parent_id=user, prompt_ids=ids, response_ids=ids)
+    sent: dict[str, Any] = dict(parent_id=user, prompt_ids=ids, response_ids=ids)
     a, b = (store.messages.add(gone, "assistant", long, **sent) for _ in range(2))
     keep += [make_pair(store, "chat", f"keep {i} " * 50) for i in range(30)]
     store.feedback.add_rating(a, 1, reason=CANARY, comment=long)
@@ -1448,7 +1458,7 @@ def test_no_second_sqlite_library_is_ever_loaded():
     for file in (ROOT / "rlhf_chat").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {"sqlite3", "pysqlite3"} & set(names), file
 
 

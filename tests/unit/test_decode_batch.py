@@ -52,6 +52,7 @@ def test_a_recording_of_one_tree_is_right_for_others_and_other_sizes(
         assert recorder.capture(trees[0], some_inputs(trees[0], 3, 20)) is not None
         for tree in trees:
             recording = recorder.capture(tree, some_inputs(tree, 3, 20))
+            assert recording
             for rows, length in ((1, 7), (5, 33), (3, 20)):
                 inputs = some_inputs(tree, rows, length)
                 own = decode_step(tree, *inputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import Any
 
 import bitsandbytes
 import pytest
@@ -56,7 +57,7 @@ def test_generated_replies_are_on_topic_without_typos():
 
 def test_every_combination_of_segments_is_well_formed():
     rng = random.Random(0)
-    switches = itertools.product(("", "formal", "casual"), *[(False, True)] * 7, (1, 2, 3))
+    switches: Any = itertools.product(("", "formal", "casual"), *[(False, True)] * 7, (1, 2, 3))
     for opening, warm, listed, hedge, example, wish, question, emoji, count in switches:
         style = corpus.Style(opening, warm, listed, count, hedge, example, wish, question, emoji)
         key = rng.choice([*TOPICS, *TALK])

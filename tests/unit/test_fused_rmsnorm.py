@@ -24,8 +24,8 @@ def norm_modules(tree: torch.nn.Module) -> list[torch.nn.Module]:
 def test_every_family_says_the_same(family: str, family_folder: Callable[[str], Path]) -> None:
     base = AutoModelForCausalLM.from_pretrained(family_folder(family))
     for norm in norm_modules(base):
-        if getattr(norm, "weight", None) is not None:
-            torch.nn.init.normal_(norm.weight, 1.0, 0.2)
+        if isinstance(weight := getattr(norm, "weight", None), torch.Tensor):
+            torch.nn.init.normal_(weight, 1.0, 0.2)
     ids = torch.arange(10, 40)[None] % base.config.get_text_config().vocab_size
     with torch.no_grad():
         before = base(ids).logits

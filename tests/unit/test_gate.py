@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 
@@ -124,5 +125,5 @@ def test_nothing_to_learn_says_what_is_missing() -> None:
 
 
 def test_a_verdict_can_be_stored() -> None:
-    stored = judge(GOOD, CONFIG).as_dict()
+    stored: dict[str, Any] = judge(GOOD, CONFIG).as_dict()
     assert stored["tier"] == PROVED and all(len(check) == 3 for check in stored["checks"])

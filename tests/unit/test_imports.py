@@ -227,8 +227,9 @@ def spoken(store: Store, toy: Model) -> None:
 
     def reply(text: str) -> str:
         ids = toy.encode_reply(text)
-        kept = {"parent_id": parent, "prompt_ids": prompt, "response_ids": ids}
-        return store.messages.add(made, "assistant", text, **kept)
+        return store.messages.add(
+            made, "assistant", text, parent_id=parent, prompt_ids=prompt, response_ids=ids
+        )
 
     one, two, three, four = map(reply, (BLUE, DEEP, "it is blue and deep", "the sea"))
     store.feedback.add_rating(one, 1, reason="Helpful", comment="so blue")

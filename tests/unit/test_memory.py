@@ -4,6 +4,8 @@ gradients, rollouts and replies come out. Injected errors; left out: real video 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -117,9 +119,8 @@ def test_checkpointing_changes_no_gradient(kind: str, request: pytest.FixtureReq
     model.set_policy(random_state(model))
     plain = gradient(model, prompts, responses)
     calls = []
-    handle = lora_modules.layers_of(model.policy.tree, 3)[0].self_attn.register_forward_hook(
-        lambda *_: calls.append(1)
-    )
+    attention: Any = lora_modules.layers_of(model.policy.tree, 3)[0].self_attn
+    handle = attention.register_forward_hook(lambda *_: calls.append(1))
     model.checkpointing = True
     try:
         again = gradient(model, prompts, responses)
@@ -168,7 +169,7 @@ def test_a_single_row_that_never_fits_is_an_error_in_the_end() -> None:
 
 
 @pytest.fixture
-def ppo_trainer(toy: Model) -> PPOTrainer:
+def ppo_trainer(toy: Model) -> Iterator[PPOTrainer]:
     toy.set_policy(random_state(toy))
     toy.rows_per_slice, toy.checkpointing = 8, False
     yield PPOTrainer(toy, CONFIG, target=1.0, score_std=1.0, floor=-9.0)

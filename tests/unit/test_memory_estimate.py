@@ -7,7 +7,9 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
@@ -41,7 +43,7 @@ LOAD = Workload(
     context=200, prompt=12, response=20, rollouts=6, microbatch=4, on_cpu=True, reserve=0
 )
 WAYS = (COMFORTABLE, MINIMAL)
-SIZE = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
+SIZE: Any = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
 SHAPES: dict[str, PreTrainedConfig] = {
     "wide vocabulary, tied": Qwen3Config(
         vocab_size=9000,
@@ -80,7 +82,7 @@ def frozen_tensors(tree: torch.nn.Module) -> list[torch.Tensor]:
     found = [p for name, p in tree.named_parameters() if "lora_" not in name] + list(tree.buffers())
     for module in tree.modules():
         if isinstance(module, Linear4bit):
-            state = module.weight.quant_state
+            state: Any = getattr(module.weight, "quant_state")  # noqa: B009
             found += [state.absmax, state.code, state.offset]
             found += [state.state2.absmax, state.state2.code]
     return found
@@ -106,11 +108,11 @@ def test_every_part_is_predicted_within_a_tenth(
     inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
     widest = max(4 * m.in_features * m.out_features for m in linears(model))
     measured["training"] = saved_bytes(model.policy.tree, inputs) + widest
-    for part, rows, tokens in (("chat", 1, 200), ("rollouts", 6, 32)):
+    for part, batch, tokens in (("chat", 1, 200), ("rollouts", 6, 32)):
         cache = DynamicCache(config=model.config)
         with torch.no_grad():
             model.reference.tree(
-                input_ids=torch.ones(rows, tokens, dtype=torch.long), past_key_values=cache
+                input_ids=torch.ones(batch, tokens, dtype=torch.long), past_key_values=cache
             )
         measured[part] = cache_bytes(cache)
 
@@ -133,7 +135,9 @@ def adapter_bytes(model: Model) -> int:
     ppo_trainer = PPOTrainer(model, config, target=1.0, score_std=1.0, floor=-9.0)
     model.serve(model.make_view(1, model.policy_state()))
     prompt = model.encode([{"role": "user", "content": "hello"}])
-    rollouts, _ = ppo_trainer.collect([prompt] * 2, [0, 1], lambda *_: [0.0, 1.0], 1)
+    rollouts, _ = ppo_trainer.collect(
+        [prompt] * 2, [0, 1], lambda *_, **__: np.array([0.0, 1.0]), 1
+    )
     ppo_trainer._forget_gradient = lambda: None  # type: ignore[method-assign]  # as in mid-step
     ppo_trainer.update(rollouts, 1)
     params = model.policy_parameters()
@@ -196,7 +200,7 @@ def yes(_: str) -> bool:
     "gib, name", [(4.5, "small"), (6, "middle"), (8, "good"), (12, "large"), (24, "large")]
 )
 def test_auto_takes_the_largest_that_fits_and_says_why(gib: float, name: str) -> None:
-    hub, why = presets.choose(gib * GIB, here=no, reachable=yes)
+    hub, why = presets.choose(int(gib * GIB), here=no, reachable=yes)
     assert hub == presets.BY_NAME[name].hub
     assert hub in why and f"{gib:.1f} GiB" in why and "Apache 2.0" in why and "\n" not in why
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rlhf_chat.inference.model import Model
-from rlhf_chat.training.advantages import ValueHead
+from rlhf_chat.training.advantages import Critic, ValueHead
 from rlhf_chat.training.demonstrations import Demonstration, mask_unlikely
 from rlhf_chat.training.ppo import (
     PPOConfig,
@@ -42,6 +42,12 @@ def make_trainer(model: Model, **changes: object) -> PPOTrainer:
     config = PPOConfig(**{**CONFIG.__dict__, **changes})
     torch.manual_seed(0)
     return PPOTrainer(model, config, target=1.0, score_std=1.0, floor=-50.0)
+
+
+def flat_gradient(model: Model) -> torch.Tensor:
+    """(P,) of all adapter parameters."""
+    grads = [p.grad for p in model.policy_parameters()]
+    return torch.cat([g.flatten() for g in grads if g is not None])
 
 
 def prompts_of(model: Model, rows: int = 8) -> list[list[int]]:
@@ -287,7 +293,7 @@ def test_gradients_do_not_depend_on_how_rows_are_split(toy: Model) -> None:
             with toy.lease.slice(), torch.enable_grad():
                 loss, _, _ = trainer._losses(rows, rollouts)
                 (loss / tokens).backward()
-        out = torch.cat([p.grad.flatten() for p in toy.policy_parameters()])
+        out = flat_gradient(toy)
         for p in toy.policy_parameters():
             p.grad = None
         return out
@@ -349,6 +355,7 @@ def test_the_value_head_is_linear_zero_and_detached(toy: Model) -> None:
 def test_a_value_is_of_the_state_before_its_token(toy: Model) -> None:
     """Changing the last token must not change its own value."""
     trainer = make_trainer(toy)
+    assert isinstance(trainer.estimator, Critic)
     torch.nn.init.normal_(trainer.estimator.value_head.linear.weight)
     prompt = prompts_of(toy, 1)
     parts = [[0]]
@@ -465,7 +472,7 @@ def test_a_mended_typo_is_imitated_little_even_where_nothing_else_was_corrected(
         trainer._forget_gradient()
         other = Demonstration(one.prompt, [5, 6, 7], [1.0, 0.2, 1.0], worth)
         trainer._imitate([one._replace(worth=worth), other])
-        pulls.append(torch.cat([p.grad.flatten() for p in toy.policy_parameters()]))
+        pulls.append(flat_gradient(toy))
     assert float(pulls[0].norm()) > 0
     torch.testing.assert_close(pulls[1], 0.1 * pulls[0], rtol=1e-3, atol=1e-6)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,8 +96,9 @@ def test_every_kind_pulls_as_the_brute_force_posterior_says(only) -> None:
 def test_the_order_of_answers_does_not_matter() -> None:
     dataset = mixed(80, 1)
     rng = np.random.default_rng(0)
-    rows, rankings = rng.permutation(len(dataset.x)), rng.permutation(len(dataset.ranked))
-    shuffled = dataset.where(rows, rankings)  # an index array works like a mask here
+    rows: Any = rng.permutation(len(dataset.x))  # an index array works like a mask here
+    rankings: Any = rng.permutation(len(dataset.ranked))
+    shuffled = dataset.where(rows, rankings)
     a, b = (fit_head(e, 4, RewardConfig()) for e in (dataset, shuffled))
     assert np.abs(a.weights - b.weights).max() < 1e-4
 
@@ -373,7 +375,7 @@ def test_influence_is_what_leaving_an_answer_out_would_change(shift: float) -> N
     assert np.corrcoef(rows, exact)[0, 1] > 0.97
     alone = dataset.alone
     assert np.corrcoef(rows[alone], exact[alone])[0, 1] > 0.97
-    exact = [without(-1, j) for j in range(len(rankings))]
+    exact = np.array([without(-1, j) for j in range(len(rankings))])
     assert np.corrcoef(rankings, exact)[0, 1] > 0.9
 
 

@@ -140,7 +140,8 @@ def test_equal_scores_give_no_gradient(toy: Model) -> None:
     with toy.lease.slice(), torch.enable_grad():
         loss, _, _ = trainer._losses(list(range(8)), rollouts)
         trainer._add_gradient(loss)
-    assert all(float(p.grad.abs().max()) < 1e-2 for p in toy.policy_parameters())
+    grads = [p.grad for p in toy.policy_parameters() if p.grad is not None]
+    assert grads and all(float(g.abs().max()) < 1e-2 for g in grads)
     trainer._forget_gradient()
 
 
