@@ -25,6 +25,7 @@ from typing import NamedTuple
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.compare import Compare
 from rlhf_chat.db import Store
+from rlhf_chat.errors import from_stored
 from rlhf_chat.inference.calibration import calibrate
 from rlhf_chat.inference.model import Model
 from rlhf_chat.inference.self_test import self_test
@@ -145,7 +146,10 @@ def measure(
                 ),
             )
         )
-        longest, reasons = model.lease.longest_slice, [r.reason for r in store.rounds.newest()]
+        longest, reasons = (
+            model.lease.longest_slice,
+            [str(from_stored(r.reason)) for r in store.rounds.newest()],
+        )
     finally:
         worker.close()
         store.close()

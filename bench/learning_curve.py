@@ -39,6 +39,7 @@ from bench.generations import (
     win_rate,
 )
 from bench.simulated_rater import Person, Utility, load_utility, noise_scale
+from rlhf_chat.errors import from_stored
 
 EVALUATION_PROMPTS = 250
 SECONDS = {"pairs": 6, "thumbs": 3, "scores": 5, "rankings": 12, "edits": 20}  # of a person's time
@@ -163,7 +164,7 @@ def _rounds(
         tiers[tier] = tiers.get(tier, 0) + 1
         seconds = time.monotonic() - started
         told_by = f"{settings.utility} seed {seed} labels {target}"
-        print(f"{told_by}: {newest.reason}", file=sys.stderr)
+        print(f"{told_by}: {from_stored(newest.reason)}", file=sys.stderr)
         yield (
             measure()
             | {"labels": target, "seed": seed, "seconds": round(seconds, 1), **tiers}

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlhf_chat import __version__
+from rlhf_chat.errors import AppError
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -170,13 +171,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     prepare_process()
-    from rlhf_chat.db import StoreError
-    from rlhf_chat.inference.model import ModelError
-    from rlhf_chat.ui import PortError
-
     try:
         return args.run(args)
-    except (ModelError, StoreError, PortError) as error:
+    except AppError as error:
         print(error, file=sys.stderr)
     except OSError as error:
         folder = getattr(args, "data", None) or error.filename or "it needs"

@@ -25,8 +25,9 @@ from typing import Any
 
 import torch
 
-from rlhf_chat.db import Store, StoreError
+from rlhf_chat.db import Store
 from rlhf_chat.db import database_file as store_file
+from rlhf_chat.errors import ModelError, StoreError
 from rlhf_chat.inference import local_models, memory, nf4, presets, pull
 from rlhf_chat.inference.calibration import calibrate
 from rlhf_chat.inference.loading import configuration, first_line, refuse_unsuitable, stay_offline
@@ -38,7 +39,7 @@ from rlhf_chat.inference.memory_estimate import (
     Workload,
     predict,
 )
-from rlhf_chat.inference.model import Model, ModelError
+from rlhf_chat.inference.model import Model
 from rlhf_chat.inference.self_test import self_test
 
 OK, WARN, FAIL = 0, 1, 2
@@ -159,7 +160,7 @@ def check_fits(name: str, quantization: str, device: torch.device) -> Preflight 
         logging.getLogger(__name__).info("no prediction for %s: %s", name, error)
         return None
     if not told.fits:
-        raise ModelError(told.sentence)
+        raise ModelError("model.does_not_fit", details=told.sentence)
     return told
 
 

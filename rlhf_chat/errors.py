@@ -1,38 +1,116 @@
-"""What cannot be done is refused in one sentence for the person. Left out: faults of our own."""
+"""Messages for the person: codes with parameters, whose words are in `rlhf_chat.locale`.
+
+Domain code raises an `AppError` or returns a `Notice`; the ui renders either in the language of the
+page, and `str()` gives the English text for terminals and logs.
+"""
 
 from __future__ import annotations
 
-from rlhf_chat import db
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-MAX_CHARACTERS = 8000
-LONGEST_REASON = 200  # characters
+from rlhf_chat import locale
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A message that is returned: its key in the locale files, and what fills the placeholders."""
+
+    code: str
+    params: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __str__(self) -> str:
+        return locale.render(self.code, self.params)
+
+    def to_json(self) -> str:
+        """As it is stored, to be shown in any language later."""
+        return json.dumps(as_plain(self), ensure_ascii=False)
+
+
+class Refused(Notice):
+    """Says why something was not done, where another notice says that it was."""
+
+
+def as_plain(value: Any) -> Any:
+    """A notice, an error, or what they hold, as values that JSON can keep; numbers that are not
+    finite become None."""
+    if isinstance(value, Notice | AppError):
+        return {"code": value.code, "params": as_plain(value.params)}
+    if isinstance(value, Mapping):
+        return {str(key): as_plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def from_stored(text: str) -> Notice | str:
+    """What `Notice.to_json` stored; any other text, as earlier versions wrote it, as it is."""
+    try:
+        stored = json.loads(text)
+        return Notice(str(stored["code"]), dict(stored["params"]))
+    except (ValueError, TypeError, KeyError):
+        return text
 
 
 class AppError(Exception):
-    """Something the person should know, in one sentence."""
+    """Something the person should know. `str()` is the English text."""
+
+    def __init__(self, code: str, **params: Any) -> None:
+        super().__init__(code)
+        self.code, self.params = code, params
+
+    def __str__(self) -> str:
+        return locale.render(self.code, self.params)
+
+    @property
+    def notice(self) -> Notice:
+        return Notice(self.code, self.params)
 
 
-class Refused(str):
-    """A sentence that says why something was not done, where others say that it was."""
+class StoreError(AppError):
+    """Something the database refuses or cannot do."""
 
 
-class sentences:
-    """Turns the store's refusals into what the person is told."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, db.StoreError):
-            raise AppError(str(error)) from error
+class ReadOnly(StoreError):
+    """The file or its folder cannot be written to."""
 
 
-def checked(text: str) -> str:
-    """A message as it is stored, and so as the model reads it."""
-    if not text.strip():
-        raise AppError("Write something first: the message is empty.")
-    if len(text) > MAX_CHARACTERS:
-        raise AppError(
-            f"This is too long: {len(text):,} characters; {MAX_CHARACTERS:,} are allowed."
-        )
-    return db.clean_text(text).strip()
+class DatabaseTooNew(StoreError):
+    """A newer version of the app wrote the file."""
+
+
+class DatabaseDamaged(StoreError):
+    """The file is no readable feedback database."""
+
+
+class Busy(StoreError):
+    """Another program or connection holds the file."""
+
+
+class DiskFull(StoreError):
+    """There is no space left."""
+
+
+class NotFound(StoreError):
+    """What was asked for is not in the database."""
+
+
+class ModelError(AppError):
+    """The model cannot be used."""
+
+
+class AdapterError(AppError):
+    """A version cannot be used."""
+
+
+class NumericError(AppError, FloatingPointError):
+    """A loss or gradient is not finite."""
+
+
+class PortError(AppError):
+    """The app cannot listen on the port."""

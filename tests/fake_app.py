@@ -19,13 +19,13 @@ from types import SimpleNamespace
 
 from rlhf_chat.chat import importers
 from rlhf_chat.chat.chat import ReplyChunk, Turn
-from rlhf_chat.chat.compare import OUTCOMES, Candidates, VoteResult, in_order, reveal
+from rlhf_chat.chat.compare import Candidates, VoteResult
 from rlhf_chat.chat.imports import ImportPreview
 from rlhf_chat.chat.message_feedback import MessageFeedback
 from rlhf_chat.chat.raters import Rater
 from rlhf_chat.chat.settings import ConversationSettings
 from rlhf_chat.db import Feedback, ImportBatch, ImportedFeedback, RankedReply
-from rlhf_chat.errors import AppError, Refused
+from rlhf_chat.errors import AppError, Notice, Refused
 from rlhf_chat.feedback.agreement import Agreement
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.reward.scorer import TokenAttribution
@@ -46,6 +46,10 @@ WORDS = (
     "Do you have a river near your home?"
 )
 LONGEST = 8000
+FAILED_KL = {
+    "name": {"code": "gate.check.kl"},
+    "found": {"code": "gate.range.kl", "params": {"value": 9.3, "limit": 6.0}},
+}
 
 
 def now() -> str:
@@ -54,11 +58,9 @@ def now() -> str:
 
 def checked(text: str) -> None:
     if not text.strip():
-        raise AppError("Write a message first.")
+        raise AppError("text.empty")
     if len(text) > LONGEST:
-        raise AppError(
-            f"That is {len(text):,} characters; the model can read about {LONGEST:,}. Shorten it."
-        )
+        raise AppError("text.too_long", count=len(text), limit=LONGEST)
 
 
 @dataclass
@@ -134,7 +136,7 @@ class ToyChat:
 
     def set(self, conversation_id: str, settings: ConversationSettings) -> None:
         if settings.sampling.temperature > 2:
-            raise AppError("Temperature is 0 to 2.")
+            raise AppError("settings.sampling_range")
         self.kept[conversation_id] = settings
 
     def forget_view(self, version: int) -> None: ...
@@ -162,7 +164,7 @@ class ToyChat:
 
     def _found(self, id: str) -> Conversation:
         if id not in self._conversations:
-            raise AppError("That conversation is not here any more.")
+            raise AppError("db.conversation_gone")
         return self._conversations[id]
 
     def _turn(self, node: Node, rater: str) -> Turn:
@@ -224,21 +226,21 @@ class ToyChat:
     def _answer(self, asked: Node, stop: threading.Event):
         by = self.get(asked.conversation).version
         version = self.worker.live if by is None else by
-        text, finish, note, made = "", "stop", "", None
+        text, finish, note, made = "", "stop", None, None
         pace = self.word_seconds * (60 if asked.text.startswith("slow") else 1)
         began = time.monotonic()
-        yield ReplyChunk(None, "", False, version, None, "Waiting for the model", None)
+        yield ReplyChunk(None, "", False, version, None, Notice("chat.thinking"), None)
         try:
             for word in self._words(asked.text):
                 if stop.is_set():
                     finish = "cancelled"
                     break
                 if asked.text == "fail" and len(text) > 30:
-                    finish, note = "error", "The model broke off: out of memory."
+                    finish, note = "error", Notice("model.out_of_memory")
                     break
                 text += word
                 time.sleep(pace)
-                yield ReplyChunk(None, text, False, version, None, "", None)
+                yield ReplyChunk(None, text, False, version, None, None, None)
         except GeneratorExit:
             finish = "cancelled"
             raise
@@ -266,7 +268,7 @@ class ToyChat:
         if self.refuse_ratings:
             raise AppError(self.refuse_ratings)
         if message_id not in self._nodes or self._nodes[message_id].role != "assistant":
-            raise AppError("Only a reply can be rated.")
+            raise AppError("db.only_replies_rated")
         if event_id in self._seen:
             return
         if event_id:
@@ -356,7 +358,7 @@ class ToyChat:
         checked(text)
         old = self._nodes[message_id]
         if text.strip() == old.text.strip():
-            raise AppError("Nothing was changed, so there is nothing to learn.")
+            raise AppError("rating.nothing_changed")
         node = self._add(old.conversation, "assistant", text.strip(), old.parent)
         self.corrected[message_id] = text
         return node.id
@@ -379,7 +381,7 @@ class ToyArrivals:
     def preview(self, text: str) -> ImportPreview:
         found = importers.read(text)
         if not found.items:
-            raise AppError("There are no ratings in this file that can be used. It is empty.")
+            raise AppError("imports.no_ratings", reason=Notice("imports.empty"))
         return ImportPreview(tuple(one for _, one in found.items), tuple(found.unread), 0)
 
     def import_all(self, text: str, rater: str = "me") -> tuple[str, int, int]:
@@ -402,7 +404,7 @@ class ToyCompare:
     def __init__(self, chat: ToyChat) -> None:
         self.chat, self.worker = chat, chat.worker
         self.votes: dict[str, str] = {}
-        self.bradley_terry: dict[str, str] = {}
+        self.strengths: dict[str, str] = {}
         self.rankings: dict[str, tuple[int, ...]] = {}
         self.stored: dict[str, tuple[int, ...]] = {}  # rankings by event: the same one twice is one
         self.comments: dict[str, str] = {}
@@ -425,16 +427,14 @@ class ToyCompare:
     def write(self, prompt, count=2, *, event_id=None, stop, versions=None):
         self.asked.append((prompt, versions))
         if not prompt.strip():
-            raise AppError("Write a prompt first.")
+            raise AppError("text.empty")
         words = self.chat._words(prompt)
-        yield Candidates(None, prompt, ("",) * count, False, "Waiting for the model")
+        yield Candidates(None, prompt, ("",) * count, False, Notice("chat.thinking"))
         pace = self.chat.word_seconds * (60 if prompt.startswith("slow") else 1)
         texts = [""] * count
         for i, word in enumerate(words):
             if stop.is_set():
-                yield Candidates(
-                    None, prompt, tuple(texts), True, "Stopped: these drafts are not kept."
-                )
+                yield Candidates(None, prompt, tuple(texts), True, Notice("compare.stopped"))
                 return
             for n in range(count):  # each is shorter than the one before it
                 if prompt.startswith("echo") or i < len(words) / (n + 1):
@@ -447,7 +447,7 @@ class ToyCompare:
 
     def shown(self, set_id: str) -> Candidates:
         if set_id not in self.sets:
-            raise AppError("These drafts are not here any more.")
+            raise AppError("db.conversation_gone")
         return self.sets[set_id][0]
 
     def vote(self, set_id, outcome, *, strength="", event_id=None, rater="me") -> VoteResult:
@@ -455,27 +455,22 @@ class ToyCompare:
         versions = self.sets[set_id][1]
         if rater.startswith("simulated:"):
             self.worker.simulated.append((rater, outcome))
-            return VoteResult(versions, "")
+            return VoteResult(versions)
         self.worker.waiting += set_id not in self.votes
-        self.votes[set_id], self.bradley_terry[set_id] = outcome, strength
+        self.votes[set_id], self.strengths[set_id] = outcome, strength
         self.by[set_id] = rater
-        sentence = OUTCOMES[outcome]
-        return reveal(
-            f"Saved: {sentence.replace('is', f'is {strength}') if strength else sentence}.",
-            versions,
-        )
+        return VoteResult(versions)
 
     def rank(self, set_id, places, *, event_id=None, rater="me") -> VoteResult:
         self.stored.setdefault(event_id or uuid.uuid4().hex, tuple(places))
         self.worker.waiting += set_id not in self.rankings
         self.rankings[set_id], self.by[set_id] = tuple(places), rater
-        return reveal(f"Saved: {in_order(places)}.", self.sets[set_id][1])
+        return VoteResult(self.sets[set_id][1])
 
-    def comment(self, set_id, words, *, rater="me") -> str:
+    def comment(self, set_id, words, *, rater="me") -> None:
         if set_id not in self.votes and set_id not in self.rankings:
-            raise AppError("Answer first, then say why.")
+            raise AppError("compare.vote_first")
         self.comments[set_id] = words.strip()
-        return "Saved with your words."
 
     def withdraw(self, set_id, *, rater="me") -> None:
         (self.votes if set_id in self.votes else self.rankings).pop(set_id, None)
@@ -496,9 +491,9 @@ class ToyRaters:
     def alpha(self) -> float | None:
         return 0.31
 
-    def set_aside(self, name: str, aside: bool = True) -> str:
+    def set_aside(self, name: str, aside: bool = True) -> Notice:
         self.aside = self.aside | {name} if aside else self.aside - {name}
-        return f"{name} {'does not count' if aside else 'counts again'} from the next round on."
+        return Notice("raters.excluded" if aside else "raters.included", {"name": name})
 
 
 @dataclass
@@ -548,7 +543,7 @@ class ToyTrainer:
             1,
         )
         self.began: float | None = None
-        self.error = ""
+        self.error = None
         self.watched = ""
         self.simulated: list[tuple[str, str]] = []
         self.rebuilt: list[tuple[list[str], str]] = []
@@ -560,9 +555,7 @@ class ToyTrainer:
                 now(),
                 "ratings",
                 "promoted",
-                "Served: judges fitted on halves of your ratings prefer it to the base 71% of the "
-                "time at 3.1 nats; your ratings only hint at it (p = 0.060, clear would be "
-                "0.014), so it is on trial.",
+                Notice("gate.passed_on_trial", {"win_rate": 0.71, "kl": 3.1}).to_json(),
                 0,
                 1,
                 verdict={
@@ -577,15 +570,16 @@ class ToyTrainer:
                 now(),
                 "by hand",
                 "discarded",
-                "Not served: it is 9.3 nats from the base (limit 6.0).",
+                Notice("gate.failed", FAILED_KL).to_json(),
                 1,
                 None,
                 verdict={
                     "tier": "discarded",
                     "reason": "",
                     "checks": [
-                        ["kl", False, "it is 9.3 nats from the base (limit 6.0)."],
-                        ["length", True, "its replies are 1.10 x as long as the base's."],
+                        {"name": "finite", "passed": True, "value": None, "limit": None},
+                        {"name": "kl", "passed": False, "value": 9.3, "limit": 6.0},
+                        {"name": "length", "passed": True, "value": 1.1, "limit": [0.25, 2.5]},
                     ],
                 },
             ),
@@ -610,7 +604,7 @@ class ToyTrainer:
                 version,
                 {"tier": "provisional", "checks": []},
             )
-            done.reason = "The new version won 64 % of the checks."
+            done.reason = Notice("gate.passed", {"win_rate": 0.64, "kl": 2.0}).to_json()
             self._versions.append(
                 Version(version, self.live, done.id, "provisional", f"v{version}", "", 0.05, "")
             )
@@ -622,7 +616,7 @@ class ToyTrainer:
         phases = ("features", "reward head", "rollouts", "ppo", "gate", "publishing")
         base = Status(
             phase="idle",
-            sentence="Waiting for your ratings.",
+            gives_way=False,
             round_id=None,
             progress=0.0,
             seconds_left=None,
@@ -638,34 +632,33 @@ class ToyTrainer:
             return replace(
                 base,
                 phase=phase,
-                sentence=f"Round {self._rounds[-1].id}: {phase}.",
                 round_id=self._rounds[-1].id,
                 progress=share,
                 seconds_left=self.round_seconds * (1 - share),
             )
         if self.paused:
-            return replace(base, phase="paused", sentence="Learning is paused.")
+            return replace(base, phase="paused")
         return base
 
     def people_waiting(self) -> int:
         return self.waiting
 
-    def train_now(self) -> str:
+    def train_now(self) -> Notice:
         if self.began is not None:
-            return "A round is under way already."
+            return Refused("training.already_running")
         if not self.waiting:
-            return "There are no new ratings to learn from. Rate some replies first."
+            return Refused("training.no_ratings")
         self.began = time.monotonic()
         self._rounds.append(
             Round(len(self._rounds) + 1, now(), None, "by hand", "running", "", self.live, None)
         )
-        return f"Round {len(self._rounds)} starts now with {self.waiting} new ratings."
+        return Notice("training.round_starts")
 
-    def retrain_without(self, ids=(), *, rater="") -> str:
+    def retrain_without(self, ids=(), *, rater="") -> Notice:
         self.rebuilt.append((list(ids), rater))
         if len(ids) > 2:
-            return Refused("Nothing would be left to learn from; make the base live instead.")
-        return "A new version is learned from the base and the 3 answers that are left."
+            return Refused("training.nothing_left")
+        return Notice("training.retraining", {"count": 3})
 
     def pause(self) -> None:
         self.paused = True
@@ -679,7 +672,7 @@ class ToyTrainer:
             self._rounds[-1].status, self._rounds[-1].ended_at, self._rounds[-1].reason = (
                 "stopped",
                 now(),
-                "Stopped by hand.",
+                Notice("round.stopped", {"live": self.live}).to_json(),
             )
 
     def rounds(self, limit: int = 20) -> list[Round]:
@@ -715,13 +708,13 @@ class ToyTrainer:
         self._advance()
         return list(self._versions)
 
-    def make_live(self, version: int) -> str:
+    def make_live(self, version: int) -> Notice:
         if version not in [v.version for v in self._versions]:
-            raise AppError("There is no such version.")
+            raise AppError("versions.unknown", version=version)
         self.live = version
-        return f"v{version} is live now." if version else "The base model is live now."
+        return Notice("versions.live", {"version": version})
 
-    def roll_back(self) -> str:
+    def roll_back(self) -> Notice:
         return self.make_live(next(v.parent for v in self._versions if v.version == self.live) or 0)
 
     def standings(self) -> list[Standing]:
@@ -751,20 +744,21 @@ class ToyTrainer:
         record = standings.between(self.blind, one, other)
         return record, *standings.interval(record)
 
-    def advice(self) -> str:
+    def advice(self) -> Notice | None:
         live = next(s for s in self.standings() if s.live)
-        return f"Your blind votes speak against v{self.live}." if live.worse else ""
+        params = {"version": self.live, "won": 0, "lost": 9, "parent": 0}
+        return Notice("versions.roll_back_proposed", params) if live.worse else None
 
-    def describe(self, version: int, name: str, remark: str) -> str:
+    def describe(self, version: int, name: str, remark: str) -> Notice:
         found = next(v for v in self._versions if v.version == version)
         found.name, found.remark = name, remark
-        return f"Saved for v{version}."
+        return Notice("versions.described", {"version": version})
 
-    def delete(self, version: int) -> str:
+    def delete(self, version: int) -> Notice:
         if version in (0, self.live):
-            raise AppError(f"v{version} is live; make another version live first.")
+            raise AppError("versions.live_not_deletable", version=version)
         self._versions = [v for v in self._versions if v.version != version]
-        return f"v{version} is deleted. Its votes and replies are kept."
+        return Notice("versions.deleted", {"version": version})
 
     def watching(self) -> str:
         return self.watched
@@ -782,8 +776,8 @@ class ToyTrainer:
 
     def feature_weights(self) -> list[tuple[str, float, float]]:
         return [
-            ("short replies", 1.3, 0.3),
-            ("a question at the end", 0.8, 0.35),
+            ("length", -1.3, 0.3),
+            ("ends by asking back", 0.8, 0.35),
             ("lists", -0.7, 0.25),
             ("emoji", 0.2, 0.4),
         ]

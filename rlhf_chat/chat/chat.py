@@ -20,13 +20,14 @@ from rlhf_chat import db
 from rlhf_chat.chat.context_window import TooLongError, Words, chat_message, truncate
 from rlhf_chat.chat.imports import Imports
 from rlhf_chat.chat.message_feedback import Ratings
+from rlhf_chat.chat.message_text import checked
 from rlhf_chat.chat.settings import ConversationSettings, SettingsService
 from rlhf_chat.db import Conversation, Message, Store
-from rlhf_chat.errors import AppError, checked, sentences
+from rlhf_chat.errors import AppError, ModelError, Notice
 from rlhf_chat.feedback.replies import Prompt, Reply, reply_of
 from rlhf_chat.inference.generate import Response, Sampling
 from rlhf_chat.inference.generator import Generator
-from rlhf_chat.inference.model import Model, ModelError, ModelView
+from rlhf_chat.inference.model import Model, ModelView
 from rlhf_chat.reward.scorer import RewardModel, RewardModelCache, TokenAttribution
 
 VIEWS_KEPT = 3  # versions loaded beside the live one; each is the size of an adapter
@@ -58,7 +59,7 @@ class ReplyChunk:
     done: bool
     adapter_version: int | None
     finish_reason: str
-    note: str
+    note: Notice | None
     tokens_per_second: float
 
 
@@ -116,9 +117,8 @@ class Chat:
 
     def new_conversation(self) -> str:
         """An empty one, with the manner that new conversations begin with."""
-        with sentences():
-            made = self.store.conversations.add(system_prompt=self.settings.default().system_prompt)
-            self.settings.store_default(made)
+        made = self.store.conversations.add(system_prompt=self.settings.default().system_prompt)
+        self.settings.store_default(made)
         return made
 
     def is_new(self) -> bool:
@@ -127,36 +127,29 @@ class Chat:
         return not (counts["messages"] or self.store.settings.get("welcomed", False))
 
     def dismiss_welcome(self) -> None:
-        with sentences():
-            self.store.settings.set("welcomed", True)
+        self.store.settings.set("welcomed", True)
 
     def rename(self, conversation_id: str, title: str) -> None:
         title = " ".join(title.split())[:120]
         if not title:
-            raise AppError("A conversation needs a name.")
-        with sentences():
-            self.store.conversations.rename(conversation_id, title)
+            raise AppError("chat.no_name")
+        self.store.conversations.rename(conversation_id, title)
 
     def delete(self, conversation_id: str) -> None:
-        with sentences():
-            self.store.conversations.delete(conversation_id)
+        self.store.conversations.delete(conversation_id)
 
     def history(self, conversation_id: str, rater: str = "") -> list[Turn]:
         """The active branch, root to leaf, with this person's ratings; with nobody named, the
         newest of any."""
-        with sentences():
-            head = self.store.conversations.get(conversation_id).head_id
-            path = self.store.messages.path_to(head) if head else []
-            rated = self.store.feedback.rating_of([m.id for m in path], rater)
-            return [self._turn(m, rated.get(m.id)) for m in path]
+        head = self.store.conversations.get(conversation_id).head_id
+        path = self.store.messages.path_to(head) if head else []
+        rated = self.store.feedback.rating_of([m.id for m in path], rater)
+        return [self._turn(m, rated.get(m.id)) for m in path]
 
     def select(self, message_id: str) -> None:
         """Shows the branch of this message: down to its newest leaf."""
-        with sentences():
-            message = self.store.messages.get(message_id)
-            self.store.conversations.set_head(
-                message.conversation_id, self._newest_leaf(message_id)
-            )
+        message = self.store.messages.get(message_id)
+        self.store.conversations.set_head(message.conversation_id, self._newest_leaf(message_id))
 
     def _newest_leaf(self, message_id: str) -> str:
         while children := self.store.messages.children(message_id):
@@ -194,36 +187,33 @@ class Chat:
         Sending the same event again stores nothing twice: it is answered with the stored reply.
         """
         text = checked(text)
-        with sentences():
-            asked = self.store.messages.of_event(event_id) if event_id else None
-            answers = self.store.messages.children(asked.id) if asked else []
+        asked = self.store.messages.of_event(event_id) if event_id else None
+        answers = self.store.messages.children(asked.id) if asked else []
         if answers:
             yield self._told(self.store.messages.get(answers[-1]))
             return
-        with sentences():
-            if asked:
-                ready = self._ready(asked.conversation_id, asked.id)
-            else:
-                head = self.store.conversations.get(conversation_id).head_id
-                ready = self._ready(conversation_id, head, text)
-                asked = self._ask(conversation_id, head, text, event_id)
+        if asked:
+            ready = self._ready(asked.conversation_id, asked.id)
+        else:
+            head = self.store.conversations.get(conversation_id).head_id
+            ready = self._ready(conversation_id, head, text)
+            asked = self._ask(conversation_id, head, text, event_id)
         yield from self._answer(asked, ready, stop)
 
     @staticmethod
     def _told(reply: Message) -> ReplyChunk:
         """A stored reply, as its stream ended."""
         cut = reply.finish_reason or ""
-        return ReplyChunk(reply.id, reply.content, True, reply.adapter_version, cut, "", 0.0)
+        return ReplyChunk(reply.id, reply.content, True, reply.adapter_version, cut, None, 0.0)
 
     def regenerate(
         self, message_id: str, *, stop: threading.Event | None = None
     ) -> Iterator[ReplyChunk]:
         """Another reply to the same message; the earlier one stays as a sibling."""
-        with sentences():
-            message = self.store.messages.get(message_id)
-            if message.role == "assistant" and message.parent_id:
-                message = self.store.messages.get(message.parent_id)
-            ready = self._ready(message.conversation_id, message.id)
+        message = self.store.messages.get(message_id)
+        if message.role == "assistant" and message.parent_id:
+            message = self.store.messages.get(message.parent_id)
+        ready = self._ready(message.conversation_id, message.id)
         yield from self._answer(message, ready, stop)
 
     def edit(
@@ -231,12 +221,11 @@ class Chat:
     ) -> Iterator[ReplyChunk]:
         """Says it differently: a new branch beside the old message, with its own reply."""
         text = checked(text)
-        with sentences():
-            old = self.store.messages.get(message_id)
-            if old.role != "user":
-                raise AppError("Only your own messages can be edited here.")
-            ready = self._ready(old.conversation_id, old.parent_id, text)
-            asked = self._ask(old.conversation_id, old.parent_id, text)
+        old = self.store.messages.get(message_id)
+        if old.role != "user":
+            raise AppError("chat.only_own_edited")
+        ready = self._ready(old.conversation_id, old.parent_id, text)
+        asked = self._ask(old.conversation_id, old.parent_id, text)
         yield from self._answer(asked, ready, stop)
 
     def _ready(self, conversation_id: str, message_id: str | None, text: str = "") -> _Ready:
@@ -265,7 +254,7 @@ class Chat:
         view, sampling, prompt_ids = ready.view, ready.sampling, ready.prompt_ids
         note = _trimmed(ready.left_out)
         seed = self._rng.getrandbits(31)
-        yield ReplyChunk(None, "", False, view.version, "", note or "Thinking", 0.0)
+        yield ReplyChunk(None, "", False, view.version, "", note or Notice("chat.thinking"), 0.0)
         started, response, text = time.monotonic(), Response([], False), ""
         best_of = self.model.max_parallel_drafts(
             self.settings.best_of, prompt_ids, sampling.max_new_tokens
@@ -286,19 +275,18 @@ class Chat:
                 yield ReplyChunk(None, text, False, view.version, "", note, rate)
             else:
                 cut = "stop" if response.finished else "length"
-        except ModelError as error:
+        except ModelError:
             cut = "error"
-            raise AppError(str(error)) from error
+            raise
         except Exception as error:
             cut = "error"
-            raise AppError("The model broke off; what it said until then is kept.") from error
+            raise AppError("chat.broke_off") from error
         finally:  # also when the tab is closed in the middle
             stream.close()
             message = GeneratedReply(view, sampling, seed, prompt_ids, response, text, cut)
             saved = None
             if response.ids or cut in ("stop", "length"):  # nobody can rate what was never said
-                with sentences():
-                    saved = self.save_reply(asked, message)
+                saved = self.save_reply(asked, message)
         rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
         yield ReplyChunk(saved, text, True, view.version, cut, note, rate)
 
@@ -346,19 +334,16 @@ class Chat:
         try:
             return truncate(self.model, settings.system_prompt, path, room)
         except TooLongError as error:
-            raise AppError(
-                f"This message is too long for the model: {error.tokens} tokens of {room}."
-            ) from error
+            raise AppError("chat.message_too_long", tokens=error.tokens, limit=room) from error
 
     def explain(self, message_id: str) -> list[TokenAttribution]:
         """What each word of a reply does to its score, as the taste is known now."""
         scorer = self.scorer.get() if self.scorer else None
         if self.scorer is None or scorer is None:
-            raise AppError("The app is still reading what the base says; try again in a moment.")
-        with sentences():
-            reply = reply_of(self.store, message_id)
+            raise AppError("chat.base_not_measured")
+        reply = reply_of(self.store, message_id)
         if reply is None or not self.scorer.extractor.can_measure(reply):
-            raise AppError("Only a reply of the model can be explained.")
+            raise AppError("chat.only_replies_explained")
         return self.scorer.explain(scorer, reply)
 
     # ------------------------------------------------------------------ versions
@@ -369,11 +354,8 @@ class Chat:
             return view_if_live
         if version not in self._views:
             if self._load_view is None:
-                raise AppError(f"Version {version} is not loaded.")
-            try:
-                self._views[version] = self._load_view(version)
-            except Exception as error:
-                raise AppError(str(error)) from error
+                raise AppError("chat.version_not_loaded", version=version)
+            self._views[version] = self._load_view(version)
         self._views.move_to_end(version)
         while len(self._views) > VIEWS_KEPT:
             self._views.popitem(last=False)
@@ -384,8 +366,5 @@ class Chat:
         self._views.pop(version, None)
 
 
-def _trimmed(left_out: int) -> str:
-    if not left_out:
-        return ""
-    told = "message is" if left_out == 1 else f"{left_out} messages are"
-    return f"The first {told} no longer read: the conversation is longer than the model can hold."
+def _trimmed(left_out: int) -> Notice | None:
+    return Notice("chat.trimmed", {"count": left_out}) if left_out else None

@@ -17,29 +17,22 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from rlhf_chat.chat.chat import Chat, GeneratedReply
+from rlhf_chat.chat.message_text import MAX_CHARACTERS, checked
 from rlhf_chat.db import Message, Preference
-from rlhf_chat.errors import MAX_CHARACTERS, AppError, checked, sentences
+from rlhf_chat.errors import AppError, Notice
 from rlhf_chat.feedback.replies import Prompt, Reply
 from rlhf_chat.inference.generate import Response, Sampling
 from rlhf_chat.inference.model import ModelView
 from rlhf_chat.reward import active_sampling, prompt_sets
 from rlhf_chat.reward.scorer import RewardModel
-from rlhf_chat.versions.leaderboard import version_name
 
 MOST_DRAFTS = 4
 REDRAWN = 4  # times a draft that came out like another is drawn anew
 AGAIN = "again "  # and whose, before the id of a pair that is shown to somebody a second time
 
-# What a vote on two drafts can be, in the order of its keys and in the words of its buttons.
-OUTCOMES = {
-    "a": "A is better",
-    "b": "B is better",
-    "tie": "Tie",
-    "both_bad": "Both bad",
-    "both_good": "Both good",
-}
+OUTCOMES = ("a", "b", "tie", "both_bad", "both_good")  # of a vote on two drafts
 
-Streamed = tuple[list[Response], str]  # drafts so far, and a word about them
+Streamed = tuple[list[Response], Notice | None]  # drafts so far, and what to say about them
 
 
 @dataclass(frozen=True)
@@ -50,7 +43,7 @@ class Candidates:
     prompt: str
     texts: tuple[str, ...]
     done: bool
-    note: str = ""
+    note: Notice | None = None
 
     @property
     def votable(self) -> bool:
@@ -59,10 +52,11 @@ class Candidates:
 
 @dataclass(frozen=True)
 class VoteResult:
-    """What is told after an answer: who wrote each draft, as shown, and that it is saved."""
+    """What is known once a vote or ranking is stored: the version that wrote each draft, as shown,
+    and, of a pair that this rater has seen before, whether the vote is the same."""
 
     versions: tuple[int, ...]
-    sentence: str
+    same_as_before: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -102,24 +96,23 @@ class Compare:
         """Now and then, a pair that was voted on already. One of this person's own comes back with
         its sides swapped: it says how steady the votes are and replaces none. One of somebody
         else's is voted on like any other, and says how far the two agree."""
-        with sentences():
-            every = self.store.feedback.preferences()
-            elsewhere = (
-                self.store.imports.message_ids()
-            )  # other models' replies, in longer conversations
-            clear = [p for p in every if p.outcome in ("a", "b")]
-            votes = [p for p in clear if p.message_a not in elsewhere]
-            known = {_ids(p) for p in every if p.rater == rater}  # also those that came to a tie
-            if self._rng.random() < (active_sampling.ANCHOR_SHARE if share is None else share):
-                others = [p for p in votes if p.rater != rater and _ids(p) not in known]
-                if others:
-                    return self._seen(self._rng.choice(others))
-            if self._rng.random() < (active_sampling.REPEAT_SHARE if share is None else share):
-                known = {_ids(p) for p in self.store.feedback.asked_again(rater)}
-                mine = [p for p in votes if p.rater == rater][: -active_sampling.REPEAT_AFTER]
-                old = [p for p in mine if _ids(p) not in known]
-                if old:
-                    return self._seen(self._rng.choice(old), f"{AGAIN}{rater} ")
+        every = self.store.feedback.preferences()
+        elsewhere = (
+            self.store.imports.message_ids()
+        )  # other models' replies, in longer conversations
+        clear = [p for p in every if p.outcome in ("a", "b")]
+        votes = [p for p in clear if p.message_a not in elsewhere]
+        known = {_ids(p) for p in every if p.rater == rater}  # also those that came to a tie
+        if self._rng.random() < (active_sampling.ANCHOR_SHARE if share is None else share):
+            others = [p for p in votes if p.rater != rater and _ids(p) not in known]
+            if others:
+                return self._seen(self._rng.choice(others))
+        if self._rng.random() < (active_sampling.REPEAT_SHARE if share is None else share):
+            known = {_ids(p) for p in self.store.feedback.asked_again(rater)}
+            mine = [p for p in votes if p.rater == rater][: -active_sampling.REPEAT_AFTER]
+            old = [p for p in mine if _ids(p) not in known]
+            if old:
+                return self._seen(self._rng.choice(old), f"{AGAIN}{rater} ")
         return None
 
     def _seen(self, vote: Preference, before: str = "") -> Candidates:
@@ -131,10 +124,9 @@ class Compare:
         if self.store.read_only:
             return 0
         yesterday = datetime.now(UTC) - timedelta(days=1)
-        with sentences():
-            return self.store.conversations.drop_unanswered(
-                yesterday.isoformat(timespec="milliseconds")
-            )
+        return self.store.conversations.drop_unanswered(
+            yesterday.isoformat(timespec="milliseconds")
+        )
 
     # ------------------------------------------------------------------ drafts
 
@@ -154,7 +146,7 @@ class Compare:
         """
         text = checked(prompt)
         if not 2 <= count <= MOST_DRAFTS:
-            raise AppError(f"2 to {MOST_DRAFTS} drafts can be compared.")
+            raise AppError("compare.draft_count", limit=MOST_DRAFTS)
         known = self.store.messages.of_event(event_id) if event_id else None
         if known and len(self.store.messages.children(known.id)) > 1:
             yield self.shown(known.conversation_id)
@@ -170,10 +162,10 @@ class Compare:
             yield self._telling(set_id, text, latest, note)
         kept = self._redrawn(asked, latest)
         if asked.stop.is_set():
-            note = "Stopped: these drafts are not kept."
+            note = Notice("compare.stopped")
             yield self._telling(set_id, text, latest, note, done=True)
         elif len(kept) < 2:
-            note = "All drafts came out the same; try another prompt."
+            note = Notice("compare.all_equal")
             yield self._telling(set_id, text, latest, note, done=True)
         else:
             yield self.shown(self._save(set_id, asked, latest, kept))
@@ -189,7 +181,7 @@ class Compare:
         ids = self.model.encode([{"role": "user", "content": text}])
         limit = self.model.context_tokens - self._sampling().max_new_tokens
         if len(ids) > limit:
-            raise AppError(f"This prompt is too long: {len(ids)} tokens of {limit}.")
+            raise AppError("compare.prompt_too_long", tokens=len(ids), limit=limit)
         seeds = [self._rng.getrandbits(31) for _ in drawn]
         asked = _Asked(Prompt(tuple(ids), text), views, seeds, stop)
         return replace(asked, seeds=seeds[:1] * len(seeds)) if asked.one_version else asked
@@ -223,20 +215,20 @@ class Compare:
         blank, drafts = [Response([], False)] * shown, []
         count = self._drafts(asked)
         for drafts in self._batch(asked, count):  # noqa: B007 (kept after)
-            yield blank, f"Writing {count} drafts to choose {shown} from"
+            yield blank, Notice("compare.choosing", {"count": count, "shown": shown})
         distinct = [drafts[i] for i in _firsts(drafts) if drafts[i].ids]
         if asked.stop.is_set() or len(distinct) <= shown:
-            yield [*distinct, *drafts][:shown], ""
+            yield [*distinct, *drafts][:shown], None
             return
         replies = [Reply(asked.prompt, tuple(r.ids), self.model.decode(r.ids)) for r in distinct]
         x = scorer.capped(judge.features(scorer, replies))
         telling = active_sampling.max_variance(x, scorer.head.covariance, shown)
-        yield [distinct[i] for i in telling], ""
+        yield [distinct[i] for i in telling], None
 
     def _streamed(self, asked: _Asked) -> Iterator[Streamed]:
         """All drafts at once: one batch where the version is the same, else in turns."""
         if asked.one_version:
-            yield from ((drafts, "") for drafts in self._batch(asked, len(asked.views)))
+            yield from ((drafts, None) for drafts in self._batch(asked, len(asked.views)))
             return
         latest = [Response([], False)] * len(asked.views)
         going = {i: self._one(asked, i) for i in range(len(latest))}
@@ -248,7 +240,7 @@ class Compare:
                         del going[i]
                     else:
                         latest[i] = step[0]
-                yield list(latest), ""
+                yield list(latest), None
         finally:
             for stream in going.values():
                 stream.close()
@@ -283,7 +275,7 @@ class Compare:
         set_id: str,
         prompt: str,
         latest: Sequence[Response],
-        note: str,
+        note: Notice | None,
         done: bool = False,
     ) -> Candidates:
         order = active_sampling.order(set_id, len(latest))
@@ -291,22 +283,21 @@ class Compare:
         return Candidates(None, prompt, texts, done, note)
 
     def _save(self, set_id: str, asked: _Asked, latest: list[Response], kept: Sequence[int]) -> str:
-        with sentences():
-            conversation = self.store.conversations.add("compare", title=set_id)
-            question = self.store.messages.get(
-                self.store.messages.add(conversation, "user", asked.prompt.text, event_id=set_id)
+        conversation = self.store.conversations.add("compare", title=set_id)
+        question = self.store.messages.get(
+            self.store.messages.add(conversation, "user", asked.prompt.text, event_id=set_id)
+        )
+        for i in kept:
+            spoken = GeneratedReply(
+                asked.views[i],
+                self._sampling(),
+                asked.seeds[i],
+                list(asked.prompt.ids),
+                latest[i],
+                self.model.decode(latest[i].ids),
+                "stop" if latest[i].finished else "length",
             )
-            for i in kept:
-                spoken = GeneratedReply(
-                    asked.views[i],
-                    self._sampling(),
-                    asked.seeds[i],
-                    list(asked.prompt.ids),
-                    latest[i],
-                    self.model.decode(latest[i].ids),
-                    "stop" if latest[i].finished else "length",
-                )
-                self.chat.save_reply(question, spoken, make_head=False)
+            self.chat.save_reply(question, spoken, make_head=False)
         return conversation
 
     # ------------------------------------------------------------------ what is said of them
@@ -328,21 +319,16 @@ class Compare:
         """A vote on two drafts; "a" is the left one, strength "slightly" or "much" if the person
         says so. Returns after COMMIT, with what was hidden until now."""
         if outcome not in OUTCOMES:
-            raise AppError(f"A vote is one of {', '.join(OUTCOMES)}.")
+            raise AppError("compare.vote_value", choices=", ".join(OUTCOMES))
         question, drafts = self._stored(set_id)
         if len(drafts) != 2:
-            raise AppError("More than two drafts are put in order, not voted on.")
+            raise AppError("compare.not_a_pair")
         vote = self._add_vote(set_id, question, drafts, outcome, strength, rater, event_id)
-        sentence = OUTCOMES[outcome]
-        sentence = sentence.replace("is better", f"is {strength} better") if strength else sentence
-        told = reveal(f"Saved: {sentence}.", [d.adapter_version or 0 for d in drafts])
+        versions = tuple(d.adapter_version or 0 for d in drafts)
         if not _again(set_id, rater):
-            return told
-        with sentences():
-            first = {frozenset(_ids(p)): p.outcome for p in self.store.feedback.preferences(rater)}
-        same = vote == first.get(frozenset(d.id for d in drafts))
-        word = "as you did the first time" if same else "the first time you said otherwise"
-        return VoteResult(told.versions, f"{told.sentence} You had seen this pair before: {word}.")
+            return VoteResult(versions)
+        first = {frozenset(_ids(p)): p.outcome for p in self.store.feedback.preferences(rater)}
+        return VoteResult(versions, vote == first.get(frozenset(d.id for d in drafts)))
 
     def rank(
         self,
@@ -356,29 +342,27 @@ class Compare:
         COMMIT."""
         question, drafts = self._stored(set_id)
         if len(places) != len(drafts):
-            raise AppError(f"There are {len(drafts)} drafts to put in order.")
+            raise AppError("compare.place_count", count=len(drafts))
         by_id = {draft.id: place for draft, place in zip(drafts, places, strict=True)}
-        with sentences():
-            self.store.feedback.add_ranking(question.id, by_id, rater=rater, event_id=event_id)
-        return reveal(f"Saved: {in_order(places)}.", [d.adapter_version or 0 for d in drafts])
+        self.store.feedback.add_ranking(question.id, by_id, rater=rater, event_id=event_id)
+        return VoteResult(tuple(d.adapter_version or 0 for d in drafts))
 
-    def comment(self, set_id: str, words: str, *, rater: str = "me") -> str:
-        """Keeps words beside the answer this person gave. Returns after COMMIT, with a sentence."""
+    def comment(self, set_id: str, words: str, *, rater: str = "me") -> None:
+        """Stores a note beside the vote or ranking of this rater. Returns after COMMIT."""
         words = words.strip()
         if len(words) > MAX_CHARACTERS:
-            raise AppError(f"A comment can have {MAX_CHARACTERS} characters.")
+            raise AppError("text.comment_too_long", limit=MAX_CHARACTERS)
         question, drafts = self._stored(set_id)
-        with sentences():
-            if len(drafts) == 2:
-                vote = self._vote(set_id, drafts, rater)
-                found = [vote.id] if vote else []
-            else:
-                rankings = self.store.feedback.rankings(rater)
-                found = [r.id for r in rankings if r.asked_id == question.id]
-            for answer_id in found:
-                self.store.feedback.set_comment(answer_id, words)
-                return "Saved with your words."
-        raise AppError("Answer first, then say why.")
+        if len(drafts) == 2:
+            vote = self._vote(set_id, drafts, rater)
+            found = [vote.id] if vote else []
+        else:
+            rankings = self.store.feedback.rankings(rater)
+            found = [r.id for r in rankings if r.asked_id == question.id]
+        for answer_id in found:
+            self.store.feedback.set_comment(answer_id, words)
+            return
+        raise AppError("compare.vote_first")
 
     def withdraw(self, set_id: str, *, rater: str = "me", event_id: str | None = None) -> None:
         """Takes what this person said of these drafts back."""
@@ -386,8 +370,7 @@ class Compare:
         if len(drafts) == 2:
             self._add_vote(set_id, question, drafts, "withdrawn", "", rater, event_id)
             return
-        with sentences():
-            self.store.feedback.add_ranking(question.id, {}, rater=rater, event_id=event_id)
+        self.store.feedback.add_ranking(question.id, {}, rater=rater, event_id=event_id)
 
     def _add_vote(
         self,
@@ -401,22 +384,21 @@ class Compare:
     ) -> str:
         """Stores what was said of the left and the right draft in terms of a and b, which is the
         order they are stored in; returns it."""
-        with sentences():
-            a, b = self.store.messages.children(question.id)
-            a_left = a == drafts[0].id
-            vote = active_sampling.from_side(outcome, a_left)
-            before = self._vote(set_id, drafts, rater)
-            self.store.feedback.add_preference(
-                a,
-                b,
-                vote,
-                shown_first="a" if a_left else "b",
-                strength=strength,
-                comment=before.comment if before and before.outcome == vote else "",
-                again=_again(set_id, rater),
-                rater=rater,
-                event_id=event_id,
-            )
+        a, b = self.store.messages.children(question.id)
+        a_left = a == drafts[0].id
+        vote = active_sampling.from_side(outcome, a_left)
+        before = self._vote(set_id, drafts, rater)
+        self.store.feedback.add_preference(
+            a,
+            b,
+            vote,
+            shown_first="a" if a_left else "b",
+            strength=strength,
+            comment=before.comment if before and before.outcome == vote else "",
+            again=_again(set_id, rater),
+            rater=rater,
+            event_id=event_id,
+        )
         return vote
 
     def _vote(self, set_id: str, drafts: Sequence[Message], rater: str) -> Preference | None:
@@ -432,39 +414,13 @@ class Compare:
 
     def _stored(self, set_id: str) -> tuple[Message, list[Message]]:
         """The question and its drafts, in the order they are shown."""
-        with sentences():
-            conversation = self.store.conversations.get(set_id.rpartition(" ")[2])
-            question = self.store.messages.roots(conversation.id)[0]
-            drafts = [self.store.messages.get(i) for i in self.store.messages.children(question)]
-            order = active_sampling.order(conversation.title, len(drafts))
-            if set_id.startswith(AGAIN):
-                order = order[::-1]
-            return self.store.messages.get(question), [drafts[i] for i in order]
-
-
-def reveal(saved: str, versions: Sequence[int]) -> VoteResult:
-    """What is told once an answer is stored: who wrote the drafts, as shown."""
-    names = [version_name(version, "base") for version in versions]
-    if len(set(names)) == 1:
-        who = f"{'Both' if len(names) == 2 else 'All'} are from {names[0]}"
-    else:
-        who = ", ".join(f"{letter} was {name}" for letter, name in zip("ABCD", names, strict=False))
-    return VoteResult(tuple(versions), f"{saved} {who}.")
-
-
-def in_order(places: Sequence[int]) -> str:
-    """Places of A, B, ... in words: "B, then A and C"."""
-    letters = "ABCD"[: len(places)]
-    groups = [
-        _listed([letter for letter, p in zip(letters, places, strict=True) if p == place])
-        for place in sorted(set(places))
-    ]
-    return ", then ".join(groups) if len(groups) > 1 else f"{groups[0]} are equal"
-
-
-def _listed(words: Sequence[str]) -> str:
-    """One, two or more words: "A", "A and B", "A, B and C"."""
-    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
+        conversation = self.store.conversations.get(set_id.rpartition(" ")[2])
+        question = self.store.messages.roots(conversation.id)[0]
+        drafts = [self.store.messages.get(i) for i in self.store.messages.children(question)]
+        order = active_sampling.order(conversation.title, len(drafts))
+        if set_id.startswith(AGAIN):
+            order = order[::-1]
+        return self.store.messages.get(question), [drafts[i] for i in order]
 
 
 def _ids(vote: Preference) -> tuple[str, str]:

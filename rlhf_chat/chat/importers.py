@@ -19,16 +19,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from rlhf_chat.chat.message_text import MAX_CHARACTERS, MAX_REASON
 from rlhf_chat.db import MOST_RANKED, SIMULATED, VOTES, ImportedFeedback, clean_text
-from rlhf_chat.errors import LONGEST_REASON, MAX_CHARACTERS
+from rlhf_chat.errors import AppError, Notice
 
 Turns = tuple[tuple[str, str], ...]  # (role, words)
 SPEAKERS = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?")  # as hh-rlhf marks turns
 ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
-class UnreadableError(Exception):
-    """Why one entry is no rating, in one sentence."""
+class UnreadableError(AppError):
+    """Why one entry is no rating."""
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Found:
     items: list[tuple[int, ImportedFeedback]] = field(
         default_factory=list
     )  # (number from 1, answer)
-    unread: list[tuple[int, str]] = field(default_factory=list)  # (number, why)
+    unread: list[tuple[int, Notice]] = field(default_factory=list)  # (number, why)
 
 
 def read(text: str) -> Found:
@@ -50,9 +51,9 @@ def read(text: str) -> Found:
                 raise entry
             found.items.append((number, _arrival(entry)))
         except UnreadableError as error:
-            found.unread.append((number, str(error)))
+            found.unread.append((number, error.notice))
         except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
-            found.unread.append((number, "It does not have the shape its fields promise."))
+            found.unread.append((number, Notice("imports.wrong_shape")))
     return found
 
 
@@ -68,16 +69,16 @@ def _entries(text: str) -> Iterator[Any]:
             try:
                 yield json.loads(line)
             except (ValueError, RecursionError):
-                yield UnreadableError("It is not JSON.")
+                yield UnreadableError("imports.not_json")
 
 
 def _arrival(entry: Any) -> ImportedFeedback:
     if not isinstance(entry, dict):
-        raise UnreadableError("It is not a rating.")
+        raise UnreadableError("imports.not_a_rating")
     for fields, reader in READERS:
         if all(name in entry for name in fields):
             return reader(entry)
-    raise UnreadableError("It is not a rating of a kind that is known here.")
+    raise UnreadableError("imports.unknown_format")
 
 
 # ---- our own export --------------------------------------------------------------------------
@@ -101,9 +102,9 @@ def _own(entry: dict) -> ImportedFeedback:
         answer = tuple(int(one["place"]) for one in placed)
         replies = tuple(_words(one["reply"]) for one in placed)
         if not 2 <= len(replies) <= MOST_RANKED or not all(0 <= p < MOST_RANKED for p in answer):
-            raise UnreadableError(f"It does not put 2 to {MOST_RANKED} replies in order.")
+            raise UnreadableError("imports.ranking_size", limit=MOST_RANKED)
     else:
-        raise UnreadableError(f"An answer of kind {kind!r} that says {given!r} is not known here.")
+        raise UnreadableError("imports.unknown_answer", kind=str(kind), answer=given)
     strength = _beside(entry, "strength", 20)
     return _made(
         kind,
@@ -111,7 +112,7 @@ def _own(entry: dict) -> ImportedFeedback:
         replies,
         answer,
         strength=strength if strength in ("slightly", "much") and answer in ("a", "b") else "",
-        reason=_beside(entry, "reason", LONGEST_REASON),
+        reason=_beside(entry, "reason", MAX_REASON),
         comment=_beside(entry, "comment", MAX_CHARACTERS),
         rater=_rater(entry.get("rater")),
         created_at=_moment(entry.get("created_at")),
@@ -123,7 +124,7 @@ def _rater(name: Any) -> str:
     """Whose answer it is. "me" is whoever brings it."""
     name = str(name or "")
     if name.startswith(SIMULATED):
-        raise UnreadableError("It was said by a simulated person.")
+        raise UnreadableError("imports.simulated")
     return "" if name == "me" else name
 
 
@@ -136,19 +137,19 @@ def _pair(entry: dict) -> ImportedFeedback:
         before = _dialogue(entry["prompt"], "user")
         chosen, rejected = before + chosen, before + rejected
     if chosen[:-1] != rejected[:-1]:
-        raise UnreadableError("Its two replies do not answer the same message.")
+        raise UnreadableError("imports.different_prompts")
     if chosen[-1][0] != "assistant" or rejected[-1][0] != "assistant":
-        raise UnreadableError("It does not end with a reply of the assistant.")
+        raise UnreadableError("imports.no_reply")
     return _made("vote", chosen[:-1], (chosen[-1][1], rejected[-1][1]), "a")
 
 
 def _single(entry: dict) -> ImportedFeedback:
     if not isinstance(entry["label"], bool | int) or entry["label"] not in (0, 1):
-        raise UnreadableError("Its label is neither true nor false.")
+        raise UnreadableError("imports.label_value")
     turns = _dialogue(entry["prompt"], "user")
     [(role, reply)] = _dialogue(entry["completion"])
     if role != "assistant":
-        raise UnreadableError("It does not end with a reply of the assistant.")
+        raise UnreadableError("imports.no_reply")
     return _made("thumb", turns, (reply,), 1 if entry["label"] else -1)
 
 
@@ -156,7 +157,7 @@ def _open_webui(entry: dict) -> ImportedFeedback:
     data, meta = entry["data"], entry["meta"]
     rating = {"1": 1, "-1": -1}.get(str(data["rating"]))
     if rating is None:
-        raise UnreadableError("It has no thumb.")
+        raise UnreadableError("imports.no_thumb")
     chat = (entry["snapshot"] or {}).get("chat") or {}
     chat = chat.get("chat") or chat
     messages = (chat.get("history") or {}).get("messages") or {}
@@ -166,17 +167,17 @@ def _open_webui(entry: dict) -> ImportedFeedback:
         path.append(at)
         at = messages.get(at.get("parentId"))
     if not path:
-        raise UnreadableError("The message that was rated is not in its snapshot.")
+        raise UnreadableError("imports.message_missing")
     turns = _messages(path[::-1])
     system = str((chat.get("params") or {}).get("system") or chat.get("system") or "")
     if turns[-1][0] != "assistant":
-        raise UnreadableError("It does not end with a reply of the assistant.")
+        raise UnreadableError("imports.no_reply")
     return _made(
         "thumb",
         ((("system", system),) if system.strip() else ()) + turns[:-1],
         (turns[-1][1],),
         rating,
-        reason=_beside(data, "reason", LONGEST_REASON).replace("_", " "),
+        reason=_beside(data, "reason", MAX_REASON).replace("_", " "),
         comment=_beside(data, "comment", MAX_CHARACTERS),
         created_at=_moment(entry.get("created_at")),
     )
@@ -212,13 +213,13 @@ def _messages(given: Any) -> Turns:
     spoken = [one for one in given if one["role"] != "system" or one["content"]]
     turns = tuple((str(one["role"]), _words(one["content"])) for one in spoken)
     if not all(role in ("system", "user", "assistant") for role, _ in turns):
-        raise UnreadableError("Somebody beside the person and the assistant speaks in it.")
+        raise UnreadableError("imports.unknown_role")
     return turns
 
 
 def _words(text: Any) -> str:
     if not isinstance(text, str) or not text.strip():
-        raise UnreadableError("A message in it is empty or is not text.")
+        raise UnreadableError("imports.empty_message")
     return clean_text(text).strip()
 
 
@@ -257,7 +258,7 @@ def _made(
         else:
             told.append((role, words))
     if not told or told[-1][0] != "user":
-        raise UnreadableError("There is no message that its replies answer.")
+        raise UnreadableError("imports.no_prompt")
     if len(set(replies)) < len(replies):
-        raise UnreadableError("Its replies are all the same.")
+        raise UnreadableError("imports.equal_replies")
     return ImportedFeedback(kind, tuple(told), replies, answer, system, **more)

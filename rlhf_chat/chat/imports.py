@@ -13,12 +13,12 @@ from rlhf_chat.chat import importers
 from rlhf_chat.chat.context_window import TooLongError, chat_message, truncate
 from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.db import ImportBatch, ImportedFeedback, Store
-from rlhf_chat.errors import AppError, sentences
+from rlhf_chat.errors import AppError, Notice
 from rlhf_chat.inference.model import Model
 
 MOST = 2000  # answers at a time: each reply is read once by the model, in the next round
-TOO_LONG = "It is too long for this model."
-FOREIGN = "It has signs this model does not know."
+TOO_LONG = Notice("imports.too_long")
+FOREIGN = Notice("imports.unknown_characters")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ImportPreview:
     """What a file holds that can be learned from."""
 
     items: tuple[ImportedFeedback, ...]
-    unread: tuple[tuple[int, str], ...]  # (number in the file, why)
+    unread: tuple[tuple[int, Notice], ...]  # (number in the file, why)
     left: int  # answers beyond what is taken at a time
 
     @property
@@ -49,31 +49,28 @@ class Imports:
                 usable.append(made)
             else:
                 unread.append((number, made))
-        unread.sort()
+        unread.sort(key=lambda one: one[0])
         if not usable:
-            why = unread[0][1] if unread else "It is empty."
-            raise AppError(f"There are no ratings in this file that can be used. {why}")
+            why = unread[0][1] if unread else Notice("imports.empty")
+            raise AppError("imports.no_ratings", reason=why)
         return ImportPreview(tuple(usable), tuple(unread), max(0, len(found.items) - MOST))
 
     def import_all(self, text: str, rater: str = "me") -> tuple[str, int, int]:
         """Takes in what the file holds, all or nothing. Returns what `send_back` takes, how many
         answers are new, and how many were here already. Returns after COMMIT."""
         imports = sorted(self.preview(text).items, key=lambda one: one.created_at)
-        with sentences():
-            origin, new = self.store.imports.add(imports, rater)
+        origin, new = self.store.imports.add(imports, rater)
         return origin, new, len(imports) - new
 
     def newest(self, limit: int) -> list[ImportBatch]:
         """The files taken in last, as far as something of them is still here."""
-        with sentences():
-            return self.store.imports.newest(limit)
+        return self.store.imports.newest(limit)
 
     def undo(self, origin: str) -> int:
         """Deletes what one arrival brought, words and all; how many conversations that were."""
-        with sentences():
-            return self.store.imports.undo(origin)
+        return self.store.imports.undo(origin)
 
-    def _encoded(self, one: ImportedFeedback) -> ImportedFeedback | str:
+    def _encoded(self, one: ImportedFeedback) -> ImportedFeedback | Notice:
         """With token ids; or why that cannot be. Of a conversation that is too long the oldest
         turns give way, as they do in chat."""
         replies = tuple(tuple(self.model.encode_reply(reply)) for reply in one.replies)

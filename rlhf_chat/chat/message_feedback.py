@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rlhf_chat.chat import exporters
+from rlhf_chat.chat.message_text import MAX_CHARACTERS, MAX_REASON, checked
 from rlhf_chat.db import VOTES, Feedback, Store
-from rlhf_chat.errors import LONGEST_REASON, MAX_CHARACTERS, AppError, checked, sentences
+from rlhf_chat.errors import AppError
 
 REASONS = {
     1: ("Helpful", "Right tone", "Right length", "Well said"),
@@ -49,31 +50,28 @@ class Ratings:
     ) -> None:
         """A thumb: +1, -1, or 0 to take it back. Returns after COMMIT."""
         if value not in (1, -1, 0):
-            raise AppError("A thumb is up, down or taken back.")
+            raise AppError("rating.thumb_value")
         if len(comment) > MAX_CHARACTERS:
-            raise AppError(f"A comment can have {MAX_CHARACTERS} characters.")
-        with sentences():
-            self.store.feedback.add_rating(
-                message_id,
-                value,
-                reason=reason[:LONGEST_REASON],
-                comment=comment,
-                rater=rater,
-                event_id=event_id,
-            )
+            raise AppError("text.comment_too_long", limit=MAX_CHARACTERS)
+        self.store.feedback.add_rating(
+            message_id,
+            value,
+            reason=reason[:MAX_REASON],
+            comment=comment,
+            rater=rater,
+            event_id=event_id,
+        )
 
     def score(
         self, message_id: str, stars: int, *, rater: str = "me", event_id: str | None = None
     ) -> None:
         """1 to 5 stars, or 0 to take them back. Returns after COMMIT."""
-        with sentences():
-            self.store.feedback.add_score(message_id, stars, rater=rater, event_id=event_id)
+        self.store.feedback.add_score(message_id, stars, rater=rater, event_id=event_id)
 
     def of(self, message_id: str, rater: str = "me") -> MessageFeedback:
         """What this person has said of this reply so far."""
-        with sentences():
-            thumb = self.store.feedback.rating_of([message_id], rater).get(message_id)
-            stars = self.store.feedback.stars_of(message_id, rater)
+        thumb = self.store.feedback.rating_of([message_id], rater).get(message_id)
+        stars = self.store.feedback.stars_of(message_id, rater)
         answer = (thumb.value, thumb.reason, thumb.comment) if thumb else (0, "", "")
         return MessageFeedback(*answer, stars)
 
@@ -83,46 +81,40 @@ class Ratings:
         """The reply as the person would have had it: stored beside the original, shown instead of
         it, and preferred to it from now on. Returns the new message's id, after COMMIT."""
         text = checked(text)
-        with sentences():
-            original = self.store.messages.get(message_id)
-            if original.role != "assistant" or original.prompt_ids is None:
-                raise AppError("Only a reply of the model can be corrected.")
-            if text == original.content.strip():
-                raise AppError("Nothing was changed, so there is nothing to learn.")
-            ids, limit = self._encode(text), self._context_tokens - len(original.prompt_ids)
-            if len(ids) > limit:
-                raise AppError(
-                    f"This correction is too long for the model: {len(ids)} tokens of {limit}."
-                )
-            edited = self.store.messages.add(
-                original.conversation_id,
-                "assistant",
-                text,
-                parent_id=original.parent_id,
-                prompt_ids=original.prompt_ids,
-                response_ids=ids,
-                finish_reason="stop",
-                event_id=event_id,
-            )
-            self.store.feedback.add_edit(message_id, edited, rater=rater, event_id=event_id)
+        original = self.store.messages.get(message_id)
+        if original.role != "assistant" or original.prompt_ids is None:
+            raise AppError("rating.only_replies_corrected")
+        if text == original.content.strip():
+            raise AppError("rating.nothing_changed")
+        ids, limit = self._encode(text), self._context_tokens - len(original.prompt_ids)
+        if len(ids) > limit:
+            raise AppError("rating.correction_too_long", tokens=len(ids), limit=limit)
+        edited = self.store.messages.add(
+            original.conversation_id,
+            "assistant",
+            text,
+            parent_id=original.parent_id,
+            prompt_ids=original.prompt_ids,
+            response_ids=ids,
+            finish_reason="stop",
+            event_id=event_id,
+        )
+        self.store.feedback.add_edit(message_id, edited, rater=rater, event_id=event_id)
         return edited
 
     def all(self, containing: str = "", kind: str = "", answer: str = "") -> list[Feedback]:
         """Every rating and vote of people that counts now, newest first."""
-        with sentences():
-            return self.store.feedback.all(containing=containing.strip(), kind=kind, answer=answer)
+        return self.store.feedback.all(containing=containing.strip(), kind=kind, answer=answer)
 
     def answers(self, containing: str = "", kind: str = "", answer: str = "") -> list[dict]:
         """The same as plain values, with what was said before (exporters.py)."""
-        with sentences():
-            return exporters.answers(self.store, self.all(containing, kind, answer))
+        return exporters.answers(self.store, self.all(containing, kind, answer))
 
     def preference_pairs(
         self, containing: str = "", kind: str = "", answer: str = ""
     ) -> list[dict]:
         """Which reply is better than which, of those answers, as TRL reads it (exporters.py)."""
-        with sentences():
-            return exporters.preference_pairs(self.store, self.all(containing, kind, answer))
+        return exporters.preference_pairs(self.store, self.all(containing, kind, answer))
 
     def _vote_anew(self, told: Feedback, answer: str) -> None:
         """The sides stay as they were shown, and so do the words beside the vote."""
@@ -147,27 +139,24 @@ class Ratings:
         }.get(told.kind, ())
         back = answer == "withdrawn"
         if answer not in answers and not back:
-            raise AppError(f"The answer is one of {', '.join((*answers, 'withdrawn'))}.")
+            raise AppError("rating.answer_value", choices=", ".join((*answers, "withdrawn")))
         rater = told.rater
-        with sentences():
-            if told.kind == "thumb":
-                self.store.feedback.add_rating(
-                    told.message_id,
-                    {"up": 1, "down": -1}.get(answer, 0),
-                    reason=told.reason if answer == told.answer else "",
-                    comment=told.comment,
-                    rater=rater,
-                )
-            elif told.kind == "vote":
-                self._vote_anew(told, answer)
-            elif told.kind == "stars":
-                self.store.feedback.add_score(
-                    told.message_id, 0 if back else int(answer), rater=rater
-                )
-            elif told.kind == "edit":
-                self.store.feedback.add_edit(
-                    told.message_id, told.other_id, withdrawn=True, rater=rater
-                )
-            else:
-                asked = self.store.messages.get(told.message_id).parent_id
-                self.store.feedback.add_ranking(asked or "", {}, rater=rater)
+        if told.kind == "thumb":
+            self.store.feedback.add_rating(
+                told.message_id,
+                {"up": 1, "down": -1}.get(answer, 0),
+                reason=told.reason if answer == told.answer else "",
+                comment=told.comment,
+                rater=rater,
+            )
+        elif told.kind == "vote":
+            self._vote_anew(told, answer)
+        elif told.kind == "stars":
+            self.store.feedback.add_score(told.message_id, 0 if back else int(answer), rater=rater)
+        elif told.kind == "edit":
+            self.store.feedback.add_edit(
+                told.message_id, told.other_id, withdrawn=True, rater=rater
+            )
+        else:
+            asked = self.store.messages.get(told.message_id).parent_id
+            self.store.feedback.add_ranking(asked or "", {}, rater=rater)

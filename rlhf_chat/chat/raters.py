@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from rlhf_chat.db import Store, clean_text
+from rlhf_chat.errors import Notice
 from rlhf_chat.feedback import agreement
 from rlhf_chat.feedback.agreement import Agreement, Answer
 from rlhf_chat.reward.scorer import RewardModelCache
@@ -61,12 +62,12 @@ class Raters:
         """Krippendorff's alpha over whatever several people answered; None if nothing is shared."""
         return agreement.krippendorff_alpha(self._answers())
 
-    def set_aside(self, name: str, aside: bool = True) -> str:
-        """Whether a rater's answers count (quarantine). They are kept either way."""
+    def set_aside(self, name: str, aside: bool = True) -> Notice:
+        """Whether a rater's ratings count (quarantine). They are kept either way."""
         names = self.store.feedback.quarantined()
         names = names | {name} if aside else names - {name}
         self.store.feedback.set_quarantined(names)
-        return f"{name} {'does not count' if aside else 'counts again'} from the next round on."
+        return Notice("raters.excluded" if aside else "raters.included", {"name": name})
 
     def _answers(self) -> list[Answer]:
         """Every current vote and thumb as (what was asked, who, answer)."""

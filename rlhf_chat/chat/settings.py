@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from rlhf_chat.chat.message_text import MAX_CHARACTERS
 from rlhf_chat.db import Store
-from rlhf_chat.errors import MAX_CHARACTERS, AppError, sentences
+from rlhf_chat.errors import AppError
 from rlhf_chat.inference.generate import Sampling
 
 BEST_OF = (1, 2, 4, 8)  # drafts of a reply, of which the one the taste likes best is shown
@@ -64,9 +65,8 @@ class SettingsService:
 
     def set_best_of(self, drafts: int) -> None:
         if drafts not in BEST_OF:
-            raise AppError(f"Drafts of a reply: {', '.join(map(str, BEST_OF))}.")
-        with sentences():
-            self.store.settings.set("best_of", drafts)
+            raise AppError("settings.best_of_value", choices=", ".join(map(str, BEST_OF)))
+        self.store.settings.set("best_of", drafts)
 
     @property
     def longest_reply(self) -> int:
@@ -77,23 +77,21 @@ class SettingsService:
         """How this conversation is answered; with no id, how new ones will be."""
         if not conversation_id:
             return self.default()
-        with sentences():
-            found = self.store.conversations.get(conversation_id)
+        found = self.store.conversations.get(conversation_id)
         sampling = self._fitting(found.sampling) if found.sampling else self.sampling
         return ConversationSettings(found.system_prompt, sampling, found.adapter_version)
 
     def set(self, conversation_id: str, settings: ConversationSettings) -> None:
         """From the next reply on; with no id, for conversations not yet begun."""
         settings = self._checked(settings)
-        with sentences():
-            if conversation_id:
-                self._store_for(conversation_id, settings)
-            else:
-                value = {
-                    "system_prompt": settings.system_prompt,
-                    "sampling": settings.sampling.as_dict(),
-                }
-                self.store.settings.set("manner", value)
+        if conversation_id:
+            self._store_for(conversation_id, settings)
+        else:
+            value = {
+                "system_prompt": settings.system_prompt,
+                "sampling": settings.sampling.as_dict(),
+            }
+            self.store.settings.set("manner", value)
 
     def default(self) -> ConversationSettings:
         stored = self.store.settings.get("manner")
@@ -114,11 +112,11 @@ class SettingsService:
     def _checked(self, settings: ConversationSettings) -> ConversationSettings:
         drawn = settings.sampling
         if len(settings.system_prompt) > MAX_CHARACTERS:
-            raise AppError(f"A system prompt can have {MAX_CHARACTERS} characters.")
+            raise AppError("settings.instructions_too_long", limit=MAX_CHARACTERS)
         if not (0 <= drawn.temperature <= 2 and 0 < drawn.top_p <= 1 and drawn.top_k >= 0):
-            raise AppError("Temperature is 0 to 2, top-p above 0 and up to 1, top-k 0 or more.")
+            raise AppError("settings.sampling_range")
         if not 1 <= drawn.max_new_tokens <= self.longest_reply:
-            raise AppError(f"A reply can have 1 to {self.longest_reply} tokens.")
+            raise AppError("settings.reply_range", limit=self.longest_reply)
         if settings.version is not None:
             self._check_version(settings.version)  # refuses a version that cannot be loaded
         return replace(settings, system_prompt=settings.system_prompt.strip())

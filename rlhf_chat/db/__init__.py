@@ -4,15 +4,6 @@
 """
 
 from rlhf_chat.db.codec import clean_text, content_key
-from rlhf_chat.db.db_errors import (
-    Busy,
-    DatabaseDamaged,
-    DatabaseTooNew,
-    DiskFull,
-    NotFound,
-    ReadOnly,
-    StoreError,
-)
 from rlhf_chat.db.queries import SIMULATED
 from rlhf_chat.db.schema import (
     MOST_RANKED,
@@ -33,6 +24,15 @@ from rlhf_chat.db.schema import (
     Score,
 )
 from rlhf_chat.db.store import Store
+from rlhf_chat.errors import (
+    Busy,
+    DatabaseDamaged,
+    DatabaseTooNew,
+    DiskFull,
+    NotFound,
+    ReadOnly,
+    StoreError,
+)
 
 __all__ = [
     "MOST_RANKED",

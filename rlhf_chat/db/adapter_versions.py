@@ -11,12 +11,11 @@ from sqlite_utils import Database
 
 from rlhf_chat.db.codec import clean_text, fetch, finite, insert, one_value, timestamp
 from rlhf_chat.db.connection import Repository
-from rlhf_chat.db.db_errors import NotFound, StoreError
 from rlhf_chat.db.events import add_event
 from rlhf_chat.db.rounds import close_round, use_number
 from rlhf_chat.db.schema import AdapterVersion
+from rlhf_chat.errors import NotFound, Notice, StoreError, from_stored
 
-NOT_LIVE = "You made another version live meanwhile, so it waits on the Versions screen."
 SET_LIVE = "UPDATE live_versions SET version = ? WHERE in_use = 1"
 
 
@@ -55,10 +54,12 @@ class AdapterVersionRepository(Repository):
         def change(db: Database) -> bool:
             _version_exists(db, parent)
             if one_value(db, "SELECT 1 FROM adapter_versions WHERE version = ?", [version]):
-                raise StoreError(f"Version {version} exists; a version is never overwritten.")
+                raise StoreError("versions.exists", version=version)
             live = _live_version(db)
             serves = instead_of in (None, live)
-            note = reason if serves else f"{reason} {NOT_LIVE}"
+            note = reason
+            if not serves:
+                note = Notice("versions.not_live", {"reason": from_stored(reason)}).to_json()
             if round_id is not None:
                 close_round(db, round_id, "promoted", note, version, verdict)
             insert(db, "adapter_versions", note=note, **row)
@@ -77,7 +78,7 @@ class AdapterVersionRepository(Repository):
         """Raises NotFound."""
         found = self._db.rows(AdapterVersion, "FROM adapter_versions WHERE version = ?", [version])
         if not found:
-            raise NotFound(f"There is no version {version}.")
+            raise NotFound("versions.unknown", version=version)
         return found[0]
 
     def deleted(self) -> set[int]:
@@ -151,9 +152,9 @@ class AdapterVersionRepository(Repository):
         def change(db: Database) -> None:
             _version_exists(db, version)
             if not version:
-                raise StoreError("The base cannot be deleted.")
+                raise StoreError("versions.base_not_deletable")
             if _live_version(db) == version:
-                raise StoreError(f"v{version} is live; make another version live first.")
+                raise StoreError("versions.live_not_deletable", version=version)
             sql = """UPDATE adapter_versions SET parent = (SELECT parent FROM adapter_versions
                 WHERE version = ?1) WHERE parent = ?1"""
             db.execute(sql, [version])
@@ -170,7 +171,7 @@ class AdapterVersionRepository(Repository):
 
 def _version_exists(db: Database, version: int) -> None:
     if not one_value(db, "SELECT 1 FROM adapter_versions WHERE version = ?", [version]):
-        raise NotFound(f"Version {version} does not exist.")
+        raise NotFound("versions.unknown", version=version)
 
 
 def _base_in_use(db: Database) -> str:

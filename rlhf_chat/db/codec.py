@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 from sqlite_utils import Database
 
-from rlhf_chat.db.db_errors import NotFound
 from rlhf_chat.db.schema import RankedReply
+from rlhf_chat.errors import NotFound
 
 T = TypeVar("T")
 
@@ -140,5 +140,5 @@ def message_row(db: Database, message_id: str, conversation_id: str | None = Non
     sql = "SELECT role, parent_id, conversation_id FROM messages WHERE id = ?"
     rows = fetch(db, sql, [message_id])
     if not rows or conversation_id not in (None, rows[0][2]):
-        raise NotFound("That message is not here any more.")
+        raise NotFound("db.message_gone")
     return rows[0]

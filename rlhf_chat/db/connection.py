@@ -26,9 +26,10 @@ from rlhf_chat.db.database_file import (
     inspect,
     lock,
 )
-from rlhf_chat.db.db_errors import Busy, ReadOnly, StoreError, in_plain_words
+from rlhf_chat.db.db_errors import store_error
 from rlhf_chat.db.schema import schema_version
 from rlhf_chat.db.writer import Reader, Writer, checkpoint
+from rlhf_chat.errors import Busy, ReadOnly, StoreError
 
 T = TypeVar("T")
 
@@ -67,8 +68,8 @@ class DatabaseConnection:
             self._handle = lock(self.path)
         except OSError as error:
             if not self.path.exists():
-                sentence = f"{self.path} cannot be made ({error.strerror}); choose another folder."
-                raise ReadOnly(sentence) from error
+                why = error.strerror or str(error)
+                raise ReadOnly("db.cannot_create", path=self.path, error=why) from error
             self.read_only = True
 
     def _open(self) -> None:
@@ -76,12 +77,12 @@ class DatabaseConnection:
             try:
                 create(self.path)
             except (sqlite3.Error, OSError) as error:
-                raise in_plain_words(error, self.path) from error
+                raise store_error(error, self.path) from error
         version, self._reader_mode = inspect(self.path)
         older = version < schema_version()
         if self.read_only:
             if older:
-                raise ReadOnly(f"{self.path} needs an upgrade but is read-only; make it writable.")
+                raise ReadOnly("db.upgrade_read_only", path=self.path)
             return
         self._writer = Writer(self.path, upgrade=older)
         self._writer.start()
@@ -104,7 +105,7 @@ class DatabaseConnection:
     def write(self, change: Callable[[Database], T]) -> T:
         """Run `change` on the writer thread, in a transaction; its result, after COMMIT."""
         if self._writer is None:
-            raise ReadOnly(f"{self.path} is read-only, so nothing was saved; make it writable.")
+            raise ReadOnly("db.read_only", path=self.path)
         return self._writer.submit(change).result()
 
     def write_feedback(self, change: Callable[[Database], T]) -> T:
@@ -134,11 +135,11 @@ class DatabaseConnection:
         reader = self._reader()
         with reader.lock:
             if reader.db is None:
-                raise StoreError(f"{self.path.name} is closed.")
+                raise StoreError("db.closed", name=self.path.name)
             try:
                 yield reader.db
             except sqlite3.Error as error:
-                raise in_plain_words(error, self.path) from error
+                raise store_error(error, self.path) from error
 
     def _reader(self) -> Reader:
         reader = getattr(self._local, "reader", None)
@@ -146,11 +147,11 @@ class DatabaseConnection:
             return reader
         with self._readers_lock:
             if self._closed:
-                raise StoreError(f"{self.path.name} is closed.")
+                raise StoreError("db.closed", name=self.path.name)
             try:
                 reader = Reader(connect(self.path, self._reader_mode))
             except sqlite3.Error as error:
-                raise in_plain_words(error, self.path) from error
+                raise store_error(error, self.path) from error
             self._readers.add(reader)
         self._local.reader = reader
         return reader
@@ -178,10 +179,7 @@ class DatabaseConnection:
             if self._writer.submit(checkpoint, alone=True).result():
                 return
             time.sleep(0.02)
-        raise Busy(
-            f"The conversation is deleted, but {self.path.name}-wal is in use and still holds its "
-            "words; close the app to finish."
-        )
+        raise Busy("db.wal_in_use", name=self.path.name)
 
     def back_up(self) -> bool:
         """A copy in backups/, at most once a day and only after a change. Returns whether one was
@@ -194,7 +192,7 @@ class DatabaseConnection:
                     add_backup(db, self.path)
                 return due
         except (OSError, sqlite3.Error) as error:
-            raise in_plain_words(error, self.path.parent / "backups") from error
+            raise store_error(error, self.path.parent / "backups") from error
 
 
 class Repository:

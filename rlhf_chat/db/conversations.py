@@ -13,16 +13,16 @@ from rlhf_chat.db.codec import (
     timestamp,
 )
 from rlhf_chat.db.connection import Repository
-from rlhf_chat.db.db_errors import NotFound, StoreError
 from rlhf_chat.db.deletion import delete_conversations, erase
 from rlhf_chat.db.queries import like
 from rlhf_chat.db.schema import Conversation
+from rlhf_chat.errors import NotFound, StoreError
 
 
 class ConversationRepository(Repository):
     def add(self, kind: str = "chat", title: str = "", system_prompt: str = "") -> str:
         if kind not in ("chat", "compare"):
-            raise StoreError(f"A conversation is of kind chat or compare, not {kind!r}.")
+            raise StoreError("db.invalid", what="kind of conversation", value=str(kind))
         new_id, now = fresh_id(), timestamp()
 
         def change(db: Database) -> str:
@@ -52,7 +52,7 @@ class ConversationRepository(Repository):
     def get(self, conversation_id: str) -> Conversation:
         found = self._db.rows(Conversation, "FROM conversations WHERE id = ?", [conversation_id])
         if not found:
-            raise NotFound("That conversation is not here any more.")
+            raise NotFound("db.conversation_gone")
         return found[0]
 
     def rename(self, id: str, title: str) -> None:
@@ -114,5 +114,5 @@ def conversation_row(db: Database, conversation_id: str) -> tuple:
     """(title,) of a conversation that exists."""
     rows = fetch(db, "SELECT title FROM conversations WHERE id = ?", [conversation_id])
     if not rows:
-        raise NotFound("That conversation is not here any more.")
+        raise NotFound("db.conversation_gone")
     return rows[0]

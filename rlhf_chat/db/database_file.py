@@ -16,18 +16,9 @@ from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3
 
 from rlhf_chat.db.codec import fetch, one_value
-from rlhf_chat.db.db_errors import (
-    Busy,
-    DatabaseDamaged,
-    DatabaseTooNew,
-    StoreError,
-    backup_number,
-    backups_of,
-    code_of,
-    in_plain_words,
-    rescue,
-)
+from rlhf_chat.db.db_errors import backup_number, backups_of, code_of, rescue, store_error
 from rlhf_chat.db.schema import APPLICATION_ID, migrations, schema_version
+from rlhf_chat.errors import Busy, DatabaseDamaged, DatabaseTooNew, StoreError
 
 if sys.platform == "win32":
     import msvcrt
@@ -80,16 +71,16 @@ def lock(path: Path) -> int:
     except OSError as error:
         os.close(handle)
         if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
-            sentence = f"{path} is on a disk without file locks ({error.strerror}); move it."
-            raise StoreError(sentence) from error
-        raise Busy(f"{path} is already open in this app; use that window or close it.") from error
+            why = error.strerror or str(error)
+            raise StoreError("db.no_locks", path=path, error=why) from error
+        raise Busy("db.already_open", path=path) from error
     return handle
 
 
 def inspect(path: Path) -> tuple[int, str]:
     """(schema version, mode a reader can use), or a refusal. Changes nothing in the file."""
     if path.stat().st_size == 0:
-        raise DatabaseDamaged(f"{path} is empty (0 bytes), not a feedback file; {rescue(path)}.")
+        raise DatabaseDamaged("db.empty_file", path=path, rescue=rescue(path))
     _refuse_foreign_wal(path)
     modes = ["ro"]
     if not has_bytes(Path(f"{path}-wal")):
@@ -103,7 +94,7 @@ def inspect(path: Path) -> tuple[int, str]:
         except sqlite3.Error as error:
             cannot_open = code_of(error).startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
             if mode == modes[-1] or not cannot_open:
-                raise in_plain_words(error, path) from error
+                raise store_error(error, path) from error
     raise AssertionError("unreachable")
 
 
@@ -116,25 +107,18 @@ def _refuse_foreign_wal(path: Path) -> None:
     with suppress(OSError), path.open("rb") as stream:  # nothing in this process has it open yet
         header = stream.read(20)
     if header[18:] == b"\1\1":
-        raise DatabaseDamaged(
-            f"{path} is a copy, and {path.name}-wal beside it belongs to the file that was there "
-            f"before; move {path.name}-wal and {path.name}-shm away, then start again."
-        )
+        raise DatabaseDamaged("db.foreign_wal", path=path, name=path.name)
 
 
 def _checked_version(db: Database, path: Path) -> int:
     if one_value(db, "PRAGMA application_id") != APPLICATION_ID:
-        sentence = f"{path} was made by another program; move it away or choose another file."
-        raise DatabaseDamaged(sentence)
+        raise DatabaseDamaged("db.other_program", path=path)
     version = one_value(db, "PRAGMA user_version")
     if version > schema_version():
-        raise DatabaseTooNew(
-            f"{path} was written by a newer version of this app (format {version}, this one knows "
-            f"{schema_version()}); update the app or choose another file."
-        )
+        raise DatabaseTooNew("db.too_new", path=path, version=version, known=schema_version())
     verdict = " ".join(one_value(db, "PRAGMA quick_check(1)").split())
     if verdict != "ok":
-        raise DatabaseDamaged(f"{path} is damaged ({verdict}); {rescue(path)}.")
+        raise DatabaseDamaged("db.damaged", path=path, error=verdict, rescue=rescue(path))
     return version
 
 
@@ -145,10 +129,7 @@ def has_bytes(path: Path) -> bool:
 def create(path: Path) -> None:
     """Make a complete new file aside and move it in place, so a kill never leaves a 0-byte one."""
     if has_bytes(Path(f"{path}-wal")):
-        raise DatabaseDamaged(
-            f"{path} is missing but {path.name}-wal beside it still holds rows; "
-            "put the file back, or move that one away."
-        )
+        raise DatabaseDamaged("db.missing", path=path, name=path.name)
     new = path.with_name(path.name + ".new")
     for leftover in (new, Path(f"{new}-journal")):
         leftover.unlink(missing_ok=True)
@@ -180,11 +161,12 @@ def upgrade(db: Database, path: Path) -> None:
         migrations.apply(db)
         broken = fetch(db, "PRAGMA foreign_key_check")
     except Exception as error:
-        sentence = f"{path} could not be upgraded ({error}); its rows are safe, {rescue(path)}."
-        raise StoreError(sentence) from error
+        raise StoreError(
+            "db.upgrade_failed", path=path, error=str(error), rescue=rescue(path)
+        ) from error
     db.execute("PRAGMA foreign_keys = ON")
     if broken:
-        raise DatabaseDamaged(f"{path} has rows that point at nothing; {rescue(path)}.")
+        raise DatabaseDamaged("db.dangling_rows", path=path, rescue=rescue(path))
 
 
 def add_backup(db: Database, path: Path) -> None:
@@ -226,7 +208,7 @@ def copy_to(db: Database, target: Path) -> None:
         verdict = one_value(copy, "PRAGMA integrity_check(1)")
     if verdict != "ok":
         part.unlink()
-        raise DatabaseDamaged(f"The copy {target} failed its check ({verdict}) and was removed.")
+        raise DatabaseDamaged("db.copy_damaged", path=target, error=verdict)
     part.chmod(0o600)
     os.replace(part, target)
     _sync_folder(target.parent)

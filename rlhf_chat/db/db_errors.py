@@ -1,7 +1,4 @@
-"""What the archive refuses or cannot do, in one clear sentence each.
-
-Left out: deciding when; every other file of this room raises these.
-"""
+"""Errors of SQLite and the file system as errors of ours, and the backups that help after them."""
 
 import errno
 import glob
@@ -10,36 +7,17 @@ from pathlib import Path
 
 from sqlite_utils.utils import sqlite3
 
-
-class StoreError(Exception):
-    """Something the archive refuses or cannot do, in a sentence for the person."""
-
-
-class ReadOnly(StoreError):
-    pass
-
-
-class DatabaseTooNew(StoreError):
-    pass
+from rlhf_chat.errors import (
+    Busy,
+    DatabaseDamaged,
+    DiskFull,
+    Notice,
+    ReadOnly,
+    StoreError,
+)
 
 
-class DatabaseDamaged(StoreError):
-    pass
-
-
-class Busy(StoreError):
-    pass
-
-
-class DiskFull(StoreError):
-    pass
-
-
-class NotFound(StoreError):
-    pass
-
-
-def in_plain_words(error: BaseException, path: Path) -> BaseException:
+def store_error(error: BaseException, path: Path) -> BaseException:
     """The StoreError for what SQLite or the system said; other errors pass unchanged."""
     if isinstance(error, OSError):
         code = "SQLITE_FULL" if error.errno == errno.ENOSPC else "SQLITE_IOERR"
@@ -47,10 +25,10 @@ def in_plain_words(error: BaseException, path: Path) -> BaseException:
         code = code_of(error)
     else:
         return error
-    for start, kind, sentence in _SENTENCES:
+    for start, kind, key in _CODES:
         if code.startswith(start):
-            return kind(sentence.format(path=path, error=error, rescue=rescue(path)))
-    return StoreError(f"{path.name} refused this entry: {error}.")
+            return kind(key, path=path, error=str(error), rescue=rescue(path))
+    return StoreError("db.refused", name=path.name, error=str(error))
 
 
 def code_of(error: BaseException) -> str:
@@ -58,25 +36,24 @@ def code_of(error: BaseException) -> str:
     return getattr(error, "sqlite_errorname", "")
 
 
-_SENTENCES: list[tuple[str, type[StoreError], str]] = [
-    ("SQLITE_FULL", DiskFull, "The disk of {path} is full, so nothing was saved; free some space."),
-    ("SQLITE_READONLY", ReadOnly, "{path} is read-only, so nothing was saved; make it writable."),
-    ("SQLITE_BUSY", Busy, "Another program is holding {path}; close it and try again."),
-    ("SQLITE_LOCKED", Busy, "Another program is holding {path}; close it and try again."),
-    ("SQLITE_CORRUPT", DatabaseDamaged, "{path} is damaged ({error}); {rescue}."),
-    ("SQLITE_NOTADB", DatabaseDamaged, "{path} is damaged or no database ({error}); {rescue}."),
-    ("SQLITE_IOERR", StoreError, "{path} could not be read or written ({error}); check the disk."),
-    ("SQLITE_CANTOPEN", StoreError, "{path} could not be opened ({error}); check the folder."),
+_CODES: list[tuple[str, type[StoreError], str]] = [
+    ("SQLITE_FULL", DiskFull, "db.disk_full"),
+    ("SQLITE_READONLY", ReadOnly, "db.read_only"),
+    ("SQLITE_BUSY", Busy, "db.busy"),
+    ("SQLITE_LOCKED", Busy, "db.busy"),
+    ("SQLITE_CORRUPT", DatabaseDamaged, "db.damaged"),
+    ("SQLITE_NOTADB", DatabaseDamaged, "db.no_database"),
+    ("SQLITE_IOERR", StoreError, "db.io_error"),
+    ("SQLITE_CANTOPEN", StoreError, "db.cannot_open"),
 ]
 
 
-def rescue(path: Path) -> str:
-    """What to do with a file we will not open; names the newest backup when there is one.
+def rescue(path: Path) -> Notice:
+    """What to do with a file that will not be opened; names the newest backup when there is one.
     A WAL that stayed would be replayed into whatever comes in its place."""
-    away = f"move it away together with {path.name}-wal and {path.name}-shm where they exist"
     if backups := backups_of(path):
-        return f"{away}, then copy {backups[-1]} to its place or start with an empty one"
-    return f"{away}, then start with an empty one"
+        return Notice("db.rescue_backup", {"name": path.name, "backup": str(backups[-1])})
+    return Notice("db.rescue", {"name": path.name})
 
 
 def backups_of(path: Path) -> list[Path]:

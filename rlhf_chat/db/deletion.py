@@ -12,8 +12,9 @@ from sqlite_utils.utils import sqlite3
 from rlhf_chat.db.codec import as_json, fetch
 from rlhf_chat.db.connection import DatabaseConnection
 from rlhf_chat.db.database_file import connect
-from rlhf_chat.db.db_errors import StoreError, backups_of, unfinished_backups_of
+from rlhf_chat.db.db_errors import backups_of, unfinished_backups_of
 from rlhf_chat.db.events import add_event
+from rlhf_chat.errors import StoreError
 
 
 def delete_conversations(
@@ -146,6 +147,5 @@ def _remove(copy: Path) -> None:
         copy.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(
-            f"The conversation is deleted, but {copy} may still hold its words and cannot be "
-            f"removed ({error.strerror}); remove it yourself."
+            "db.copy_not_removed", path=copy, error=error.strerror or str(error)
         ) from error

@@ -12,7 +12,7 @@ from rlhf_chat.db.codec import (
     split,
 )
 from rlhf_chat.db.connection import Repository
-from rlhf_chat.db.db_errors import StoreError
+from rlhf_chat.errors import StoreError
 
 
 class FeatureCache(Repository):
@@ -25,7 +25,7 @@ class FeatureCache(Repository):
         for key, vector in rows:
             vector = np.asarray(vector, dtype="<f4")
             if vector.ndim != 1:
-                raise StoreError(f"A feature is one vector, not an array of shape {vector.shape}.")
+                raise StoreError("db.invalid", what="shape of features", value=str(vector.shape))
             values.append((feature_key, key, vector.tobytes()))
         sql = """INSERT OR REPLACE INTO features SELECT ?1, ?2, ?3
             WHERE EXISTS (SELECT 1 FROM messages WHERE content_key = ?2)"""

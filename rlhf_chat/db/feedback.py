@@ -20,7 +20,6 @@ from rlhf_chat.db.codec import (
     timestamp,
 )
 from rlhf_chat.db.connection import DatabaseConnection, Repository
-from rlhf_chat.db.db_errors import StoreError
 from rlhf_chat.db.queries import (
     RATER_FILTER,
     SIMULATED,
@@ -39,6 +38,7 @@ from rlhf_chat.db.schema import (
     Score,
 )
 from rlhf_chat.db.settings import put_setting
+from rlhf_chat.errors import StoreError
 
 # What each log is about: the same for a thumb and for stars, another for a pair asked again.
 ABOUT = {
@@ -72,11 +72,11 @@ class FeedbackRepository(Repository):
     ) -> str:
         """One thumb: +1, -1, or 0 to take it back. The same event_id twice is stored once."""
         if value not in (-1, 0, 1):
-            raise StoreError(f"A rating is +1, -1 or 0 (taken back), not {value!r}.")
+            raise StoreError("db.invalid", what="rating", value=str(value))
 
         def check(db: Database) -> None:
             if message_row(db, message_id)[0] != "assistant":
-                raise StoreError("Only replies of the assistant can be rated.")
+                raise StoreError("db.only_replies_rated")
 
         row = {"message_id": message_id, "value": int(value), "reason": reason, "comment": comment}
         return self._append("ratings", event_id, check, {**row, "rater": rater})
@@ -102,11 +102,11 @@ class FeedbackRepository(Repository):
     ) -> str:
         """1 to 5 stars for one reply, or 0 to take them back."""
         if stars not in range(6):
-            raise StoreError(f"A score is 1 to 5 stars, or 0 (taken back), not {stars!r}.")
+            raise StoreError("db.invalid", what="stars", value=str(stars))
 
         def check(db: Database) -> None:
             if message_row(db, message_id)[0] != "assistant":
-                raise StoreError("Only replies of the assistant can be rated.")
+                raise StoreError("db.only_replies_rated")
 
         row = {"message_id": message_id, "stars": int(stars), "rater": rater}
         return self._append("scores", event_id, check, row)
@@ -145,11 +145,11 @@ class FeedbackRepository(Repository):
         second time to see whether the person agrees with themselves; it does not replace the vote.
         """
         if outcome not in OUTCOMES:
-            raise StoreError(f"A preference is one of {', '.join(OUTCOMES)}, not {outcome!r}.")
+            raise StoreError("db.invalid", what="outcome", value=str(outcome))
         if shown_first not in ("a", "b"):
-            raise StoreError(f"The reply shown first is a or b, not {shown_first!r}.")
+            raise StoreError("db.invalid", what="shown_first", value=str(shown_first))
         if strength not in ("", "slightly", "much") or (strength and outcome not in ("a", "b")):
-            raise StoreError(f"Only a choice can be slight or strong, not {outcome!r}.")
+            raise StoreError("db.invalid", what="strength", value=strength)
         row = {"message_a": message_a, "message_b": message_b, "outcome": outcome}
         row |= {"shown_first": shown_first, "strength": strength, "comment": comment}
         row |= {"rater": rater}
@@ -187,16 +187,16 @@ class FeedbackRepository(Repository):
         """Replies to one message in order: message id -> place, 0 is best, equal places are tied.
         No places at all takes the ranking back."""
         if places and not 2 <= len(places) <= MOST_RANKED:
-            raise StoreError(f"A ranking orders 2 to {MOST_RANKED} replies, not {len(places)}.")
+            raise StoreError("db.ranking_size", limit=MOST_RANKED, count=len(places))
         if any(not isinstance(p, int) or not 0 <= p < MOST_RANKED for p in places.values()):
-            raise StoreError("A place in a ranking is a number from 0.")
+            raise StoreError("db.invalid", what="place", value=str(list(places.values())))
 
         def check(db: Database) -> None:
             message_row(db, asked_id)
             for message_id in places:
                 role, parent, _ = message_row(db, message_id)
                 if role != "assistant" or parent != asked_id:
-                    raise StoreError("Only replies to the same message can be ranked.")
+                    raise StoreError("db.ranking_prompts")
 
         row = {"asked_id": asked_id, "places": json.dumps(dict(places)), "rater": rater}
         return self._append("rankings", event_id, check, row)
@@ -263,7 +263,7 @@ class FeedbackRepository(Repository):
     def erase_rater(self, rater: str) -> None:
         """A simulated person with all it left: votes, drafts, rounds and their versions' rows."""
         if not rater.startswith(SIMULATED):
-            raise StoreError("Only a simulated person can be removed as a whole.")
+            raise StoreError("db.invalid", what="simulated rater", value=rater)
         self._db.write_feedback(lambda db: erase_rater(db, rater))
 
     def quarantined(self) -> set[str]:
@@ -334,6 +334,6 @@ _CURRENT_RATING = """value <> 0 AND number = (SELECT max(number) FROM ratings
 def _check_pair(db: Database, message_a: str, message_b: str) -> None:
     a, b = message_row(db, message_a), message_row(db, message_b)
     if message_a == message_b:
-        raise StoreError("A reply cannot be compared with itself.")
+        raise StoreError("db.same_reply")
     if a[0] != "assistant" or b[0] != "assistant" or a[1] is None or a[1] != b[1]:
-        raise StoreError("Only two replies of the assistant to the same message can be compared.")
+        raise StoreError("db.not_comparable")

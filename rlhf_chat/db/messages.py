@@ -20,9 +20,9 @@ from rlhf_chat.db.codec import (
 )
 from rlhf_chat.db.connection import Repository
 from rlhf_chat.db.conversations import conversation_row
-from rlhf_chat.db.db_errors import NotFound, StoreError
 from rlhf_chat.db.queries import recent_prompts
 from rlhf_chat.db.schema import Message
+from rlhf_chat.errors import NotFound, StoreError
 
 TITLE_LENGTH = 60
 
@@ -45,7 +45,7 @@ class MessageRepository(Repository):
     ) -> str:
         """Store one message under its parent; the same event_id again gives the same id."""
         if role not in ("system", "user", "assistant"):
-            raise StoreError(f"A message is by system, user or assistant, not {role!r}.")
+            raise StoreError("db.invalid", what="role", value=str(role))
         row: dict[str, Any] = {
             "id": fresh_id(),
             "conversation_id": conversation_id,
@@ -87,7 +87,7 @@ class MessageRepository(Repository):
     def get(self, id: str) -> Message:
         found = self._db.rows(Message, "FROM messages WHERE id = ?", [id])
         if not found:
-            raise NotFound("That message is not here any more.")
+            raise NotFound("db.message_gone")
         return found[0]
 
     def get_many(self, ids: Iterable[str]) -> dict[str, Message]:
@@ -111,7 +111,7 @@ class MessageRepository(Repository):
             ) ON id = step_id ORDER BY depth DESC"""
         found = self._db.rows(Message, rest, [message_id])
         if not found:
-            raise NotFound("That message is not here any more.")
+            raise NotFound("db.message_gone")
         return found
 
     def siblings(self, message_id: str) -> list[str]:
@@ -122,7 +122,7 @@ class MessageRepository(Repository):
             WHERE m.id = ? ORDER BY s.number"""
         found = self._db.ids(sql, message_id)
         if not found:
-            raise NotFound("That message is not here any more.")
+            raise NotFound("db.message_gone")
         return found
 
     def children(self, message_id: str) -> list[str]:

@@ -4,10 +4,10 @@ from sqlite_utils import Database
 
 from rlhf_chat.db.codec import as_json, clean_text, fetch, finite, insert, one_value, timestamp
 from rlhf_chat.db.connection import Repository
-from rlhf_chat.db.db_errors import NotFound, StoreError
 from rlhf_chat.db.deletion import without_lost_words
 from rlhf_chat.db.queries import RATER_FILTER
 from rlhf_chat.db.schema import Round
+from rlhf_chat.errors import NotFound, StoreError
 
 
 class RoundRepository(Repository):
@@ -69,14 +69,14 @@ class RoundRepository(Repository):
         verdict: dict | None = None,
     ) -> None:
         if status not in ("promoted", "discarded", "stopped", "failed", "aborted"):
-            raise StoreError(f"A round does not end as {status!r}.")
+            raise StoreError("db.invalid", what="status of a round", value=str(status))
         self._db.write(lambda db: close_round(db, round_id, status, reason, version, verdict))
 
     def get(self, round_id: int) -> Round:
         """Raises NotFound."""
         found = self._db.rows(Round, "FROM rounds WHERE id = ?", [round_id])
         if not found:
-            raise NotFound(f"Round {round_id} does not exist.")
+            raise NotFound("db.round_unknown", number=round_id)
         return found[0]
 
     def newest(self, limit: int = 50) -> list[Round]:
@@ -118,7 +118,7 @@ class RoundRepository(Repository):
 def _round_status(db: Database, round_id: int) -> str:
     status = one_value(db, "SELECT status FROM rounds WHERE id = ?", [round_id])
     if status is None:
-        raise NotFound(f"Round {round_id} does not exist.")
+        raise NotFound("db.round_unknown", number=round_id)
     return status
 
 
@@ -129,7 +129,7 @@ def close_round(
     if before == status:
         return  # a retry of what is already stored
     if before != "running":
-        raise StoreError(f"Round {round_id} has already ended as {before}.")
+        raise StoreError("db.round_ended", number=round_id, status=before)
     sql = """UPDATE rounds SET status = ?, reason = ?, version = ?, verdict = ?, ended_at = ?
         WHERE id = ?"""
     words = None if verdict is None else without_lost_words(db, as_json(verdict))

@@ -17,7 +17,8 @@ from sqlite_utils.utils import sqlite3
 
 from rlhf_chat.db.codec import one_value
 from rlhf_chat.db.database_file import BUSY_SECONDS, connect, upgrade, wal_is_safe
-from rlhf_chat.db.db_errors import StoreError, in_plain_words
+from rlhf_chat.db.db_errors import store_error
+from rlhf_chat.errors import StoreError
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ class Writer(threading.Thread):
         job = _Job(change, alone, Future())
         with self._gate:  # no job may slip in behind the last one and wait for ever
             if not self._accepting:
-                raise StoreError(f"{self._path.name} is closed, so nothing was saved.")
+                raise StoreError("db.closed_not_saved", name=self._path.name)
             self._jobs.put(job)
         return job.future
 
@@ -61,7 +62,7 @@ class Writer(threading.Thread):
         try:
             db = self._open()
         except BaseException as error:
-            self.opened.set_exception(in_plain_words(error, self._path))
+            self.opened.set_exception(store_error(error, self._path))
             return
         self.opened.set_result(one_value(db, "PRAGMA journal_mode"))
         try:
@@ -83,7 +84,7 @@ class Writer(threading.Thread):
                 one_value(db, "PRAGMA synchronous") != 2
                 or one_value(db, "PRAGMA foreign_keys") != 1
             ):
-                raise StoreError("This SQLite ignores synchronous=FULL: ratings would not be safe.")
+                raise StoreError("db.not_synchronous")
         except BaseException:
             db.close()
             raise
@@ -114,7 +115,7 @@ class Writer(threading.Thread):
             db.execute("BEGIN IMMEDIATE")
         except BaseException as error:  # nobody's fault: another program holds the file
             for job in group:
-                job.future.set_exception(in_plain_words(error, self._path))
+                job.future.set_exception(store_error(error, self._path))
             return
         try:
             results = [job.change(db) for job in group]
@@ -123,7 +124,7 @@ class Writer(threading.Thread):
             with suppress(sqlite3.Error):
                 _take_back(db)
             if len(group) == 1:
-                group[0].future.set_exception(in_plain_words(error, self._path))
+                group[0].future.set_exception(store_error(error, self._path))
             else:
                 for job in group:
                     self._commit(db, [job])
@@ -135,7 +136,7 @@ class Writer(threading.Thread):
         try:
             result = job.change(db)
         except BaseException as error:
-            job.future.set_exception(in_plain_words(error, self._path))
+            job.future.set_exception(store_error(error, self._path))
         else:
             job.future.set_result(result)
 
@@ -145,7 +146,7 @@ class Writer(threading.Thread):
             while not self._jobs.empty():
                 job = self._jobs.get()
                 if job is not None:
-                    job.future.set_exception(StoreError(f"{self._path.name} is closed."))
+                    job.future.set_exception(StoreError("db.closed", name=self._path.name))
 
 
 def _take_back(db: Database) -> None:

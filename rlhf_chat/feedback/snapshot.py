@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from rlhf_chat.db import Store
+from rlhf_chat.errors import Notice
 from rlhf_chat.feedback.replies import Prompt, Reply, load_replies
 
 
@@ -145,24 +146,25 @@ def lapses(store: Store, rater: str = "") -> dict[str, float]:
     }
 
 
-def describe(one: FeedbackItem) -> str:
-    """An answer as a person would tell it."""
-    texts = [f"“{shortened(r.text)}”" for r in one.replies]
+def describe(one: FeedbackItem) -> Notice:
+    """One rating with the texts it is about, shortened."""
+    texts = [shortened(r.text) for r in one.replies]
     if one.kind == "pair":
         if one.answer in ("a", "b"):
             better, worse = texts if one.answer == "a" else texts[::-1]
-            much = {"slightly": " slightly", "much": " much"}.get(one.strength, "")
-            return f"{better} was{much} better than {worse}"
-        verdict = {"tie": "were equal", "both_bad": "were both bad", "both_good": "were both good"}
-        return f"{texts[0]} and {texts[1]} {verdict.get(str(one.answer), str(one.answer))}"
+            params = {"strength": one.strength, "better": better, "worse": worse}
+            return Notice("feedback.better", params)
+        params = {"outcome": str(one.answer), "one": texts[0], "other": texts[1]}
+        return Notice("feedback.pair", params)
     if one.kind == "thumb":
-        return f"thumb {'up' if one.answer == 1 else 'down'} for {texts[0]}"
+        return Notice("feedback.thumb", {"value": one.answer, "text": texts[0]})
     if one.kind == "score":
-        return f"{one.answer} stars for {texts[0]}"
+        return Notice("feedback.stars", {"count": one.answer, "text": texts[0]})
     if one.kind == "edit":
-        return f"{texts[1]} was corrected to {texts[0]}"
+        return Notice("feedback.corrected", {"before": texts[1], "after": texts[0]})
     order = sorted(zip(one.answer, texts, strict=True)) if isinstance(one.answer, tuple) else []
-    return "ranked: " + ", then ".join(text for _, text in order)
+    quoted = ", ".join(f"“{text}”" for _, text in order)
+    return Notice("feedback.ranked", {"texts": quoted})
 
 
 def shortened(text: str, length: int = 60) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError
 
+from rlhf_chat.errors import AppError
+
 # Used only for base models that bring no chat template of their own (GPT-2 and the like).
 PLAIN_TEMPLATE = (
     "{% for m in messages %}{{ m['role'] | capitalize }}: {{ m['content'] }}\n{% endfor %}"
@@ -27,8 +29,8 @@ MARK = "plumtree"  # a word to look for in what a template makes of it
 Messages = Sequence[Mapping[str, str]]
 
 
-class ChatTemplateError(Exception):
-    """This template cannot hold a conversation; the message is one sentence."""
+class ChatTemplateError(AppError):
+    """This template cannot hold a conversation."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,7 @@ def inspect_template(tokenizer: Any) -> ChatTemplate:
         asked = _render(tokenizer, talk[:1], ask=True)
         told = _render(tokenizer, talk[:2], ask=False)
     except TemplateError as error:
-        raise ChatTemplateError(
-            f"its chat template refuses a plain conversation: {error}."
-        ) from error
+        raise ChatTemplateError("model.chat_template", error=str(error)) from error
     return ChatTemplate(
         supports_system=_takes_system(tokenizer),
         opens_thought=asked.rstrip().endswith(OPEN),

@@ -21,6 +21,7 @@ from huggingface_hub import constants, is_offline_mode
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
+from rlhf_chat.errors import ModelError, Notice
 from rlhf_chat.inference import chat_template, gguf, local_models, nf4, precision, presets
 from rlhf_chat.inference.model_cache import converted
 
@@ -37,10 +38,6 @@ HEAD_BYTES = 16 << 20  # of a weight file that are hashed whole, and
 BLOCKS, BLOCK_BYTES = 64, 256 << 10  # samples of what comes after, the last of them its end
 
 
-class ModelError(Exception):
-    """The model cannot be used; the message is one sentence for the person."""
-
-
 class Loaded(NamedTuple):
     base: Any  # the model of transformers, frozen and in 4 bits if so asked
     tokenizer: Any
@@ -48,9 +45,9 @@ class Loaded(NamedTuple):
 
 
 def load(name: str, quantization: str = "nf4", device: str | None = None) -> Loaded:
-    """Loads `demo`, a folder or a hub id. Raises ModelError with one sentence."""
+    """Loads `demo`, a folder or a hub id. Raises ModelError."""
     if quantization not in ("nf4", "none"):
-        raise ModelError(f"Unknown quantization {quantization!r}: choose nf4 or none.")
+        raise ModelError("model.unknown_quantization", given=quantization)
     path = resolve(name)
     if Path(path).exists():
         hf_logging.disable_progress_bar()  # a bar is for downloads
@@ -103,7 +100,7 @@ def _load_folder(
         )
     base, report = loaded
     if missing := sorted(report["missing_keys"]):
-        raise ModelError(f"The model {name} is not whole: {missing[0]} is not in its files.")
+        raise ModelError("model.tensor_missing", name=name, tensor=missing[0])
     return base, tokenizer
 
 
@@ -139,20 +136,18 @@ def _reading(name: str, file: str, what: str) -> Iterator[None]:
         yield
     except Exception as error:
         log.info("loading %s failed", name, exc_info=True)
-        raise ModelError(_loading_failed(name, file, what, error)) from error
+        raise _loading_failed(name, file, what, error) from error
 
 
 def resolve(name: str) -> str:
     if name == "demo":
         if not (DEMO / "model.safetensors").is_file():
-            raise ModelError(
-                "The bundled model is missing: run `python -m rlhf_chat.demo_model.build`."
-            )
+            raise ModelError("model.demo_missing")
         return str(DEMO)
     if name.startswith(local_models.OLLAMA):
         if file := local_models.ollama_file(name):
             return str(file)
-        raise ModelError(f"Ollama holds no model {name.removeprefix(local_models.OLLAMA)} here.")
+        raise ModelError("model.not_in_ollama", name=name.removeprefix(local_models.OLLAMA))
     path = Path(name).expanduser()
     if gguf.is_gguf(path):
         return str(path.resolve())
@@ -163,9 +158,7 @@ def resolve(name: str) -> str:
         return str(folder) if folder else presets.POCKET.hub
     looks_like_a_path = path.is_absolute() or name.startswith(".") or name.count("/") != 1
     if looks_like_a_path:
-        raise ModelError(
-            f"There is no model at {name}: give a folder, a hub id like Qwen/Qwen3-1.7B, or demo."
-        )
+        raise ModelError("model.not_found", name=name)
     return name
 
 
@@ -177,13 +170,10 @@ def _resolve_folder(name: str, folder: Path) -> str:
     if len(files) == 1:
         return str(files[0].resolve())
     if files:
-        raise ModelError(f"The folder {name} holds {len(files)} GGUF files: name one of them.")
+        raise ModelError("model.several_gguf", name=name, count=len(files))
     if any(folder.glob("pytorch_model*.bin")):
-        raise ModelError(
-            f"The folder {name} holds a pickled model, which may run code when it is opened: "
-            f"rlhf-chat convert {name} reads its weights alone."
-        )
-    raise ModelError(f"The folder {name} holds no .safetensors or .gguf model.")
+        raise ModelError("model.pickled", name=name)
+    raise ModelError("model.no_weights", name=name)
 
 
 def _quantization_method(config: Any) -> str:
@@ -203,16 +193,16 @@ def refuse_unsuitable(name: str, config: Any, quantization: str = "nf4") -> None
     if method == "bitsandbytes in 4 bits" and quantization == "nf4":
         method = ""
     if config.is_encoder_decoder:
-        reason = f"it is an encoder-decoder ({kind}), not a model that continues a conversation"
+        reason = Notice("model.encoder_decoder", {"kind": kind})
     elif made_for and not any(a.endswith(SPEAKERS) for a in made_for):
-        reason = f"it was made to be {made_for[0]}, not to continue a conversation"
+        reason = Notice("model.no_causal_lm", {"architecture": made_for[0]})
     elif any(word in kind for word in RECURRENT):
-        reason = f"it is recurrent ({kind}): its state cannot be kept apart for several replies"
+        reason = Notice("model.recurrent", {"kind": kind})
     elif method:
-        reason = f"its weights are already quantised ({method}); take the original, 16-bit model"
+        reason = Notice("model.already_quantized", {"method": method})
     else:
         return
-    raise ModelError(f"The model {name} cannot be used: {reason}.")
+    raise ModelError("model.unusable", name=name, reason=reason)
 
 
 def _text_part(config: Any) -> Any:
@@ -223,13 +213,13 @@ def _text_part(config: Any) -> Any:
     return text
 
 
-def _loading_failed(name: str, file: str, what: str, error: Exception) -> str:
+def _loading_failed(name: str, file: str, what: str, error: Exception) -> ModelError:
     path = Path(resolve(name))
     if path.is_dir() and file and not (path / file).is_file():
-        return f"The model {name} cannot be loaded: it has no {what}."
+        return ModelError("model.part_missing", name=name, part=what)
     if not path.exists() and (is_offline_mode() or "connect" in str(error).lower()):
-        return f"The model {name} is not on this machine and the hub cannot be reached."
-    return f"The model {name} cannot be loaded, its {what} cannot be read: {first_line(error)}."
+        return ModelError("model.hub_unreachable", name=name)
+    return ModelError("model.part_unreadable", name=name, part=what, error=first_line(error))
 
 
 def first_line(error: Exception) -> str:
@@ -249,7 +239,7 @@ def inspect_tokenizer(tokenizer: Any, name: str) -> chat_template.ChatTemplate:
     try:
         return chat_template.inspect_template(tokenizer)
     except chat_template.ChatTemplateError as error:
-        raise ModelError(f"The model {name} cannot be used: {error}") from error
+        raise ModelError("model.unusable", name=name, reason=error.notice) from error
 
 
 def special_ids(tokenizer: Any, base: Any, stop_ids: frozenset[int]) -> tuple[int, frozenset[int]]:
@@ -260,7 +250,7 @@ def special_ids(tokenizer: Any, base: Any, stop_ids: frozenset[int]) -> tuple[in
         elif value:
             ends.update(value)
     if not ends:
-        raise ModelError("This model has no end-of-reply token, so it could never stop speaking.")
+        raise ModelError("model.no_end_token")
     pad = tokenizer.pad_token_id
     return (pad if pad is not None else min(ends)), frozenset(ends)
 

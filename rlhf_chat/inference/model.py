@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from rlhf_chat.errors import ModelError
 from rlhf_chat.inference import (
     fused_decoder,
     fused_rmsnorm,
@@ -36,7 +37,7 @@ from rlhf_chat.inference.generate import Response, Sampling, default_sampling, g
 from rlhf_chat.inference.graph_capture import StepCapture
 from rlhf_chat.inference.lease import Lease, MemoryRequested
 from rlhf_chat.inference.lm_head import lm_head_of, selected_logprobs
-from rlhf_chat.inference.loading import ModelError, inspect_tokenizer, special_ids
+from rlhf_chat.inference.loading import inspect_tokenizer, special_ids
 from rlhf_chat.inference.memory import in_parts
 from rlhf_chat.inference.memory_estimate import Workload
 
@@ -146,7 +147,7 @@ class Model:
         adapter: AdapterConfig | None = None,
         device: str | None = None,
     ) -> Model:
-        """Loads `demo`, a folder or a hub id. Raises ModelError with one sentence."""
+        """Loads `demo`, a folder or a hub id. Raises ModelError."""
         base, tokenizer, base_hash = loading.load(name, quantization, device)
         return cls(
             base,
@@ -226,7 +227,7 @@ class Model:
                 if not last_try:
                     self.lease.request_memory()
                 memory.give_back(self.device)
-        raise ModelError("There is not enough memory for this reply: shorten the conversation.")
+        raise ModelError("model.out_of_memory")
 
     def sample(
         self,
@@ -501,10 +502,10 @@ def pool_states(out: ForwardOutput) -> torch.Tensor:
 
 def _check_fits(params: Mapping[str, torch.nn.Parameter], state: lora_modules.State) -> None:
     if set(params) != set(state):
-        raise ModelError("This adapter does not belong to this model: its tensors differ.")
+        raise ModelError("model.adapter_other_model")
     for name, param in params.items():
         if param.shape != state[name].shape:
-            raise ModelError(f"This adapter does not fit this model: {name} differs in shape.")
+            raise ModelError("model.adapter_shape", tensor=name)
 
 
 def _copy_into(params: Mapping[str, torch.nn.Parameter], state: lora_modules.State) -> None:

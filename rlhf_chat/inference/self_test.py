@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import torch
 
+from rlhf_chat.errors import ModelError
 from rlhf_chat.inference import lora_modules
 from rlhf_chat.inference.calibration import gradient, probe_rows
 from rlhf_chat.inference.lm_head import lm_head_of
-from rlhf_chat.inference.model import Model, ModelError
+from rlhf_chat.inference.model import Model
 
 
 def self_test(model: Model) -> None:
@@ -33,7 +34,7 @@ def _check_control_tokens(model: Model) -> None:
         return sum(i in special for i in ids)
 
     if count("x" + "".join(names) + "x") != count("x"):
-        raise ModelError("This model's tokenizer lets typed text forge control tokens.")
+        raise ModelError("model.control_tokens")
 
 
 def _check_head(model: Model) -> None:
@@ -47,7 +48,7 @@ def _check_head(model: Model) -> None:
             lora_modules.decoder_of(tree)(ids).last_hidden_state[0]
         ).float()
     if not torch.allclose(whole, ours, atol=1e-4 if model.device.type == "cpu" else 0.1):
-        raise ModelError("Self-test failed: this model changes its scores in a way unknown here.")
+        raise ModelError("model.self_test_head")
 
 
 def _check_adapter_off_is_base(model: Model) -> None:
@@ -57,7 +58,7 @@ def _check_adapter_off_is_base(model: Model) -> None:
         bare = model.forward(model.reference, prompts, responses).logprobs
         with_adapter = model.forward(model.policy, prompts, responses).logprobs
     if not torch.allclose(bare, with_adapter, atol=1e-4 if model.device.type == "cpu" else 5e-2):
-        raise ModelError("Self-test failed: a fresh adapter changes what the base model says.")
+        raise ModelError("model.self_test_adapter")
 
 
 def _check_gradient_survives_inference(model: Model) -> None:
@@ -77,7 +78,4 @@ def _check_gradient_survives_inference(model: Model) -> None:
     model.set_policy(model.base_state())
     cosine = torch.nn.functional.cosine_similarity(before, after, dim=0).item()
     if not cosine > 0.999:
-        raise ModelError(
-            "Self-test failed: 4-bit gradients are wrong after inference on this machine "
-            f"(cosine {cosine:.3f}); start with --quantization none."
-        )
+        raise ModelError("model.self_test_gradient", cosine=cosine)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from rlhf_chat.chat.compare import Candidates, Compare
 from rlhf_chat.db import SIMULATED
-from rlhf_chat.errors import Refused
+from rlhf_chat.errors import AppError, Notice, Refused
 from rlhf_chat.reward import text_features
 from rlhf_chat.training.worker import TrainingWorker
 
@@ -30,17 +30,17 @@ log = logging.getLogger(__name__)
 Utility = Callable[[str, str], float]
 
 TASTES = Path(__file__).parent / "tastes"
-OWN = "your own mix"
+CUSTOM = "custom"  # the rater whose taste is set by sliders
 AGREEMENT = math.log(0.8 / 0.2)  # a typical difference is told right four times in five
 KEPT = 400  # points of the curve
 
-# slider -> (measured by, how much one step weighs); a step is one spread of ordinary replies
+# slider -> (text feature, weight of one step); a step is one standard deviation of base replies
 SLIDERS: dict[str, tuple[tuple[str, float], ...]] = {
-    "Shorter": (("length", -2.0),),
-    "Warmer": (("warm words", 1.5), ("exclamation marks", 1.0)),
-    "Lists": (("lists", 1.2),),
-    "Emoji": (("emoji", 2.0),),
-    "Asks back": (("ends by asking back", 1.5),),
+    "shorter": (("length", -2.0),),
+    "warmer": (("warm words", 1.5), ("exclamation marks", 1.0)),
+    "lists": (("lists", 1.2),),
+    "emoji": (("emoji", 2.0),),
+    "asks_back": (("ends by asking back", 1.5),),
 }
 
 
@@ -57,27 +57,21 @@ class Seen:
     right: str = ""
     outcome: str = ""
     liking: list[tuple[int, float]] = field(default_factory=list)  # of replies, by vote
-    problem: str = ""
+    problem: Notice | None = None
 
 
 def people() -> list[str]:
-    """Whom one can watch: files of bench/people where they are, and one's own mix."""
+    """Names of the simulated raters: the files of tastes/, and `CUSTOM`."""
     there = sorted(f.stem for f in TASTES.glob("*.py") if not f.stem.startswith("_"))
-    return [*there, OWN]
-
-
-def spoken(rater: str) -> str:
-    """The name of a simulated person as it is shown: "short and plain (simulated)"."""
-    name = rater.removeprefix(SIMULATED).replace("_", " ")
-    return f"{name} (simulated)" if rater.startswith(SIMULATED) else rater
+    return [*there, CUSTOM]
 
 
 def taste(name: str, sliders: Mapping[str, float]) -> Utility:
     """The hidden utility of a person."""
-    if name == OWN:
+    if name == CUSTOM:
         return mixed(sliders)
     if name not in people():
-        raise ValueError(f"There is nobody called {name}.")
+        raise AppError("simulation.unknown_rater", name=name)
     spec = importlib.util.spec_from_file_location(f"person_{name}", TASTES / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -114,13 +108,13 @@ class Simulation:
         self._sizes: deque[float] = deque(maxlen=60)  # recent differences, to set the noise by
         self._lock = threading.Lock()
 
-    def start(self, name: str, sliders: Mapping[str, float], votes_per_minute: float) -> str:
+    def start(self, name: str, sliders: Mapping[str, float], votes_per_minute: float) -> Notice:
         """Begins at the base, after everything an earlier one left is gone."""
         with self._lock:
             if self.seen.running:
-                return Refused("Somebody is rating already.")
+                return Refused("simulation.already_running")
             utility = taste(name, sliders)
-            rater = SIMULATED + ("mix" if name == OWN else name)
+            rater = SIMULATED + ("mix" if name == CUSTOM else name)
             self.worker.begin_simulation(rater)
             self.seen = Seen(rater=rater, running=True)
             self._sizes.clear()
@@ -130,28 +124,28 @@ class Simulation:
                 target=self._live, args=[utility], name="simulated person", daemon=True
             )
             self._thread.start()
-        return f"{spoken(rater)} begins at the base and rates. Your own ratings are not touched."
+        return Notice("simulation.started")
 
     def set_speed(self, votes_per_minute: float) -> None:
         self._pause = 60 / min(600.0, max(1.0, float(votes_per_minute)))
 
-    def stop(self) -> str:
+    def stop(self) -> Notice:
         """No more votes; what was learned stays to be looked at."""
         self._stop.set()
         if self._thread:
             self._thread.join(timeout=60)
         self.seen.running = False
-        return "Stopped. Its versions stay until you remove them."
+        return Notice("simulation.stopped")
 
-    def remove(self) -> str:
+    def remove(self) -> Notice:
         """Everything it left is gone, and what was live before answers again."""
         with self._lock:
             if not self.seen.running and not self.worker.watching():
-                return Refused("There is nothing to remove.")
+                return Refused("simulation.nothing_to_remove")
             self.stop()
             self.worker.end_simulation()
             self.seen = Seen()
-        return "Gone: its votes, drafts, rounds and versions. What you had before is live again."
+        return Notice("simulation.removed")
 
     # ------------------------------------------------------------------ its life
 
@@ -166,8 +160,8 @@ class Simulation:
                 self._vote(utility)
                 self._stop.wait(max(0.0, self._pause - (time.monotonic() - began)))
         except Exception as error:
-            log.exception("the simulated person broke off")
-            self.seen.problem = f"The simulated person broke off ({type(error).__name__})."
+            log.exception("the simulated rater failed")
+            self.seen.problem = Notice("simulation.failed", {"error": type(error).__name__})
         finally:
             self.seen.running = self.seen.resting = False
 

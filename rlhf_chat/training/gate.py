@@ -1,16 +1,18 @@
-"""The door: may this candidate speak to the person? Numbers in, a Verdict in words out.
+"""The gate: whether a candidate may become a version. Measurements in, a verdict out.
 
-Two honest tiers. *Proved*: the ratings say something beyond chance (permutation test, 2 %).
-*Provisional*: they hint at it (15 %); served on a small KL budget, and said so. Whatever the tier,
-the candidate must please judges fitted on halves of the ratings, stay near the base and keep its
-language intact.
-Numbers are all this file knows; left out: how they were measured (evaluation.py).
+Two tiers. *Proved*: the ratings differ from chance (permutation test, p <= 2 %). *Provisional*:
+they may (p <= 15 %); such a version has a smaller KL budget. In both the candidate must win by
+reward heads fitted on random halves of the ratings, stay near the base, and keep its language
+intact.
+How the numbers are measured: evaluation.py.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 PROVED, PROVISIONAL, DISCARDED = "proved", "provisional", "discarded"
 DISTANCE = {"kl", "low_logprob_rate", "degeneration", "unfinished", "empty", "variety", "length"}
@@ -68,10 +70,32 @@ class EvalResult:
 
 
 @dataclass(frozen=True)
+class Check:
+    """One condition: what was measured, and the limit that it was held against."""
+
+    name: str
+    passed: bool
+    value: float | None = None
+    limit: float | tuple[float, float] | None = None  # an upper or lower bound, or a range
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+    @property
+    def params(self) -> dict[str, float | None]:
+        """What the text of this check's numbers is filled with (locale key gate.range.NAME)."""
+        low, high = self.limit if isinstance(self.limit, tuple) else (None, self.limit)
+        return {"value": self.value, "limit": high, "low": low}
+
+
+@dataclass(frozen=True)
 class Verdict:
+    """`code` and `params` say why, as a text in rlhf_chat.locale."""
+
     tier: str  # proved, provisional or discarded
-    reason: str  # for the person
-    checks: tuple[tuple[str, bool, str], ...]  # name, passed, the numbers in words
+    code: str
+    params: Mapping[str, Any]
+    checks: tuple[Check, ...]
 
     @property
     def promoted(self) -> bool:
@@ -80,8 +104,9 @@ class Verdict:
     def as_dict(self) -> dict[str, object]:
         return {
             "tier": self.tier,
-            "reason": self.reason,
-            "checks": [list(check) for check in self.checks],
+            "code": self.code,
+            "params": dict(self.params),
+            "checks": [check.as_dict() for check in self.checks],
         }
 
 
@@ -95,85 +120,57 @@ def reward_tier(labels: int, p_value: float, config: GateConfig) -> str:
 def nothing_to_learn(labels: int, p_value: float, config: GateConfig) -> Verdict:
     """The verdict on a round that stops at the reward head."""
     if labels < config.min_labels:
-        reason = f"Only {labels} ratings say which reply is better; {config.min_labels} are needed."
-    else:
-        reason = (
-            f"Your {labels} ratings do not yet show a preference that chance could not: "
-            f"p = {p_value:.2f}, needed {config.provisional_p:.2f}. Keep rating."
-        )
-    return Verdict(DISCARDED, reason, (("ratings", False, reason),))
+        few = {"count": labels, "limit": config.min_labels}
+        check = Check("labels", False, labels, config.min_labels)
+        return Verdict(DISCARDED, "gate.too_few_ratings", few, (check,))
+    params = {"count": labels, "p": p_value, "limit": config.provisional_p}
+    check = Check("ratings", False, p_value, config.provisional_p)
+    return Verdict(DISCARDED, "gate.could_be_chance", params, (check,))
 
 
 def judge(measured: EvalResult, config: GateConfig) -> Verdict:
-    """All checks, every number said; the first failed one is the reason."""
+    """All checks; the first failed one is the reason."""
     checks = tuple(_checks(measured, config))
-    failed = [text for _, passed, text in checks if not passed]
-    if failed:
-        return Verdict(DISCARDED, f"Not served: {failed[0]}", checks)
+    for check in checks:
+        if not check.passed:
+            name = {"code": f"gate.check.{check.name}"}
+            found = {"code": f"gate.range.{check.name}", "params": check.params}
+            params = {"name": name, "found": found}
+            return Verdict(DISCARDED, "gate.failed", params, checks)
     tier = reward_tier(measured.labels, measured.p_value, config)
-    if tier == PROVED:
-        certainty = f"your ratings are clear (p = {measured.p_value:.3f})"
-    else:
-        certainty = (
-            f"your ratings only hint at it (p = {measured.p_value:.3f}, clear would be "
-            f"{config.proved_p:.3f}), so it is on trial"
-        )
-    reason = (
-        f"Served: judges fitted on halves of your ratings prefer it to the base "
-        f"{measured.win_rate:.0%} of the time at {measured.kl:.1f} nats; {certainty}."
-    )
-    return Verdict(tier, reason, checks)
+    code = "gate.passed" if tier == PROVED else "gate.passed_on_trial"
+    return Verdict(tier, code, {"win_rate": measured.win_rate, "kl": measured.kl}, checks)
 
 
 def went_too_far(verdict: Verdict) -> bool:
     """Whether everything that failed is a matter of distance, so that a smaller step may pass."""
-    failed = {name for name, passed, _ in verdict.checks if not passed}
+    failed = {check.name for check in verdict.checks if not check.passed}
     return bool(failed) and failed <= DISTANCE
 
 
-def _checks(m: EvalResult, config: GateConfig) -> list[tuple[str, bool, str]]:
+def _checks(m: EvalResult, config: GateConfig) -> list[Check]:
     tier = reward_tier(m.labels, m.p_value, config)
     low, high = config.length_range
     length = m.candidate.tokens / max(m.base.tokens, 1e-9)
-    limit = config.max_kl_over_target * m.kl_target
-    spoken = m.base, m.candidate
+    gain, kl_limit = m.bootstrap_gain_low, config.max_kl_over_target * m.kl_target
+    least_distinct = config.min_distinct_share * m.base.distinct
     return [
-        ("finite", m.finite, "a weight is not a finite number."),
-        ("ratings", tier != DISCARDED, f"the ratings could be chance (p = {m.p_value:.2f})."),
-        (
-            "judges",
-            math.isfinite(m.bootstrap_gain_low) and m.bootstrap_gain_low > 0,
-            "judges fitted on random halves of your ratings put it at "
-            f"{m.bootstrap_gain:+.2f} against the base (at least {m.bootstrap_gain_low:+.2f}).",
+        Check("finite", m.finite),
+        Check("ratings", tier != DISCARDED, m.p_value, config.provisional_p),
+        Check("judges", math.isfinite(gain) and gain > 0, gain, 0.0),
+        Check("kl", m.kl <= kl_limit, m.kl, kl_limit),
+        _at_most("low_logprob_rate", m, config.max_extra_low_logprob),
+        _at_most("degeneration", m, config.max_extra_degeneration),
+        _at_most("unfinished", m, m.base.unfinished + config.max_extra_unfinished),
+        _at_most("empty", m, 0.005),
+        Check(
+            "variety", m.candidate.distinct >= least_distinct, m.candidate.distinct, least_distinct
         ),
-        ("kl", m.kl <= limit, f"it is {m.kl:.1f} nats from the base (limit {limit:.1f})."),
-        _worse(
-            "low_logprob_rate",
-            "words the base would never say",
-            *spoken,
-            config.max_extra_low_logprob,
-        ),
-        _worse(
-            "degeneration", "replies that repeat themselves", *spoken, config.max_extra_degeneration
-        ),
-        _worse(
-            "unfinished",
-            "replies without an end",
-            *spoken,
-            m.base.unfinished + config.max_extra_unfinished,
-        ),
-        _worse("empty", "empty replies", *spoken, 0.005),
-        (
-            "variety",
-            m.candidate.distinct >= config.min_distinct_share * m.base.distinct,
-            f"its variety is {m.candidate.distinct:.2f}, the base's {m.base.distinct:.2f}.",
-        ),
-        ("length", low <= length <= high, f"its replies are {length:.2f} x as long as the base's."),
+        Check("length", low <= length <= high, length, (low, high)),
     ]
 
 
-def _worse(
-    name: str, words: str, base: GenerationStats, candidate: GenerationStats, allowed: float
-) -> tuple[str, bool, str]:
-    before, after = getattr(base, name), getattr(candidate, name)
-    return name, after <= before + allowed, f"{words}: {after:.1%}, base {before:.1%}."
+def _at_most(name: str, m: EvalResult, allowed: float) -> Check:
+    """A share of the candidate's replies that may be at most `allowed` above the base's."""
+    value, limit = getattr(m.candidate, name), getattr(m.base, name) + allowed
+    return Check(name, value <= limit, value, limit)

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
+from rlhf_chat.errors import NumericError
 from rlhf_chat.inference.generate import Response
 from rlhf_chat.inference.generator import Generator
 from rlhf_chat.inference.memory import in_parts, parts_within
@@ -249,7 +250,7 @@ class PPOTrainer:
                 loss, vf_loss, stats = self._losses(rows, rollouts)
                 total = (loss + vf_loss) / tokens
                 if not torch.isfinite(total):
-                    raise FloatingPointError("the PPO loss is not a finite number")
+                    raise NumericError("round.ppo_loss_not_finite")
                 self._add_gradient(total)
                 return stats | {"loss": float(loss.detach()), "vf_loss": float(vf_loss.detach())}
 
@@ -279,7 +280,7 @@ class PPOTrainer:
                 worth = torch.tensor([d.worth for d in some], device=device)
                 loss = ppo.imitation_loss(out.logprobs, weights.to(device), worth) / everything
                 if not torch.isfinite(loss):
-                    raise FloatingPointError("the loss on your own words is not a finite number")
+                    raise NumericError("round.demonstration_loss_not_finite")
                 self._add_gradient(self.config.sft_coef * loss)
                 return float(loss.detach())
 
@@ -328,10 +329,10 @@ class PPOTrainer:
         """Clips, checks and takes the optimiser step; returns the gradient norm."""
         params = self.model.policy_parameters()
         if any(p.grad is None for p in params):
-            raise FloatingPointError("an adapter weight received no gradient")
+            raise NumericError("round.no_gradient")
         norm = float(torch.nn.utils.clip_grad_norm_(params, self.config.max_grad_norm))
         if not math.isfinite(norm):
-            raise FloatingPointError("the PPO gradient is not a finite number")
+            raise NumericError("round.gradient_not_finite")
         self.steps += 1
         warm = min(1.0, self.steps / max(self.config.warmup_steps, 1))
         for group in self.optimizer.param_groups:

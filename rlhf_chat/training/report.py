@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rlhf_chat.errors import as_plain
 from rlhf_chat.feedback.snapshot import Snapshot, describe
 from rlhf_chat.reward import dataset, reward_model, text_features
 from rlhf_chat.reward.features import Floats
@@ -30,7 +31,7 @@ def build_report(context: RoundContext, snapshot: Snapshot, direction: Floats) -
     shown = np.argsort(-np.abs(change * head.weights[:named]), kind="stable")[:4]
     return {
         "moved": [
-            [describe(one), round(float(owed[i]), 3), one.conversation]
+            [as_plain(describe(one)), round(float(owed[i]), 3), one.conversation]
             for i, one in ((i, snapshot.items[i]) for i in most)
         ],
         "changed": [

@@ -22,10 +22,10 @@ from typing import Any
 
 import torch
 
-from rlhf_chat.db import SIMULATED, Round, Store, StoreError
-from rlhf_chat.errors import Refused
+from rlhf_chat.db import SIMULATED, Round, Store
+from rlhf_chat.errors import AppError, Notice, NumericError, Refused, StoreError
 from rlhf_chat.feedback.snapshot import FeedbackItem, Snapshot, load_snapshot
-from rlhf_chat.inference.model import Model, ModelError
+from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import feature_weights
 from rlhf_chat.reward.feature_weights import FeatureWeight
 from rlhf_chat.reward.features import FeatureExtractor
@@ -33,27 +33,14 @@ from rlhf_chat.reward.reward_model import RewardHead
 from rlhf_chat.reward.scorer import RewardModelCache
 from rlhf_chat.training import training_round as round_
 from rlhf_chat.training.context import RoundConfig
-from rlhf_chat.versions.adapter_store import AdapterError, AdapterStore
-from rlhf_chat.versions.leaderboard import Leaderboard, version_name
+from rlhf_chat.versions.adapter_store import AdapterStore
+from rlhf_chat.versions.leaderboard import Leaderboard
 from rlhf_chat.versions.registry import VersionRegistry
 
 log = logging.getLogger(__name__)
 
 HOUR = 3600.0  # seconds
 NEEDED = 12  # new ratings until a round starts by itself
-
-SENTENCES = {
-    "idle": "Waiting for ratings",
-    "crashed": "Waiting for a rating or for Train now: the app ended twice in the same round",
-    "features": "Reading your ratings with the base model",
-    "reward head": "Learning what you like",
-    "rollouts": "Practising: writing replies",
-    "ppo": "Practising: learning from their scores",
-    "gate": "Checking the candidate at the gate",
-    "publishing": "Publishing the new version",
-    "paused": "Paused",
-    "off": "Learning is off",
-}
 
 
 class Stopped(Exception):
@@ -82,8 +69,8 @@ class RoundState:
 
 @dataclass(frozen=True)
 class Status:
-    phase: str
-    sentence: str
+    phase: str  # idle, crashed, paused, off, or a phase of the round
+    gives_way: bool  # the round waits for chat
     round_id: int | None
     progress: float  # 0..1 of the running round
     seconds_left: float | None
@@ -92,7 +79,7 @@ class Status:
     paused: bool
     live_version: int
     live_tier: str
-    error: str
+    error: Notice | None
 
 
 class TrainingWorker:
@@ -125,7 +112,8 @@ class TrainingWorker:
         self._paused = False
         self._learns = True
         self._thread: threading.Thread | None = None
-        self._phase, self._progress, self._error = "idle", 0.0, ""
+        self._phase, self._progress = "idle", 0.0
+        self._error: Notice | None = None
         self._round_id: int | None = None
         self._parent = 0  # of the running round
         self._started = 0.0
@@ -148,7 +136,7 @@ class TrainingWorker:
     def recover(self) -> None:
         """Brings database, shelf and model in line: what is served is whole and verified."""
         if not self.store.read_only:
-            self.store.rounds.abort_open("The app ended during this round.")
+            self.store.rounds.abort_open(Notice("round.app_ended").to_json())
         self._crashed_at = self._ended_twice_at()
         if (left := self.store.settings.get("simulation")) and not self.store.read_only:
             self._come_back(left)  # after a restart a person's own version answers again
@@ -175,7 +163,7 @@ class TrainingWorker:
                 self.step()
             except BaseException:  # the thread outlives anything a step can raise
                 log.exception("the trainer's step failed")
-                self._error = self._error or "Learning hit an unexpected error; chat goes on."
+                self._error = self._error or Notice("round.unexpected_error")
             self._wake.wait(timeout=1.0)
             self._wake.clear()
 
@@ -275,7 +263,7 @@ class TrainingWorker:
         )
         self._stop_round.clear()
         self._crashed_at = -1
-        self._round_id, self._started, self._error = round_id, time.monotonic(), ""
+        self._round_id, self._started, self._error = round_id, time.monotonic(), None
         return RoundState(round_id, rater, parent, live, seed, snapshot, config)
 
     def _carry_out(self, begun: RoundState) -> str:
@@ -283,7 +271,7 @@ class TrainingWorker:
             status = self._run(begun)
         except Stopped:
             status, self._gave_up_at = "stopped", begun.snapshot.watermark
-            reason = f"Stopped; {version_name(self.store.adapter_versions.live())} stays live."
+            reason = Notice("round.stopped", {"live": self.store.adapter_versions.live()}).to_json()
             self.store.rounds.close(begun.round_id, status=status, reason=reason)
         except BaseException as error:
             status = "failed"
@@ -315,7 +303,7 @@ class TrainingWorker:
         self.store.rounds.close(
             begun.round_id,
             status="discarded",
-            reason=outcome.verdict.reason,
+            reason=Notice(outcome.verdict.code, outcome.verdict.params).to_json(),
             verdict=outcome.verdict.as_dict() | {"card": outcome.card},
         )
         return "discarded"
@@ -331,7 +319,7 @@ class TrainingWorker:
             instead_of=begun.live,
             tier=outcome.verdict.tier,
             kl=outcome.kl,
-            reason=outcome.verdict.reason,
+            reason=Notice(outcome.verdict.code, outcome.verdict.params).to_json(),
             verdict=verdict | {"card": outcome.card},
             about={
                 "seed": begun.seed,
@@ -343,19 +331,20 @@ class TrainingWorker:
 
     def _fail(self, begun: RoundState, error: BaseException) -> None:
         log.exception("round %d failed", begun.round_id)
+        live = self.model.live.version
         if isinstance(error, torch.OutOfMemoryError):
-            sentence = "The round ran out of memory"
-        elif isinstance(error, FloatingPointError):
-            sentence = f"The round was thrown away because {error}"
-        elif isinstance(error, (StoreError, AdapterError, ModelError)):
-            sentence = f"The round could not finish: {str(error).rstrip('.')}"
+            reason = Notice("round.out_of_memory", {"live": live})
+        elif isinstance(error, AppError):
+            code = (
+                "round.discarded" if isinstance(error, NumericError) else "round.could_not_finish"
+            )
+            reason = Notice(code, {"problem": error.notice, "live": live})
         else:
-            sentence = f"The round failed ({type(error).__name__})"
+            reason = Notice("round.failed", {"error": type(error).__name__, "live": live})
         self._gave_up_at = begun.snapshot.watermark
-        live = version_name(self.model.live.version)
-        self._error = f"{sentence}; {live} stays live and chat goes on."
+        self._error = reason
         try:
-            self.store.rounds.close(begun.round_id, status="failed", reason=self._error)
+            self.store.rounds.close(begun.round_id, status="failed", reason=reason.to_json())
             # A version that reached the shelf but not the database would block its own number.
             self.versions.collect_garbage()
         except StoreError:
@@ -392,23 +381,23 @@ class TrainingWorker:
         """Something was rated; the thread looks whether it is enough. Returns at once."""
         self._wake.set()
 
-    def train_now(self) -> str:
-        return self._ask(RoundRequest()) or "A round starts now; you can go on chatting."
+    def train_now(self) -> Notice:
+        return self._ask(RoundRequest()) or Notice("training.round_starts")
 
-    def _ask(self, asked: RoundRequest) -> str:
-        """Asks for a round; "" or why there will be none."""
+    def _ask(self, asked: RoundRequest) -> Refused | None:
+        """Asks for a round; returns why there will be none."""
         if self._round_id is not None or self._asked:
-            return Refused("A round is running already.")
+            return Refused("training.already_running")
         if not self._on:
-            return Refused("Learning is off: the app was started with --no-train.")
+            return Refused("training.off")
         if not self.store.feedback.count_since(0, self._rater):
-            return Refused("There is nothing to learn from yet: rate a few replies first.")
+            return Refused("training.no_ratings")
         if self.store.read_only:
-            return Refused("The database is read-only, so nothing can be learned.")
+            return Refused("training.read_only")
         with self._door:
             self._paused, self._asked = False, asked
         self._wake.set()
-        return ""
+        return None
 
     @property
     def _on(self) -> bool:
@@ -416,7 +405,7 @@ class TrainingWorker:
 
     def retrain_without(
         self, ids: Sequence[str] = (), *, rater: str = "", conversation: str = ""
-    ) -> str:
+    ) -> Notice:
         """Learns once more, from the base, as if some answers had never been given: by their ids,
         all of a rater's, all of a conversation's. The result goes through the gate like any other.
         """
@@ -427,12 +416,11 @@ class TrainingWorker:
 
         items = load_snapshot(self.extractor, self._rater).items
         if not any(excluded(one) for one in items):
-            return Refused("Nothing that counts would be left out: there is nothing to rebuild.")
+            return Refused("training.nothing_excluded")
         if all(excluded(one) for one in items):
-            return Refused("Nothing would be left to learn from; make the base live instead.")
+            return Refused("training.nothing_left")
         left = sum(not excluded(one) for one in items)
-        told = f"A new version is learned from the base and the {left} answers that are left."
-        return self._ask(RoundRequest(excluded)) or told
+        return self._ask(RoundRequest(excluded)) or Notice("training.retraining", {"count": left})
 
     def pause(self) -> None:
         self._paused = True
@@ -476,7 +464,7 @@ class TrainingWorker:
     def begin_simulation(self, rater: str) -> None:
         """Learn from this simulated person, beginning at the base; what was live is remembered."""
         if self.store.read_only:
-            raise StoreError("The database is read-only, so nobody can rate.")
+            raise StoreError("simulation.read_only")
         with self._door:
             if self.watching():
                 self.end_simulation()
@@ -513,7 +501,7 @@ class TrainingWorker:
         until = time.monotonic() + 60
         while self._round_id is not None:
             if time.monotonic() > until:
-                raise StoreError("The running round does not end yet; try again in a moment.")
+                raise StoreError("training.round_not_ending")
             self._stop_round.set()
             time.sleep(0.02)
 
@@ -526,13 +514,11 @@ class TrainingWorker:
         if self._round_id is not None and self._progress > 0.12:
             spent = time.monotonic() - self._started
             left = spent * (1 - self._progress) / self._progress
-        crashed = phase == "idle" and self._crashed_at == self.store.feedback.count()
-        sentence = SENTENCES.get("crashed" if crashed else phase, phase)
-        if self._round_id is not None and self.model.lease.chat_is_waiting:
-            sentence += " (giving way to your chat)"
+        if phase == "idle" and self._crashed_at == self.store.feedback.count():
+            phase = "crashed"
         return Status(
             phase=phase,
-            sentence=sentence,
+            gives_way=self._round_id is not None and self.model.lease.chat_is_waiting,
             round_id=self._round_id,
             progress=self._progress,
             seconds_left=left,
@@ -561,12 +547,10 @@ class TrainingWorker:
             return feature_weights.from_head(self._head)
         return [] if self._rater else feature_weights.remembered(self.store)
 
-    def delete(self, version: int) -> str:
-        """Removes a version nobody needs any more (versions.py); returns a sentence."""
+    def delete(self, version: int) -> Notice:
+        """Removes a version that nothing depends on (registry.py)."""
         if self._round_id is not None and self._parent == version:
-            name = version_name(version)
-            return Refused(f"A round is learning from {name}; wait for it or stop it.")
+            return Refused("training.version_in_use", {"version": version})
         if (left := self.store.settings.get("simulation")) and left["before"] == version:
-            name = version_name(version)
-            return Refused(f"{name} comes back when the simulated person leaves.")
+            return Refused("simulation.version_comes_back", {"version": version})
         return self.versions.delete(version)

@@ -1,7 +1,6 @@
-"""The window, put together: a status strip, a sidebar, four screens. Reads as a table of contents.
+"""The window: a status bar, a sidebar and five screens; and the server that shows it.
 
-`build` lays the screens out, `launch` starts the server with every guard on. Leaves out each
-screen's own business.
+`build` lays the screens out, `launch` starts the server with every guard on.
 """
 
 from __future__ import annotations
@@ -13,22 +12,26 @@ import webbrowser
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.compare import Compare
 from rlhf_chat.chat.raters import Raters
+from rlhf_chat.errors import AppError
 from rlhf_chat.simulation.simulator import Simulation
 from rlhf_chat.training.worker import TrainingWorker
-from rlhf_chat.ui import chinese, security, shortcuts, theme
+from rlhf_chat.ui import language, security, shortcuts, theme
 from rlhf_chat.ui import window as app_window
 from rlhf_chat.ui.charts import safe
 from rlhf_chat.ui.chat_screen import ChatScreen
 from rlhf_chat.ui.compare_screen import CompareScreen
 from rlhf_chat.ui.data_screen import DataScreen
 from rlhf_chat.ui.handlers import QUICK
+from rlhf_chat.ui.language import label
 from rlhf_chat.ui.learning_screen import LearningScreen
+from rlhf_chat.ui.page_language import PageLanguage
 from rlhf_chat.ui.polling import Polling
-from rlhf_chat.ui.port import PortError, check_port
+from rlhf_chat.ui.port import check_port, port_error
 from rlhf_chat.ui.raters_panel import RatersPanel
 from rlhf_chat.ui.status_bar import StatusBar
 from rlhf_chat.ui.versions_screen import VersionsScreen
@@ -38,13 +41,8 @@ STARTERS = 3  # prompts offered in an empty conversation
 ICON = Path(__file__).parent / "static" / "icon.png"
 
 
-class NotLocal(Exception):
+class NotLocal(AppError):
     """There is no log-in, so the app serves this machine only."""
-
-    def __init__(self, host: str) -> None:
-        super().__init__(
-            f"{host} can be reached from other machines, and this app has no log-in. Use 127.0.0.1."
-        )
 
 
 def build(
@@ -79,21 +77,21 @@ def build(
             chatting.conversations.lay_out()
             people.lay_out_name()
             # Light, dark or the system's: the browser's own business, remembered there.
-            gr.Button("Theme", size="sm", elem_id="theme-toggle").click(
+            gr.Button(label("theme"), size="sm", elem_id="theme-toggle").click(
                 None, js="() => { rlhfTheme(); }", **QUICK
             )
         strip.lay_out()
         with gr.Tabs(elem_id="tabs", selected="chat", overflow_behavior="wrap") as tabs:
-            with gr.Tab("Chat", id="chat", elem_id="tab-chat"):
+            with gr.Tab(label("tab_chat"), id="chat", elem_id="tab-chat"):
                 chatting.lay_out()
                 welcome.lay_out()
-            with gr.Tab("Compare", id="compare", elem_id="tab-compare"):
+            with gr.Tab(label("tab_compare"), id="compare", elem_id="tab-compare"):
                 comparing.lay_out()
-            with gr.Tab("Learning", id="learning", elem_id="tab-learning"):
+            with gr.Tab(label("tab_learning"), id="learning", elem_id="tab-learning"):
                 learning.lay_out()
-            with gr.Tab("VersionRegistry", id="versions", elem_id="tab-versions"):
+            with gr.Tab(label("tab_versions"), id="versions", elem_id="tab-versions"):
                 versions.lay_out()
-            with gr.Tab("Data", id="data", elem_id="tab-data"):
+            with gr.Tab(label("tab_data"), id="data", elem_id="tab-data"):
                 people.lay_out()
                 data.lay_out()
 
@@ -129,7 +127,7 @@ def launch(
     """
     global _running
     if host not in ("127.0.0.1", "localhost", "::1"):
-        raise NotLocal(host)
+        raise NotLocal("port.not_local", host=host)
     check_port(port, host)
     temporary = Path(data_dir).resolve() / "tmp"
     temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -139,7 +137,7 @@ def launch(
     try:
         _serve(demo, host, port, Path(data_dir))
     except OSError as error:  # someone took the port between the check and the start
-        raise PortError(host, port, error) from error
+        raise port_error(host, port, error) from error
     _running = demo
     url = f"http://{host}:{port}/"
     print(f"Ready at {url}", flush=True)
@@ -167,11 +165,12 @@ def _serve(demo: gr.Blocks, host: str, port: int, data_dir: Path) -> None:
         quiet=True,
         max_threads=64,
         theme=theme.THEME,
-        head=theme.head() + chinese.head() + shortcuts.head(),
+        head=theme.head() + language.head() + shortcuts.head(),
+        i18n=language.gradio_texts(),
         footer_links=[],
         favicon_path=str(ICON),
         pwa=True,
-        # `share` and `run_history` are said plainly: the first can be turned on by the environment,
+        # `share` and `run_history` are set explicitly: the environment can turn on the first,
         # the second keeps prompts in the browser by default.
         share=False,
         run_history=False,
@@ -187,7 +186,7 @@ def _serve(demo: gr.Blocks, host: str, port: int, data_dir: Path) -> None:
             "docs_url": None,
             "redoc_url": None,
             "openapi_url": None,
-            "middleware": security.guards(),
+            "middleware": [*security.guards(), Middleware(PageLanguage)],
         },
     )
 

@@ -1,4 +1,4 @@
-"""Small line charts as inline SVG text, cheap to redraw each second. Leaves out interaction.
+"""Small line charts as inline SVG, cheap to redraw each second.
 
 Three of Gradio's own plots at one update a second took 33 % of the browser's main thread at 300
 points, these take 5 %. Every text that enters is escaped, and so is `$`, because Gradio reads
@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from rlhf_chat.ui.language import text
+
 Points = Sequence[tuple[float, float | None]]
 
 WIDTH, HEIGHT = 320, 150
@@ -18,10 +20,10 @@ LEFT, RIGHT, TOP, BOTTOM = 42, 10, 12, 22
 MOST_POINTS = 300
 
 
-def safe(text: object) -> str:
+def safe(value: object) -> str:
     """Text that stays text in HTML and in Gradio's template."""
     return (
-        escape(str(text))
+        escape(str(value))
         .replace("$", "&#36;")
         .replace("{", "&#123;")
         .replace("`", "&#96;")
@@ -47,8 +49,8 @@ def thinned(points: Points) -> list[tuple[float, float]]:
     return [finite[round(i * stride)] for i in range(MOST_POINTS)]
 
 
-def line_chart(points: Points, title: str, *, x_name: str = "step", dots: bool = False) -> str:
-    """One line over steps or rounds, its last value large beside the title."""
+def line_chart(points: Points, title: str, *, axis: str = "step", dots: bool = False) -> str:
+    """One line over steps or rounds (`axis`), its last value large beside the title."""
     kept = thinned(points)
     if not kept:
         return ""
@@ -64,6 +66,9 @@ def line_chart(points: Points, title: str, *, x_name: str = "step", dots: bool =
     def down(y: float) -> float:
         return HEIGHT - BOTTOM - (y - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
 
+    def told(x: float, y: float) -> str:
+        return safe(text("chart.point", axis=axis, x=x, value=number(y)))
+
     grid = "".join(
         f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down(y):.1f}" y2="{down(y):.1f}"/>'
         f'<text x="{LEFT - 6}" y="{down(y) + 3:.1f}" text-anchor="end">{number(y)}</text>'
@@ -74,19 +79,27 @@ def line_chart(points: Points, title: str, *, x_name: str = "step", dots: bool =
     area = f"{across(xs[0]):.1f},{floor} {path} {across(xs[-1]):.1f},{floor}"
     marks = "".join(
         f'<circle cx="{across(x):.1f}" cy="{down(y):.1f}" r="2.6">'
-        f"<title>{safe(x_name)} {x:g}: {number(y)}</title></circle>"
+        f"<title>{told(x, y)}</title></circle>"
         for x, y in (kept if dots else kept[-1:])
     )
-    ends = f'<text x="{LEFT}" y="{HEIGHT - 6}">{safe(x_name)} {x_low:g}</text>'
+    ends = (
+        f'<text x="{LEFT}" y="{HEIGHT - 6}">{safe(text("chart.axis", axis=axis, x=x_low))}</text>'
+    )
     if x_high > x_low:
         ends += f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{x_high:g}</text>'
-    spoken = (
-        f"{title}: from {number(ys[0])} to {number(ys[-1])} over {x_name} {x_low:g} to {x_high:g}"
+    summary = text(
+        "chart.summary",
+        title=title,
+        first=number(ys[0]),
+        last=number(ys[-1]),
+        axis=axis,
+        low=x_low,
+        high=x_high,
     )
     return (
         f'<figure class="chart"><figcaption><span>{safe(title)}</span>'
         f"<b>{number(ys[-1])}</b></figcaption>"
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{safe(spoken)}">{grid}'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{safe(summary)}">{grid}'
         f'<polygon points="{area}"/><polyline points="{path}"/>{marks}{ends}</svg></figure>'
     )
 
@@ -119,7 +132,7 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], title: str) -> st
     marks = ""
     for i, (name, low, middle, high) in enumerate(rows):
         x = LEFT + (i + 0.5) / len(rows) * wide
-        told = safe(f"{name}: {middle:.0%}, between {low:.0%} and {high:.0%}")
+        told = safe(text("chart.interval", name=name, middle=middle, low=low, high=high))
         marks += (
             f'<line class="span" x1="{x:.1f}" x2="{x:.1f}" y1="{down(low):.1f}"'
             f' y2="{down(high):.1f}"/>'
@@ -127,10 +140,11 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], title: str) -> st
         )
         if len(rows) <= 12 or i % 3 == 0:
             marks += f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{safe(name)}</text>'
-    spoken = "; ".join(f"{name} {middle:.0%}" for name, _, middle, _ in rows)
+    shares = ", ".join(f"{name} {middle:.0%}" for name, _, middle, _ in rows)
+    summary = safe(f"{title}: {shares}")
     return (
         f'<figure class="chart spans"><figcaption><span>{safe(title)}</span></figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{safe(f"{title}: {spoken}")}">'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{summary}">'
         f"{grid}{marks}</svg></figure>"
     )
 
@@ -144,14 +158,14 @@ def attribution(pieces: Sequence[tuple[str, float, float]]) -> str:
         sure = abs(gain) > sigma
         alpha = abs(gain) / reach * (0.55 if sure else 0.2)
         side = "up" if gain > 0 else "down"
-        told = f"{number(gain)} plus or minus {number(sigma)}"
+        told = safe(text("attribution.value", value=number(gain), sigma=number(sigma)))
         spans.append(
             f'<span class="{side}" style="--a:{alpha:.2f}" title="{told}">{safe(words)}</span>'
         )
-    total = sum(gain for _, gain, _ in pieces)
+    total = number(sum(gain for _, gain, _ in pieces))
+    caption = safe(text("attribution.title", total=total))
     return (
-        f'<figure class="attribution"><figcaption>What each word does to the score, as your ratings are '
-        f"understood now; together {number(total)} log-odds</figcaption>"
+        f'<figure class="attribution"><figcaption>{caption}</figcaption>'
         f"<p>{''.join(spans)}</p></figure>"
     )
 
@@ -169,16 +183,16 @@ def bars(rows: Sequence[tuple[str, float, float]]) -> str:
 def _bar(words: str, weight: float, sigma: float, reach: float) -> str:
     side = "more" if weight >= 0 else "less"
     sure = abs(weight) > 2 * sigma
-    verb = side if sure else "not sure yet"
+    verb = text(f"learning.bar_{side if sure else 'unsure'}")
     size = abs(weight) / reach * 50
     start = 50 if weight >= 0 else 50 - size
     low, high = 50 + (weight - sigma) / reach * 50, 50 + (weight + sigma) / reach * 50
-    spoken = f"{verb}: {number(weight)} plus or minus {number(sigma)}"
+    summary = safe(text("learning.bar_value", verb=verb, value=number(weight), sigma=number(sigma)))
     return (
         f'<li class="{side}{"" if sure else " unsure"}"><span class="w">{safe(words)}</span>'
-        f'<svg viewBox="0 0 100 10" preserveAspectRatio="none" role="img" aria-label="{spoken}">'
+        f'<svg viewBox="0 0 100 10" preserveAspectRatio="none" role="img" aria-label="{summary}">'
         '<line class="mid" x1="50" x2="50" y1="0" y2="10"/>'
         f'<rect x="{start:.1f}" y="1.5" width="{size:.1f}" height="7" rx="1"/>'
         f'<line class="sig" x1="{low:.1f}" x2="{high:.1f}" y1="5" y2="5"/></svg>'
-        f'<span class="v">{verb}</span></li>'
+        f'<span class="v">{safe(verb)}</span></li>'
     )

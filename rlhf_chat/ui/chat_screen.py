@@ -1,7 +1,7 @@
 """The Chat screen: conversations on the left, replies that stream, a thumb under each.
 
-Acts on conversations and on what is under a message, then wiring. Leaves out what the page shows
-(chat_view.py), replies (streaming.py), and where all of it is kept: that is rlhf_chat.chat.chat.
+Here are the actions on conversations and on what is under a message, and the wiring. The
+components are in chat_view.py, replies in streaming.py.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ import gradio as gr
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.raters import ME, checked_name
 from rlhf_chat.training.worker import TrainingWorker
-from rlhf_chat.ui.charts import attribution
+from rlhf_chat.ui.charts import attribution, safe
 from rlhf_chat.ui.chat_view import SHOWN_AT_FIRST, ChatView, Update, limit_of, rater_of, tab_of
-from rlhf_chat.ui.components import status_message
-from rlhf_chat.ui.handlers import EACH, QUICK, REPLIES, WITH_SEND_ID, quick, sentence
+from rlhf_chat.ui.components import error_message, status_message
+from rlhf_chat.ui.handlers import EACH, QUICK, REPLIES, WITH_SEND_ID, quick
+from rlhf_chat.ui.language import text
 from rlhf_chat.ui.raters_panel import READ
 from rlhf_chat.ui.streaming import ReplyStreaming
-
-SHUT = '<button type="button" class="shut" aria-label="Close">×</button>'  # pressed: js/view.js
 
 
 class ChatScreen(ChatView):
@@ -39,13 +38,16 @@ class ChatScreen(ChatView):
                 return {self.heat: ""}
             if asked := str(getattr(event, "explain", "")):
                 pieces = await quick(self.chat.explain, asked)
-                return {self.heat: SHUT + attribution([(p.text, p.gain, p.sigma) for p in pieces])}
+                return {
+                    self.heat: _close_button()
+                    + attribution([(p.text, p.gain, p.sigma) for p in pieces])
+                }
             if asked := str(getattr(event, "rate", "")):
                 return await self.ratings.opened(asked, rater_of(view))
             await quick(self.chat.select, str(getattr(event, "message_id", "")))
             return {**await quick(self.redrawn, view), **self.put_away()}
         except Exception as error:
-            return {self.note: status_message(sentence(error), "bad")}
+            return {self.note: error_message(error)}
 
     async def on_list(self, view: dict, request: gr.Request, event: gr.EventData) -> Update:
         """Open, rename or delete, as the list in the sidebar asks."""
@@ -63,18 +65,18 @@ class ChatScreen(ChatView):
                 if chosen != current:
                     return {
                         **await quick(self.conversations.rows, current),
-                        self.note: status_message("Conversation deleted."),
+                        self.note: status_message(text("chat.deleted")),
                     }
                 self.presence.show(tab_of(request), "")
                 return {
                     **self.blank(rater_of(view)),
                     **await quick(self.conversations.rows, ""),
-                    self.note: status_message("Conversation deleted."),
+                    self.note: status_message(text("chat.deleted")),
                 }
             return await self.open(chosen, request)
         except Exception as error:
             return {
-                self.note: status_message(sentence(error), "bad"),
+                self.note: error_message(error),
                 **await quick(self.conversations.rows, current),
             }
 
@@ -138,7 +140,7 @@ class ChatScreen(ChatView):
             return {
                 **self.blank(rater),
                 **await quick(self.conversations.rows, ""),
-                self.note: status_message(sentence(error), "bad"),
+                self.note: error_message(error),
             }
 
     # ---- wiring --------------------------------------------------------------------------------
@@ -219,6 +221,12 @@ class ChatScreen(ChatView):
         )
         self.stop_button.click(replying.stop, self.view, None, **QUICK)
         return streamed
+
+
+def _close_button() -> str:
+    """Pressed in static/view.js."""
+    name = safe(text("attribution.close"))
+    return f'<button type="button" class="shut" aria-label="{name}">×</button>'
 
 
 def _same(one: dict, other: dict) -> bool:

@@ -1,7 +1,7 @@
-"""What the Chat screen shows: its parts, and the updates that draw them as they are by now.
+"""The Chat screen's components, and the updates that draw them as they are by now.
 
-A page is described by one value, the `view` (transcript.py), which handlers also get back. Leaves
-out what a person can do: replies (streaming.py), conversations (chat_screen.py), ratings (rating_panel.py).
+A page is described by one value, the `view` (transcript.py), which handlers also get back. Actions
+are elsewhere: replies (streaming.py), conversations (chat_screen.py), ratings (rating_panel.py).
 """
 
 from __future__ import annotations
@@ -15,19 +15,14 @@ from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.raters import ME
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui import transcript
-from rlhf_chat.ui.components import hidden, js_component, status_line, status_message
+from rlhf_chat.ui.components import error_message, hidden, js_component, status_line, status_message
 from rlhf_chat.ui.conversation_list import ConversationList
-from rlhf_chat.ui.handlers import sentence
+from rlhf_chat.ui.language import label, text
 from rlhf_chat.ui.rating_panel import RatingPanel
 from rlhf_chat.ui.sessions import Sessions
 from rlhf_chat.ui.settings_panel import SettingsPanel
 
 SHOWN_AT_FIRST = 60  # messages drawn; each frame of a streaming reply draws all of them again
-
-EMPTY = """## What shall we talk about?
-Rate what you read: the model learns your taste while you go on chatting."""
-
-EARLIER = "Show earlier messages"
 
 Update = dict[Any, Any]
 
@@ -62,7 +57,7 @@ class ChatView:
             self.bot: gr.update(value=[], feedback_value=None),
             self.view: transcript.view("", [], rater=rater),
             **self.put_away(),
-            self.earlier: gr.update(value=EARLIER, visible=False),
+            self.earlier: gr.update(value=text("label.earlier"), visible=False),
             **self.settings.shown(""),
             **self.buttons(replying=False),
         }
@@ -86,7 +81,7 @@ class ChatView:
                 **transcript.view(conversation_id, turns[-limit:], rater=rater, speed=speed),
                 "thumbs": transcript.thumbs(turns[-limit:]),
             },
-            self.earlier: gr.update(value=EARLIER, visible=len(turns) > limit),
+            self.earlier: gr.update(value=text("label.earlier"), visible=len(turns) > limit),
         }
 
     def redrawn(self, view: dict) -> Update:
@@ -96,7 +91,7 @@ class ChatView:
 
     def refused(self, conversation_id: str, session: str, error: Exception) -> Update:
         """Why not; and where the conversation is gone, deleted elsewhere, the page without it."""
-        update: Update = {self.note: status_message(sentence(error), "bad")}
+        update: Update = {self.note: error_message(error)}
         if not conversation_id or self.is_here(conversation_id):
             return update
         self.presence.show(session, "")
@@ -108,14 +103,14 @@ class ChatView:
         return conversation_id in [c.id for c in self.chat.conversations()]
 
     def put_away(self) -> Update:
-        """Nothing on the page speaks of a reply that may not be there any more."""
+        """Hide what is about one reply, which may be gone."""
         return {**self.ratings.hidden(), self.heat: ""}
 
     def buttons(self, *, replying: bool) -> Update:
         # An update of a button without its text empties it.
         return {
-            self.send_button: gr.update(value="Send", visible=not replying),
-            self.stop_button: gr.update(value="Stop", visible=replying),
+            self.send_button: gr.update(value=text("label.send"), visible=not replying),
+            self.stop_button: gr.update(value=text("label.stop"), visible=replying),
         }
 
     # ---- layout --------------------------------------------------------------------------------
@@ -128,15 +123,17 @@ class ChatView:
             visible="hidden",
         )
         self.event_id = hidden("chat-event-id")
-        self.earlier = gr.Button(EARLIER, visible=False, size="sm", elem_id="earlier", scale=0)
+        self.earlier = gr.Button(
+            label("earlier"), visible=False, size="sm", elem_id="earlier", scale=0
+        )
         self.bot = gr.Chatbot(
             elem_id="bot",
             show_label=False,
-            label="Conversation",
+            label=label("conversation"),
             layout="bubble",
             editable="all",
             buttons=["copy"],
-            placeholder=EMPTY,
+            placeholder=str(label("empty_chat")),
             examples=[{"text": prompt} for prompt in self.starters],
             sanitize_html=True,
             allow_tags=False,
@@ -150,21 +147,21 @@ class ChatView:
             self.settings.lay_out_toggle()
         with gr.Row(elem_id="composer"):
             self.message = gr.Textbox(
-                label="Message",
+                label=label("message"),
                 show_label=False,
                 container=False,
                 lines=1,
                 max_lines=8,
                 elem_id="message",
-                placeholder="Write a message",
+                placeholder=label("write_message"),
                 autofocus=True,
                 scale=1,
             )
             self.send_button = gr.Button(
-                "Send", variant="primary", elem_id="send", scale=0, min_width=72
+                label("send"), variant="primary", elem_id="send", scale=0, min_width=72
             )
             self.stop_button = gr.Button(
-                "Stop", elem_id="stop", visible=False, scale=0, min_width=72
+                label("stop"), elem_id="stop", visible=False, scale=0, min_width=72
             )
         self.settings.lay_out()
 

@@ -1,10 +1,9 @@
-"""The Compare screen: one prompt, two to four drafts with hidden versions, one answer, the names.
+"""The Compare screen: one prompt, two to four answers with hidden versions, a vote, the versions.
 
-The next drafts are written while the person still reads these (prefetch.py). Prompts are suggested,
-taken from one's own chats, or typed; a duel (duel_panel.py) sets two chosen versions against each other.
-An answer (vote_panel.py) counts only when all drafts have ended, so its buttons wait for
-`Drafts.votable`. Leaves out which drafts and versions are drawn otherwise: that is the business of
-rlhf_chat.chat.compare.
+The next answers are written while the person reads these (prefetch.py). Prompts are suggested,
+taken from one's own chats, or typed; a duel (duel_panel.py) sets two chosen versions against each
+other. A vote (vote_panel.py) counts only when all answers are complete, so its buttons wait for
+`Candidates.votable`. Which answers are shown is decided in rlhf_chat.chat.compare.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from rlhf_chat.chat.compare import Candidates, Compare
 from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui import markdown_escape
-from rlhf_chat.ui.components import hidden, status_line, status_message
+from rlhf_chat.ui.components import error_message, hidden, status_line, status_message
 from rlhf_chat.ui.duel_panel import Duel, between
 from rlhf_chat.ui.handlers import (
     FRAME_SECONDS,
@@ -29,19 +28,19 @@ from rlhf_chat.ui.handlers import (
     REPLIES,
     close,
     quick,
-    sentence,
     with_event_id,
 )
+from rlhf_chat.ui.language import label, message, text
 from rlhf_chat.ui.prefetch import Prefetcher
 from rlhf_chat.ui.vote_panel import LETTERS, VotePanel, asking
 
-COUNTS = [("2 drafts", 2), ("3", 3), ("4", 4)]
-FIRST = (
-    "Two drafts will appear here. Say which one you prefer; "
-    "who wrote them is shown after your vote."
-)
-WRITING = "Writing drafts…"
-SUGGESTED, RECENT, OWN = "Suggested", "From my chats", "My own"
+COUNTS: list[Any] = [(label("two_answers"), 2), ("3", 3), ("4", 4)]
+SUGGESTED, RECENT, OWN = "suggested", "recent", "own"
+SOURCES: list[Any] = [
+    (label("suggested"), SUGGESTED),
+    (label("from_chats"), RECENT),
+    (label("own_prompt"), OWN),
+]
 
 Update = dict[Any, Any]
 
@@ -76,7 +75,7 @@ class CompareScreen:
             stop, sets = self._sets(tab, prompt, count, versions, rater, event_id)
             drafts = next(sets)  # refusals come here; the last drafts then stay on the page
         except Exception as error:
-            yield {self.verdict: status_message(sentence(error), "bad")}
+            yield {self.verdict: error_message(error)}
             return
         with self._lock:
             self._under_way[event_id] = stop
@@ -88,19 +87,17 @@ class CompareScreen:
                 if time.monotonic() - drawn >= FRAME_SECONDS:
                     yield {
                         **self._panes(drafts),
-                        self.verdict: status_message(drafts.note or WRITING),
+                        self.verdict: _writing(drafts),
                     }
                     drawn = time.monotonic()
             word = status_message(asking(len(drafts.texts)))
             if not drafts.votable:
-                word = status_message(
-                    drafts.note or "These drafts cannot be compared. Make new ones.", "bad"
-                )
+                word = status_message(message(drafts.note) or text("compare.not_comparable"), "bad")
             whole = drafts.done
         except GeneratorExit:
             raise
         except Exception as error:
-            word = status_message(sentence(error), "bad")
+            word = error_message(error)
         finally:
             stop.set()
             close(sets)
@@ -136,8 +133,8 @@ class CompareScreen:
             **self.answers.shown(len(drafts.texts), drafts.votable),
             self.asked: status_message(drafts.prompt),
             self.set_id: drafts.set_id or "",
-            self.next_button: gr.update(value="New drafts", visible=True),
-            self.stop_button: gr.update(value="Stop", visible=False),
+            self.next_button: gr.update(value=text("label.new_answers"), visible=True),
+            self.stop_button: gr.update(value=text("label.stop"), visible=False),
         }
 
     def _begun(self, drafts: Candidates, prompt: str, event_id: str) -> Update:
@@ -150,9 +147,9 @@ class CompareScreen:
             self.coming: "",
             self.drafted: prompt,
             self.running: event_id,
-            self.verdict: status_message(drafts.note or WRITING),
-            self.next_button: gr.update(value="New drafts", visible=False),
-            self.stop_button: gr.update(value="Stop", visible=True),
+            self.verdict: _writing(drafts),
+            self.next_button: gr.update(value=text("label.new_answers"), visible=False),
+            self.stop_button: gr.update(value=text("label.stop"), visible=True),
         }
 
     def _write(
@@ -208,14 +205,14 @@ class CompareScreen:
     ) -> Update:
         """What follows a saved answer: the next prompt, unless the box holds another than these
         drafts were asked for with; what the next vote unlocks, and in a duel how it stands."""
-        update: Update = {self.next_button: gr.update(value="Next drafts")}
+        update: Update = {self.next_button: gr.update(value=text("compare.next_answers"))}
         try:
             if source != OWN and prompt == drafted:
                 update[self.prompt] = coming or await quick(self._next_prompt, source)
             update[self.answers.count] = await self.answers.recount()
             update |= await quick(self.duel.stand, between(dueling, one, other))
         except Exception as error:  # the vote is stored; what follows must not look like a loss
-            update |= {self.answers.count: status_message(sentence(error), "bad")}
+            update |= {self.answers.count: error_message(error)}
         return update
 
     # ---- acts: what to compare -----------------------------------------------------------------
@@ -224,22 +221,20 @@ class CompareScreen:
         if source == OWN:
             return {
                 self.prompt: "",
-                self.verdict: status_message("Write a prompt, then press New drafts."),
+                self.verdict: status_message(text("compare.write_prompt")),
             }
         try:
             if source == RECENT and not await quick(self.compare.recent_prompts):
                 return {
                     self.prompt: await quick(self.compare.suggest_prompt),
-                    self.verdict: status_message(
-                        "You have not asked anything in Chat yet: suggested ones."
-                    ),
+                    self.verdict: status_message(text("compare.no_recent")),
                 }
             return {
                 self.prompt: await quick(self._next_prompt, source),
                 self.verdict: status_message(),
             }
         except Exception as error:
-            return {self.verdict: status_message(sentence(error), "bad")}
+            return {self.verdict: error_message(error)}
 
     async def choose_count(self, count: int) -> Update:
         """Room for so many drafts; the ones on the page stay until new ones are made."""
@@ -247,22 +242,22 @@ class CompareScreen:
             **self._columns(int(count)),
             **self.answers.cleared(int(count)),
             self.set_id: "",
-            self.next_button: gr.update(value="New drafts"),
-            self.verdict: status_message("Press New drafts."),
+            self.next_button: gr.update(value=text("label.new_answers")),
+            self.verdict: status_message(text("compare.press_new")),
         }
 
     async def set_duel(self, dueling: bool, one: str, other: str) -> Update:
         try:
             return await quick(self.duel.menus, dueling, one, other)
         except Exception as error:
-            return {self.verdict: status_message(sentence(error), "bad")}
+            return {self.verdict: error_message(error)}
 
     async def begin_duel(self, version: int) -> Update:
-        """From the VersionRegistry screen."""
+        """From the Versions screen."""
         try:
             update = await quick(self.duel.begun, version)
         except Exception as error:
-            return {self.verdict: status_message(sentence(error), "bad")}
+            return {self.verdict: error_message(error)}
         return {**update, self.tabs: gr.update(selected="compare")}
 
     # ---- what is shown -------------------------------------------------------------------------
@@ -302,9 +297,9 @@ class CompareScreen:
     def _lay_out_question(self) -> None:
         with gr.Row(elem_id="from"):
             self.source = gr.Radio(
-                [SUGGESTED, RECENT, OWN],
+                SOURCES,
                 value=SUGGESTED,
-                label="Prompts",
+                label=label("prompts"),
                 show_label=False,
                 container=False,
                 elem_id="source",
@@ -313,7 +308,7 @@ class CompareScreen:
             self.how_many = gr.Radio(
                 COUNTS,
                 value=2,
-                label="Drafts",
+                label=label("answer_count"),
                 show_label=False,
                 container=False,
                 elem_id="how-many",
@@ -322,30 +317,34 @@ class CompareScreen:
             self.duel.lay_out()
         with gr.Row(elem_id="ask"):
             self.prompt = gr.Textbox(
-                label="Prompt",
+                label=label("prompt"),
                 show_label=False,
                 container=False,
                 lines=1,
                 max_lines=4,
                 elem_id="prompt",
                 scale=1,
-                placeholder="A prompt for all drafts",
+                placeholder=label("prompt_hint"),
             )
             self.next_button = gr.Button(
-                "New drafts", variant="primary", elem_id="new-drafts", scale=0, min_width=112
+                label("new_answers"),
+                variant="primary",
+                elem_id="new-drafts",
+                scale=0,
+                min_width=112,
             )
             self.stop_button = gr.Button(
-                "Stop", elem_id="stop-drafts", visible=False, scale=0, min_width=112
+                label("stop"), elem_id="stop-drafts", visible=False, scale=0, min_width=112
             )
 
     def _pane(self, letter: str) -> tuple[gr.Column, gr.Markdown]:
         column = gr.Column(elem_classes="pane", min_width=200, visible=letter in "AB")
         with column:
             # To be reached by Tab: a long draft is then scrolled by keys.
-            title = f'<span tabindex="0">Draft {letter}</span>'
+            title = '<span tabindex="0">' + label(f"answer_{letter.lower()}") + "</span>"
             gr.HTML(title, elem_classes="pane-title", apply_default_css=False)
             pane = gr.Markdown(
-                FIRST if letter == "A" else "",
+                label("first_answers") if letter == "A" else "",
                 elem_id=f"draft-{letter.lower()}",
                 sanitize_html=True,
                 line_breaks=True,
@@ -390,3 +389,7 @@ class CompareScreen:
         self.how_many.input(self.choose_count, self.how_many, page, **QUICK)
         gr.on([box.input for box in duel], self.set_duel, duel, page, **QUICK)
         demo.load(self.load, None, page, **QUICK)
+
+
+def _writing(drafts: Candidates) -> dict[str, str]:
+    return status_message(message(drafts.note) or text("compare.writing"))

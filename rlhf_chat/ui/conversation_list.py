@@ -1,8 +1,8 @@
 """The list of conversations in the sidebar, its search, and the button for a new one.
 
-A part of the Chat screen, which decides what opening or deleting one does to the page (chat_screen.py).
-Titles are filtered by the page itself (js/conversations.js); here, which conversations contain the
-words.
+A part of the Chat screen, which decides what opening or deleting one does to the page
+(chat_screen.py). Titles are filtered in the browser (static/conversations.js); here, which
+conversations contain the words.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.chat.chat import Chat
-from rlhf_chat.ui.components import js_component, status_message
-from rlhf_chat.ui.handlers import QUICK, quick, sentence
+from rlhf_chat.ui.components import error_message, js_component
+from rlhf_chat.ui.handlers import QUICK, quick
+from rlhf_chat.ui.language import label, text
 
 MOST = 500  # of the newest are listed
 
@@ -33,7 +34,7 @@ class ConversationList:
         rows = [
             {
                 "id": c.id,
-                "title": c.title or "New conversation",
+                "title": c.title or text("chat.untitled"),
                 "current": c.id == current,
                 "at": c.updated_at,
             }
@@ -46,7 +47,7 @@ class ConversationList:
             found = await quick(self.chat.conversations, words) if words.strip() else []
             listed = await quick(self.rows, view["conversation"])
         except Exception as error:
-            return {self.note: status_message(sentence(error), "bad")}
+            return {self.note: error_message(error)}
         hits = {"words": words, "hits": [c.id for c in found]}
         return {self.list: {**listed[self.list], **hits}}
 
@@ -55,13 +56,13 @@ class ConversationList:
         return await quick(self.rows, current)
 
     def lay_out(self) -> None:
-        self.new_button = gr.Button("New chat", elem_id="new-chat", size="sm")
+        self.new_button = gr.Button(label("new_chat"), elem_id="new-chat", size="sm")
         self.searched = gr.Textbox(
-            label="Search chats",
+            label=label("search_chats"),
             show_label=False,
             container=False,
             max_lines=1,
-            placeholder="Search chats",
+            placeholder=label("search_chats"),
             elem_id="search",
         )
         self.list = js_component(

@@ -1,8 +1,7 @@
-"""The Data screen: everything you said that counts, to search, filter, correct, take back, delete
-and take away.
+"""The Data screen: every rating that counts, to search, filter, change, withdraw, delete, export.
 
-Leaves out import (imports.py), and what training makes of it. An export is put together by the
-page itself, so no copy of it stays in a temporary folder.
+An export is put together by the page itself, so no copy of it stays in a temporary folder. Import
+is in import_panel.py.
 """
 
 from __future__ import annotations
@@ -17,31 +16,23 @@ import gradio as gr
 from rlhf_chat.chat import exporters
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.raters import ME
+from rlhf_chat.errors import Notice
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui.components import (
+    error_message,
     js_component,
+    not_saved_message,
     outcome_message,
-    plural,
     status_line,
     status_message,
     version_label,
     when,
 )
-from rlhf_chat.ui.handlers import EACH, QUICK, quick, sentence
+from rlhf_chat.ui.handlers import EACH, QUICK, quick
 from rlhf_chat.ui.import_panel import ImportPanel
+from rlhf_chat.ui.language import label, text
+from rlhf_chat.ui.rating_panel import reason_text
 
-ANSWERS = {
-    "up": "Thumb up",
-    "down": "Thumb down",
-    "a": "First is better",
-    "b": "Second is better",
-    "tie": "Tie",
-    "both_bad": "Both bad",
-    "both_good": "Both good",
-    **{str(n): f"{n} of 5 stars" for n in range(1, 6)},
-    "corrected": "Corrected",
-    "ranked": "Ranked",
-}
 CHOICES = {
     "thumb": ("up", "down"),
     "vote": ("a", "b", "tie", "both_bad", "both_good"),
@@ -49,18 +40,8 @@ CHOICES = {
     "edit": ("corrected",),
     "ranking": ("ranked",),
 }
-KINDS = [
-    ("Everything", ""),
-    ("Thumbs", "thumb"),
-    ("Votes", "vote"),
-    ("Stars", "stars"),
-    ("Corrections", "edit"),
-    ("Rankings", "ranking"),
-]
-GONE = {
-    "vote": "Deleted: the prompt, both drafts and your vote.",
-    "ranking": "Deleted: the prompt, all drafts and their order.",
-}
+ANSWERS = tuple(answer for answers in CHOICES.values() for answer in answers)
+GONE = {"vote": "data.deleted_vote", "ranking": "data.deleted_ranking"}
 SHOWN = 50  # rows on the page; "Show more" doubles them
 Update = dict[Any, Any]
 
@@ -68,7 +49,7 @@ Update = dict[Any, Any]
 class DataScreen:
     def __init__(self, chat: Chat, worker: TrainingWorker) -> None:
         self.chat, self.worker = chat, worker
-        self.imports = ImportPanel(chat, worker, {kind: name for name, kind in KINDS})
+        self.imports = ImportPanel(chat, worker)
 
     # ---- acts ----------------------------------------------------------------------------------
 
@@ -84,29 +65,27 @@ class DataScreen:
             else:
                 word = await quick(self._change, do, id, choice)
         except Exception as error:
-            word = status_message(f"Not saved. {sentence(error)}", "bad")
+            word = not_saved_message(error)
         return {self.note: word, **await quick(self.panel, words, kind, answer, shown)}
 
-    def _without(self, *what: str) -> str:
-        """Learns once more as if none of the answers found had been given."""
+    def _without(self, *what: str) -> Notice:
+        """Retrains without the ratings that were found."""
         return self.worker.retrain_without([told.id for told in self.chat.ratings.all(*what)])
 
     def _change(self, do: str, id: str, choice: str) -> dict:
         told = next((f for f in self.chat.ratings.all() if f.id == id), None)
         if told is None:
-            return status_message("That answer is not here any more.", "bad")
+            return status_message(text("data.gone"), "bad")
         if do == "delete":
             self.chat.delete(told.conversation_id)
-            return status_message(
-                GONE.get(told.kind, "Deleted: the conversation and its ratings."), "good"
-            )
+            return status_message(text(GONE.get(told.kind, "data.deleted_chat")), "good")
         if do == "rebuild":
             return outcome_message(self.worker.retrain_without([told.id]))
         self.chat.ratings.change(told, "withdrawn" if do == "withdraw" else choice)
         self.worker.wake()
         if do == "withdraw":
-            return status_message("Taken back. It does not count from the next round on.", "good")
-        return status_message(f"Saved: {ANSWERS.get(choice, choice)}.", "good")
+            return status_message(text("data.withdrawn"), "good")
+        return status_message(text("data.saved", rating=answer_text(choice)), "good")
 
     async def refresh(self, words: str, kind: str, answer: str, shown: float) -> Update:
         return await quick(self.panel, words, kind, answer, shown)
@@ -120,30 +99,30 @@ class DataScreen:
             rows = self.chat.ratings.answers(*what)
             return exporters.json_lines(rows), len(rows)
 
-        return await self._export(make, "rlhf-chat-feedback.jsonl", "answer")
+        return await self._export(make, "rlhf-chat-feedback.jsonl", "data.download_ratings")
 
     async def export_table(self, *what: str) -> Update:
         def make() -> tuple[str, int]:
             rows = self.chat.ratings.all(*what)
             return exporters.csv_table(rows), len(rows)
 
-        return await self._export(make, "rlhf-chat-feedback.csv", "answer")
+        return await self._export(make, "rlhf-chat-feedback.csv", "data.download_ratings")
 
     async def export_pairs(self, *what: str) -> Update:
         def make() -> tuple[str, int]:
             pairs = self.chat.ratings.preference_pairs(*what)
             return exporters.json_lines(pairs), len(pairs)
 
-        return await self._export(make, "rlhf-chat-preferences.jsonl", "preference pair")
+        return await self._export(make, "rlhf-chat-preferences.jsonl", "data.download_pairs")
 
     async def _export(self, make: Callable[[], tuple[str, int]], name: str, what: str) -> Update:
         try:
-            text, count = await quick(make)
+            contents, count = await quick(make)
         except Exception as error:
-            return {self.note: status_message(sentence(error), "bad")}
+            return {self.note: error_message(error)}
         return {
-            self.file: {"name": name, "text": text, "id": uuid4().hex},
-            self.note: status_message(_in_the_download(count, what), "good"),
+            self.file: {"name": name, "text": contents, "id": uuid4().hex},
+            self.note: status_message(text(what, count=count), "good"),
         }
 
     # ---- what is shown -------------------------------------------------------------------------
@@ -160,34 +139,34 @@ class DataScreen:
                     "counts": _counts(everything),
                 },
                 self.more_button: gr.update(
-                    value="Show more", visible=len(found) > int(shown or SHOWN)
+                    value=text("label.show_more"), visible=len(found) > int(shown or SHOWN)
                 ),
                 **self.imports.panel(),
             }
         except Exception as error:
-            return {self.note: status_message(sentence(error), "bad")}
+            return {self.note: error_message(error)}
 
     # ---- layout --------------------------------------------------------------------------------
 
     def lay_out(self) -> None:
         with gr.Row(elem_id="data-head"):
             self.words = gr.Textbox(
-                label="Search answers",
+                label=label("search_ratings"),
                 show_label=False,
                 container=False,
                 max_lines=1,
-                placeholder="Search prompts and replies",
+                placeholder=label("search_ratings_hint"),
                 elem_id="data-search",
                 scale=1,
             )
-            self.kind = self._menu("Kind", KINDS, "data-kind")
+            self.kind = self._menu("kind", {"": "kind_all", **{k: f"kind_{k}" for k in CHOICES}})
             self.answer = self._menu(
-                "Answer", [("Any answer", ""), *((w, v) for v, w in ANSWERS.items())], "data-answer"
+                "rating", {"": "rating_any", **{a: f"rating_{a}" for a in ANSWERS}}
             )
             self.imports.lay_out_button()
-            self.lines_button = gr.Button("Export JSONL", scale=0, min_width=112)
-            self.csv_button = gr.Button("Export CSV", scale=0, min_width=100)
-            self.pairs_button = gr.Button("Export for TRL", scale=0, min_width=120)
+            self.lines_button = gr.Button(label("export_jsonl"), scale=0, min_width=112)
+            self.csv_button = gr.Button(label("export_csv"), scale=0, min_width=100)
+            self.pairs_button = gr.Button(label("export_trl"), scale=0, min_width=120)
         self.note = status_line("data-note")
         self.imports.lay_out(self.note)
         self.table = js_component(
@@ -195,7 +174,9 @@ class DataScreen:
             {"rows": [], "found": 0, "filtered": False, "counts": []},
             elem_id="data",
         )
-        self.more_button = gr.Button("Show more", visible=False, size="sm", elem_id="data-more")
+        self.more_button = gr.Button(
+            label("show_more"), visible=False, size="sm", elem_id="data-more"
+        )
         self.shown = gr.Number(SHOWN, visible=False, label="rows shown")
         self.file = js_component(
             "download",
@@ -205,15 +186,16 @@ class DataScreen:
         )
 
     @staticmethod
-    def _menu(label: str, choices: list[tuple[str, str]], elem_id: str) -> gr.Dropdown:
+    def _menu(name: str, choices: dict[str, str]) -> gr.Dropdown:
+        """`choices`: value -> name of its label."""
         return gr.Dropdown(
-            choices,
+            [(label(word), value) for value, word in choices.items()],
             value="",
-            label=label,
+            label=label(name),
             show_label=False,
             container=False,
             filterable=False,
-            elem_id=elem_id,
+            elem_id="data-kind" if name == "kind" else "data-answer",
             scale=0,
             min_width=150,
         )
@@ -244,8 +226,8 @@ class DataScreen:
 # ---- small parts -------------------------------------------------------------------------------
 
 
-def _in_the_download(count: int, what: str) -> str:
-    return f"{plural(count, what)} {'is' if count == 1 else 'are'} in the download."
+def answer_text(answer: str) -> str:
+    return text(f"label.rating_{answer}") if answer in ANSWERS else answer
 
 
 def _row(told: Any) -> dict[str, Any]:
@@ -253,17 +235,17 @@ def _row(told: Any) -> dict[str, Any]:
         "id": told.id,
         "kind": told.kind,
         "value": told.answer,
-        "answer": ANSWERS.get(told.answer, told.answer),
-        "choices": [[value, ANSWERS[value]] for value in CHOICES[told.kind]],
+        "answer": answer_text(told.answer),
+        "choices": [[value, answer_text(value)] for value in CHOICES[told.kind]],
         "prompt": told.prompt or "",
         "reply": told.reply,
         "other": told.other,
         "by": version_label(told.version),
-        "other_by": "you" if told.kind == "edit" else version_label(told.other_version),
+        "other_by": text("data.you") if told.kind == "edit" else version_label(told.other_version),
         "order": [
             {"place": p.place, "by": version_label(p.version), "reply": p.reply} for p in told.order
         ],
-        "reason": told.reason,
+        "reason": reason_text(told.reason),
         "comment": told.comment,
         "at": when(told.created_at),
         "rater": "" if told.rater == ME else told.rater,
@@ -271,6 +253,6 @@ def _row(told: Any) -> dict[str, Any]:
 
 
 def _counts(everything: list[Any]) -> list[list[Any]]:
-    """(words, number) of each answer given, the most common first."""
+    """(name, number) of each rating given, the most common first."""
     counted = Counter(told.answer for told in everything)
-    return [[ANSWERS.get(value, value), count] for value, count in counted.most_common()]
+    return [[answer_text(value), count] for value, count in counted.most_common()]

@@ -1,7 +1,4 @@
-"""A duel on Compare: two versions chosen on purpose, and how their blind votes stand.
-
-Leaves out drafting and voting (compare_screen.py) and the statistics (rlhf_chat.versions.standings).
-"""
+"""A duel on Compare: two chosen versions, and how their blind votes stand."""
 
 from __future__ import annotations
 
@@ -10,9 +7,8 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.training.worker import TrainingWorker
-from rlhf_chat.ui.components import status_line, status_message, version_choices, version_label
-
-ALONE = "There is only the base yet, so there is nothing to compare it with."
+from rlhf_chat.ui.components import status_line, status_message, version_choices
+from rlhf_chat.ui.language import label, text
 
 Update = dict[Any, Any]
 
@@ -31,7 +27,7 @@ class Duel:
             return {
                 **self.menus(False, one, other),
                 self.dueling: False,
-                self.standing: status_message(ALONE),
+                self.standing: status_message(text("duel.alone")),
             }
         one = one if one in values else values[0]
         if other not in values or other == one:
@@ -58,21 +54,29 @@ class Duel:
         if versions is None:
             return ""
         record, low, high = self.worker.leaderboard.duel(*versions)
-        one, other = (version_label(v) for v in versions)
+        one, other = versions
         if not record.votes:
-            return f"No blind votes between {one} and {other} yet."
-        told = f"{one} won {record.wins} of {record.votes} against {other}"
-        told += f" ({record.ties} ties)" if record.ties else ""
-        return f"{told}: {record.win_rate:.0%}, between {low:.0%} and {high:.0%}."
+            return text("duel.no_votes", one=one, other=other)
+        return text(
+            "duel.standing",
+            one=one,
+            other=other,
+            wins=record.wins,
+            ties=record.ties,
+            count=record.votes,
+            rate=record.win_rate,
+            low=low,
+            high=high,
+        )
 
     # ---- layout --------------------------------------------------------------------------------
 
     def lay_out(self) -> None:
         self.dueling = gr.Checkbox(
-            False, label="Duel", container=False, elem_id="dueling", scale=0, min_width=70
+            False, label=label("duel"), container=False, elem_id="dueling", scale=0, min_width=70
         )
-        self.one = _menu("One version", "duel-one")
-        self.other = _menu("Other version", "duel-other")
+        self.one = _menu("one_version", "duel-one")
+        self.other = _menu("other_version", "duel-other")
         self.standing = status_line("duel-standing")
         self.boxes: list[Any] = [self.dueling, self.one, self.other]
         self.page: list[Any] = [*self.boxes, self.standing]
@@ -86,11 +90,11 @@ def between(dueling: bool, one: str, other: str) -> tuple[int, int] | None:
     return (int(one), int(other)) if dueling and one and other and one != other else None
 
 
-def _menu(label: str, elem_id: str) -> gr.Dropdown:
+def _menu(name: str, elem_id: str) -> gr.Dropdown:
     return gr.Dropdown(
-        [("base", "0")],
+        [(label("base"), "0")],
         value="0",
-        label=label,
+        label=label(name),
         show_label=False,
         container=False,
         visible=False,

@@ -1,4 +1,4 @@
-"""Handlers that must answer at once: a rating, a vote, a poll. Leaves out replies, which stream.
+"""How handlers are run: settings of events, and threads for those that must answer at once.
 
 Gradio runs ordinary handlers and streaming replies on the same threads. With 50 replies under way
 an ordinary rating handler took 9.5 s to be called, an async one with its own threads 0.5 s. So
@@ -8,14 +8,13 @@ every short handler here is `async` and does its blocking call through `quick`.
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextvars
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 _THREADS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="web-quick")
 
@@ -57,10 +56,10 @@ FRAME_SECONDS = 0.08
 
 
 async def quick(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Run a short blocking call on the window's own threads and await it."""
-    return await asyncio.get_running_loop().run_in_executor(
-        _THREADS, partial(call, *args, **kwargs)
-    )
+    """Run a short blocking call on the window's own threads, in the context of the request (which
+    names the language), and await it."""
+    run = partial(contextvars.copy_context().run, call, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, run)
 
 
 def close(stream: Iterator[Any] | None) -> None:
@@ -68,13 +67,3 @@ def close(stream: Iterator[Any] | None) -> None:
     ending = getattr(stream, "close", None)
     if ending:
         ending()
-
-
-def sentence(error: BaseException) -> str:
-    """What to tell the person about an error: errors of the rooms below are one clear sentence
-    already.
-    """
-    if not type(error).__module__.startswith("rlhf_chat."):
-        log.exception("unexpected error in a handler", exc_info=error)
-        return f"That did not work: {type(error).__name__}. The log has the details."
-    return str(error)

@@ -1,21 +1,22 @@
-"""Ratings from a file, on the Data screen: chosen, looked at, taken in, and sent back.
+"""Import on the Data screen: choose a file, preview it, import it, undo the import.
 
-The page reads the file itself and holds it until the person has seen what is in it, so no copy of
-it stays in a temporary folder. Leaves out what is understood: rlhf_chat.chat.importers.
+The page reads the file itself and holds it until the preview has been seen, so no copy of it stays
+in a temporary folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
 import gradio as gr
 
 from rlhf_chat.chat.chat import Chat
+from rlhf_chat.locale import has
 from rlhf_chat.training.worker import TrainingWorker
-from rlhf_chat.ui.components import js_component, plural, status_message, when
-from rlhf_chat.ui.handlers import EACH, QUICK, quick, sentence
+from rlhf_chat.ui.components import error_message, js_component, status_message, when
+from rlhf_chat.ui.handlers import EACH, QUICK, quick
+from rlhf_chat.ui.language import label, message, text
 
 UNREAD_SHOWN = 5
 PAST_SHOWN = 3  # files of which the import can be undone
@@ -24,45 +25,44 @@ Update = dict[Any, Any]
 
 
 class ImportPanel:
-    def __init__(self, chat: Chat, worker: TrainingWorker, names: Mapping[str, str]) -> None:
-        """`names`: what each kind of answer is called on the page."""
-        self.chat, self.worker, self.names = chat, worker, names
+    def __init__(self, chat: Chat, worker: TrainingWorker) -> None:
+        self.chat, self.worker = chat, worker
 
     # ---- acts ----------------------------------------------------------------------------------
 
     async def act(self, rater: str, event: gr.EventData) -> Update:
         """Look at a file, take in what it holds, or send that back, as the page asks."""
-        do, text = str(getattr(event, "do", "")), str(getattr(event, "text", ""))
+        do, contents = str(getattr(event, "do", "")), str(getattr(event, "text", ""))
         try:
             if do == "preview":
-                return {self.box: await quick(self._preview, text), self.note: status_message()}
+                return {self.box: await quick(self._preview, contents), self.note: status_message()}
             if do == "import":
-                return await quick(self._import, text, rater)
+                return await quick(self._import, contents, rater)
             await quick(self.chat.imports.undo, str(getattr(event, "origin", "")))
             self.worker.wake()
-            word = status_message("Undone: what the file brought is gone, words and all.", "good")
+            word = status_message(text("imports.undone"), "good")
             return {self.note: word}
         except Exception as error:
-            return {self.box: _shown(), self.note: status_message(sentence(error), "bad")}
+            return {self.box: _shown(), self.note: error_message(error)}
 
-    def _preview(self, text: str) -> dict[str, Any]:
-        preview = self.chat.imports.preview(text)
+    def _preview(self, contents: str) -> dict[str, Any]:
+        preview = self.chat.imports.preview(contents)
         return _shown(
-            kinds=[[self.names.get(kind, kind), count] for kind, count in preview.kinds.items()],
-            unread=[list(one) for one in preview.unread[:UNREAD_SHOWN]],
+            kinds=[[_kind_text(kind), count] for kind, count in preview.kinds.items()],
+            unread=[[number, message(why)] for number, why in preview.unread[:UNREAD_SHOWN]],
             more=max(0, len(preview.unread) - UNREAD_SHOWN),
             left=preview.left,
         )
 
-    def _import(self, text: str, rater: str) -> Update:
-        _, new, known = self.chat.imports.import_all(text, rater)
+    def _import(self, contents: str, rater: str) -> Update:
+        _, new, known = self.chat.imports.import_all(contents, rater)
         if not new:
-            told = status_message("Nothing was new: all of it was here already.")
+            told = status_message(text("imports.nothing_new"))
             return {self.box: _shown(), self.note: told}
         self.worker.wake()
-        word = f"Imported: {plural(new, 'new answer')}."
+        word = text("imports.done", count=new)
         if known:
-            word += f" Here already: {plural(known, 'answer')}."
+            word = text("imports.done_known", done=word, count=known)
         return {self.box: _shown(), self.note: status_message(word, "good")}
 
     # ---- what is shown -------------------------------------------------------------------------
@@ -74,7 +74,7 @@ class ImportPanel:
     # ---- layout and wiring ---------------------------------------------------------------------
 
     def lay_out_button(self) -> None:
-        self.button = gr.Button("Import", scale=0, min_width=90, elem_id="import")
+        self.button = gr.Button(label("import"), scale=0, min_width=90, elem_id="import")
 
     def lay_out(self, note: gr.HTML) -> None:
         self.note = note
@@ -101,5 +101,10 @@ def _shown(**what: Any) -> dict[str, Any]:
 
 
 def _row(one: Any) -> dict[str, str]:
-    told = f"Imported {when(one.created_at)}: {plural(one.conversations, 'conversation')}"
+    told = text("imports.past", when=when(one.created_at), count=one.conversations)
     return {"origin": one.id, "told": told}
+
+
+def _kind_text(kind: str) -> str:
+    key = f"label.kind_{kind}"
+    return text(key) if has(key) else kind

@@ -1,5 +1,5 @@
-"""When the page is read anew: as a tab opens, every few seconds, and each second while Learning is
-open. The clocks rest while the page is hidden. Leaves out what is read: each screen's own business.
+"""When the page is refreshed: as a tab opens, every few seconds, and each second while Learning is
+open. The timers stop while the page is hidden.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rlhf_chat.ui.status_bar import StatusBar
 from rlhf_chat.ui.versions_screen import VersionsScreen
 
 SLOW, FAST = 3.0, 1.0  # seconds
+TABS = ("chat", "compare", "learning", "versions", "data")  # ids, in the order of the layout
 
 # The tab that is open, as the page has it: one that a handler opened sends no `select`.
 OPEN_TAB = """() => {
@@ -46,48 +47,47 @@ class Polling:
     async def on_tab(
         self, words: str, kind: str, answer: str, shown: float, event: gr.SelectData
     ) -> Update:
-        name = str(event.value)
-        update: Update = {self.open_tab: name, self.fast: gr.update(active=name == "Learning")}
-        if name == "Learning":
+        name = _tab(event)
+        update: Update = {self.open_tab: name, self.fast: gr.update(active=name == "learning")}
+        if name == "learning":
             return update | await self.learning.refresh()
-        if name == "Data":
+        if name == "data":
             return update | await self.data.refresh(words, kind, answer, shown)
         return update | await self._often(name)
 
     async def on_tab_of_chat(self, view: dict, request: gr.Request, event: gr.SelectData) -> Update:
-        """Conversations may have been deleted, and thumbs taken back, on Data or in another tab."""
-        if str(event.value) == "Chat":
+        """Conversations may have been deleted, and ratings withdrawn, on Data or in another tab."""
+        if _tab(event) == "chat":
             return await self.chatting.reread(view, request)
         return {self.chatting.note: gr.skip()}
 
     async def on_tab_of_people(self, event: gr.SelectData) -> Update:
-        """By itself: to see who agrees with whom may take a fit for each of them."""
-        if str(event.value) == "Data":
+        """By itself: the agreement of raters may take a fit for each of them."""
+        if _tab(event) == "data":
             return await quick(self.people.panel)
         return {self.people.note: gr.skip()}
 
     async def on_slow(self, name: str) -> Update:
-        name = name.capitalize()
         update: Update = {self.strip.strip: await quick(self.strip.read), self.open_tab: name}
-        if name != "Learning":
+        if name != "learning":
             update[self.fast] = gr.update(active=False)
         return update | await self._often(name)
 
     async def on_page_seen(self, name: str, event: gr.EventData) -> Update:
         seen = bool(getattr(event, "seen", True))
-        fast = gr.update(active=seen and name == "Learning")
+        fast = gr.update(active=seen and name == "learning")
         return {self.slow: gr.update(active=seen), self.fast: fast}
 
     async def _often(self, name: str) -> Update:
         """What may have changed on a tab while it is looked at."""
-        if name == "VersionRegistry":
+        if name == "versions":
             return await self.versions.refresh()
-        if name == "Compare":
+        if name == "compare":
             return {self.comparing.answers.count: await self.comparing.answers.recount()}
         return {}
 
     def wire(self, tabs: gr.Tabs) -> None:
-        self.open_tab = hidden("open-tab", "Chat")
+        self.open_tab = hidden("open-tab", "chat")
         self.slow, self.fast = gr.Timer(SLOW), gr.Timer(FAST, active=False)
         page_seen = js_component(
             "page_seen",
@@ -105,3 +105,8 @@ class Polling:
         self.slow.tick(self.on_slow, self.open_tab, slow, js=OPEN_TAB, **QUICK)
         self.fast.tick(self.learning.refresh, None, self.learning.page, **QUICK)
         page_seen.select(self.on_page_seen, self.open_tab, [self.slow, self.fast], **EACH)
+
+
+def _tab(event: gr.SelectData) -> str:
+    """The id of the tab that was opened; its label depends on the language."""
+    return TABS[int(event.index)]

@@ -6,21 +6,16 @@ import errno
 import os
 import socket
 
-
-class PortError(Exception):
-    """The app cannot listen there; the message is one sentence that says why."""
-
-    def __init__(self, host: str, port: int, error: OSError) -> None:
-        super().__init__(f"Port {port} on {host} {_why(error)}. Choose another one with --port.")
-        self.host, self.port = host, port
+from rlhf_chat.errors import PortError
 
 
-def _why(error: OSError) -> str:
+def port_error(host: str, port: int, error: OSError) -> PortError:
+    """Why the app cannot listen there."""
     if error.errno in (errno.EADDRINUSE, None):  # None: Gradio, which looked for a free one
-        return "is in use by another program"
+        return PortError("port.in_use", host=host, port=port)
     if isinstance(error, PermissionError):  # below 1024 on most Unixes, reserved ones on Windows
-        return "may not be opened by this account"
-    return f"cannot be opened ({error.strerror or error})"
+        return PortError("port.not_allowed", host=host, port=port)
+    return PortError("port.cannot_open", host=host, port=port, error=error.strerror or str(error))
 
 
 def check_port(port: int, host: str = "127.0.0.1") -> None:
@@ -33,4 +28,4 @@ def check_port(port: int, host: str = "127.0.0.1") -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise PortError(host, port, error) from None
+            raise port_error(host, port, error) from None

@@ -1,8 +1,7 @@
-"""Who rates: the name this browser answers under, and how well those who answer agree.
+"""Raters: the name this browser rates under, and how well the raters agree.
 
 The name stands in the sidebar and is remembered by the browser alone. The panel on Data appears
-once more than one name has answered, or somebody has been asked the same pair twice. Leaves out the
-counting (rlhf_chat.chat.raters).
+once there is more than one rater, or somebody has voted on the same pair twice.
 """
 
 from __future__ import annotations
@@ -12,9 +11,11 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.chat.raters import LONGEST_NAME, ME, Rater, Raters, checked_name
+from rlhf_chat.errors import Notice
 from rlhf_chat.training.worker import TrainingWorker
-from rlhf_chat.ui.components import js_component, outcome_message, status_line, status_message
-from rlhf_chat.ui.handlers import EACH, QUICK, quick, sentence
+from rlhf_chat.ui.components import error_message, js_component, outcome_message, status_line
+from rlhf_chat.ui.handlers import EACH, QUICK, quick
+from rlhf_chat.ui.language import label, text
 
 # The browser's own memory; "me" where it keeps none.
 READ = (
@@ -36,15 +37,15 @@ class RatersPanel:
         return {self.rater: checked_name(name or "")}
 
     async def act(self, event: gr.EventData) -> Update:
-        """Set somebody aside, let them back, or learn once more without them."""
+        """Exclude a rater, include one again, or retrain without one."""
         do, name = str(getattr(event, "do", "")), str(getattr(event, "name", ""))
         try:
             word = outcome_message(await quick(self._act, do, name))
         except Exception as error:
-            word = status_message(sentence(error), "bad")
+            word = error_message(error)
         return {self.note: word, **await quick(self.panel)}
 
-    def _act(self, do: str, name: str) -> str:
+    def _act(self, do: str, name: str) -> Notice:
         if do == "rebuild":
             return self.worker.retrain_without(rater=name)
         answer = self.raters.set_aside(name, do == "aside")
@@ -58,7 +59,7 @@ class RatersPanel:
             table = self.raters.table()
             alpha = alpha_in_words(self.raters.alpha())
         except Exception as error:
-            return {self.note: status_message(sentence(error), "bad")}
+            return {self.note: error_message(error)}
         worth_showing = len(table) > 1 or any(r.asked_again or not r.counts for r in table)
         return {
             self.list: {
@@ -72,7 +73,7 @@ class RatersPanel:
     def lay_out_name(self) -> None:
         self.rater = gr.Textbox(
             ME,
-            label="Rating as",
+            label=label("rating_as"),
             max_lines=1,
             max_length=LONGEST_NAME,
             elem_id="rater",
@@ -100,11 +101,11 @@ class RatersPanel:
 
 
 def _row(rater: Rater) -> dict[str, Any]:
-    parts = [f"{rater.answers} answers"]
+    parts = [text("raters.ratings", count=rater.answers)]
     if rater.asked_again:
-        parts.append(f"same answer to {rater.said_same} of {rater.asked_again} repeated pairs")
+        parts.append(text("raters.repeats", same=rater.said_same, count=rater.asked_again))
     if rater.with_others:
-        parts.append(f"agrees with the others {rater.with_others.share:.0%} of the time")
+        parts.append(text("raters.agreement", share=rater.with_others.share))
     return {
         "name": rater.name,
         "counts": rater.counts,
@@ -114,16 +115,16 @@ def _row(rater: Rater) -> dict[str, Any]:
 
 
 def alpha_in_words(alpha: float | None) -> str:
-    """Krippendorff's alpha with what it means; his own marks are .667 and .8."""
+    """Krippendorff's alpha with its meaning; the thresholds .667 and .8 are Krippendorff's own."""
     if alpha is None:
         return ""
-    word = (
-        "they mean the same"
+    meaning = (
+        "raters.agree"
         if alpha >= 0.8
-        else "they mostly mean the same"
+        else "raters.mostly_agree"
         if alpha >= 0.667
-        else "they often disagree"
+        else "raters.often_disagree"
         if alpha > 0
-        else "no more than by chance"
+        else "raters.by_chance"
     )
-    return f"Agreement (Krippendorff's alpha): {alpha:.2f}, {word}."
+    return text("raters.alpha", alpha=alpha, meaning=text(meaning))

@@ -1,7 +1,6 @@
-"""What a person says of one reply: a thumb, then, if they like, a reason, stars or a comment.
+"""Ratings of one reply: a thumb, then, optionally, a reason, stars or a comment.
 
-A part of the Chat screen. Leaves out correcting a reply, which makes a new message (chat_screen.py), and
-what a rating is worth (rlhf_chat.reward.likelihood).
+A part of the Chat screen. Correcting a reply makes a new message and is in streaming.py.
 """
 
 from __future__ import annotations
@@ -14,9 +13,11 @@ import gradio as gr
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.message_feedback import REASONS, MessageFeedback
 from rlhf_chat.chat.raters import checked_name
+from rlhf_chat.locale import has
 from rlhf_chat.training.worker import TrainingWorker
-from rlhf_chat.ui.components import countdown, js_component, status_message
-from rlhf_chat.ui.handlers import EACH, WITH_EVENT_ID, quick, sentence
+from rlhf_chat.ui.components import countdown, js_component, not_saved_message, status_message
+from rlhf_chat.ui.handlers import EACH, WITH_EVENT_ID, quick
+from rlhf_chat.ui.language import label, text
 
 NOTHING = MessageFeedback()
 
@@ -40,7 +41,7 @@ class RatingPanel:
         """One thumb. `liked` is True, False, or "" when the thumb is taken back."""
         turns, index = view["turns"], event_index(event)
         if index >= len(turns) or not turns[index]["id"]:
-            return {self.note: status_message("Rate this reply when it is complete.", "bad")}
+            return {self.note: status_message(text("rating.not_complete"), "bad")}
         message_id, rater = turns[index]["id"], checked_name(rater)
         self.rated.add(view["conversation"])
         value = {True: 1, False: -1}.get(event.liked, 0) if isinstance(event.liked, bool) else 0
@@ -52,18 +53,18 @@ class RatingPanel:
             opinion = await quick(self.chat.ratings.of, message_id, rater)
         except Exception as error:
             return {
-                self.note: status_message(f"Not saved. {sentence(error)}", "bad"),
+                self.note: not_saved_message(error),
                 **await quick(self._redraw, view),
             }
         counted = await quick(self.countdown)
         if not value:
             return {
-                self.note: status_message(f"Rating taken back. {counted}"),
+                self.note: status_message(text("rating.withdrawn", countdown=counted)),
                 self.why: gr.update(visible=False),
                 self.chips: chips_for(),
             }
         return {
-            self.note: status_message(f"Saved. {counted}", "good"),
+            self.note: status_message(text("rating.saved", countdown=counted), "good"),
             self.why: gr.update(visible=True),
             **self._drawn(message_id, opinion),
         }
@@ -93,9 +94,12 @@ class RatingPanel:
             await quick(self.chat.ratings.score, chips["id"], int(given), rater=checked_name(rater))
             self.worker.wake()
         except Exception as error:
-            return {self.note: status_message(f"Not saved. {sentence(error)}", "bad")}
-        word = f"Saved: {given} of 5 stars." if given else "Stars taken back."
-        return {self.note: status_message(word, "good"), self.chips: {**chips, "stars": given}}
+            return {self.note: not_saved_message(error)}
+        code = "rating.stars_saved" if given else "rating.stars_withdrawn"
+        return {
+            self.note: status_message(text(code, count=given), "good"),
+            self.chips: {**chips, "stars": given},
+        }
 
     async def add_comment(self, chips: dict, comment: str, rater: str) -> Update:
         told = await self._explain(chips, comment, rater)
@@ -104,7 +108,7 @@ class RatingPanel:
     async def _explain(self, chips: dict, comment: str, rater: str) -> Update:
         """The same rating again, now with its reason: the newest one of a message counts."""
         if chips["chosen"] not in ("", *REASONS.get(chips["value"], ())) or not chips["value"]:
-            return {self.note: status_message("Choose one of the reasons shown.", "bad")}
+            return {self.note: status_message(text("common.choose_shown"), "bad")}
         try:
             await quick(
                 self.chat.ratings.rate,
@@ -115,18 +119,18 @@ class RatingPanel:
                 rater=checked_name(rater),
             )
         except Exception as error:
-            return {self.note: status_message(f"Not saved. {sentence(error)}", "bad")}
+            return {self.note: not_saved_message(error)}
         given = chips["chosen"] or comment.strip()
         word = (
-            status_message("Saved with your reason.", "good")
+            status_message(text("rating.reason_saved"), "good")
             if given
-            else status_message("Reason taken back.")
+            else status_message(text("rating.reason_withdrawn"))
         )
         return {self.note: word, self.chips: chips}
 
     def countdown(self) -> str:
         """Of people's ratings, also while a simulated person is watched."""
-        return countdown(self.worker.people_waiting(), self.worker.status().needed) + "."
+        return countdown(self.worker.people_waiting(), self.worker.status().needed)
 
     def hidden(self) -> Update:
         """Put away: no reply is being rated."""
@@ -149,12 +153,12 @@ class RatingPanel:
                 elem_id="reasons",
             )
             self.comment = gr.Textbox(
-                label="Comment",
+                label=label("comment"),
                 show_label=False,
                 container=False,
                 max_lines=3,
                 elem_id="comment",
-                placeholder="Tell the model more (optional, Enter saves)",
+                placeholder=label("comment_hint"),
             )
 
     def wire(
@@ -183,11 +187,17 @@ def event_index(event: Any) -> int:
     return event.index if isinstance(event.index, int) else event.index[0]
 
 
+def reason_text(reason: str) -> str:
+    """A stored reason as it is shown: one of `REASONS`, or any text from an import."""
+    key = f"reason.{reason.lower().replace(' ', '_')}"
+    return text(key) if has(key) else reason
+
+
 def chips_for(message_id: str = "", opinion: MessageFeedback = NOTHING) -> dict:
     return {
         "id": message_id,
         "value": opinion.value,
-        "choices": list(REASONS.get(opinion.value, ())),
+        "choices": [[one, reason_text(one)] for one in REASONS.get(opinion.value, ())],
         "chosen": opinion.reason,
         "stars": opinion.stars,
     }

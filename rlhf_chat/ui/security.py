@@ -1,10 +1,10 @@
-"""The guards between the browser and Gradio: who may ask, how much, and what a page may load.
+"""Middleware between the browser and Gradio: who may ask, how much, and what a page may load.
 
-Threat: a web page that the person visits in another tab, and the words of the model itself. A
+Threat model: a web page that the person visits in another tab, and the text of the model itself. A
 foreign page may point its own host name at 127.0.0.1 (DNS rebinding: Gradio alone answers it, with
 credentials allowed), may post forms across origins, and a reply may hold an image whose address
-carries the conversation away. Leaves out: other users of the same machine, and programs running as
-the same person; they can read the database.
+carries the conversation away. Other users of the same machine, and programs running as the same
+person, are not kept out: they can read the database.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from typing import Any
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from rlhf_chat import locale
+
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 # Scripts need 'unsafe-eval' and 'unsafe-inline': Gradio compiles its templates in the page. What
-# keeps text from becoming script is components.py and the chat's sanitiser; what this policy adds is
-# that nothing can call out.
+# keeps text from becoming script is components.py and the chat's sanitiser; this policy adds that
+# nothing can connect to another host.
 POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -48,8 +50,8 @@ HEADERS = {
     "permissions-policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
 }
 
-# Bytes; a message of 100,000 characters is well below, so that it gets a sentence, and so is a file
-# of ratings that the page lets through (js/imports.js), with signs that JSON escapes.
+# Bytes. A message of 100,000 characters is well below, so that a handler can refuse it in words,
+# and so is a file of ratings that the page accepts (static/import_preview.js), escaped for JSON.
 BODY_LIMIT = 32 * 1024 * 1024
 
 
@@ -73,8 +75,8 @@ def _headers(scope: dict[str, Any]) -> dict[str, str]:
     }
 
 
-async def _refuse(send: Any, status: int, text: str) -> None:
-    body = text.encode()
+async def _refuse(send: Any, status: int, key: str) -> None:
+    body = locale.render(key, {}).encode()
     await send(
         {
             "type": "http.response.start",
@@ -101,7 +103,7 @@ class SameOrigin:
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "http" and not self.allows(scope["method"], _headers(scope)):
-            await _refuse(send, 403, "This request came from another site.")
+            await _refuse(send, 403, "security.other_site")
         elif scope["type"] == "websocket" and not self.allows("GET", _headers(scope)):
             await send({"type": "websocket.close", "code": 1008})
         else:
@@ -135,7 +137,7 @@ class BodyLimit:
             return await self.app(scope, receive, send)
         length = _headers(scope).get("content-length", "0")
         if not length.isdigit() or int(length) > self.limit:
-            return await _refuse(send, 413, "That is too long.")
+            return await _refuse(send, 413, "security.too_long")
         seen = 0
         answered = False
 
@@ -156,7 +158,7 @@ class BodyLimit:
             await self.app(scope, counted, noted)
         except _TooLong:
             if not answered:
-                await _refuse(send, 413, "That is too long.")
+                await _refuse(send, 413, "security.too_long")
 
 
 class _TooLong(Exception):

@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from rlhf_chat.chat.raters import ME
+from rlhf_chat.errors import Notice
 
 CLICKS = 256  # newest clicks on Send that are remembered: the same click twice is one
 TABS = 1000
@@ -23,7 +24,7 @@ class Reply:
     tab: str
     stop: threading.Event = field(default_factory=threading.Event)
     text: str = ""
-    note: str = ""
+    note: Notice | None = None
 
 
 class Sessions:
@@ -34,7 +35,7 @@ class Sessions:
         self._clicks: deque[str] = deque(maxlen=CLICKS)
         self._lock = threading.Lock()
 
-    def load_snapshot(self, event_id: str) -> bool:
+    def seen_click(self, event_id: str) -> bool:
         """Whether this click came before; from now on it did."""
         with self._lock:
             before = bool(event_id) and event_id in self._clicks

@@ -1,7 +1,7 @@
-"""The panel beside a conversation: first words to the model, sampling, and which version answers.
+"""The settings panel beside a conversation: system prompt, sampling, and which version answers.
 
-What is set applies from the next reply on and is stored at once: for the open conversation, or,
-while none is open, for those not yet begun. Leaves out what the settings do (rlhf_chat.chat.chat).
+Changes apply from the next reply on and are stored at once: for the open conversation, or, while
+none is open, for new ones.
 """
 
 from __future__ import annotations
@@ -13,11 +13,18 @@ import gradio as gr
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.settings import BEST_OF, ConversationSettings
 from rlhf_chat.training.worker import TrainingWorker
-from rlhf_chat.ui.components import status_line, status_message, version_choices
-from rlhf_chat.ui.handlers import QUICK, quick, sentence
+from rlhf_chat.ui.components import (
+    error_message,
+    not_saved_message,
+    status_line,
+    status_message,
+    version_choices,
+)
+from rlhf_chat.ui.handlers import QUICK, quick
+from rlhf_chat.ui.language import label, text
 
 LIVE = "live"
-THIS, NEW = "This chat", "New chats"
+NUMBERS = ("temperature", "top_p", "top_k", "max_reply")  # names of the sliders' labels
 
 Update = dict[Any, Any]
 
@@ -31,18 +38,18 @@ class SettingsPanel:
     async def save(
         self, view: dict, system: str, heat: float, top_p: float, top_k: float, most: float, by: str
     ) -> Update:
-        word = "Saved for this chat" if view["conversation"] else "Saved for new chats"
+        word = text("settings.saved_here" if view["conversation"] else "settings.saved_for_new")
         return await self._save(view["conversation"], word, system, heat, top_p, top_k, most, by)
 
     async def save_for_new(self, *fields: Any) -> Update:
-        return await self._save("", "New chats begin like this from now on", *fields)
+        return await self._save("", text("settings.new_default"), *fields)
 
     async def _save(self, conversation_id: str, word: str, system: str, *fields: Any) -> Update:
         """A number beyond the ends of its slider is moved to that end, as the page itself does when
         the box is left."""
         *numbers, by = fields
         if any(number is None for number in numbers):
-            return {self.note: status_message("Not saved: write a number.", "bad")}
+            return {self.note: status_message(text("settings.not_a_number"), "bad")}
         sliders = (self.heat, self.top_p, self.top_k, self.most)
         kept = [within(n, s) for n, s in zip(numbers, sliders, strict=True)]
         heat, top_p, top_k, most = kept
@@ -50,23 +57,22 @@ class SettingsPanel:
             settings = self._settings(system, heat, top_p, top_k, most, by)
             await quick(self.chat.settings.set, conversation_id, settings)
         except Exception as error:
-            return {self.note: status_message(f"Not saved. {sentence(error)}", "bad")}
-        moved = [
-            f", within its limits: {slider.label} is {now:g}"
-            for slider, asked, now in zip(sliders, numbers, kept, strict=True)
-            if now != asked
-        ]
-        return {self.note: status_message(f"{word}{''.join(moved[:1])}.", "good")}
+            return {self.note: not_saved_message(error)}
+        for name, asked, now in zip(NUMBERS, numbers, kept, strict=True):
+            if now != asked:
+                name = text(f"label.{name}")
+                word = text("settings.saved_within", saved=word, name=name, value=now)
+                break
+        return {self.note: status_message(word, "good")}
 
     async def set_best_of(self, drafts: int) -> Update:
         try:
             await quick(self.chat.settings.set_best_of, int(drafts))
         except Exception as error:
-            return {self.note: status_message(f"Not saved. {sentence(error)}", "bad")}
+            return {self.note: not_saved_message(error)}
         if drafts == 1:
-            return {self.note: status_message("Replies are shown as they are written.", "good")}
-        told = f"The best of {drafts} drafts is shown, by what your ratings say, once it is whole."
-        return {self.note: status_message(told, "good")}
+            return {self.note: status_message(text("settings.best_of_off"), "good")}
+        return {self.note: status_message(text("settings.best_of_on", count=drafts), "good")}
 
     async def refresh(self, view: dict, *on_page: Any) -> Update:
         """Writes only into fields that were out of date: the answer may come after somebody has
@@ -97,13 +103,18 @@ class SettingsPanel:
         """Every field as it is stored; also when that cannot be read."""
         try:
             settings = self.chat.settings.get(conversation_id)
-            choices = [("Whoever is live", LIVE), *version_choices(self.worker.versions.all())]
+            choices = [
+                (text("label.live_version"), LIVE),
+                *version_choices(self.worker.versions.all()),
+            ]
         except Exception as error:
-            return {self.note: status_message(sentence(error), "bad")}
+            return {self.note: error_message(error)}
         by = LIVE if settings.version is None else str(settings.version)
         drawn = settings.sampling
         return {
-            self.about: status_message(THIS if conversation_id else NEW),
+            self.about: status_message(
+                text("settings.this_chat" if conversation_id else "settings.new_chats")
+            ),
             self.system: settings.system_prompt,
             self.heat: drawn.temperature,
             self.top_p: drawn.top_p,
@@ -123,35 +134,37 @@ class SettingsPanel:
             with gr.Row(elem_id="settings-head"):
                 self.about = status_line("manner-about")
                 self.close_button = gr.Button(
-                    "Close", size="sm", scale=0, min_width=60, elem_id="settings-close"
+                    label("close"), size="sm", scale=0, min_width=60, elem_id="settings-close"
                 )
             self.system = gr.Textbox(
                 settings.system_prompt,
-                label="System prompt",
+                label=label("system_prompt"),
                 lines=3,
                 max_lines=8,
                 elem_id="system",
-                placeholder="What the model reads before the first message",
+                placeholder=label("system_prompt_hint"),
             )
-            self.heat = gr.Slider(0, 2, drawn.temperature, step=0.05, label="Temperature")
-            self.top_p = gr.Slider(0.05, 1, drawn.top_p, step=0.05, label="Top-p")
-            self.top_k = gr.Slider(0, 200, drawn.top_k, step=1, label="Top-k (0 is off)")
+            self.heat = gr.Slider(0, 2, drawn.temperature, step=0.05, label=label("temperature"))
+            self.top_p = gr.Slider(0.05, 1, drawn.top_p, step=0.05, label=label("top_p"))
+            self.top_k = gr.Slider(0, 200, drawn.top_k, step=1, label=label("top_k"))
             self.most = gr.Slider(
-                8, longest, drawn.max_new_tokens, step=8, label="Longest reply, tokens"
+                8, longest, drawn.max_new_tokens, step=8, label=label("max_reply")
             )
-            self.by = gr.Dropdown([("Whoever is live", LIVE)], value=LIVE, label="Answered by")
+            self.by = gr.Dropdown(
+                [(label("live_version"), LIVE)], value=LIVE, label=label("answered_by")
+            )
             self.best_of = gr.Radio(
-                [("Off", 1), *((str(n), n) for n in BEST_OF if n > 1)],
+                [(label("off"), 1), *((str(n), n) for n in BEST_OF if n > 1)],
                 value=self.chat.settings.best_of,
-                label="Best of several drafts (all chats)",
+                label=label("best_of"),
                 elem_id="best-of",
             )
-            self.new_button = gr.Button("Use for new chats", size="sm", elem_id="settings-new")
+            self.new_button = gr.Button(label("use_for_new"), size="sm", elem_id="settings-new")
             self.note = status_line("manner-note")
 
     def lay_out_toggle(self) -> None:
         self.toggle = gr.Button(
-            "Settings", size="sm", scale=0, min_width=60, elem_id="settings-toggle"
+            label("settings"), size="sm", scale=0, min_width=60, elem_id="settings-toggle"
         )
 
     # ---- wiring --------------------------------------------------------------------------------

@@ -1,34 +1,35 @@
-"""Keys, the message's draft, the help sheet and the phone layout: the script in the page's head.
+"""Keyboard shortcuts, the message draft and the phone layout: the script in the page's head.
 
-The script is js/keys.js; here is the list of shortcuts, which it draws on the help sheet. Leaves
-out everything the server decides.
+The script is static/shortcuts.js; here is the list of shortcuts, which it draws on the help sheet.
 """
 
 import json
 
-from rlhf_chat.ui.components import script
+from rlhf_chat.ui.scripts import script
 
+# (keys, text `page.NAME`); two spaces separate keys, and keys that are a text themselves begin with
+# "key_".
 SHORTCUTS = (
-    ("/", "Write a message"),
-    ("Enter", "Send; Shift+Enter starts a new line"),
-    ("\u2191", "In an empty message box: change your last message"),
-    ("Esc", "Stop the reply; leave a box; close what a reply opened"),
-    ("+  \u2212", "Rate the last reply up or down"),
-    ("R", "Another reply to the same message"),
-    ("[  ]", "Previous or next version of the last reply"),
-    ("C", "Copy the last reply"),
-    ("1  2  3  4  5", "Compare: A, B, tie, both bad, both good"),
-    ("1  2  3  4  T", "Several drafts: the next best; T, the rest are equal"),
-    ("S  B", "Compare, after a vote: slightly, or much (B for big)"),
-    ("N", "Compare: next drafts (Enter after a vote)"),
-    ("U", "Compare: take the answer back"),
-    ("C", "Compare, after an answer: say why"),
-    ("G then C M L V D", "Go to Chat, Compare, Learning, VersionRegistry, Data"),
-    ("Ctrl+K", "Search chats"),
-    ("Ctrl+Shift+O", "New chat"),
-    ("Ctrl+Shift+S", "Show or hide the list of chats"),
-    ("Ctrl+.", "Settings of this chat"),
-    ("?", "This sheet"),
+    ("/", "key_message"),
+    ("Enter", "key_send"),
+    ("\u2191", "key_edit_last"),
+    ("Esc", "key_escape"),
+    ("+  \u2212", "key_thumbs"),
+    ("R", "key_regenerate"),
+    ("[  ]", "key_siblings"),
+    ("C", "key_copy"),
+    ("1  2  3  4  5", "key_vote"),
+    ("1  2  3  4  T", "key_rank"),
+    ("S  B", "key_strength"),
+    ("N", "key_next"),
+    ("U", "key_undo"),
+    ("C", "key_note"),
+    ("key_go_keys", "key_go"),
+    ("Ctrl+K", "key_search"),
+    ("Ctrl+Shift+O", "key_new_chat"),
+    ("Ctrl+Shift+S", "key_sidebar"),
+    ("Ctrl+.", "key_settings"),
+    ("?", "key_help"),
 )
 
 

@@ -1,7 +1,4 @@
-"""The part of Learning where a simulated person rates: who, how fast, what it just did.
-
-Leaves out the person itself (rlhf_chat.simulation.simulator).
-"""
+"""The simulation on Learning: which simulated rater votes, how fast, and the last vote."""
 
 from __future__ import annotations
 
@@ -9,23 +6,19 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.simulation.simulator import OWN, SLIDERS, Simulation, people, spoken
+from rlhf_chat.simulation.simulator import CUSTOM, SLIDERS, Seen, Simulation, people
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui.charts import line_chart
 from rlhf_chat.ui.components import (
+    error_message,
     js_component,
     outcome_message,
-    plural,
+    rater_name,
     status_line,
-    status_message,
 )
-from rlhf_chat.ui.handlers import QUICK, quick, sentence
+from rlhf_chat.ui.handlers import QUICK, quick
+from rlhf_chat.ui.language import label, message, text
 
-INTRO = (
-    "A simulated person with a hidden taste votes on drafts, through the same calls as you, and "
-    "trains versions of its own, beginning at the base. Your ratings stay apart, and everything it "
-    "leaves is removed with one click."
-)
 SMOOTH = 12  # votes averaged for the curve
 
 Update = dict[Any, Any]
@@ -51,13 +44,13 @@ class SimulationPanel:
         self.watch.set_speed(speed)
 
     async def choose(self, name: str) -> Update:
-        return {self.mix: gr.update(visible=name == OWN)}
+        return {self.mix: gr.update(visible=name == CUSTOM)}
 
     async def _do(self, act: Any) -> Update:
         try:
             word = outcome_message(await quick(act))
         except Exception as error:
-            word = status_message(sentence(error), "bad")
+            word = error_message(error)
         return {self.note: word, **await quick(self.panel)}
 
     # ---- what is shown -------------------------------------------------------------------------
@@ -67,10 +60,10 @@ class SimulationPanel:
         try:
             left_over = self.worker.watching()
         except Exception as error:
-            return {self.note: status_message(sentence(error), "bad")}
+            return {self.note: error_message(error)}
         return {
             self.scene: {
-                "rater": spoken(seen.rater or left_over),
+                "rater": rater_name(seen.rater or left_over),
                 "running": seen.running,
                 "doing": _doing(seen, left_over),
                 "prompt": seen.prompt,
@@ -79,12 +72,12 @@ class SimulationPanel:
                 "outcome": seen.outcome,
             },
             self.curve: line_chart(
-                _smoothed(seen.liking), "How much it likes the replies", x_name="vote"
+                _smoothed(seen.liking), text("simulation.liking"), axis=text("chart.vote")
             ),
-            self.start_button: gr.update(value="Start", interactive=not seen.running),
-            self.stop_button: gr.update(value="Stop rating", interactive=seen.running),
+            self.start_button: gr.update(value=text("label.start"), interactive=not seen.running),
+            self.stop_button: gr.update(value=text("label.stop"), interactive=seen.running),
             self.remove_button: gr.update(
-                value="Remove all of it", interactive=bool(left_over or seen.running)
+                value=text("label.remove_simulation"), interactive=bool(left_over or seen.running)
             ),
         }
 
@@ -92,30 +85,33 @@ class SimulationPanel:
 
     def lay_out(self) -> None:
         names = people()
-        with gr.Accordion("Watch it learn", open=False, elem_id="simulation"):
-            gr.HTML(INTRO, elem_classes="quiet", apply_default_css=False)
+        with gr.Accordion(label("simulation"), open=False, elem_id="simulation"):
+            gr.HTML(label("simulation_intro"), elem_classes="quiet", apply_default_css=False)
             with gr.Row(elem_id="simulation-who"):
                 self.who = gr.Dropdown(
-                    [(name.replace("_", " "), name) for name in names],
+                    [(label(f"taste_{name}"), name) for name in names],
                     value=names[0],
-                    label="Person",
+                    label=label("rater"),
                     filterable=False,
                     elem_id="simulation-person",
                 )
                 self.speed = gr.Slider(
-                    2, 120, 30, step=1, label="Votes per minute", elem_id="simulation-speed"
+                    2, 120, 30, step=1, label=label("votes_per_minute"), elem_id="simulation-speed"
                 )
-            with gr.Row(visible=names[0] == OWN, elem_id="simulation-mix") as self.mix:
+            with gr.Row(visible=names[0] == CUSTOM, elem_id="simulation-mix") as self.mix:
                 self.sliders = [
-                    gr.Slider(-2, 2, 0, step=0.5, label=name, min_width=150) for name in SLIDERS
+                    gr.Slider(-2, 2, 0, step=0.5, label=label(f"slider_{name}"), min_width=150)
+                    for name in SLIDERS
                 ]
             with gr.Row(elem_id="simulation-buttons"):
-                self.start_button = gr.Button("Start", variant="primary", scale=0, min_width=90)
+                self.start_button = gr.Button(
+                    label("start"), variant="primary", scale=0, min_width=90
+                )
                 self.stop_button = gr.Button(
-                    "Stop rating", scale=0, min_width=110, interactive=False
+                    label("stop"), scale=0, min_width=110, interactive=False
                 )
                 self.remove_button = gr.Button(
-                    "Remove all of it", scale=0, min_width=140, interactive=False
+                    label("remove_simulation"), scale=0, min_width=200, interactive=False
                 )
             self.note = status_line("watch-note")
             with gr.Row(elem_id="simulation-row"):
@@ -149,19 +145,16 @@ class SimulationPanel:
 # ---- small parts -------------------------------------------------------------------------------
 
 
-def _doing(seen: Any, left_over: str) -> str:
+def _doing(seen: Seen, left_over: str) -> str:
     if seen.problem:
-        return str(seen.problem)
+        return message(seen.problem)
     if seen.resting:
-        return f"{plural(seen.votes, 'vote')}. It rests while the round learns from them."
+        return text("simulation.resting", count=seen.votes)
     if seen.running:
-        return f"{plural(seen.votes, 'vote')} so far."
+        return text("simulation.votes", count=seen.votes)
     if seen.rater:
-        return f"{plural(seen.votes, 'vote')}. It has stopped; its versions are still here."
-    if left_over:
-        name = spoken(left_over)
-        return f"{name} was here before the app was started again; what it left is set aside."
-    return ""
+        return text("simulation.over", count=seen.votes)
+    return text("simulation.left_over", name=rater_name(left_over)) if left_over else ""
 
 
 def _smoothed(points: list[tuple[int, float]]) -> list[tuple[float, float | None]]:

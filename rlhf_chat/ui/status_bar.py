@@ -1,6 +1,6 @@
-"""The strip that is always visible: model, live version, new ratings, what the trainer does. While
-a simulated person is in charge, its name stands there instead of the model's. Leaves out all
-detail.
+"""The status bar: model, live version, new ratings, what training does.
+
+While a simulation runs or its versions are live, it says so in place of the model's name.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import gradio as gr
 
 from rlhf_chat.chat.chat import Chat
-from rlhf_chat.simulation.simulator import Simulation, spoken
+from rlhf_chat.simulation.simulator import Simulation
 from rlhf_chat.training.worker import TrainingWorker
-from rlhf_chat.ui.components import js_component, so_far, version_label
-from rlhf_chat.ui.handlers import QUICK, quick, sentence
+from rlhf_chat.ui.components import js_component, short_countdown
+from rlhf_chat.ui.handlers import QUICK, quick
+from rlhf_chat.ui.language import message, problem, text
 
 
 class StatusBar:
@@ -24,28 +25,28 @@ class StatusBar:
         try:
             status = self.worker.status()
         except Exception as error:
-            return {"tone": "bad", "parts": [sentence(error)]}
+            return {"tone": "bad", "parts": [message(problem(error))]}
         if status.error:
-            tone, doing = "bad", "Learning has a problem"
+            tone, doing = "bad", text("status.problem")
         elif status.paused:
-            tone, doing = "off", "Learning paused"
+            tone, doing = "off", text("status.paused")
         elif status.round_id is not None:
-            tone, doing = "busy", f"Learning: {status.phase}, {round(100 * status.progress)} %"
+            step = text(f"step.{status.phase.replace(' ', '_')}")
+            percent = round(100 * status.progress)
+            tone, doing = "busy", text("status.round", step=step, percent=percent)
         else:
-            tone, doing = (
-                "good" if status.phase != "off" else "off",
-                "Learning is off" if status.phase == "off" else "Ready",
-            )
-        watched = self.watch.seen.rater
-        model = f"{spoken(watched)} is in charge" if watched else model_name(self.chat)
+            off = status.phase == "off"
+            tone, doing = ("off", text("status.off")) if off else ("good", text("status.ready"))
+        simulated = bool(self.watch.seen.rater)
+        model = text("simulation.running") if simulated else model_name(self.chat)
         return {
             "tone": tone,
             "parts": [
                 part
                 for part in (
                     model,
-                    f"{version_label(status.live_version)} live",
-                    so_far(status.waiting, status.needed),
+                    text("status.live", version=status.live_version),
+                    short_countdown(status.waiting, status.needed),
                     doing,
                 )
                 if part
@@ -69,5 +70,5 @@ class StatusBar:
 
 
 def model_name(chat: Chat) -> str:
-    """The last part of the model's name or folder, as people call it."""
+    """The last part of the model's name or folder."""
     return chat.model.name.rstrip("/").rsplit("/", 1)[-1]

@@ -16,8 +16,9 @@ from rlhf_chat.chat.chat import ReplyChunk, Turn
 from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.ui import markdown_escape, transcript
 from rlhf_chat.ui.chat_view import ChatView, Update, limit_of, rater_of, tab_of
-from rlhf_chat.ui.components import status_message
-from rlhf_chat.ui.handlers import FRAME_SECONDS, close, sentence
+from rlhf_chat.ui.components import error_message, not_saved_message, status_message
+from rlhf_chat.ui.handlers import FRAME_SECONDS, close
+from rlhf_chat.ui.language import message, text
 from rlhf_chat.ui.rating_panel import event_index
 from rlhf_chat.ui.sessions import Reply
 
@@ -32,7 +33,7 @@ class ReplyStreaming:
         self, text: str, view: dict, event_id: str, request: gr.Request, *, typed: bool = True
     ) -> Iterator[Update]:
         """`typed`: it comes from the message box, which is emptied."""
-        if self.pane.presence.load_snapshot(event_id):
+        if self.pane.presence.seen_click(event_id):
             yield {self.pane.note: gr.skip()}  # yielding nothing would empty all outputs
             return
         conversation_id, made_here = view["conversation"], ""
@@ -74,13 +75,13 @@ class ReplyStreaming:
         if replies:
             yield from self._branch(request, view, replies[0]["id"], self.chat.regenerate)
         else:
-            yield {self.pane.note: status_message("There is no reply to make again yet.", "bad")}
+            yield {self.pane.note: status_message(text("chat.nothing_to_regenerate"), "bad")}
 
     def edit(
         self, view: dict, rater: str, draft: str, request: gr.Request, event: gr.EditData
     ) -> Iterator[Update]:
-        """One's own message is said differently; a reply is corrected, and that is a rating. What
-        is refused is not lost: it waits in the message box, below the `draft` that stands in it."""
+        """Edit a message of the person, or correct a reply, which is a rating. A refused text goes
+        into the message box, below the `draft` that stands in it."""
         text, before = (
             markdown_escape.raw(str(words)) for words in (event.value, event.previous_value)
         )
@@ -97,17 +98,17 @@ class ReplyStreaming:
 
         yield from self._branch(request, view, turn["id"], act, edited=text, kept=kept)
 
-    def _correct(self, view: dict, message_id: str, text: str, rater: str, kept: Update) -> Update:
+    def _correct(
+        self, view: dict, message_id: str, wording: str, rater: str, kept: Update
+    ) -> Update:
         try:
-            self.chat.ratings.correct(message_id, text, rater=checked_name(rater))
+            self.chat.ratings.correct(message_id, wording, rater=checked_name(rater))
             self.worker.wake()
             counted = self.pane.ratings.countdown()
-            word = status_message(
-                f"Saved: your wording is preferred to the reply's. {counted}", "good"
-            )
+            word = status_message(text("rating.corrected", countdown=counted), "good")
             kept = {}
         except Exception as error:
-            word = status_message(f"Not saved. {sentence(error)}", "bad")
+            word = not_saved_message(error)
         return {**self.pane.redrawn(view), **self.pane.put_away(), self.pane.note: word, **kept}
 
     def _branch(
@@ -161,11 +162,7 @@ class ReplyStreaming:
         """Show a reply as it is written. Returns whether the message was accepted."""
         reply = self.pane.presence.begin(conversation_id, session)
         if reply is None:
-            yield {
-                self.pane.note: status_message(
-                    "A reply is still being written here. Wait for it, or press Stop.", "bad"
-                )
-            }
+            yield {self.pane.note: status_message(text("chat.reply_running"), "bad")}
             return False
         limit, rater = limit_of(view), rater_of(view)
         said_now, accepted = said_now[-limit:], False
@@ -188,7 +185,7 @@ class ReplyStreaming:
         except GeneratorExit:
             raise  # the tab was closed or reloaded: nobody is left to show anything to
         except Exception as error:
-            note = status_message(sentence(error), "bad")
+            note = error_message(error)
             if not accepted:  # an edited message on the page goes back to what it was
                 ended = {} if sent else self._ended(conversation_id, session, limit, rater, note)
                 yield {self.pane.note: note, **ended}
@@ -223,7 +220,7 @@ class ReplyStreaming:
                 feedback_value=[*transcript.thumbs(before), None],
             ),
             self.pane.view: transcript.view(conversation_id, before, rater=rater, sent=typed),
-            self.pane.note: status_message(partial.note),
+            self.pane.note: status_message(message(partial.note)),
             **self.pane.put_away(),
             **self.pane.buttons(replying=True),
         }
@@ -255,7 +252,7 @@ class ReplyStreaming:
     def _frame(self, said_now: list[dict], reply: Reply) -> Update:
         return {
             self.pane.bot: [*said_now, transcript.bubble("assistant", reply.text or "…")],
-            self.pane.note: status_message(reply.note),
+            self.pane.note: status_message(message(reply.note)),
         }
 
     def _ended(

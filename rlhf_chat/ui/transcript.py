@@ -12,7 +12,13 @@ from collections.abc import Sequence
 from rlhf_chat.chat.chat import ReplyChunk, Turn
 from rlhf_chat.ui import markdown_escape
 from rlhf_chat.ui.components import version_label
+from rlhf_chat.ui.language import message, text
 
+ENDINGS = {
+    "length": "chat.length_limit",
+    "cancelled": "chat.stopped",
+    "error": "chat.reply_failed",
+}
 THUMBS = {1: "Like", -1: "Dislike", 0: None}
 
 
@@ -46,16 +52,16 @@ def view(
     last reply, tokens a second."""
     rows = [_row(turn) for turn in turns]
     if speed and rows and rows[-1]["role"] == "assistant":
-        rows[-1]["stamp"] += f" · {speed:.0f} tokens/s"
+        rows[-1]["stamp"] = text("chat.stamp_speed", stamp=rows[-1]["stamp"], speed=speed)
     return {"conversation": conversation_id, "turns": rows, "rater": rater, "sent": sent}
 
 
 def _row(turn: Turn) -> dict:
     stamp = version_label(turn.adapter_version) if turn.role == "assistant" else ""
     if turn.role == "assistant" and turn.adapter_version is None:
-        stamp = "corrected by you"
+        stamp = text("chat.stamp_corrected")
     if turn.role == "assistant" and turn.finish_reason == "cancelled":
-        stamp += " · stopped"
+        stamp = text("chat.stamp_stopped", stamp=stamp)
     return {
         "id": turn.message_id,
         "role": turn.role,
@@ -69,9 +75,8 @@ def _row(turn: Turn) -> dict:
 def ending(partial: ReplyChunk) -> str:
     """What to say under a reply that has ended; mostly nothing."""
     if partial.finish_reason == "cancelled" and not partial.message_id:
-        return "Stopped before anything was written, so no reply is kept."
-    return partial.note or {
-        "length": "The reply reached its length limit.",
-        "cancelled": "Stopped. What was written so far is kept.",
-        "error": "The reply broke off. Press Retry to try again.",
-    }.get(partial.finish_reason or "", "")
+        return text("chat.nothing_written")
+    if partial.note:
+        return message(partial.note)
+    code = ENDINGS.get(partial.finish_reason or "")
+    return text(code) if code else ""

@@ -1,7 +1,6 @@
-"""The VersionRegistry screen: a timeline from the base to what is live, and what blind votes say of each.
+"""The Versions screen: a timeline from the base to the newest version, and their blind votes.
 
-Name, notes, chat with any version, duel, make live, roll back, delete. Leaves out how versions are
-made, stored and judged.
+Name, notes, chat with any version, duel, make live, roll back, delete.
 """
 
 from __future__ import annotations
@@ -13,34 +12,30 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.chat.chat import Chat
-from rlhf_chat.simulation.simulator import spoken
+from rlhf_chat.errors import Notice
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui.charts import number
 from rlhf_chat.ui.chat_screen import ChatScreen
 from rlhf_chat.ui.compare_screen import CompareScreen
 from rlhf_chat.ui.components import (
-    capital,
+    error_message,
     js_component,
     outcome_message,
-    plural,
+    rater_name,
     status_line,
     status_message,
     version_label,
     when,
 )
-from rlhf_chat.ui.handlers import EACH, QUICK, quick, sentence
+from rlhf_chat.ui.handlers import EACH, QUICK, quick
+from rlhf_chat.ui.language import label, message, text
 from rlhf_chat.versions.leaderboard import Standing
 
 TIERS = {
-    "base": "The model as it came",
-    "provisional": "Provisional: likely better, on trial",
-    "proved": "Proved: your ratings are clear",
+    "base": "versions.tier_base",
+    "provisional": "versions.tier_provisional",
+    "proved": "versions.tier_passed",  # by the gate; blind votes alone prove a version
 }
-INTRO = (
-    "Each round that passes the gate adds a version. Blind votes on Compare say which is better; "
-    "any of them can be made live again."
-)
-NO_VOTES = "no blind votes against base yet"
 
 Update = dict[Any, Any]
 
@@ -56,13 +51,13 @@ class VersionsScreen:
         try:
             version = int(getattr(event, "version", ""))
         except (TypeError, ValueError):
-            return {self.note: status_message("Choose one of the versions shown.", "bad")}
+            return {self.note: status_message(text("common.choose_shown"), "bad")}
         do = str(getattr(event, "do", "live"))
         if do == "chat":
             return await self._chat_with(version, request)
         if do == "duel":
             return await self.comparing.begin_duel(version)
-        acts: dict[str, Callable[[], str]] = {
+        acts: dict[str, Callable[[], Notice]] = {
             "live": lambda: self.worker.versions.make_live(version),
             "delete": lambda: self._delete(version),
             "describe": lambda: self.worker.versions.describe(
@@ -70,7 +65,7 @@ class VersionsScreen:
             ),
         }
         if do not in acts:
-            return {self.note: status_message("Choose one of the actions shown.", "bad")}
+            return {self.note: status_message(text("common.choose_shown"), "bad")}
         return await self._do(acts[do])
 
     async def roll_back(self) -> Update:
@@ -79,7 +74,7 @@ class VersionsScreen:
     async def refresh(self) -> Update:
         return await quick(self.panel)
 
-    def _delete(self, version: int) -> str:
+    def _delete(self, version: int) -> Notice:
         told = self.worker.delete(version)
         if version not in [v.version for v in self.worker.versions.all()]:
             self.chat.forget_view(version)
@@ -94,13 +89,13 @@ class VersionsScreen:
         try:
             return await self.chatting.open(await quick(begin), request)
         except Exception as error:
-            return {self.note: status_message(sentence(error), "bad")}
+            return {self.note: error_message(error)}
 
-    async def _do(self, act: Callable[[], str]) -> Update:
+    async def _do(self, act: Callable[[], Notice]) -> Update:
         try:
-            word = outcome_message(capital(await quick(act)))
+            word = outcome_message(await quick(act))
         except Exception as error:
-            word = status_message(sentence(error), "bad")
+            word = error_message(error)
         return {self.note: word, **await quick(self.panel)}
 
     # ---- what is shown -------------------------------------------------------------------------
@@ -112,24 +107,24 @@ class VersionsScreen:
             newest_first = sorted(ranked, key=lambda s: -s.version.version)
             return {
                 self.timeline: {
-                    "advice": self.worker.leaderboard.advice(),
+                    "advice": message(self.worker.leaderboard.advice()),
                     "versions": [_card(s) for s in newest_first],
                     "ranking": [_rank(s) for s in ranked]
                     if any(s.overall.votes for s in ranked)
                     else [],
                 },
-                self.back_button: gr.update(value="Roll back", interactive=live != 0),
+                self.back_button: gr.update(value=text("label.roll_back"), interactive=live != 0),
             }
         except Exception as error:
-            return {self.note: status_message(sentence(error), "bad")}
+            return {self.note: error_message(error)}
 
     # ---- layout --------------------------------------------------------------------------------
 
     def lay_out(self) -> None:
         with gr.Row(elem_id="versions-head"):
-            gr.HTML(INTRO, elem_classes="quiet", apply_default_css=False)
+            gr.HTML(label("versions_intro"), elem_classes="quiet", apply_default_css=False)
             self.back_button = gr.Button(
-                "Roll back", scale=0, min_width=110, elem_id="roll-back", interactive=False
+                label("roll_back"), scale=0, min_width=110, elem_id="roll-back", interactive=False
             )
         self.note = status_line("versions-note")
         self.timeline = js_component(
@@ -156,14 +151,15 @@ def _card(s: Standing) -> dict[str, Any]:
     v, record = s.version, s.record
     origin = [when(v.created_at)]
     if v.version:
-        origin = [f"from {version_label(v.parent)}", *origin]
+        origin = [text("versions.from", parent=v.parent), *origin]
     if v.kl is not None and v.version:
-        origin.append(f"KL {number(v.kl)} nats")
+        origin.append(text("versions.kl", kl=number(v.kl)))
     if record.votes:
-        rate = f"{record.win_rate:.0%} over base ({s.low:.0%} to {s.high:.0%}), "
-        rate += plural(record.votes, "blind vote")
+        rate = text(
+            "versions.rate", rate=record.win_rate, low=s.low, high=s.high, count=record.votes
+        )
     else:
-        rate = NO_VOTES
+        rate = text("versions.no_votes")
     return {
         "version": v.version,
         "label": version_label(v.version),
@@ -173,24 +169,24 @@ def _card(s: Standing) -> dict[str, Any]:
         "live": s.live,
         "tier": "worse" if s.worse else "proved" if s.proved else v.tier,
         "standing": _standing(s),
-        "made_for": spoken(s.made_for),
+        "made_for": rater_name(s.made_for),
         "origin": " · ".join(part for part in origin if part),
-        "note": v.note if v.version else "",
+        "note": message(v.note) if v.version else "",
         "votes": record.votes,
         "rate": record.win_rate,
         "low": s.low,
         "high": s.high,
         "told": rate,
-        "spoken": f"Win rate of {version_label(v.version)}: {rate}",
+        "rate_label": text("versions.rate_of", version=v.version, rate=rate),
     }
 
 
 def _standing(s: Standing) -> str:
     if s.worse:
-        return "Blind votes speak against it"
+        return text("versions.tier_worse")
     if s.proved:
-        return "Proved by your blind votes"
-    return TIERS.get(s.version.tier, s.version.tier)
+        return text("versions.tier_proved")
+    return text(TIERS[s.version.tier]) if s.version.tier in TIERS else s.version.tier
 
 
 def _rank(s: Standing) -> dict[str, Any]:

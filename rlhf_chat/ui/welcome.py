@@ -1,7 +1,6 @@
-"""The welcome of the first run: three steps, of which the last is a first vote.
+"""The welcome of the first run: three steps, the last of which opens Compare for a first vote.
 
-It stands in the empty chat and blocks nothing; a first message or "Skip" puts it away for good.
-Leaves out the vote itself, which happens on Compare.
+It stands in the empty chat and blocks nothing; a first message or "Skip" hides it for good.
 """
 
 from __future__ import annotations
@@ -12,8 +11,9 @@ import gradio as gr
 
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.training.worker import TrainingWorker
-from rlhf_chat.ui.components import js_component, status_line, status_message
-from rlhf_chat.ui.handlers import QUICK, quick, sentence
+from rlhf_chat.ui.components import error_message, js_component, status_line
+from rlhf_chat.ui.handlers import QUICK, quick
+from rlhf_chat.ui.language import text
 
 Update = dict[Any, Any]
 
@@ -31,13 +31,13 @@ class Welcome:
         try:
             return {self.card: await quick(read)}
         except Exception as error:
-            return {self.note: status_message(sentence(error), "bad")}
+            return {self.note: error_message(error)}
 
     async def put_away(self) -> Update:
         try:
             await quick(self.chat.dismiss_welcome)
         except Exception as error:  # it will simply be there again
-            return {self.note: status_message(sentence(error), "bad")}
+            return {self.note: error_message(error)}
         return {self.card: {"shown": False, "steps": []}}
 
     # ---- layout and wiring ---------------------------------------------------------------------
@@ -57,25 +57,14 @@ class Welcome:
 
 
 def steps(needed: int) -> list[list[str]]:
-    """(heading, words, button) of each step."""
+    """(heading, text, button) of each step."""
+    onward = text("welcome.next")
     return [
+        [text("welcome.own_model"), text("welcome.own_model_text"), onward],
+        [text("welcome.learns"), text("welcome.learns_text", count=needed), onward],
         [
-            "A model of your own",
-            "It runs on this machine. What you write and what you rate stays in one file, "
-            "feedback.db, and nothing is sent anywhere.",
-            "Next",
-        ],
-        [
-            "It learns what you like",
-            f"Give replies a thumb, or choose between two drafts. After {needed} ratings a round "
-            "begins by itself: the model practises, and a new version answers only if a check says "
-            "it got better. You can always go back.",
-            "Next",
-        ],
-        [
-            "Your first vote",
-            "Two drafts of the same question, side by side. Press 1 if you like A more, 2 for B. "
-            "Who wrote them is shown afterwards.",
-            "Show me two drafts",
+            text("welcome.first_vote"),
+            text("welcome.first_vote_text"),
+            text("welcome.show_answers"),
         ],
     ]

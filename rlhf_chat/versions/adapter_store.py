@@ -26,6 +26,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from rlhf_chat.errors import AdapterError
+
 if sys.platform == "darwin":
     import fcntl
 
@@ -35,10 +37,6 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 MANIFEST = "manifest.json"
 MAX_BYTES = 2 << 30
-
-
-class AdapterError(Exception):
-    """This version cannot be used; one sentence for the person."""
 
 
 class AdapterStore:
@@ -64,7 +62,7 @@ class AdapterStore:
         """
         final = self.path(version)
         if final.exists():
-            raise AdapterError(f"Version {version} exists already; versions are never overwritten.")
+            raise AdapterError("versions.exists", version=version)
         staged = self._staging / uuid.uuid4().hex
         staged.mkdir()
         save_file({k: v.contiguous() for k, v in state.items()}, staged / WEIGHTS)
@@ -80,7 +78,7 @@ class AdapterStore:
         return final, _sha256(final / MANIFEST)
 
     def load(self, version: int, manifest_hash: str | None = None) -> dict[str, torch.Tensor]:
-        """The weights of a version, verified. Raises AdapterError with one sentence."""
+        """The weights of a version, verified. Raises AdapterError."""
         self._check(version, manifest_hash)
         return self._read(self.path(version), version)
 
@@ -89,13 +87,13 @@ class AdapterStore:
         try:
             manifest = json.loads((self.path(version) / MANIFEST).read_text())
         except (OSError, ValueError) as error:
-            raise AdapterError(f"Version {version} cannot be read from disk.") from error
+            raise AdapterError("versions.unreadable", version=version) from error
         return manifest if isinstance(manifest, dict) else {}
 
     def _check(self, version: int, manifest_hash: str | None) -> None:
         manifest = self.path(version) / MANIFEST
         if manifest_hash and manifest.is_file() and _sha256(manifest) != manifest_hash:
-            raise AdapterError(f"Version {version} was changed on disk since it was published.")
+            raise AdapterError("versions.changed_on_disk", version=version)
 
     def remove(self, version: int) -> None:
         """Takes a version off the shelf; a crash in the middle leaves what `sweep` removes."""
@@ -144,16 +142,16 @@ class AdapterStore:
             for name in (WEIGHTS, CONFIG):
                 file = folder / name
                 if file.stat().st_size > MAX_BYTES:
-                    raise AdapterError(f"Version {version} is too large to be an adapter.")
+                    raise AdapterError("versions.too_large", version=version)
                 if _sha256(file) != manifest["sha256"][name]:
-                    raise AdapterError(f"Version {version} is damaged: {name} has changed on disk.")
+                    raise AdapterError("versions.damaged", version=version, file=name)
             state = load_file(folder / WEIGHTS)
         except FileNotFoundError as error:
-            raise AdapterError(f"Version {version} is incomplete on disk.") from error
+            raise AdapterError("versions.incomplete", version=version) from error
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise AdapterError(f"Version {version} cannot be read from disk.") from error
+            raise AdapterError("versions.unreadable", version=version) from error
         if not all(torch.isfinite(tensor).all() for tensor in state.values()):
-            raise AdapterError(f"Version {version} holds numbers that are not finite.")
+            raise AdapterError("versions.not_finite", version=version)
         return state
 
 

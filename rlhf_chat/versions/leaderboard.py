@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlhf_chat.db import AdapterVersion, Store
+from rlhf_chat.errors import Notice
 from rlhf_chat.versions import standings
 from rlhf_chat.versions.standings import Record, Vote
 
@@ -69,16 +70,18 @@ class Leaderboard:
         record = standings.between(self.store.feedback.votes_between_versions(), one, other)
         return record, *standings.interval(record)
 
-    def advice(self) -> str:
-        """A proposal to go back, where blind votes speak against what is live; else ""."""
+    def advice(self) -> Notice | None:
+        """The proposal to roll back, where blind votes speak against the live version."""
         live = next((s for s in self.standings() if s.live), None)
         if live is None or not live.worse:
-            return ""
-        return (
-            f"Your blind votes speak against {version_name(live.version.version)}: "
-            f"it won {live.record.wins} and lost {live.record.losses} against the base. "
-            f"Rolling back to {version_name(live.version.parent or 0)} is proposed."
-        )
+            return None
+        params = {
+            "version": live.version.version,
+            "won": live.record.wins,
+            "lost": live.record.losses,
+            "parent": live.version.parent or 0,
+        }
+        return Notice("versions.roll_back_proposed", params)
 
     def _speaks_against(self, votes: list[Vote], version: AdapterVersion) -> bool:
         others = {0, version.parent or 0}
@@ -89,17 +92,13 @@ class Leaderboard:
         return self.store.rounds.simulated()
 
     def update_tiers(self) -> None:
-        """A provisional version that blind votes prove is called proved from then on."""
+        """Upgrade provisional versions to proved once their e-value reaches PROVED_AT."""
         revision = self.store.feedback.revision
         if revision == self._revision:
             return
         self._revision = revision
         for s in self.standings():
             if s.proved and s.version.tier == "provisional":
-                won = f"{s.record.wins} of {s.record.votes} blind votes against the base"
-                self.store.adapter_versions.set_tier(s.version.version, "proved", f"It won {won}.")
-
-
-def version_name(version: int, base: str = "the base") -> str:
-    """As a sentence says it; a mere label calls the base "base"."""
-    return f"v{version}" if version else base
+                params = {"won": s.record.wins, "count": s.record.votes}
+                why = Notice("versions.proved_by_votes", params).to_json()
+                self.store.adapter_versions.set_tier(s.version.version, "proved", why)

@@ -15,11 +15,10 @@ from typing import Any
 
 import torch
 
-from rlhf_chat.db import AdapterVersion, NotFound, Store
-from rlhf_chat.errors import Refused
-from rlhf_chat.inference.model import Model, ModelError, ModelView
-from rlhf_chat.versions.adapter_store import AdapterError, AdapterStore
-from rlhf_chat.versions.leaderboard import version_name
+from rlhf_chat.db import AdapterVersion, Store
+from rlhf_chat.errors import AdapterError, AppError, ModelError, NotFound, Notice, Refused
+from rlhf_chat.inference.model import Model, ModelView
+from rlhf_chat.versions.adapter_store import AdapterStore
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ class VersionRegistry:
         for known in self.all():
             if known.version == version:
                 return known
-        raise NotFound(f"There is no version {version}.")
+        raise NotFound("versions.unknown", version=version)
 
     def state(self, version: int) -> dict[str, torch.Tensor]:
         """Its weights from disk, verified; 0 is the base. Raises AdapterError, NotFound."""
@@ -48,7 +47,7 @@ class VersionRegistry:
             return self.model.base_state()
         state = self.adapter_store.load(version, self.get(version).manifest_hash)
         if self.adapter_store.manifest(version).get("base_hash") != self.model.base_hash:
-            raise AdapterError(f"Version {version} was made for another base model.")
+            raise AdapterError("versions.other_base", version=version)
         return state
 
     def view(self, version: int) -> ModelView:
@@ -58,14 +57,14 @@ class VersionRegistry:
 
     # ------------------------------------------------------------------ which one is live
 
-    def serve_live(self) -> str:
+    def serve_live(self) -> Notice | None:
         """Serves what the database calls live or, if that is unusable, its nearest ancestor that is
-        not; "" or a sentence about it. Folders of no known version are cleared away."""
+        not; returns what was wrong, if anything. Folders of unknown versions are cleared away."""
         self.collect_garbage()
         with self._switching:
             return self._serve_live()
 
-    def _serve_live(self) -> str:
+    def _serve_live(self) -> Notice | None:
         version, problem = self._live_of_this_base()
         while version:
             try:
@@ -73,30 +72,29 @@ class VersionRegistry:
                 return problem
             except (AdapterError, ModelError) as error:
                 parent = self.get(version).parent or 0
-                problem = f"{error} Serving {version_name(parent)} instead."
+                problem = _instead(error, parent)
                 log.warning("version %d is unusable, falling back to %d", version, parent)
                 if not self.store.read_only:
-                    self.store.adapter_versions.set_live(parent, str(error))
+                    self.store.adapter_versions.set_live(parent, error.notice.to_json())
                 version = parent
         self.model.serve(self.model.base_view())
         return problem
 
-    def _live_of_this_base(self) -> tuple[int, str]:
+    def _live_of_this_base(self) -> tuple[int, Notice | None]:
         """Each base has a live version of its own, which it finds again when it comes back; with a
-        sentence where this one takes over from another."""
+        notice where this one takes over from another."""
         live, here = self.store.adapter_versions.live(), self.model.base_hash
         named = self.store.adapter_versions.base_in_use()
         used = self.base_of(live) or named or here
         if used == named == here:
-            return live, ""
+            return live, None
         if self.store.read_only:
             found = live if used == here else self.store.adapter_versions.live(here)
         else:
             found = self.store.adapter_versions.change_base(used, here)
         if used == here or not live:
-            return found, ""
-        problem = f"Version {live} was made for another base model."
-        return found, f"{problem} Serving {version_name(found)} instead."
+            return found, None
+        return found, _instead(AdapterError("versions.other_base", version=live), found)
 
     def base_of(self, version: int) -> str:
         """The hash of the base it was made for; "" where nothing says so for sure."""
@@ -113,19 +111,19 @@ class VersionRegistry:
         if self.store.adapter_versions.live(base) != version:
             self.store.adapter_versions.set_live(version, reason, base)
 
-    def make_live(self, version: int, reason: str = "chosen by hand") -> str:
-        """Serves any version from the next reply on; returns a sentence."""
+    def make_live(self, version: int, reason: str = "chosen by hand") -> Notice:
+        """Serves any version from the next reply on."""
         view = self.view(version)
         with self._switching:
             self.store.adapter_versions.set_live(version, reason)
             self.model.serve(view)
-        return f"{version_name(version)} answers from now on."
+        return Notice("versions.live", {"version": version})
 
-    def roll_back(self) -> str:
-        """Back to the parent of what is live; returns a sentence."""
+    def roll_back(self) -> Notice:
+        """Makes the parent of the live version live."""
         live = self.store.adapter_versions.live()
         if not live:
-            return Refused("The base is live; there is nothing to roll back.")
+            return Refused("versions.nothing_to_roll_back")
         return self.make_live(self.get(live).parent or 0)
 
     def publish(
@@ -177,19 +175,19 @@ class VersionRegistry:
 
     # ------------------------------------------------------------------ names, and an end
 
-    def describe(self, version: int, name: str, remark: str) -> str:
-        """A name and a note of the person's own; returns a sentence."""
+    def describe(self, version: int, name: str, remark: str) -> Notice:
+        """Stores the person's own name and notes."""
         self.store.adapter_versions.describe(
             version, " ".join(name.split())[:60], remark.strip()[:2000]
         )
-        return f"Saved for {version_name(version)}."
+        return Notice("versions.described", {"version": version})
 
-    def delete(self, version: int) -> str:
+    def delete(self, version: int) -> Notice:
         """Removes a version that is not live, row first: a crash in between leaves a folder that
-        the next start sweeps away. Returns a sentence."""
+        the next start removes."""
         self.store.adapter_versions.delete(version)
         self.adapter_store.remove(version)
-        return f"{version_name(version)} is deleted. Its votes and replies are kept."
+        return Notice("versions.deleted", {"version": version})
 
     def collect_garbage(self) -> None:
         """Clears folders without a row away: what was deleted or never promoted is removed, what
@@ -200,3 +198,7 @@ class VersionRegistry:
         self.adapter_store.collect_garbage(set(known), gone)
         for version, manifest_hash in known.items():
             self.adapter_store.restore(version, manifest_hash)
+
+
+def _instead(problem: AppError, version: int) -> Notice:
+    return Notice("versions.serving_instead", {"problem": problem.notice, "version": version})

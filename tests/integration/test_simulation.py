@@ -15,9 +15,10 @@ import pytest
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.compare import Compare
 from rlhf_chat.db import Store
+from rlhf_chat.errors import AppError
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model
-from rlhf_chat.simulation.simulator import OWN, SLIDERS, Simulation, mixed, people, taste
+from rlhf_chat.simulation.simulator import CUSTOM, SLIDERS, Simulation, mixed, people, taste
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.versions.adapter_store import AdapterStore
 from tests.integration.test_worker import NEVER, rate, recipe, shelved, stored_vote  # noqa: F401
@@ -59,17 +60,17 @@ def rows(store: Store) -> dict[str, list]:
 
 
 def test_everybody_who_can_be_chosen_has_a_taste():
-    assert "lists" in people() and people()[-1] == OWN
+    assert "lists" in people() and people()[-1] == CUSTOM
     for name in people():
-        liking = taste(name, {"Shorter": 1})
+        liking = taste(name, {"shorter": 1})
         assert all(isinstance(liking("hello", reply), (int, float)) for reply in REPLIES)
-    with pytest.raises(ValueError, match="nobody"):
+    with pytest.raises(AppError, match="no simulated rater"):
         taste("../../app", {})
 
 
 @pytest.mark.parametrize(
     ("slider", "best"),
-    [("Shorter", 0), ("Lists", 1), ("Warmer", 2), ("Emoji", 2), ("Asks back", 2)],
+    [("shorter", 0), ("lists", 1), ("warmer", 2), ("emoji", 2), ("asks_back", 2)],
 )
 def test_a_slider_moves_the_liking_its_own_way(slider, best):
     values = [mixed({slider: 2})("hello", reply) for reply in REPLIES]
@@ -91,9 +92,9 @@ def test_it_leaves_nothing_behind_and_touches_nothing(chat, worker, store, toy, 
     worker.recover()
     before = rows(store)
     person = Simulation(Compare(chat), worker, seed=1)
-    person.start(OWN, {"Shorter": 2}, 600)
+    person.start(CUSTOM, {"shorter": 2}, 600)
     assert toy.live.version == 0  # it begins at the base
-    assert "already" in person.start(OWN, {}, 10)
+    assert "already" in str(person.start(CUSTOM, {}, 10))
     wait_for(lambda: person.seen.votes >= 3)
     person.stop()
     assert store.feedback.count_since(0, "simulated:mix") == person.seen.votes
@@ -103,11 +104,11 @@ def test_it_leaves_nothing_behind_and_touches_nothing(chat, worker, store, toy, 
     assert {s.version.version: s.made_for for s in worker.leaderboard.standings()}[
         2
     ] == "simulated:mix"
-    assert "comes back" in worker.delete(1)
+    assert "comes back" in str(worker.delete(1))
     person.remove()
     assert rows(store) == before and toy.live.version == 1
     assert not worker.versions.adapter_store.path(2).exists() and worker.waiting() == 2
-    assert worker.watching() == "" and "nothing to remove" in person.remove()
+    assert worker.watching() == "" and "no simulation data" in str(person.remove())
 
 
 def test_leaving_while_a_round_begins_leaves_nothing(
@@ -174,7 +175,7 @@ def test_it_rests_while_a_round_learns(chat, worker, monkeypatch):
     busy = replace(worker.status(), round_id=3)
     monkeypatch.setattr(worker, "status", lambda: busy)
     person = Simulation(Compare(chat), worker, seed=1)
-    person.start(OWN, {"Shorter": 1}, 600)
+    person.start(CUSTOM, {"shorter": 1}, 600)
     wait_for(lambda: person.seen.resting)
     person.stop()
     assert person.seen.votes == 0 and not person.seen.running
@@ -184,6 +185,6 @@ def test_a_person_that_breaks_off_says_so(chat, worker, monkeypatch):
     compare = Compare(chat)
     monkeypatch.setattr(compare, "suggest_prompt", lambda: 1 / 0)
     person = Simulation(compare, worker, seed=1)
-    person.start(OWN, {}, 600)
+    person.start(CUSTOM, {}, 600)
     wait_for(lambda: bool(person.seen.problem))
-    assert "ZeroDivisionError" in person.seen.problem
+    assert "ZeroDivisionError" in str(person.seen.problem)

@@ -360,7 +360,7 @@ def test_what_fails_for_another_reason_is_not_tried_again(
 
     def strict(measured: EvalResult, config: GateConfig):
         verdict = judge(measured, config)
-        checks = tuple((n, worse.get(n, ok), text) for n, ok, text in verdict.checks)
+        checks = tuple(replace(c, passed=worse.get(c.name, c.passed)) for c in verdict.checks)
         return replace(verdict, tier=gate.DISCARDED, checks=checks)
 
     monkeypatch.setattr(gate, "judge", strict)

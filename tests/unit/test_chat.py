@@ -17,10 +17,11 @@ import torch
 from rlhf_chat.chat.chat import VIEWS_KEPT, Chat
 from rlhf_chat.chat.compare import Compare
 from rlhf_chat.chat.message_feedback import MessageFeedback
+from rlhf_chat.chat.message_text import MAX_CHARACTERS
 from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.chat.settings import ConversationSettings
 from rlhf_chat.db import Store
-from rlhf_chat.errors import MAX_CHARACTERS, AppError
+from rlhf_chat.errors import AppError
 from rlhf_chat.inference.decode_batch import DecodeBatch
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model, ModelView

@@ -894,7 +894,7 @@ def test_a_newer_file_is_refused_and_not_touched(path):
     before = path.read_bytes()
     with pytest.raises(DatabaseTooNew) as error:
         Store(path)
-    assert one_sentence(error, str(path), "update the app")
+    assert one_sentence(error, str(path), "Update the app")
     assert path.read_bytes() == before
 
 
@@ -926,7 +926,7 @@ def test_a_damaged_file_is_refused_and_not_touched(path, harm):
     before = path.read_bytes()
     with pytest.raises(DatabaseDamaged) as error:
         Store(path)
-    assert one_sentence(error, str(path), "move it away")
+    assert one_sentence(error, str(path), "Move it away")
     assert path.read_bytes() == before
 
 
@@ -1032,7 +1032,7 @@ def test_a_file_that_cannot_be_written_is_read_and_says_why(what):
         output, _ = start_child(READ_ONLY, path, folder).communicate()
         folder.chmod(0o700)
     if what == "nothing":
-        assert output.startswith(f"ReadOnly {path} cannot be made")
+        assert output.startswith(f"ReadOnly {path} cannot be created")
     else:
         first, second = output.splitlines()
         assert first == "True 1 3"

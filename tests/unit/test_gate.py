@@ -1,13 +1,15 @@
-"""Properties of the door: every check can close it, two honest tiers, words with numbers."""
+"""Properties of the gate: every check can fail a candidate, two tiers, codes with numbers."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from typing import Any
 
 import pytest
 
+from rlhf_chat.errors import Notice
 from rlhf_chat.training.gate import (
     DISCARDED,
     PROVED,
@@ -15,6 +17,7 @@ from rlhf_chat.training.gate import (
     EvalResult,
     GateConfig,
     GenerationStats,
+    Verdict,
     judge,
     nothing_to_learn,
     reward_tier,
@@ -22,6 +25,12 @@ from rlhf_chat.training.gate import (
 )
 
 CONFIG = GateConfig()
+
+
+def words(verdict: Verdict) -> str:
+    return str(Notice(verdict.code, verdict.params))
+
+
 BASE = GenerationStats(
     low_logprob_rate=0.03, degeneration=0.0, unfinished=0.0, empty=0.0, distinct=0.3, tokens=30
 )
@@ -59,7 +68,7 @@ def test_each_look_at_growing_ratings_asks_for_more() -> None:
 def test_a_good_candidate_is_served_with_the_numbers_in_words() -> None:
     verdict = judge(GOOD, CONFIG)
     assert verdict.tier == PROVED and verdict.promoted
-    assert "80%" in verdict.reason and "1.2 nats" in verdict.reason
+    assert verdict.params == {"win_rate": 0.8, "kl": 1.2} and "80%" in words(verdict)
 
 
 def test_the_tier_follows_the_ratings() -> None:
@@ -69,8 +78,7 @@ def test_the_tier_follows_the_ratings() -> None:
     assert reward_tier(3, 0.001, CONFIG) == DISCARDED
     assert reward_tier(36, math.nan, CONFIG) == DISCARDED
     hint = judge(dataclasses.replace(GOOD, p_value=0.08), CONFIG)
-    assert hint.tier == PROVISIONAL and "on trial" in hint.reason
-    assert "p = 0.080, clear would be 0.020" in hint.reason
+    assert hint.tier == PROVISIONAL and "on trial" in words(hint)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +103,9 @@ def test_the_tier_follows_the_ratings() -> None:
 def test_each_fault_alone_closes_the_door_and_is_named(measured: EvalResult) -> None:
     verdict = judge(measured, CONFIG)
     assert verdict.tier == DISCARDED and not verdict.promoted
-    failed = [text for _, passed, text in verdict.checks if not passed]
-    assert len(failed) == 1 and failed[0] in verdict.reason
+    [failed] = [check for check in verdict.checks if not check.passed]
+    assert verdict.params["name"] == {"code": f"gate.check.{failed.name}"}
+    assert verdict.params["found"]["params"] == failed.params
 
 
 def test_where_the_base_itself_runs_on_being_cut_off_is_no_fault() -> None:
@@ -120,10 +129,11 @@ def test_only_a_fault_of_distance_is_worth_a_smaller_step() -> None:
 
 
 def test_nothing_to_learn_says_what_is_missing() -> None:
-    assert "Only 2 ratings" in nothing_to_learn(2, 1.0, CONFIG).reason
-    assert "p = 0.40" in nothing_to_learn(30, 0.4, CONFIG).reason
+    assert "Only 2 ratings" in words(nothing_to_learn(2, 1.0, CONFIG))
+    assert "p = 0.40" in words(nothing_to_learn(30, 0.4, CONFIG))
 
 
 def test_a_verdict_can_be_stored() -> None:
     stored: dict[str, Any] = judge(GOOD, CONFIG).as_dict()
-    assert stored["tier"] == PROVED and all(len(check) == 3 for check in stored["checks"])
+    assert stored["tier"] == PROVED and json.loads(json.dumps(stored)) is not None
+    assert {tuple(check) for check in stored["checks"]} == {("name", "passed", "value", "limit")}

@@ -140,7 +140,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_read():
     assert [number for number, _ in found.items] == [1, 17]
     assert [number for number, _ in found.unread] == list(range(2, 17))
     for _, why in found.unread:
-        assert why.endswith(".") and "Error" not in why
+        assert str(why).endswith(".") and "Error" not in str(why)
 
 
 OWN = {"prompt": SEA, "reply": BLUE, "other": DEEP, "rater": "me"}
@@ -383,7 +383,7 @@ def test_old_turns_give_way_and_what_is_still_too_long_is_named(toy, imports):
 
 def test_words_this_model_cannot_say_are_named(imports, monkeypatch):
     monkeypatch.setattr(imports.model, "decode", lambda ids: "something else")
-    with pytest.raises(AppError, match=FOREIGN):
+    with pytest.raises(AppError, match=str(FOREIGN)):
         imports.preview(lines(PAIRS["words"]))
 
 

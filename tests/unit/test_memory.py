@@ -12,6 +12,7 @@ import torch
 
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.db import Store
+from rlhf_chat.errors import Notice
 from rlhf_chat.inference import lm_head, lora_modules, memory
 from rlhf_chat.inference.calibration import calibrate, gradient
 from rlhf_chat.inference.decode_batch import DecodeBatch
@@ -413,10 +414,10 @@ def test_a_long_conversation_says_what_is_no_longer_read(
     monkeypatch.setattr(toy, "context_tokens", 200)
     chat = Chat(store, toy, Sampling(max_new_tokens=4))
     conversation = chat.new_conversation()
-    notes: list[str] = []
+    notes: list[Notice | None] = []
     for _ in range(7):
         *_, last = chat.reply(conversation, "tell me about the sea " * 8)
         notes.append(last.note)
-    assert notes[0] == "" and "no longer read" in notes[-1]
-    assert "messages are" in notes[-1]
+    assert notes[0] is None and notes[-1] is not None
+    assert notes[-1].code == "chat.trimmed" and notes[-1].params["count"] > 1
     assert len(chat.history(conversation)) == 14  # all of it is still shown

@@ -11,7 +11,7 @@ from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.compare import Compare
 from rlhf_chat.chat.raters import Raters
 from rlhf_chat.db import ImportedFeedback, Store
-from rlhf_chat.errors import AppError
+from rlhf_chat.errors import AppError, Notice
 from rlhf_chat.feedback.snapshot import take_snapshot
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model
@@ -188,7 +188,8 @@ def test_as_many_drafts_are_written_as_fit_into_memory(chat, compare, toy, monke
 
     assert written(4096)[:2] == (8, 8)
     fewer, drafts, notes = written(450)
-    assert 2 < fewer == drafts < 8 and notes[0] == f"Writing {drafts} drafts to choose 2 from"
+    assert 2 < fewer == drafts < 8
+    assert notes[0] == Notice("compare.choosing", {"count": drafts, "shown": 2})
     assert written(60)[:2] == (1, 2)  # an ordinary reply, and the drafts that are shown
 
 
@@ -228,7 +229,7 @@ def test_what_was_typed_cannot_be_explained(chat, store) -> None:
     with pytest.raises(AppError, match="Only a reply"):
         chat.explain(asked)
     chat.scorer = None
-    with pytest.raises(AppError, match="still reading"):
+    with pytest.raises(AppError, match="being measured"):
         chat.explain(reply.message_id)
 
 

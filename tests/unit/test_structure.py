@@ -21,21 +21,22 @@ MODULES = [file for file in PACKAGE.rglob("*.py") if file.name != "__init__.py"]
 
 # package -> packages it may import from, beside itself; a file beside the folders counts as one
 ARROWS = {
-    "inference": set(),
-    "db": set(),
-    "errors": {"db"},
+    "locale": set(),
+    "errors": {"locale"},
+    "inference": {"errors"},
+    "db": {"errors"},
     "demo_model": {"inference"},
-    "feedback": {"db"},
+    "feedback": {"db", "errors"},
     "reward": {"db", "demo_model", "feedback", "inference"},
     "versions": {"db", "errors", "inference"},
     "training": {"db", "errors", "feedback", "inference", "reward", "versions"},
     "chat": {"db", "errors", "feedback", "inference", "reward", "versions"},
     "simulation": {"chat", "db", "errors", "reward", "training"},
-    "doctor": {"db", "inference"},
-    "ui": {"chat", "errors", "simulation", "training", "versions"},
+    "doctor": {"db", "errors", "inference"},
+    "ui": {"chat", "errors", "locale", "simulation", "training", "versions"},
     "serve": {"chat", "db", "doctor", "inference", "training", "ui", "versions"},
     "model_list": {"inference"},
-    "cli": {"db", "doctor", "inference", "model_list", "serve", "ui"},
+    "cli": {"doctor", "errors", "inference", "model_list", "serve"},
     "__main__": {"cli"},
 }
 

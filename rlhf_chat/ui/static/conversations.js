@@ -1,19 +1,20 @@
 // The list of conversations, by day and filtered by what is searched: open, rename, delete.
 // Text reaches the page through textContent only.
-const button = (label, cls, text, act) => {
+const text = window.rlhfText;
+const button = (label, cls, shown, act) => {
   const b = document.createElement('button');
-  b.type = 'button'; b.className = cls; b.textContent = text; b.title = label;
+  b.type = 'button'; b.className = cls; b.textContent = shown; b.title = label;
   b.setAttribute('aria-label', label); b.onclick = act; return b;
 };
 const ask = (c, li) => {
-  const q = document.createElement('span'); q.className = 'ask'; q.textContent = 'Delete this and its ratings?';
-  const yes = button('Delete conversation', 'yes', 'Delete', window.rlhfOnce(() => { trigger('select', {do: 'delete', id: c.id, value: c.id, index: 0}); draw(); }));
-  const no = button('Keep conversation', 'no', 'Keep', draw);
+  const q = document.createElement('span'); q.className = 'ask'; q.textContent = text('delete_chat_question');
+  const yes = button(text('delete_chat'), 'yes', text('delete'), window.rlhfOnce(() => { trigger('select', {do: 'delete', id: c.id, value: c.id, index: 0}); draw(); }));
+  const no = button(text('keep_chat'), 'no', text('keep'), draw);
   li.replaceChildren(q, yes, no); no.focus();
 };
 const rename = (c, li) => {
   const box = document.createElement('input'); box.value = c.title; box.maxLength = 80; box.className = 'naming';
-  box.setAttribute('aria-label', 'Conversation name');
+  box.setAttribute('aria-label', text('chat_name'));
   let over = false;
   const end = keep => { if (over) return; over = true;
     if (keep && box.value.trim() && box.value !== c.title)
@@ -21,7 +22,7 @@ const rename = (c, li) => {
     draw(); };
   box.onkeydown = e => {
     e.stopPropagation();
-    if (e.isComposing) return;  // this Enter ends a Chinese word, not the name
+    if (e.isComposing) return;  // this Enter ends an input method's word, not the name
     if (e.key === 'Enter') end(true); if (e.key === 'Escape') end(false);
   };
   box.onblur = () => end(true);
@@ -34,8 +35,8 @@ const item = c => {
     if (window.rlhfNarrow()) window.rlhfSidebar(false);
   });
   if (c.current) open.setAttribute('aria-current', 'true');
-  li.append(open, button('Rename conversation', 'tool rename', '\u270e\ufe0e', () => rename(c, li)),
-                  button('Delete conversation\u2026', 'tool delete', '\u2715', () => ask(c, li)));
+  li.append(open, button(text('rename_chat'), 'tool rename', '\u270e\ufe0e', () => rename(c, li)),
+                  button(text('delete_chat_opener'), 'tool delete', '\u2715', () => ask(c, li)));
   return li;
 };
 // The day is the reader's own, by the clock of the browser.
@@ -43,11 +44,11 @@ const DAY = 86400000;
 const midnight = d => new Date(d.getFullYear(), d.getMonth(), d.getDate()).getTime();
 const group = at => {
   const then = new Date(at), days = Math.round((midnight(new Date()) - midnight(then)) / DAY);
-  if (isNaN(days)) return 'Earlier';
-  if (days < 1) return 'Today';
-  if (days < 2) return 'Yesterday';
-  if (days <= 7) return 'Previous 7 days';
-  if (days <= 30) return 'Previous 30 days';
+  if (isNaN(days)) return text('earlier');
+  if (days < 1) return text('today');
+  if (days < 2) return text('yesterday');
+  if (days <= 7) return text('previous_7_days');
+  if (days <= 30) return text('previous_30_days');
   return then.toLocaleDateString(document.documentElement.lang || undefined, {month: 'long', year: 'numeric'});
 };
 const box = () => document.querySelector('#search input, #search textarea');
@@ -69,7 +70,7 @@ const paint = () => {
   }
   if (!rows.length) {
     const p = document.createElement('p'); p.className = 'none';
-    p.textContent = words ? 'No chat has these words.' : 'Your chats will be listed here.';
+    p.textContent = text(words ? 'no_chat_found' : 'no_chats');
     parts.push(p);
   }
   element.replaceChildren(...parts);

@@ -1,4 +1,5 @@
-// What was said, one card a row. Text reaches the page through textContent only.
+// The ratings, one card a row. Text from people and the model reaches the page through textContent only.
+const t = window.rlhfText;
 const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
 const tell = (r, what, more) => trigger('select', {do: what, id: r.id, value: r.id, index: 0, ...more});
 const words = (name, text, cls) => {
@@ -7,9 +8,8 @@ const words = (name, text, cls) => {
   box.append(el('span', 'by', name), p); return box;
 };
 const ask = (r, foot, gone) => {
-  const what = r.kind === 'vote' ? 'Delete this prompt, both drafts and your vote?'
-    : r.kind === 'ranking' ? 'Delete this prompt, all drafts and their order?' : 'Delete the whole conversation and its ratings?';
-  window.rlhfAsk(gone, foot, what, 'Delete', 'Keep', () => tell(r, 'delete'));
+  const what = t(r.kind === 'vote' ? 'delete_vote_question' : r.kind === 'ranking' ? 'delete_ranking_question' : 'delete_whole_chat_question');
+  window.rlhfAsk(gone, foot, what, t('delete'), t('keep'), () => tell(r, 'delete'));
 };
 // A ranking: every reply under its place, the best first.
 const ranked = r => {
@@ -27,13 +27,13 @@ const texts = r => {
   if (two) box.append(words(r.other_by, r.other, r.value === 'b' || r.kind === 'edit' ? 'best' : ''));
   return box;
 };
-// Everything that was found at once, asked first.
+// Retrain without all that was found; asks first.
 const without = (v, line) => {
-  const b = el('button', '', 'Learn without these'); b.type = 'button';
-  b.title = 'What if you had not said this: learns once more from the base, and the result goes through the gate';
-  b.onclick = () => window.rlhfAsk(b, line, 'Learn once more from the base, as if these had never been said?', 'Learn', 'Cancel',
+  const b = el('button', '', t('exclude_and_retrain')); b.type = 'button';
+  b.title = t('retrain_all_title');
+  b.onclick = () => window.rlhfAsk(b, line, t('retrain_question'), t('retrain'), t('cancel'),
     () => trigger('select', {do: 'rebuild_all', id: '', value: '', index: 0}));
-  line.append(el('span', 'found', v.found === 1 ? '1 answer' : v.found + ' answers'), b);
+  line.append(el('span', 'found', t('rating_count', {count: v.found})), b);
 };
 // The mouse chooses an answer at once. The arrow keys pass others on the way: there Enter or leaving chooses.
 const chosen = (choose, r) => {
@@ -55,13 +55,13 @@ const card = r => {
   if (r.rater) head.append(el('span', 'rater', r.rater));
   if (r.reason) head.append(el('span', '', r.reason));
   if (r.comment) head.append(el('span', 'comment', r.comment));
-  const choose = el('select'); choose.setAttribute('aria-label', 'Change the answer');
+  const choose = el('select'); choose.setAttribute('aria-label', t('change_rating'));
   for (const [value, text] of r.choices) { const o = el('option', '', text); o.value = value; o.selected = value === r.value; choose.append(o); }
   if (!r.choices.some(c => c[0] === r.value)) { const o = el('option', '', r.answer); o.selected = true; o.disabled = true; choose.prepend(o); }
   chosen(choose, r);
-  const back = el('button', '', 'Take back'), exclude = el('button', '', 'Learn without it'), gone = el('button', 'delete', 'Delete\u2026');
+  const back = el('button', '', t('withdraw')), exclude = el('button', '', t('exclude_and_retrain')), gone = el('button', 'delete', t('delete_opener'));
   back.type = exclude.type = gone.type = 'button'; exclude.onclick = window.rlhfOnce(() => tell(r, 'rebuild'));
-  exclude.title = 'What if you had not said this: learns once more from the base, and the result goes through the gate'; back.onclick = window.rlhfOnce(() => tell(r, 'withdraw')); gone.onclick = () => ask(r, foot, gone);
+  exclude.title = t('retrain_title'); back.onclick = window.rlhfOnce(() => tell(r, 'withdraw')); gone.onclick = () => ask(r, foot, gone);
   if (r.choices.length > 1) foot.append(choose);  // an order or a correction has no other answer
   foot.append(back, exclude, gone);
   li.append(head, el('p', 'prompt', r.prompt), texts(r), foot); return li;
@@ -76,9 +76,9 @@ const paint = () => {
   if (v.filtered && v.found) { const line = el('p', 'foot these'); without(v, line); parts.push(line); }
   if (!v.rows.length) {
     const none = el('div', 'none');
-    none.append(el('h3', '', v.filtered ? 'Nothing matches.' : 'Nothing here yet.'),
-      el('p', '', v.filtered ? 'Try other words, or show every kind of answer.' : 'Give a reply a thumb in Chat, or vote on two drafts in Compare. What you said can then be changed, taken back or taken away here.'));
-    if (!v.filtered) none.append(el('p', '', 'Import brings what you said elsewhere: in Open WebUI, as pairs for TRL, or here on another machine.'));
+    none.append(el('h3', '', t(v.filtered ? 'nothing_matches' : 'nothing_here')),
+      el('p', '', t(v.filtered ? 'try_other' : 'data_hint')));
+    if (!v.filtered) none.append(el('p', '', t('import_hint')));
     parts.push(none);
   }
   const list = el('ol', 'rows'); for (const r of v.rows) list.append(card(r));

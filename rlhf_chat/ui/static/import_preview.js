@@ -1,5 +1,6 @@
-// Ratings from a file: read here, looked at there, taken in when the person has seen what it holds.
+// Ratings from a file: read here, previewed by the server, imported once the preview is confirmed.
 // Text reaches the page through textContent only.
+const t = window.rlhfText;
 const LIMIT = 16 * 1024 * 1024;  // bytes; the server takes twice that, for signs that JSON escapes
 const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
 const button = (text, cls, act) => { const b = el('button', cls, text); b.type = 'button'; b.onclick = act; return b; };
@@ -9,26 +10,26 @@ const say = word => element.replaceChildren(...(word ? [el('p', 'doing', word)] 
 const end = () => { name = text = ''; say(''); };
 const file = document.createElement('input');
 file.type = 'file'; file.accept = '.json,.jsonl,application/json'; file.hidden = true;
-file.setAttribute('aria-label', 'A file of ratings'); document.body.append(file);
+file.setAttribute('aria-label', t('file_of_ratings')); document.body.append(file);
 file.onchange = async () => {
   const chosen = file.files[0];
   if (!chosen) return;
-  if (chosen.size > LIMIT) { file.value = ''; return say('This file is too large: 16 MB can be imported at a time.'); }
+  if (chosen.size > LIMIT) { file.value = ''; return say(t('file_too_large')); }
   name = chosen.name; text = await chosen.text(); file.value = '';
-  tell({do: 'preview', text}, 'Reading the file');
+  tell({do: 'preview', text}, t('reading_file'));
 };
 window.rlhfImport = () => file.click();
 const found = v => {
   const counts = el('p', 'counts'), parts = [el('p', 'name', name), counts];
   for (const [kind, n] of v.kinds) { const s = el('span'); s.append(el('span', '', kind), el('b', '', String(n))); counts.append(s); }
-  if (v.left) parts.push(el('p', '', `${v.left} more answers are left out: import them from a file of their own.`));
+  if (v.left) parts.push(el('p', '', t('import_left', {count: v.left})));
   if (v.unread.length) {
-    const list = el('ul'); parts.push(el('p', '', 'These entries cannot be used:'), list);
+    const list = el('ul'); parts.push(el('p', '', t('import_unread')), list);
     for (const [at, why] of v.unread) { const li = el('li'); li.append(el('b', '', String(at)), el('span', '', why)); list.append(li); }
-    if (v.more) list.append(el('li', '', `and ${v.more} more`));
+    if (v.more) list.append(el('li', '', t('import_more', {count: v.more})));
   }
-  const foot = el('p', 'foot'), yes = button('Import these', 'yes', () => tell({do: 'import', text}, 'Importing'));
-  foot.append(yes, button('Cancel', '', end)); parts.push(foot);
+  const foot = el('p', 'foot'), yes = button(t('import_these'), 'yes', () => tell({do: 'import', text}, t('importing')));
+  foot.append(yes, button(t('cancel'), '', end)); parts.push(foot);
   element.replaceChildren(...parts); yes.focus();
 };
 const draw = () => {

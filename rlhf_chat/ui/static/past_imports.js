@@ -1,8 +1,9 @@
-// The files that were taken in last; what each of them brought can be sent back, asked first.
+// The files imported last; each import can be undone, after a question.
+const t = window.rlhfText;
 const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
 const row = r => {
-  const li = el('li'), undo = el('button', '', 'Undo the import'); undo.type = 'button';
-  undo.onclick = () => window.rlhfAsk(undo, li, 'Delete all that this file brought, words and ratings?', 'Undo', 'Keep',
+  const li = el('li'), undo = el('button', '', t('undo_import')); undo.type = 'button';
+  undo.onclick = () => window.rlhfAsk(undo, li, t('undo_import_question'), t('undo'), t('keep'),
     () => trigger('select', {do: 'undo', origin: r.origin, value: r.origin, index: 0}));
   li.append(el('span', '', r.told), undo); return li;
 };

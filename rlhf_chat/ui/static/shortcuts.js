@@ -1,5 +1,6 @@
 // Keys, the draft of the message, the help sheet and the phone layout. SHORTCUTS is written in by shortcuts.py.
 (() => {
+  const text = window.rlhfText;
   const seen = e => e && e.offsetParent !== null && !e.disabled;
   const byId = id => document.getElementById(id);
   const press = id => { const b = byId(id); if (!seen(b)) return false; b.click(); return true; };
@@ -63,7 +64,7 @@
 
   // Light, dark or as the system has it; remembered. An app window begins where it was left.
   const THEME = 'rlhf-chat:theme', WHERE = 'rlhf-chat:conversation';
-  const THEMES = {'': 'Colours: as the system has them', light: 'Colours: light', dark: 'Colours: dark'};
+  const THEMES = {'': text('theme_system'), light: text('theme_light'), dark: text('theme_dark')};
   const stored = key => { try { return localStorage.getItem(key) || ''; } catch (_) { return ''; } };
   const system = matchMedia('(prefers-color-scheme: dark)');
   const paint = () => {
@@ -95,16 +96,16 @@
   let going = 0;
 
   const dialog = document.createElement('dialog');
-  dialog.id = 'shortcuts'; dialog.setAttribute('aria-label', 'Keyboard shortcuts');
-  const title = document.createElement('h2'); title.textContent = 'Keys';
+  dialog.id = 'shortcuts'; dialog.setAttribute('aria-label', text('shortcuts'));
+  const title = document.createElement('h2'); title.textContent = text('keys');
   title.tabIndex = -1; title.autofocus = true;  // else Close takes the focus, and a low window opens at its end
   const list = document.createElement('dl');
   for (const [key, what] of SHORTCUTS) {
     const dt = document.createElement('dt'), dd = document.createElement('dd');
-    for (const part of key.split('  ')) { const k = document.createElement('kbd'); k.textContent = part; dt.append(k, ' '); }
-    dd.textContent = what; list.append(dt, dd);
+    for (const part of (key.startsWith('key_') ? text(key) : key).split('  ')) { const k = document.createElement('kbd'); k.textContent = part; dt.append(k, ' '); }
+    dd.textContent = text(what); list.append(dt, dd);
   }
-  const shut = document.createElement('button'); shut.textContent = 'Close'; shut.onclick = () => dialog.close();
+  const shut = document.createElement('button'); shut.textContent = text('close'); shut.onclick = () => dialog.close();
   dialog.append(title, list, shut);
   dialog.onclick = e => { if (e.target === dialog) dialog.close(); };
   const help = () => { if (!dialog.isConnected) (document.querySelector('.gradio-container') || document.body).append(dialog); dialog.open ? dialog.close() : dialog.showModal(); dialog.scrollTop = 0; };

@@ -1,4 +1,5 @@
-// What the simulated person reads and chooses. Text reaches the page through textContent only.
+// What the simulated rater reads and chooses. Text reaches the page through textContent only.
+const t = window.rlhfText;
 const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
 const draw = () => {
   const v = props.value || {}, parts = [];
@@ -8,11 +9,11 @@ const draw = () => {
     const two = el('div', 'pair');
     for (const [side, text] of [['a', v.left], ['b', v.right]]) {
       const box = el('div', 'text' + (v.outcome === side ? ' best' : ''));
-      box.append(el('span', 'by', v.outcome === side ? 'It prefers this one' : side === 'a' ? 'Draft A' : 'Draft B'), el('p', '', text || '\u2026'));
+      box.append(el('span', 'by', t(v.outcome === side ? 'chooses' : side === 'a' ? 'answer_a' : 'answer_b')), el('p', '', text || '\u2026'));
       two.append(box);
     }
     parts.push(two);
-    if (v.outcome === 'tie') parts.push(el('p', 'quiet', 'A tie for it.'));
+    if (v.outcome === 'tie') parts.push(el('p', 'quiet', t('tie')));
   }
   element.replaceChildren(...parts);
 };

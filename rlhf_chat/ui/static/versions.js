@@ -1,5 +1,6 @@
 // The timeline of versions, newest first down to the base, and the ranking by blind votes.
 // Text reaches the page through textContent only.
+const t = window.rlhfText;
 const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
 const tell = (v, what, more) => trigger('select', {do: what, version: v.version, value: v.name, index: 0, ...more});
 const act = (v, what, text, label, cls) => {
@@ -9,7 +10,7 @@ const act = (v, what, text, label, cls) => {
 // Win rate over the base: a dot, its interval, and the middle line where nothing is better.
 const rate = v => {
   const box = el('div', 'rate'), track = el('span', 'track');
-  track.setAttribute('role', 'img'); track.setAttribute('aria-label', v.spoken);
+  track.setAttribute('role', 'img'); track.setAttribute('aria-label', v.rate_label);
   const put = (cls, left, width) => { const i = el('i', cls); i.style.left = left + '%'; if (width !== undefined) i.style.width = width + '%'; track.append(i); };
   put('mid', 50);
   if (v.votes) { put('range', 100 * v.low, 100 * (v.high - v.low)); put('dot', 100 * v.rate); }
@@ -22,17 +23,17 @@ const back = label => {
   if (opener) opener.focus();
 };
 const ask = (v, foot) => {
-  const yes = act(v, 'delete', 'Delete', 'Delete ' + v.label + ' for good', 'yes'), no = el('button', '', 'Keep');
-  no.type = 'button'; no.setAttribute('aria-label', 'Keep ' + v.label); no.onclick = () => back('Delete\u2026 ' + v.label);
+  const yes = act(v, 'delete', t('delete'), t('delete_version_label', {version: v.label}), 'yes'), no = el('button', '', t('keep'));
+  no.type = 'button'; no.setAttribute('aria-label', t('keep_version', {version: v.label})); no.onclick = () => back(t('delete_version_opener', {version: v.label}));
   yes.onclick = () => { tell(v, 'delete'); draw(); };
-  foot.replaceChildren(el('span', 'ask', 'Delete ' + v.label + '? Its votes and replies are kept.'), yes, no); no.focus();
+  foot.replaceChildren(el('span', 'ask', t('delete_version_question', {version: v.label})), yes, no); no.focus();
 };
 const edit = (v, card) => {
-  const form = el('form', 'edit'), name = el('input'), note = el('textarea'), close = () => back('Name and notes of ' + v.label);
-  name.value = v.given; name.maxLength = 60; name.placeholder = 'Name'; name.setAttribute('aria-label', 'Name of ' + v.label);
-  note.value = v.remark; note.maxLength = 2000; note.rows = 2; note.placeholder = 'Notes'; note.setAttribute('aria-label', 'Notes on ' + v.label);
-  const keep = el('button', 'main', 'Save'); keep.type = 'submit';
-  const drop = el('button', '', 'Cancel'); drop.type = 'button'; drop.onclick = close;
+  const form = el('form', 'edit'), name = el('input'), note = el('textarea'), close = () => back(t('name_and_notes_of', {version: v.label}));
+  name.value = v.given; name.maxLength = 60; name.placeholder = t('name'); name.setAttribute('aria-label', t('name_of', {version: v.label}));
+  note.value = v.remark; note.maxLength = 2000; note.rows = 2; note.placeholder = t('notes'); note.setAttribute('aria-label', t('notes_on', {version: v.label}));
+  const keep = el('button', 'main', t('save')); keep.type = 'submit';
+  const drop = el('button', '', t('cancel')); drop.type = 'button'; drop.onclick = close;
   form.onsubmit = e => { e.preventDefault(); tell(v, 'describe', {given: name.value, remark: note.value}); close(); };
   form.onkeydown = e => { e.stopPropagation(); if (e.key === 'Escape' && !e.isComposing) close(); };
   const row = el('div', 'foot'); row.append(keep, drop); form.append(name, note, row); card.replaceChildren(form); name.focus();
@@ -40,28 +41,28 @@ const edit = (v, card) => {
 const card = v => {
   const li = el('li', 'version' + (v.live ? ' live' : '')), box = el('div', 'card'), head = el('div', 'head'), foot = el('div', 'foot');
   head.append(el('b', 'name', v.label)); if (v.given) head.append(el('span', 'given', v.given));
-  if (v.live) head.append(el('span', 'badge', 'Live'));
+  if (v.live) head.append(el('span', 'badge', t('live')));
   head.append(el('span', 'tier ' + v.tier, v.standing));
   if (v.made_for) head.append(el('span', 'badge simulated', v.made_for));
   box.append(head, el('div', 'origin', v.origin));
   if (v.version) box.append(rate(v));
   if (v.note) box.append(el('p', 'why', v.note));
   if (v.remark) box.append(el('p', 'remark', v.remark));
-  if (!v.live) { const b = act(v, 'live', 'Make live', 'Make live: ' + v.label); foot.append(b); }
-  foot.append(act(v, 'chat', 'Chat', 'Chat with ' + v.label), act(v, 'duel', 'Duel', 'Duel for ' + v.label));
-  const e = el('button', '', 'Name and notes'); e.type = 'button'; e.setAttribute('aria-label', 'Name and notes of ' + v.label); e.onclick = () => edit(v, box); foot.append(e);
-  if (!v.live && v.version) { const d = el('button', 'delete', 'Delete\u2026'); d.type = 'button'; d.setAttribute('aria-label', 'Delete\u2026 ' + v.label); d.onclick = () => ask(v, foot); foot.append(d); }
+  if (!v.live) { const b = act(v, 'live', t('make_live'), t('make_live_label', {version: v.label})); foot.append(b); }
+  foot.append(act(v, 'chat', t('chat'), t('chat_with', {version: v.label})), act(v, 'duel', t('duel'), t('duel_for', {version: v.label})));
+  const e = el('button', '', t('name_and_notes')); e.type = 'button'; e.setAttribute('aria-label', t('name_and_notes_of', {version: v.label})); e.onclick = () => edit(v, box); foot.append(e);
+  if (!v.live && v.version) { const d = el('button', 'delete', t('delete_opener')); d.type = 'button'; d.setAttribute('aria-label', t('delete_version_opener', {version: v.label})); d.onclick = () => ask(v, foot); foot.append(d); }
   box.append(foot); li.append(box); return li;
 };
 const ranking = rows => {
-  const box = el('section', 'ranking'); box.append(el('h3', '', 'Ranking by blind votes'));
+  const box = el('section', 'ranking'); box.append(el('h3', '', t('ranking')));
   const table = el('table'), head = table.createTHead().insertRow(), body = table.createTBody();
-  for (const t of ['', 'Version', 'Won', 'Tied', 'Lost', 'Over base']) head.append(el('th', '', t));
+  for (const name of ['', t('version'), t('won'), t('tied'), t('lost'), t('over_base')]) head.append(el('th', '', name));
   rows.forEach((v, i) => {
     const row = body.insertRow(); if (v.live) row.className = 'live';
     for (const [cls, text] of [['num', i + 1], ['name', v.label], ['num', v.won], ['num', v.tied], ['num', v.lost], ['num', v.expected]]) row.append(el('td', cls, String(text)));
   });
-  box.append(table, el('p', 'quiet', 'Won, tied and lost against any other version, blind. "Over base" is what all votes together suggest; it ranks and proves nothing.'));
+  box.append(table, el('p', 'quiet', t('ranking_note')));
   return box;
 };
 const paint = () => {

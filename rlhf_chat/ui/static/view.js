@@ -1,5 +1,6 @@
 // Keeps the address, the draft and the marks under each message in step with the view. The marks
 // (version, "2/3") are put into Gradio's own button row, again after each of its redraws.
+const text = window.rlhfText;
 let at = 0, explained = '';
 const foot = t => {
   const f = document.createElement('span'); f.className = 'foot';
@@ -10,18 +11,18 @@ const foot = t => {
       b.onclick = () => trigger('select', {message_id: t.sibling_ids[i], value: t.sibling_ids[i], index: 0}); return b;
     };
     const n = document.createElement('span'); n.textContent = t.sibling + '/' + t.siblings; n.className = 'nth';
-    f.append(step(-1, 'Previous version of this message', '\u2039'), n, step(1, 'Next version of this message', '\u203a'));
+    f.append(step(-1, text('previous_sibling'), '\u2039'), n, step(1, text('next_sibling'), '\u203a'));
   }
   if (t.stamp) { const s = document.createElement('span'); s.className = 'stamp'; s.textContent = t.stamp; f.append(s); }
   if (t.stamp && t.id) {
-    const w = document.createElement('button'); w.type = 'button'; w.className = 'words'; w.textContent = 'why';
-    w.title = 'What each word does to the score'; w.setAttribute('aria-label', 'why: what each word of this reply does to its score');
+    const w = document.createElement('button'); w.type = 'button'; w.className = 'words'; w.textContent = text('why_button');
+    w.title = text('why_title'); w.setAttribute('aria-label', text('why_label'));
     w.onclick = () => {
       const again = explained === t.id && document.querySelector('#attribution .attribution');
       explained = t.id; trigger('select', again ? {shut: 'yes', value: t.id, index: 0} : {explain: t.id, value: t.id, index: 0});
     };
     const s = document.createElement('button'); s.type = 'button'; s.className = 'star'; s.textContent = '\u2606';
-    s.title = 'Stars, and what you said'; s.setAttribute('aria-label', 'Stars, and what you said');
+    s.title = text('stars_button'); s.setAttribute('aria-label', text('stars_button'));
     s.onclick = () => trigger('select', {rate: t.id, value: t.id, index: 0}); f.append(w, s);
   }
   return f;
@@ -29,12 +30,12 @@ const foot = t => {
 document.addEventListener('click', e => { if (e.target.closest('#attribution .shut')) trigger('select', {shut: 'yes', value: 'shut', index: 0}); });
 // A box in which a message is edited opens with what was written, ready to type in.
 const openBox = box => {
-  const text = window.rlhfRaw(box.value), bar = box.closest('.message-row').nextElementSibling;
-  box.dataset.open = 'yes'; box.setAttribute('aria-label', 'Your wording');
-  if (text !== box.value) { box.value = text; box.dispatchEvent(new Event('input', {bubbles: true})); }
-  const names = ['Save (Ctrl+Enter)', 'Cancel (Esc)'];
+  const written = window.rlhfRaw(box.value), bar = box.closest('.message-row').nextElementSibling;
+  box.dataset.open = 'yes'; box.setAttribute('aria-label', text('your_wording'));
+  if (written !== box.value) { box.value = written; box.dispatchEvent(new Event('input', {bubbles: true})); }
+  const names = [text('save_key'), text('cancel_key')];
   [...bar.querySelectorAll('.icon-button-wrapper button')].slice(0, 2).forEach((b, i) => { b.title = names[i]; });
-  box.focus(); box.setSelectionRange(text.length, text.length); box.scrollIntoView({block: 'nearest'});
+  box.focus(); box.setSelectionRange(written.length, written.length); box.scrollIntoView({block: 'nearest'});
 };
 const mark = () => {
   at = 0;

@@ -1,0 +1,18 @@
+"""Text of a message as it is stored: cleaned, not empty, not too long."""
+
+from __future__ import annotations
+
+from rlhf_chat.db import clean_text
+from rlhf_chat.errors import AppError
+
+MAX_CHARACTERS = 8000
+MAX_REASON = 200  # characters
+
+
+def checked(text: str) -> str:
+    """The text as it is stored, and so as the model reads it. Raises AppError."""
+    if not text.strip():
+        raise AppError("text.empty")
+    if len(text) > MAX_CHARACTERS:
+        raise AppError("text.too_long", count=len(text), limit=MAX_CHARACTERS)
+    return clean_text(text).strip()
