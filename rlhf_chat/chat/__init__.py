@@ -1,5 +1,3 @@
-"""What a person does here, with no widget in sight: chatting, comparing, rating, bringing ratings.
-
-chat.py is a turn, compare.py several drafts of one, message_feedback.py what is said of them. Left out: the
-screens (web).
+"""What a user can do, without widgets: conversations (chat.py), comparisons (compare.py), ratings
+(message_feedback.py), settings, raters, imports and exports.
 """

@@ -1,9 +1,8 @@
-"""Conversations, turn by turn, with no widget in sight.
+"""Conversations: messages, replies, branches.
 
-Words go to the store, replies come from the live view. Each stored reply keeps its exact token ids,
-the adapter version that wrote it and the sampling settings: training uses those, never re-tokenised
-text. Left out: what people say of replies (message_feedback.py), how they are written (settings.py), several
-drafts of one prompt (compare.py), learning (worker.py), drawing (ui/).
+Messages go to the store, replies come from the live view. Each stored reply keeps its exact token
+ids, the adapter version that wrote it and the sampling settings: training uses those, never
+re-tokenised text.
 """
 
 from __future__ import annotations
@@ -78,8 +77,8 @@ class GeneratedReply:
 
 @dataclass(frozen=True)
 class _Ready:
-    """All that a reply needs. Whatever is refused is refused on the way here: before a message is
-    stored, so that a refusal leaves no trace."""
+    """All that a reply needs. Everything that can be refused is checked before one is made, so that
+    nothing is stored for a refused message."""
 
     view: ModelView
     sampling: Sampling
@@ -116,13 +115,13 @@ class Chat:
         return self.store.conversations.all(containing=containing.strip())
 
     def new_conversation(self) -> str:
-        """An empty one, with the manner that new conversations begin with."""
+        """An empty one, with the default settings."""
         made = self.store.conversations.add(system_prompt=self.settings.default().system_prompt)
         self.settings.store_default(made)
         return made
 
     def is_new(self) -> bool:
-        """Nobody has talked, rated, or put the welcome away."""
+        """Whether nothing was written or rated, and the welcome was not dismissed."""
         counts = self.store.counts()
         return not (counts["messages"] or self.store.settings.get("welcomed", False))
 
@@ -219,7 +218,7 @@ class Chat:
     def edit(
         self, message_id: str, text: str, *, stop: threading.Event | None = None
     ) -> Iterator[ReplyChunk]:
-        """Says it differently: a new branch beside the old message, with its own reply."""
+        """Edits a message of the user: a new branch beside the old one, with its own reply."""
         text = checked(text)
         old = self.store.messages.get(message_id)
         if old.role != "user":
@@ -229,7 +228,7 @@ class Chat:
         yield from self._answer(asked, ready, stop)
 
     def _ready(self, conversation_id: str, message_id: str | None, text: str = "") -> _Ready:
-        """How the branch down to a message is answered, or `text` where it is said after it."""
+        """What is needed to answer the branch down to a message, with `text` after it if given."""
         settings = self.settings.get(conversation_id)
         view = self.model.live if settings.version is None else self.view(settings.version)
         path = self.store.messages.path_to(message_id) if message_id else []
@@ -285,7 +284,7 @@ class Chat:
             stream.close()
             message = GeneratedReply(view, sampling, seed, prompt_ids, response, text, cut)
             saved = None
-            if response.ids or cut in ("stop", "length"):  # nobody can rate what was never said
+            if response.ids or cut in ("stop", "length"):  # an empty reply cannot be rated
                 saved = self.save_reply(asked, message)
         rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
         yield ReplyChunk(saved, text, True, view.version, cut, note, rate)
@@ -299,7 +298,7 @@ class Chat:
         seed: int,
         count: int,
     ) -> Stream[list[Response]]:
-        """Several drafts, then the one the taste likes best. Nothing is shown until it is known."""
+        """Several drafts, then the one with the highest score. Nothing is shown until then."""
         drafts: list[Response] = []
         for drafts in self.generator.stream(view, [asked.ids] * count, sampling, seed=seed):  # noqa: B007
             yield [Response([], False)]
@@ -337,7 +336,7 @@ class Chat:
             raise AppError("chat.message_too_long", tokens=error.tokens, limit=room) from error
 
     def explain(self, message_id: str) -> list[TokenAttribution]:
-        """What each word of a reply does to its score, as the taste is known now."""
+        """The effect of each word of a reply on its score under the current reward model."""
         scorer = self.scorer.get() if self.scorer else None
         if self.scorer is None or scorer is None:
             raise AppError("chat.base_not_measured")
@@ -349,7 +348,7 @@ class Chat:
     # ------------------------------------------------------------------ versions
 
     def view(self, version: int) -> ModelView:
-        """A version ready to speak: live, base, or loaded now and kept while it is being used."""
+        """A version ready to generate: live, base, or loaded now and kept while it is used."""
         if view_if_live := self.model.view_if_live(version):
             return view_if_live
         if version not in self._views:
@@ -362,7 +361,7 @@ class Chat:
         return self._views[version]
 
     def forget_view(self, version: int) -> None:
-        """A deleted version may not go on speaking from memory."""
+        """Drops a deleted version from memory."""
         self._views.pop(version, None)
 
 

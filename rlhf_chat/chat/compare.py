@@ -1,10 +1,9 @@
-"""Several drafts of one prompt, set side by side without names, and what the person says of them.
+"""Comparisons: several answers to one prompt, shown side by side without their versions, and votes.
 
-Two drafts get a vote, three or four are put in order. Drafts are stored when all of them are whole,
-and only those can be judged. Now and then a pair is shown a second time with its sides swapped:
-whoever says the opposite then has slipped once. Where several people answer, they sometimes get
-the same pair. Left out: which drafts to show (active_sampling.py), one reply at a time (chat.py), drawing
-(ui/).
+Two answers get a vote, three or four are ranked. Answers are stored when all of them are complete,
+and only those can be rated. Now and then a pair is shown a second time with its sides swapped: a
+different vote then is a slip. Where there are several raters, they sometimes get the same pair.
+Which answers are shown is decided in rlhf_chat.reward.active_sampling.
 """
 
 from __future__ import annotations
@@ -93,9 +92,9 @@ class Compare:
         return [p for p in self.store.messages.recent_prompts(limit) if len(p) <= MAX_CHARACTERS]
 
     def repeat_pair(self, rater: str = "me", share: float | None = None) -> Candidates | None:
-        """Now and then, a pair that was voted on already. One of this person's own comes back with
-        its sides swapped: it says how steady the votes are and replaces none. One of somebody
-        else's is voted on like any other, and says how far the two agree."""
+        """Now and then, a pair that was voted on already. One of the rater's own comes back with
+        its sides swapped: it measures consistency and replaces no vote. One of another rater's is
+        voted on like any other and measures agreement."""
         every = self.store.feedback.preferences()
         elsewhere = (
             self.store.imports.message_ids()
@@ -119,8 +118,8 @@ class Compare:
         return self.shown(before + self.store.messages.get(vote.message_a).conversation_id)
 
     def forget_unanswered(self) -> int:
-        """Drafts nobody answered for a day, such as those written ahead and never looked at, are of
-        no use to anybody. For the start of the app; returns how many sets there were."""
+        """Deletes drafts without a vote for a day, such as those written ahead and never shown. For
+        the start of the app; returns how many sets there were."""
         if self.store.read_only:
             return 0
         yesterday = datetime.now(UTC) - timedelta(days=1)
@@ -141,8 +140,8 @@ class Compare:
     ) -> Iterator[Candidates]:
         """Streams drafts of one prompt side by side and stores them when all are whole.
 
-        `versions` sets two against each other; otherwise they are drawn (active_sampling.py). The same event
-        again is answered with the stored drafts.
+        `versions` sets two against each other; otherwise they are drawn
+        (active_sampling.py). The same event again yields the stored drafts.
         """
         text = checked(prompt)
         if not 2 <= count <= MOST_DRAFTS:
@@ -187,7 +186,7 @@ class Compare:
         return replace(asked, seeds=seeds[:1] * len(seeds)) if asked.one_version else asked
 
     def _judge(self, asked: _Asked, versions: tuple[int, int] | None) -> RewardModel | None:
-        """The taste to choose drafts by; None when they are to be any drafts."""
+        """The reward model to choose drafts by; None where they are not chosen."""
         if not (self.chat.scorer and self.active and versions is None and asked.one_version):
             return None
         if self._drafts(asked) <= len(asked.views):
@@ -209,7 +208,7 @@ class Compare:
         return wanted.limited(min(wanted.max_new_tokens, max(most, LEAST_TOKENS)))
 
     def _chosen(self, asked: _Asked, scorer: RewardModel) -> Iterator[Streamed]:
-        """Some drafts more than are shown, then those between which the taste is least sure."""
+        """Writes more drafts than are shown, then picks those with the most uncertain order."""
         shown, judge = len(asked.views), self.chat.scorer
         assert judge
         blank, drafts = [Response([], False)] * shown, []
@@ -300,7 +299,7 @@ class Compare:
             self.chat.save_reply(question, spoken, make_head=False)
         return conversation
 
-    # ------------------------------------------------------------------ what is said of them
+    # ------------------------------------------------------------------ votes and rankings
 
     def shown(self, set_id: str) -> Candidates:
         """Stored drafts, as they were shown."""
@@ -365,7 +364,7 @@ class Compare:
         raise AppError("compare.vote_first")
 
     def withdraw(self, set_id: str, *, rater: str = "me", event_id: str | None = None) -> None:
-        """Takes what this person said of these drafts back."""
+        """Withdraws this rater's vote or ranking of these drafts."""
         question, drafts = self._stored(set_id)
         if len(drafts) == 2:
             self._add_vote(set_id, question, drafts, "withdrawn", "", rater, event_id)
@@ -382,8 +381,8 @@ class Compare:
         rater: str,
         event_id: str | None,
     ) -> str:
-        """Stores what was said of the left and the right draft in terms of a and b, which is the
-        order they are stored in; returns it."""
+        """Stores a vote on the left and right draft as one on a and b, the order in which they
+        are stored; returns it."""
         a, b = self.store.messages.children(question.id)
         a_left = a == drafts[0].id
         vote = active_sampling.from_side(outcome, a_left)
@@ -402,7 +401,7 @@ class Compare:
         return vote
 
     def _vote(self, set_id: str, drafts: Sequence[Message], rater: str) -> Preference | None:
-        """What this person says of these two now, or said when they came back."""
+        """The current vote of this rater on these two, or the one on their repetition."""
         again = (
             self.store.feedback.asked_again
             if _again(set_id, rater)
@@ -428,8 +427,8 @@ def _ids(vote: Preference) -> tuple[str, str]:
 
 
 def _again(set_id: str, rater: str) -> bool:
-    """Whether this person sees these drafts a second time. Whoever is shown a pair that came back
-    for somebody else has not seen it before, and votes on it like on any other."""
+    """Whether this rater sees these drafts a second time. A rater who is shown a pair that was
+    repeated for another one has not seen it before, so the vote is an ordinary one."""
     return set_id.startswith(f"{AGAIN}{rater} ")
 
 

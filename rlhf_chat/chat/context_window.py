@@ -1,6 +1,5 @@
-"""The turns of a conversation as a model reads them: the system prompt first, then you and the
-model in turns, the oldest giving way where not all of it fits. Left out: chat templates
-(chat_template.py), where the words are kept (store/).
+"""The messages of a conversation as a model reads them: the system prompt first, then user and
+assistant in turns, without the oldest where not all of it fits.
 """
 
 from __future__ import annotations

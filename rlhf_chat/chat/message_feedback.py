@@ -1,7 +1,6 @@
-"""What people say of replies: thumbs, stars, corrections; said anew and taken back.
+"""Ratings of replies: thumbs, stars, corrections, their changes and withdrawals.
 
-Every call returns after COMMIT. Left out: votes and rankings of drafts (compare.py), what is made
-of them (dataset.py).
+Every call returns after COMMIT. Votes and rankings are in compare.py.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ REASONS = {
 
 @dataclass(frozen=True)
 class MessageFeedback:
-    """What one person has said of one reply."""
+    """The current ratings of one reply by one rater."""
 
     value: int = 0
     reason: str = ""
@@ -34,7 +33,7 @@ class Ratings:
     def __init__(
         self, store: Store, encode: Callable[[str], list[int]], context_tokens: int
     ) -> None:
-        """`encode` gives the token ids of a reply as a person would have had it; a prompt and its
+        """`encode` gives the token ids of a corrected reply; a prompt and its
         reply may have `context_tokens` together."""
         self.store, self._encode, self._context_tokens = store, encode, context_tokens
 
@@ -69,7 +68,7 @@ class Ratings:
         self.store.feedback.add_score(message_id, stars, rater=rater, event_id=event_id)
 
     def of(self, message_id: str, rater: str = "me") -> MessageFeedback:
-        """What this person has said of this reply so far."""
+        """The current ratings of this reply by this rater."""
         thumb = self.store.feedback.rating_of([message_id], rater).get(message_id)
         stars = self.store.feedback.stars_of(message_id, rater)
         answer = (thumb.value, thumb.reason, thumb.comment) if thumb else (0, "", "")
@@ -78,7 +77,7 @@ class Ratings:
     def correct(
         self, message_id: str, text: str, *, rater: str = "me", event_id: str | None = None
     ) -> str:
-        """The reply as the person would have had it: stored beside the original, shown instead of
+        """A correction of a reply: stored beside the original, shown instead of
         it, and preferred to it from now on. Returns the new message's id, after COMMIT."""
         text = checked(text)
         original = self.store.messages.get(message_id)
@@ -116,7 +115,7 @@ class Ratings:
         """Which reply is better than which, of those answers, as TRL reads it (exporters.py)."""
         return exporters.preference_pairs(self.store, self.all(containing, kind, answer))
 
-    def _vote_anew(self, told: Feedback, answer: str) -> None:
+    def _change_vote(self, told: Feedback, answer: str) -> None:
         """The sides stay as they were shown, and so do the words beside the vote."""
         votes = self.store.feedback.preferences(told.rater)
         shown = next((vote.shown_first for vote in votes if vote.id == told.id), "a")
@@ -130,8 +129,8 @@ class Ratings:
         )
 
     def change(self, told: Feedback, answer: str) -> None:
-        """Another answer about the same replies, in the same person's name; "withdrawn" takes it
-        back. The log keeps both."""
+        """Changes a rating, under the name of its rater; "withdrawn" removes it. The log keeps
+        both."""
         answers = {
             "thumb": ("up", "down"),
             "vote": VOTES,
@@ -150,7 +149,7 @@ class Ratings:
                 rater=rater,
             )
         elif told.kind == "vote":
-            self._vote_anew(told, answer)
+            self._change_vote(told, answer)
         elif told.kind == "stars":
             self.store.feedback.add_score(told.message_id, 0 if back else int(answer), rater=rater)
         elif told.kind == "edit":

@@ -1,9 +1,8 @@
-"""Who answers here: how much, how steadily, and in agreement with whom.
+"""Raters: how much each rates, how consistently, and in agreement with whom.
 
 One person may use several names and several people one app; each browser says under which name it
-answers. Somebody who contradicts the others, or themselves, is shown as such and can be set aside:
-their answers are kept and do not count. Left out: what an answer weighs (likelihood.py), who means
-the opposite of the others (adversarial_raters.py), and judging who is right.
+rates. A rater who contradicts the others, or themselves, is shown as such and can be excluded: the
+ratings are kept and do not count.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from rlhf_chat.feedback import agreement
 from rlhf_chat.feedback.agreement import Agreement, Answer
 from rlhf_chat.reward.scorer import RewardModelCache
 
-ME = "me"  # the name until somebody gives one
+ME = "me"  # the default name
 LONGEST_NAME = 40
 
 
@@ -35,10 +34,10 @@ class Rater:
 class Raters:
     def __init__(self, store: Store, scorer: RewardModelCache | None = None) -> None:
         self.store = store
-        self.scorer = scorer  # without one nobody is suspected
+        self.scorer = scorer  # without it no rater is called adversarial
 
     def table(self) -> list[Rater]:
-        """Everybody who answered, whoever answered most first; nobody simulated."""
+        """Every rater but simulated ones, those with most ratings first."""
         answered = Counter(told.rater for told in self.store.feedback.all())
         shared = {a.rater: a for a in agreement.agreements(self._answers())}
         aside = self.store.feedback.quarantined()

@@ -1,7 +1,6 @@
-"""How conversations are answered: first words to the model, sampling, and by which version.
+"""Settings of conversations: system prompt, sampling, and which version answers.
 
-Each conversation has its own manner; new ones begin with the one set for them. Left out: answering
-(chat.py), drawing the panel (ui/settings_panel.py).
+Each conversation has its own; new ones begin with the default that the user has set.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from rlhf_chat.db import Store
 from rlhf_chat.errors import AppError
 from rlhf_chat.inference.generate import Sampling
 
-BEST_OF = (1, 2, 4, 8)  # drafts of a reply, of which the one the taste likes best is shown
+BEST_OF = (1, 2, 4, 8)  # drafts of a reply; the one with the highest score is shown
 
 
 @dataclass(frozen=True)
 class ConversationSettings:
     """How a conversation is answered: first words to the model, sampling, and by which version
-    (None: whoever is live)."""
+    (None: the live one)."""
 
     system_prompt: str
     sampling: Sampling
@@ -40,7 +39,7 @@ class ConversationSettings:
 
 
 class SettingsService:
-    """The manner of every conversation, and of those not yet begun."""
+    """Reads and stores the settings of conversations and the default for new ones."""
 
     def __init__(
         self,
@@ -60,7 +59,7 @@ class SettingsService:
 
     @property
     def best_of(self) -> int:
-        """Drafts of each reply; the one the taste likes best is shown."""
+        """Drafts of each reply; the one with the highest score is shown."""
         return int(self.store.settings.get("best_of", 1))
 
     def set_best_of(self, drafts: int) -> None:
@@ -122,6 +121,6 @@ class SettingsService:
         return replace(settings, system_prompt=settings.system_prompt.strip())
 
     def store_default(self, conversation_id: str) -> None:
-        """A new conversation begins with the manner for new ones."""
+        """Gives a new conversation the default settings."""
         if self.default() != self._plain:
             self._store_for(conversation_id, self.default())

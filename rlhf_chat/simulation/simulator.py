@@ -1,9 +1,9 @@
-"""A simulated person who rates live, for those who want to see how learning works.
+"""A simulated rater who votes live, to show how learning works.
 
-It has a hidden taste, either one of bench/people or a few sliders, and votes on two drafts at a
+It has a hidden utility, either a file of tastes/ or a few sliders, and votes on two answers at a
 time through the same calls as the screens, with the noise of a real person. Its votes carry the
-name "simulated:...", train versions of their own from the base, and are gone with one call.
-Left out: measuring what was learned (bench/), drawing (ui/).
+rater name "simulated:...", train versions of their own from the base, and are removed with one
+call.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Utility = Callable[[str, str], float]
 
 TASTES = Path(__file__).parent / "tastes"
 CUSTOM = "custom"  # the rater whose taste is set by sliders
-AGREEMENT = math.log(0.8 / 0.2)  # a typical difference is told right four times in five
+AGREEMENT = math.log(0.8 / 0.2)  # log-odds: a typical pair is voted right four times in five
 KEPT = 400  # points of the curve
 
 # slider -> (text feature, weight of one step); a step is one standard deviation of base replies
@@ -46,7 +46,7 @@ SLIDERS: dict[str, tuple[tuple[str, float], ...]] = {
 
 @dataclass
 class Seen:
-    """The last thing the simulated person did, and how its liking has moved."""
+    """The last vote of the simulated rater, and how its utility has moved."""
 
     rater: str = ""
     running: bool = False
@@ -67,7 +67,7 @@ def people() -> list[str]:
 
 
 def taste(name: str, sliders: Mapping[str, float]) -> Utility:
-    """The hidden utility of a person."""
+    """The hidden utility of a simulated rater. Raises AppError for an unknown name."""
     if name == CUSTOM:
         return mixed(sliders)
     if name not in people():
@@ -81,7 +81,7 @@ def taste(name: str, sliders: Mapping[str, float]) -> Utility:
 
 
 def mixed(sliders: Mapping[str, float]) -> Utility:
-    """Likes what the sliders say, -2 to 2 each."""
+    """A utility from sliders, -2 to 2 each."""
     weights = [
         (text_features.NAMES.index(measure), weight * float(sliders.get(slider, 0)))
         for slider, parts in SLIDERS.items()
@@ -96,7 +96,7 @@ def mixed(sliders: Mapping[str, float]) -> Utility:
 
 
 class Simulation:
-    """One simulated person at a time, in a thread of its own."""
+    """One simulated rater at a time, in a thread of its own."""
 
     def __init__(self, compare: Compare, worker: TrainingWorker, seed: int | None = None) -> None:
         self.compare, self.worker = compare, worker
@@ -109,7 +109,7 @@ class Simulation:
         self._lock = threading.Lock()
 
     def start(self, name: str, sliders: Mapping[str, float], votes_per_minute: float) -> Notice:
-        """Begins at the base, after everything an earlier one left is gone."""
+        """Starts from the base, after the data of an earlier simulation is removed."""
         with self._lock:
             if self.seen.running:
                 return Refused("simulation.already_running")
@@ -121,7 +121,7 @@ class Simulation:
             self.set_speed(votes_per_minute)
             self._stop.clear()
             self._thread = threading.Thread(
-                target=self._live, args=[utility], name="simulated person", daemon=True
+                target=self._live, args=[utility], name="simulated rater", daemon=True
             )
             self._thread.start()
         return Notice("simulation.started")
@@ -130,7 +130,7 @@ class Simulation:
         self._pause = 60 / min(600.0, max(1.0, float(votes_per_minute)))
 
     def stop(self) -> Notice:
-        """No more votes; what was learned stays to be looked at."""
+        """Ends voting; votes and versions stay."""
         self._stop.set()
         if self._thread:
             self._thread.join(timeout=60)
@@ -138,7 +138,7 @@ class Simulation:
         return Notice("simulation.stopped")
 
     def remove(self) -> Notice:
-        """Everything it left is gone, and what was live before answers again."""
+        """Deletes all simulation data and makes the version live that was so before."""
         with self._lock:
             if not self.seen.running and not self.worker.watching():
                 return Refused("simulation.nothing_to_remove")
@@ -147,7 +147,7 @@ class Simulation:
             self.seen = Seen()
         return Notice("simulation.removed")
 
-    # ------------------------------------------------------------------ its life
+    # ------------------------------------------------------------------ voting
 
     def _live(self, utility: Utility) -> None:
         try:
@@ -184,7 +184,7 @@ class Simulation:
         self.seen.liking = curve[-KEPT:]
 
     def _choice(self, difference: float) -> str:
-        """The better one, as often as people agree with themselves."""
+        """The better one, as often as people agree with themselves: Bradley-Terry noise."""
         if difference == 0:
             return "tie"
         self._sizes.append(abs(difference))

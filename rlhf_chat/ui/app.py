@@ -155,7 +155,7 @@ def _serve(demo: gr.Blocks, host: str, port: int, data_dir: Path) -> None:
     """Starts the server, local and private."""
     demo.queue(max_size=128, api_open=False, default_concurrency_limit=8, status_update_rate=5)
     # Gradio looks for work a thousand times a second and for progress a hundred times, which takes
-    # 4 % of a core while nobody is there. Only replies and drafts go through its queue, and nothing
+    # 4 % of a core while the app is idle. Only replies and drafts go through its queue, and nothing
     # reports progress through it: a fiftieth of a second and a second are soon enough.
     demo._queue.sleep_when_free, demo._queue.progress_update_sleep_when_free = 0.02, 1.0
     demo.launch(

@@ -32,7 +32,7 @@ class ChatScreen(ChatView):
 
     async def on_view(self, view: dict, event: gr.EventData) -> Update:
         """What is under a message was pressed: the picker "2/3" shows another branch, "why" what
-        each word of the reply does to its score, the star what one has said of it."""
+        each word of the reply does to its score, the star the ratings of the reply."""
         try:
             if getattr(event, "shut", ""):
                 return {self.heat: ""}
@@ -61,7 +61,7 @@ class ChatScreen(ChatView):
             if do == "delete":
                 await quick(self.chat.delete, chosen)
                 if reply := self.presence.reply(chosen):
-                    reply.stop.set()  # nobody will read the rest of it
+                    reply.stop.set()  # the rest of it would not be shown
                 if chosen != current:
                     return {
                         **await quick(self.conversations.rows, current),
@@ -119,7 +119,7 @@ class ChatScreen(ChatView):
         return await quick(self.shown, view["conversation"], limit, rater_of(view))
 
     async def rename(self, view: dict, rater: str, request: gr.Request) -> Update:
-        """Somebody else rates here from now on, so their thumbs are drawn; a reply that is being
+        """Another rater name: draw the thumbs of that rater. A reply that is being
         written is left alone and draws them at its end."""
         rater = checked_name(rater)  # the box may be half typed
         self.presence.name(tab_of(request), rater)

@@ -1,4 +1,4 @@
-"""The Learning screen: what training does, what was learned about the taste, how each round ended.
+"""The Learning screen: what training does, what was learned, how each round ended.
 
 Everything here is read from the worker's status and from rows, so a closed tab loses nothing.
 """
@@ -347,7 +347,7 @@ def _direction(weight: float) -> str:
 
 
 def _likes(feature_weights: list[tuple[str, float, float]]) -> str:
-    """What was learned about the person's taste: first in words, then the weights behind them."""
+    """The learned preferences: in words, then the weights behind them."""
     head = f"<h3>{safe(text('learning.likes'))}</h3>"
     if not feature_weights:
         words = safe(text("learning.likes_nothing"))

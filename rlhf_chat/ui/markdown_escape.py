@@ -1,10 +1,9 @@
-"""Text as it was written, for the panes that read Markdown: nothing in it is a tag, all of it is
-seen.
+"""Text for components that read Markdown: no tag in it is taken for HTML, every character is shown.
 
 Gradio takes the "<int>" of "vector<int>" for HTML and drops it. So outside code `<` goes to the
 page as an entity; inside code Markdown shows it anyway. The entities are spelt as nobody spells
-them, so that `raw`, and the page's own script (js/keys.js) for copying and editing, give back
-exactly what was written. Leaves out what Markdown itself hides: asterisks, addresses of links.
+them, so that `raw`, and the page's own script (static/shortcuts.js) for copying and editing, give
+back exactly what was written. Asterisks and addresses of links are hidden by Markdown itself.
 """
 
 from __future__ import annotations

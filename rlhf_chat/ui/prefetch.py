@@ -1,8 +1,7 @@
-"""Drafts made ahead, while a person still reads the last ones: the next are there at once.
+"""Prefetched answers for Compare: the next ones are written while the user reads the last.
 
-What is under way is one thread that keeps its newest state; whoever shows it follows along. One
-set ahead for each tab, dropped when another version became live meanwhile. Leaves out choosing
-prompts (compare_screen.py) and making drafts (rlhf_chat.chat.compare).
+One thread per job keeps its newest state, and the page that shows it follows along. One job per
+tab, dropped when another version became live meanwhile.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class RatingPanel:
         }
 
     async def opened(self, message_id: str, rater: str) -> Update:
-        """The panel of one reply, with what this person has said of it: stars need no thumb."""
+        """The panel of one reply with this rater's ratings of it. Stars need no thumb."""
         opinion = await quick(self.chat.ratings.of, message_id, checked_name(rater))
         return {self.why: gr.update(visible=True), **self._drawn(message_id, opinion)}
 

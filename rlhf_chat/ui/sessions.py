@@ -1,7 +1,6 @@
-"""Who is looking at what, and which replies are being written: what several tabs must agree on.
+"""Open tabs and running replies: what several tabs must agree on.
 
-One reply at a time in a conversation, drawn only where that conversation is on the screen. Leaves
-out making replies and drawing them (chat_screen.py).
+One reply at a time in a conversation, drawn only where that conversation is on the screen.
 """
 
 from __future__ import annotations
@@ -75,5 +74,5 @@ class Sessions:
                 del of_tabs[next(iter(of_tabs))]
 
     def shows(self, tab: str, conversation_id: str) -> bool:
-        """Whether this tab shows it. A tab nobody knows is one that asked before a restart."""
+        """Whether this tab shows it. An unknown tab is one from before a restart."""
         return self._shown.get(tab, conversation_id) == conversation_id

@@ -75,15 +75,15 @@ class SettingsPanel:
         return {self.note: status_message(text("settings.best_of_on", count=drafts), "good")}
 
     async def refresh(self, view: dict, *on_page: Any) -> Update:
-        """Writes only into fields that were out of date: the answer may come after somebody has
-        begun to type."""
+        """Writes only into fields that were out of date: the user may have begun to
+        type before the answer comes."""
         shown = await quick(self.shown, view["conversation"])
         fields = zip(self.fields, on_page, strict=True)
         fresh = [f for f, value in fields if f is not self.by and shown.get(f) == value]
         return {part: value for part, value in shown.items() if part not in fresh}
 
     async def after_sending(self, view: dict) -> Update:
-        """A first message has made the settings those of this chat. Fields are left alone: somebody
+        """A first message has made the settings those of this chat. Fields are left alone: the user
         may be typing in them."""
         shown = await quick(self.shown, view["conversation"])
         told = {field: shown[field] for field in self.whose if field in shown}
@@ -175,7 +175,7 @@ class SettingsPanel:
         self.page = [self.about, self.note, *self.fields]
         self.whose: list[Any] = [self.about, self.by]
         # As they come: Gradio's own check of a number beyond its slider answers "500" before any
-        # handler, so nothing would be saved and nobody told.
+        # handler, so nothing would be saved and no message shown.
         as_they_come: dict[str, Any] = {"preprocess": False, **QUICK}
         gr.on(
             # Text that was pasted with the mouse is no `input` for Gradio, hence the blur.

@@ -75,7 +75,9 @@ class SimulationPanel:
                 _smoothed(seen.liking), text("simulation.liking"), axis=text("chart.vote")
             ),
             self.start_button: gr.update(value=text("label.start"), interactive=not seen.running),
-            self.stop_button: gr.update(value=text("label.stop"), interactive=seen.running),
+            self.stop_button: gr.update(
+                value=text("label.stop_simulation"), interactive=seen.running
+            ),
             self.remove_button: gr.update(
                 value=text("label.remove_simulation"), interactive=bool(left_over or seen.running)
             ),
@@ -108,7 +110,7 @@ class SimulationPanel:
                     label("start"), variant="primary", scale=0, min_width=90
                 )
                 self.stop_button = gr.Button(
-                    label("stop"), scale=0, min_width=110, interactive=False
+                    label("stop_simulation"), scale=0, min_width=150, interactive=False
                 )
                 self.remove_button = gr.Button(
                     label("remove_simulation"), scale=0, min_width=200, interactive=False

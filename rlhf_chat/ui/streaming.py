@@ -1,7 +1,4 @@
-"""Replies on the Chat screen: sent for, made again, edited, drawn while they are written, stopped.
-
-Leaves out how a reply is made (rlhf_chat.chat.chat) and what else the screen shows (chat_view.py).
-"""
+"""Replies on the Chat screen: sending, regenerating, editing, streaming, stopping."""
 
 from __future__ import annotations
 
@@ -183,7 +180,7 @@ class ReplyStreaming:
                     drawn = time.monotonic()
             note = status_message(transcript.ending(partial))
         except GeneratorExit:
-            raise  # the tab was closed or reloaded: nobody is left to show anything to
+            raise  # the tab was closed or reloaded
         except Exception as error:
             note = error_message(error)
             if not accepted:  # an edited message on the page goes back to what it was

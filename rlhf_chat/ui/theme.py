@@ -1,7 +1,6 @@
-"""How the window looks: one accent colour, quiet greys, system fonts, light and dark.
+"""Theme: one accent colour, quiet greys, system fonts, light and dark.
 
-Here are colours and fonts; where things stand and how large they are is theme.css. Leaves out what
-Gradio's own options can express in a screen's layout.
+Colours and fonts are here, positions and sizes in static/theme.css.
 """
 
 from pathlib import Path

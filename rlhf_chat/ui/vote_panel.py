@@ -118,8 +118,8 @@ class VotePanel:
         }
 
     async def refine(self, strength: str, set_id: str, voted: str, voter: str = "me") -> Update:
-        """How much better: the same vote again, with its strength. Of whoever gave it: by now
-        another name may stand in the sidebar. So too what follows."""
+        """How much better: the same vote again, with its strength, by the rater who voted. The name
+        in the sidebar may be another one by now; the same holds for `explain` and `undo`."""
         if not set_id or voted not in ("a", "b"):
             return {self.verdict: status_message(text("compare.vote_before_strength"), "bad")}
         try:
@@ -166,7 +166,7 @@ class VotePanel:
     # ---- what is shown -------------------------------------------------------------------------
 
     def cleared(self, count: int) -> Update:
-        """Nothing has been said about these drafts, and nothing can be yet."""
+        """No vote on these drafts, and voting not yet possible."""
         return {
             **self.shown(count, False),
             **self._strengths(False),

@@ -1,7 +1,6 @@
 """A window of its own: a Chromium-family browser in app mode, with a profile in the data folder.
 
-Leaves out the server, and other browsers: without a Chromium-family one the caller opens an
-ordinary tab.
+Without such a browser the caller opens an ordinary tab.
 """
 
 from __future__ import annotations

@@ -44,9 +44,9 @@ def test_every_control_has_one_name(page):
     expect(page.get_by_role("tab")).to_have_count(5)
     wanted = {
         "Chat": ["Send"],
-        "Compare": ["A is better", "B is better", "Tie", "Both bad", "New drafts"],
+        "Compare": ["A is better", "B is better", "Tie", "Both bad", "New answers"],
         "Learning": ["Train now", "Pause", "Stop"],
-        "VersionRegistry": ["Roll back"],
+        "Versions": ["Roll back"],
         "Data": ["Export JSONL", "Export CSV"],
     }
     for tab, names in wanted.items():
@@ -71,8 +71,8 @@ def test_chat_rate_reload(page, served):
     expect(page.locator("#chat-note")).to_contain_text("Saved")
     button(page, "Too long").click()
     expect(page.locator("#chat-note")).to_contain_text("Saved with your reason")
-    page.get_by_label("Comment").fill("half as much")
-    page.get_by_label("Comment").press("Enter")
+    page.get_by_label("Note").fill("half as much")
+    page.get_by_label("Note").press("Enter")
     expect(page.locator("#why")).to_have_count(0)
     assert list(served.rated.values())[-1] == (-1, "Too long", "half as much")
 
@@ -90,7 +90,7 @@ def test_chat_rate_reload(page, served):
     expect(page.get_by_label("Disliked", exact=True)).to_have_count(1)
     expect(page.get_by_label("Liked", exact=True)).to_have_count(1)
     page.get_by_label("Liked", exact=True).click()
-    expect(page.locator("#chat-note")).to_contain_text("taken back")
+    expect(page.locator("#chat-note")).to_contain_text("withdrawn")
     assert list(served.rated.values())[-1][0] == 0
 
 
@@ -110,11 +110,11 @@ def test_a_refused_message_and_its_draft_are_kept(page):
     from playwright.sync_api import expect
 
     button(page, "Send").click()
-    expect(page.locator("#chat-note")).to_contain_text("Write a message first")
+    expect(page.locator("#chat-note")).to_contain_text("Write something first")
     box = page.get_by_label("Message", exact=True)
     box.fill("x" * 100_000)
     button(page, "Send").click()
-    expect(page.locator("#chat-note")).to_contain_text("Shorten it")
+    expect(page.locator("#chat-note")).to_contain_text("too long")
     assert len(box.input_value()) == 100_000
     box.fill("a half-written thought")
     page.reload()
@@ -255,7 +255,7 @@ def test_compare_with_keys(page, served):
     expect(page.get_by_label("Prompt", exact=True)).not_to_have_value("rivers 1234")
     page.locator("#draft-a").click()
     page.keyboard.press("n")
-    expect(page.locator("#verdict")).to_contain_text("Which draft is better?")
+    expect(page.locator("#verdict")).to_contain_text("Which answer is better?")
 
 
 def test_learning_and_versions(page, served):
@@ -273,14 +273,14 @@ def test_learning_and_versions(page, served):
     expect(page.locator("#now .phases .here")).to_be_visible()
     page.get_by_text(f"v{before} → v{before + 1}").wait_for()
     expect(page.locator("#status-bar")).to_contain_text(f"v{before + 1} live")
-    open_tab(page, "VersionRegistry")
+    open_tab(page, "Versions")
     expect(page.locator("#versions .version.live .name")).to_have_text(f"v{before + 1}")
     button(page, "Roll back").click()
     expect(page.locator("#versions .version.live .name")).to_have_text(
         f"v{before}" if before else "base"
     )
     button(page, "Make live: base").click()
-    expect(page.locator("#versions-note")).to_contain_text("base model is live")
+    expect(page.locator("#versions-note")).to_contain_text("original model is live")
     expect(button(page, "Roll back")).to_be_disabled()
     served.worker.live = before
 
@@ -295,8 +295,8 @@ def test_sidebar_and_branches(page, served):
     page.get_by_text("1/2").wait_for()
     row = page.locator("#conversations li.current")
     row.hover()
-    row.get_by_label("Rename conversation").click()
-    page.get_by_label("Conversation name").fill("Renamed")
+    row.get_by_label("Rename chat").click()
+    page.get_by_label("Chat name").fill("Renamed")
     page.keyboard.press("Enter")
     expect(row.locator(".open")).to_have_text("Renamed")
     button(page, "New chat").click()
@@ -306,11 +306,11 @@ def test_sidebar_and_branches(page, served):
     row.locator(".open").click()
     expect(page.locator("#bot .bot-row")).to_have_count(1)
     row.hover()
-    row.get_by_label("Delete conversation…").click()
-    button(page, "Keep conversation").click()
+    row.get_by_label("Delete chat…").click()
+    button(page, "Keep chat").click()
     row.hover()
-    row.get_by_label("Delete conversation…").click()
-    button(page, "Delete conversation").click()
+    row.get_by_label("Delete chat…").click()
+    button(page, "Delete chat").click()
     expect(page.locator("#conversations li").filter(has_text="Renamed")).to_have_count(0)
     expect(page.locator("#bot .bot-row")).to_have_count(0)
 
@@ -320,13 +320,13 @@ def test_a_name_or_a_question_in_the_list_outlives_what_arrives_meanwhile(opened
 
     page = opened()
     row = page.locator("#conversations li.current")
-    for label, open_one in (("Rename conversation", "rename"), ("Delete conversation…", "ask")):
+    for label, open_one in (("Rename chat", "rename"), ("Delete chat…", "ask")):
         replies = page.locator("#bot .foot .stamp").count()
         send(page, "long story", wait=False)
         row.locator(".open").wait_for()
         row.hover()
         row.get_by_label(label).click()
-        box = page.get_by_label("Conversation name")
+        box = page.get_by_label("Chat name")
         if open_one == "rename":
             box.fill("Half a name")
             composing = "new KeyboardEvent('keydown', {key: 'Enter', isComposing: true})"
@@ -339,7 +339,7 @@ def test_a_name_or_a_question_in_the_list_outlives_what_arrives_meanwhile(opened
             box.press("Enter")
             expect(row.locator(".open")).to_have_text("Half a name")
         else:
-            button(page, "Delete conversation").click()
+            button(page, "Delete chat").click()
             expect(page.locator("#conversations")).not_to_contain_text("Half a name")
 
 
@@ -358,7 +358,7 @@ def test_what_a_search_found_is_still_listed_after_one_is_opened(opened):
     page.wait_for_timeout(500)
     expect(found).to_have_count(1)
     page.get_by_label("Search chats").fill("needless")
-    expect(page.locator("#conversations")).to_contain_text("No chat has these words.")
+    expect(page.locator("#conversations")).to_contain_text("No chat matches.")
 
 
 def test_the_list_of_chats_never_stays_over_a_narrow_page(browser, served):
@@ -406,8 +406,8 @@ def test_the_keyboard_stays_where_it_was_when_a_list_is_drawn_anew(opened, serve
     row.get_by_role("button", name="Delete…").press("Enter")
     button(page, "Keep").press("Enter")
     expect(row.get_by_role("button", name="Delete…")).to_be_focused()
-    row.get_by_role("button", name="Take back").press("Enter")
-    expect(page.locator("#data-note")).to_contain_text("Taken back")
+    row.get_by_role("button", name="Withdraw").press("Enter")
+    expect(page.locator("#data-note")).to_contain_text("Withdrawn")
     page.wait_for_timeout(300)
     assert page.evaluate(here, "#data") or not page.locator("#data button").count()
 
@@ -435,7 +435,7 @@ def test_an_answer_chosen_by_keys_is_saved_when_it_is_left_not_at_each_step(open
     vote = list(served.compare.votes)[-1]
     go_to(page, "data")
     votes = page.locator("#data .row").filter(has=page.locator("option[value=tie]"))
-    choose = votes.first.get_by_label("Change the answer")
+    choose = votes.first.get_by_label("Change the rating")
     expect(choose).to_have_value("a")
     for leave, answer in (("Enter", "tie"), ("Tab", "both_good")):
         choose.press("ArrowDown")
@@ -487,7 +487,7 @@ def test_a_phone_has_everything_on_the_screen(browser, served, scheme):
             ("Chat", "Send"),
             ("Compare", "Both bad"),
             ("Learning", "Train now"),
-            ("VersionRegistry", "Roll back"),
+            ("Versions", "Roll back"),
             ("Data", "Export CSV"),
         ):
             open_tab(page, tab)
@@ -511,7 +511,7 @@ def test_eight_tabs_load_and_nothing_is_asked_of_another_host(browser, served):
     context = browser.new_context()
     try:
         pages = [watched(context, served.url) for _ in range(8)]
-        for name in ("Compare", "Learning", "VersionRegistry"):
+        for name in ("Compare", "Learning", "Versions"):
             open_tab(pages[-1], name)
             pages[-1].wait_for_timeout(300)
         assert [page.outside for page in pages] == [[]] * 8
@@ -559,7 +559,7 @@ def test_every_screen_fits_and_every_key_works(opened, size, served):
     page.keyboard.press("Control+k")
     expect(page.get_by_label("Search chats")).to_be_focused()
     page.keyboard.type("no such words")
-    expect(page.locator("#conversations")).to_contain_text("No chat has these words.")
+    expect(page.locator("#conversations")).to_contain_text("No chat matches.")
     page.get_by_label("Search chats").fill("")
     expect(page.locator("#conversations h3").first).to_have_text("Today")
 
@@ -705,9 +705,9 @@ def test_drafts_are_ranked_by_keys_and_by_buttons(opened, served, size):
     expect(page.locator("#verdict")).to_contain_text("Saved: D, then B, then A and C.")
     assert list(served.compare.rankings.values())[-1] == (2, 1, 2, 0)
     page.keyboard.press("u")
-    expect(page.locator("#verdict")).to_contain_text("Taken back")
+    expect(page.locator("#verdict")).to_contain_text("Withdrawn")
     expect(page.locator("#place-d")).to_be_enabled()
-    page.locator("#how-many label", has_text="2 drafts").click()
+    page.locator("#how-many label", has_text="2 answers").click()
     expect(page.locator("#draft-d")).to_have_count(0)
     expect(page.locator("#vote-a")).to_be_visible()
 
@@ -785,10 +785,10 @@ def test_ratings_from_a_file_are_shown_before_they_are_taken_in(opened, served):
     expect(box).to_be_hidden()
     choose()
     button(page, "Import these").press("Enter")
-    expect(page.locator("#data-note")).to_contain_text("Imported: 1 new answer.")
+    expect(page.locator("#data-note")).to_contain_text("Imported: 1 new rating.")
     assert len(served.imports.here) == 1
     past = page.locator("#past-imports li")
-    expect(past).to_contain_text("1 conversation")
+    expect(past).to_contain_text("1 chat")
     choose()
     button(page, "Cancel").click()
     expect(past).to_have_count(1)
@@ -801,7 +801,7 @@ def test_ratings_from_a_file_are_shown_before_they_are_taken_in(opened, served):
     assert len(served.imports.here) == 1
     button(page, "Undo the import").click()
     past.get_by_role("button", name="Undo", exact=True).click()
-    expect(page.locator("#data-note")).to_contain_text("Undone")
+    expect(page.locator("#data-note")).to_contain_text("Import undone")
     expect(past).to_have_count(0)
     assert not served.imports.here
     file["buffer"] = b"x" * (16 * 1024 * 1024 + 1)
@@ -810,7 +810,7 @@ def test_ratings_from_a_file_are_shown_before_they_are_taken_in(opened, served):
     file["buffer"] = json.dumps([pair | {"prompt": '"' * 1000}] * 3000).encode()
     choose()  # as large as the server ever gets
     button(page, "Import these").click()
-    expect(page.locator("#data-note")).to_contain_text("Imported: 3000 new answers.")
+    expect(page.locator("#data-note")).to_contain_text("Imported: 3000 new ratings.")
     assert page.evaluate("window.leak") is None
 
 
@@ -824,8 +824,8 @@ def test_what_data_takes_back_or_deletes_leaves_the_chat(opened, served):
         page.locator("#chat-note", has_text="Saved").wait_for()
         go_to(page, "data")
         row = page.locator("#data .row", has_text="to be deleted").first
-        row.get_by_role("button", name="Take back").click()
-        page.locator("#data-note", has_text="Taken back").wait_for()
+        row.get_by_role("button", name="Withdraw").click()
+        page.locator("#data-note", has_text="Withdrawn").wait_for()
         go_to(page, "chat")
         expect(page.get_by_label("Liked", exact=True)).to_have_count(0)
     page.get_by_label("Like", exact=True).last.click()
@@ -858,11 +858,11 @@ def test_a_browser_remembers_who_rates_and_others_can_be_set_aside(opened, serve
     assert list(served.compare.by.values())[-1] == "Ada L"
     go_to(page, "data")
     row = page.locator("#raters li", has_text="Visitor")
-    expect(row).to_contain_text("wants the opposite of all others")
-    row.get_by_role("button", name="Set aside").click()
+    expect(row).to_contain_text("prefers the opposite of all others")
+    row.get_by_role("button", name="Exclude", exact=True).click()
     expect(page.locator("#people-note")).to_contain_text("does not count")
-    row.get_by_role("button", name="Let count again").click()
-    expect(row).to_contain_text("wants the opposite of all others")
+    row.get_by_role("button", name="Include again").click()
+    expect(row).to_contain_text("prefers the opposite of all others")
 
 
 @pytest.mark.parametrize("size", ("laptop", "phone"))
@@ -880,7 +880,7 @@ def test_why_is_said_after_an_answer_without_the_mouse(opened, served, size):
     expect(box).to_be_focused()
     page.keyboard.type("Shorter. <b>1</b>")
     page.keyboard.press("Enter")
-    expect(page.locator("#verdict")).to_contain_text("Saved with your words")
+    expect(page.locator("#verdict")).to_contain_text("Saved with your note")
     expect(box).to_be_hidden()
     assert list(served.compare.comments.values())[-1] == "Shorter. <b>1</b>"
 
@@ -893,16 +893,16 @@ def test_what_was_said_can_be_changed_taken_back_and_taken_away(opened, served):
     page.get_by_label("Like", exact=True).last.click()
     page.locator("#chat-note", has_text="Saved").wait_for()
     go_to(page, "data")
-    page.get_by_label("Search answers").fill("window.leak")
+    page.get_by_label("Search ratings").fill("window.leak")
     row = page.locator("#data .row").first
     expect(row).to_contain_text("${window.leak=1}")
-    row.get_by_label("Change the answer").select_option("down")
+    row.get_by_label("Change the rating").select_option("down")
     expect(page.locator("#data-note")).to_contain_text("Saved: Thumb down.")
     with page.expect_download() as download:
         button(page, "Export CSV").click()
     assert download.value.suggested_filename == "rlhf-chat-feedback.csv"
-    page.locator("#data .row").first.get_by_role("button", name="Take back").click()
-    expect(page.locator("#data-note")).to_contain_text("Taken back")
+    page.locator("#data .row").first.get_by_role("button", name="Withdraw").click()
+    expect(page.locator("#data-note")).to_contain_text("Withdrawn")
     expect(page.locator("#data .none")).to_contain_text("Nothing matches.")
     assert page.evaluate("window.leak") is None
 
@@ -915,7 +915,7 @@ def test_the_welcome_ends_with_a_first_vote(opened, served):
     try:
         for _ in range(2):
             page.locator("#welcome").get_by_role("button", name="Next").click()
-        button(page, "Show me two drafts").click()
+        button(page, "Show me two answers").click()
         page.wait_for_selector("#vote-a:enabled")
         page.locator("#draft-a").click()
         page.keyboard.press("2")
@@ -932,13 +932,13 @@ def test_a_simulated_person_rates_and_leaves(opened, served):
 
     page = opened()
     go_to(page, "learning")
-    page.get_by_role("button", name="Watch it learn").click()
+    page.get_by_role("button", name="Simulation").click()
     button(page, "Start").click()
     expect(page.locator("#simulation-view .badge")).to_contain_text("(simulated)")
-    expect(page.locator("#status-bar")).to_contain_text("(simulated) is in charge")
+    expect(page.locator("#status-bar")).to_contain_text("Simulation running")
     expect(page.locator("#simulation-view .best")).to_have_count(1)
-    button(page, "Remove all of it").click()
-    expect(page.locator("#watch-note")).to_contain_text("Gone")
+    button(page, "Remove simulation data").click()
+    expect(page.locator("#watch-note")).to_contain_text("Simulation data removed")
     assert served.worker.watched == "" and served.worker.simulated == []
 
 
@@ -959,8 +959,7 @@ def test_in_chinese_the_window_speaks_chinese_and_leaves_peoples_words_alone(ope
     go_to(page, "versions")
     expect(page.locator("#roll-back")).to_have_text("回退")
     go_to(page, "data")
-    shown = "Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').get.call"
-    assert page.evaluate(f"{shown}(document.querySelector('#data-kind input'))") == "全部"
+    assert page.locator("#data-kind input").input_value() == "全部"
 
 
 def test_a_hidden_page_asks_for_nothing(opened):
