@@ -132,7 +132,7 @@ class SettingsPanel:
         drawn, longest = settings.sampling, self.chat.settings.longest_reply
         with gr.Column(elem_id="settings"):
             with gr.Row(elem_id="settings-head"):
-                self.about = status_line("manner-about")
+                self.about = status_line("settings-about")
                 self.close_button = gr.Button(
                     label("close"), size="sm", scale=0, min_width=60, elem_id="settings-close"
                 )
@@ -160,7 +160,7 @@ class SettingsPanel:
                 elem_id="best-of",
             )
             self.new_button = gr.Button(label("use_for_new"), size="sm", elem_id="settings-new")
-            self.note = status_line("manner-note")
+            self.note = status_line("settings-note")
 
     def lay_out_toggle(self) -> None:
         self.toggle = gr.Button(

@@ -71,8 +71,8 @@ def test_chat_rate_reload(page, served):
     expect(page.locator("#chat-note")).to_contain_text("Saved")
     button(page, "Too long").click()
     expect(page.locator("#chat-note")).to_contain_text("Saved with your reason")
-    page.get_by_label("Note").fill("half as much")
-    page.get_by_label("Note").press("Enter")
+    page.get_by_label("Note", exact=True).fill("half as much")
+    page.get_by_label("Note", exact=True).press("Enter")
     expect(page.locator("#why")).to_have_count(0)
     assert list(served.rated.values())[-1] == (-1, "Too long", "half as much")
 
@@ -572,7 +572,7 @@ def test_settings_are_kept_with_the_chat_and_its_draft_with_the_page(opened, ser
     page.keyboard.press("Control+.")
     page.get_by_label("System prompt").fill("be brief")
     page.get_by_label("System prompt").blur()
-    expect(page.locator("#manner-note")).to_contain_text("Saved for this chat.")
+    expect(page.locator("#settings-note")).to_contain_text("Saved for this chat.")
     page.get_by_label("Message", exact=True).fill("half a thought")
     expect(page).to_have_url(re.compile(r"\?c="))  # a reload finds the chat by its address
     page.reload()
@@ -637,14 +637,16 @@ def test_the_theme_is_remembered(opened):
     dark = "document.body.classList.contains('dark')"
     for theme in ("light", "dark"):
         button(page, "Theme").click()
-        expect(page.locator("#theme-toggle")).to_have_attribute("title", f"Colours: {theme}")
+        expect(page.locator("#theme-toggle")).to_have_attribute(
+            "title", f"Theme: {theme.capitalize()}"
+        )
         assert page.evaluate(dark) is (theme == "dark")
     page.reload()
     page.wait_for_selector(".status-bar span:last-child")
     page.wait_for_function(dark)
-    expect(page.locator("#theme-toggle")).to_have_attribute("title", "Colours: dark")
+    expect(page.locator("#theme-toggle")).to_have_attribute("title", "Theme: Dark")
     button(page, "Theme").click()
-    as_it_has_it = "Colours: as the system has them"
+    as_it_has_it = "Theme: System"
     expect(page.locator("#theme-toggle")).to_have_attribute("title", as_it_has_it)
     assert page.evaluate(dark) is False  # the system's own, light here
 
@@ -754,7 +756,7 @@ def test_a_double_click_is_one_vote_and_nothing_moves(browser, served, width):
         page.locator("#verdict", has_text="Saved: A is better.").wait_for()
         page.locator("#because textarea").wait_for()
         assert page.locator("#vote-a").bounding_box() == before
-        assert list(served.compare.bradley_terry.values())[-1] == ""
+        assert list(served.compare.strengths.values())[-1] == ""
         assert page.locator("#count").bounding_box()["height"] <= 44
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     finally:
@@ -776,7 +778,7 @@ def test_ratings_from_a_file_are_shown_before_they_are_taken_in(opened, served):
         chooser.value.set_files([file])
 
     choose()
-    box = page.locator("#past-imports")
+    box = page.locator("#import-preview")
     expect(box).to_contain_text(file["name"])
     expect(box.locator(".counts")).to_have_text("Votes1")
     expect(box.locator("li")).to_have_text(["2It is not JSON.", "3It is not a rating."])
