@@ -1,6 +1,6 @@
 """Starting the app: what cannot work is one sentence on stderr and exit code 1, never a traceback.
 
-Each start costs seconds, so there are few. Left out: the window itself (test_web.py).
+Each start costs seconds, so there are few of them.
 """
 
 from __future__ import annotations
@@ -108,12 +108,12 @@ def answers(port: int) -> bool:
 # ---------------------------------------------------------------------- refusals
 
 
-def told(capsys: pytest.CaptureFixture, *flags: str) -> str:
-    """The same without a new process, where nothing heavy is loaded before the refusal."""
+def refusal(capsys: pytest.CaptureFixture, *flags: str) -> str:
+    """The sentence on stderr, in this process: nothing heavy is loaded before the refusal."""
     code = cli.main([*flags, "--no-browser", "--quantization", "none"])
-    load_snapshot = capsys.readouterr().err
-    assert code == 1 and load_snapshot.count("\n") == 1, load_snapshot
-    return load_snapshot
+    message = capsys.readouterr().err
+    assert code == 1 and message.count("\n") == 1, message
+    return message
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_a_port_in_use(tmp_path, toy_folder, capsys, quiet):
         other.listen()
         port = str(other.getsockname()[1])
         flags = ("--port", port, "--model", str(toy_folder))
-        sentence = told(capsys, *flags, "--data", str(tmp_path))
+        sentence = refusal(capsys, *flags, "--data", str(tmp_path))
     assert port in sentence and "in use" in sentence
     assert not (tmp_path / "feedback.db").exists()
 
@@ -168,7 +168,7 @@ def test_a_port_that_is_closed_for_another_reason_says_which(
             raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(socket, "socket", Closed)
-    sentence = told(capsys, "--port", "80", "--data", str(tmp_path))
+    sentence = refusal(capsys, "--port", "80", "--data", str(tmp_path))
     assert "80" in sentence and why in sentence and "--port" in sentence
     assert "in use" not in sentence
 
@@ -176,7 +176,7 @@ def test_a_port_that_is_closed_for_another_reason_says_which(
 @pytest.mark.parametrize("model", ["{}/nowhere", "{}", "no such model"])
 def test_a_model_that_is_not_there(tmp_path, capsys, quiet, model):
     flags = ("--model", model.format(tmp_path), "--port", str(free_port()))
-    assert "model" in told(capsys, *flags, "--data", str(tmp_path))
+    assert "model" in refusal(capsys, *flags, "--data", str(tmp_path))
     Store(tmp_path / "feedback.db").close()  # it has let go of the data folder
 
 
@@ -208,7 +208,7 @@ def test_a_broken_folder_is_a_sentence_that_names_what_is_broken(
     if change:
         (folder / name).write_bytes(change(before))
     flags = ("--model", str(folder), "--port", str(free_port()))
-    sentence = told(capsys, *flags, "--data", str(tmp_path / "data"))
+    sentence = refusal(capsys, *flags, "--data", str(tmp_path / "data"))
     assert str(folder) in sentence and named in sentence
     assert "hub" not in sentence and "http" not in sentence
 
@@ -220,7 +220,7 @@ def test_a_database_of_a_newer_version(tmp_path, toy_folder, capsys, quiet):
     data[60:64] = (999).to_bytes(4, "big")  # user_version in SQLite's header
     file.write_bytes(data)
     flags = ("--model", str(toy_folder), "--port", str(free_port()))
-    sentence = told(capsys, *flags, "--data", str(tmp_path))
+    sentence = refusal(capsys, *flags, "--data", str(tmp_path))
     assert "newer version" in sentence and "999" in sentence
     assert file.read_bytes() == bytes(data)
 
@@ -231,7 +231,7 @@ def test_a_data_folder_that_cannot_be_one(tmp_path, toy_folder, capsys, quiet, w
     file.write_text("not a folder")
     data = {"a file": file, "inside a file": file / "data", "adapters is a file": tmp_path}[what]
     flags = ("--model", str(toy_folder), "--port", str(free_port()))
-    assert str(data) in told(capsys, *flags, "--data", str(data))
+    assert str(data) in refusal(capsys, *flags, "--data", str(data))
 
 
 @pytest.mark.parametrize("where", ["closed", "/sys/rlhf-chat"])
@@ -245,7 +245,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys, quiet, where):
     if where == "closed":
         folder.parent.mkdir(mode=0o555)
     flags = ("--data", str(folder), "--port", str(free_port()))
-    assert str(folder) in told(capsys, *flags)
+    assert str(folder) in refusal(capsys, *flags)
 
 
 # ---------------------------------------------------------------------- the hub

@@ -1,5 +1,5 @@
-"""The examination: every finding says what follows and what to do, and the exit code tells the
-worst. Left out: a real graphics card."""
+"""The doctor: every warning names its consequence and advice, and the exit code is the worst level.
+No test needs a graphics card."""
 
 from __future__ import annotations
 
