@@ -1,7 +1,8 @@
 """Do several people mean the same? Agreement on what more than one of them answered.
 
 Rows of (item, rater, answer) in, numbers out: one for everybody, and one for each person against
-the others. Left out: who is asked what (compare.py), and suspecting anybody (adversarial_raters.py): the few
+the others. Left out: who is asked what (compare.py), and suspecting anybody
+(adversarial_raters.py): the few
 shared answers there are do not tell an agreement of a third from one of a half.
 
 Source: Krippendorff 2011, "Computing Krippendorff's alpha-reliability" (nominal data).

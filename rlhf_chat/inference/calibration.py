@@ -1,6 +1,7 @@
 """A loaded model tried out: its gradient on a few rows, and how many rows fit one training slice.
 
-Left out: whether the gradient is right (self_test.py), predictions before loading (memory_estimate.py).
+Left out: whether the gradient is right (self_test.py), predictions before loading
+(memory_estimate.py).
 """
 
 from __future__ import annotations

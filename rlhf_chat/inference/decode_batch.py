@@ -1,8 +1,8 @@
 """The rows of a batch, token by token: what each step is asked, in the fastest way there is.
 
-On models that allow it a step is written into room made beforehand (kv_cache.py) and replayed from a
-recording (graph_capture.py); all others are asked the ordinary way. What a reply has read is left to
-the next turn. Left out: sampling (generate.py).
+On models that allow it a step is written into room made beforehand (kv_cache.py) and replayed from
+a recording (graph_capture.py); all others are asked the ordinary way. What a reply has read is left
+to the next turn. Left out: sampling (generate.py).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Room for keys and values, made before it is needed, and the question that every step asks.
 
 A growing cache is copied at every token and has no fixed place in memory; room has, so that a step
-can be recorded (graph_capture.py). Only for models whose layers all attend to everything before them;
-the others keep the cache of transformers. Left out: which rows there are (decode_batch.py).
+can be recorded (graph_capture.py). Only for models whose layers all attend to everything before
+them; the others keep the cache of transformers. Left out: which rows there are (decode_batch.py).
 """
 
 from __future__ import annotations

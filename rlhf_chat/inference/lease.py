@@ -74,8 +74,8 @@ class Lease:
         return self.slice(preemptible=True)
 
     def release_if_requested(self) -> None:
-        """For droppable work that waits and takes no slice (it is paused): raises MemoryRequested as its
-        next slice would."""
+        """For droppable work that waits and takes no slice (it is paused): raises MemoryRequested
+        as its next slice would."""
         with self._free:
             if self._room_wanted and threading.get_ident() in self._holders:
                 raise MemoryRequested

@@ -180,8 +180,8 @@ class MergedLinear(torch.nn.Linear):
 
 @cache
 def _packed_linear() -> Any:
-    """x (..., in), packed weight, bias -> (..., out). As a script, because a trace (graph_capture.py)
-    cannot take the operator's empty list by itself."""
+    """x (..., in), packed weight, bias -> (..., out). As a script, because a trace
+    (graph_capture.py) cannot take the operator's empty list by itself."""
     return torch.jit.CompilationUnit("""
         def linear(x, packed, bias : Optional[Tensor]):
             none = torch.jit.annotate(List[Optional[number]], [])

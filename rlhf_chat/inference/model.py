@@ -5,8 +5,8 @@ adapter in training; lora_modules.py makes them over one set of frozen tensors, 
 switched on or off. Serving another version makes a new live tree; a reply in progress keeps the one
 it began with, so every reply is the work of exactly one version.
 All compute goes through the lease (lease.py). Left out: where the base comes from (loading.py),
-what a good response is (reward_model.py), how the policy is changed (ppo_trainer.py), where adapters are kept
-(adapter_store.py).
+what a good response is (reward_model.py), how the policy is changed (ppo_trainer.py), where
+adapters are kept (adapter_store.py).
 """
 
 from __future__ import annotations

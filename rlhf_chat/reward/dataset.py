@@ -1,5 +1,5 @@
-"""From rows to numbers: what people said (snapshot.py) of replies that are measured (features.py), ready
-for the fit: one row of features, label and weight for each answer. Left out: the fit itself
+"""From rows to numbers: what people said (snapshot.py) of replies that are measured (features.py),
+ready for the fit: one row of features, label and weight for each answer. Left out: the fit itself
 (reward_model.py), any training.
 """
 

@@ -1,5 +1,5 @@
-"""Replies, measured with the frozen base, each once: text_features.py on its text, pooled hidden states of
-the reference on its exact token ids, cached in the database.
+"""Replies, measured with the frozen base, each once: text_features.py on its text, pooled hidden
+states of the reference on its exact token ids, cached in the database.
 
 Replies of the reference to the same prompt, four a prompt and kept for ever, are the zero point
 that every score is relative to: ratings of pairs cannot know a prompt's level, so nothing else may.

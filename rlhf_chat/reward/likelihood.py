@@ -42,8 +42,10 @@ SLIGHT, PLAIN, MUCH = 0.5, 1.0, 2.0  # labels of a pair: how far the first is ah
 class PreferenceDataset:
     """What people said, as numbers: N rows and R rankings of up to M replies.
 
-    x (N, D): features of a minus those of b for a comparison (COMPARISON, CORRECTION), of the reply minus the
-    reference's mean for a verdict on one reply (THUMB, STARS). label (N,): see above; CORRECTION is +1,
+    x (N, D): features of a minus those of b for a comparison (COMPARISON, CORRECTION), of the
+    reply minus the
+    reference's mean for a verdict on one reply (THUMB, STARS). label (N,): see above; CORRECTION
+    is +1,
     the edited text is a. side (N,): +1 where a was shown first, -1 where b was, 0 where nothing was
     side by side. group names the prompt, rater the person, both as numbers from 0.
     ranked (R, M, D): features of the replies of each ranking, centred; place (R, M): 0 is best,

@@ -1,9 +1,9 @@
 """What is known of the taste right now: the reward head, ready to judge a fresh reply.
 
 `Taste` scores replies: mean minus doubt, with length capped and flaws charged, because neither is
-what a person means by better. `RewardModelCache` keeps one fitted to every answer given so far, so that
-drafts can be chosen by it before anything is trained. Left out: the fit (reward_model.py), measuring
-(features.py), choosing (active_sampling.py).
+what a person means by better. `RewardModelCache` keeps one fitted to every answer given so far, so
+that drafts can be chosen by it before anything is trained. Left out: the fit (reward_model.py),
+measuring (features.py), choosing (active_sampling.py).
 """
 
 from __future__ import annotations

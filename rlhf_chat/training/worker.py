@@ -4,8 +4,8 @@ It starts by itself after enough new ratings or when asked, never twice at once;
 close are honoured between any two slices of compute. Whatever goes wrong inside a round, the round
 is closed with a sentence, its candidate is forgotten, and chat has not noticed.
 A candidate that passes the gate becomes the live version (versions.py). Left out: the recipe of a
-round (training_round.py), what votes say of versions (leaderboard.py), the screens (ui/ reads `status()`
-and rows).
+round (training_round.py), what votes say of versions (leaderboard.py), the screens (ui/ reads
+`status()` and rows).
 """
 
 from __future__ import annotations
