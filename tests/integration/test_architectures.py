@@ -96,7 +96,9 @@ def test_the_whole_loop_from_chat_to_a_published_version(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The gate is left open: gibberish passes it by luck only."""
-    monkeypatch.setattr(gate, "judge", lambda *_: Verdict(PROVED, "Served: a test says so.", ()))
+    monkeypatch.setattr(
+        gate, "judge", lambda *_: Verdict(PROVED, "Served: a test says so.", {}, ())
+    )
     model = Model.load(str(family_folder(family)))
     self_test(model)
     store = Store(tmp_path / "feedback.db")
@@ -168,7 +170,7 @@ def test_softcaps_and_scales_are_part_of_the_log_probs(
         model = Model.load(str(family_folder(family)), quantization="none")
         prompt, response = ask(model, "hello how are you"), [40, 41, 42]
         with torch.no_grad(), model.lease.slice():
-            ours = model.forward(model.reference, [prompt], [response]).logprobs[0]
+            ours = model.forward(model.reference, [prompt], [response], temperature=1.0).logprobs[0]
             logits = model.reference.tree(input_ids=torch.tensor([prompt + response])).logits[0]
         theirs = logits.log_softmax(-1)[range(-4, -1), response]
         assert torch.allclose(ours, theirs, atol=1e-5), family

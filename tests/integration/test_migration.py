@@ -52,7 +52,7 @@ def test_the_same_version_is_served(store, folder, toy: Model, monkeypatch) -> N
     )
     with closing(worker):
         worker.recover()
-        assert worker.status().error == ""
+        assert not worker.status().error
         assert toy.live.version == store.adapter_versions.live() == 1
         assert [v.version for v in worker.versions.all()] == [0, 1, 2]
 
