@@ -218,7 +218,8 @@ class DataScreen:
         self.more_button.click(self.show_more, self.filters, [self.shown, *self.page], **QUICK)
         self.lines_button.click(self.export_lines, what, [self.file, self.note], **QUICK)
         for event in self.imports.wire(rater):
-            event.then(self.refresh, self.filters, self.page, **QUICK)
+            # The refresh of a preview may still run when the import ends: it must not be the last.
+            event.then(self.refresh, self.filters, self.page, trigger_mode="always_last", **QUICK)
         self.csv_button.click(self.export_table, what, [self.file, self.note], **QUICK)
         self.pairs_button.click(self.export_pairs, what, [self.file, self.note], **QUICK)
 
