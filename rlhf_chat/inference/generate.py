@@ -22,7 +22,7 @@ from rlhf_chat.inference.decode_batch import DecodeBatch, PrefixCache
 from rlhf_chat.inference.graph_capture import StepCapture
 from rlhf_chat.inference.lease import SLICE_SECONDS
 
-NUCLEUS = 256  # tokens looked at for top-p; nearly always the likeliest words are fewer
+NUCLEUS = 256  # top-p looks at this many tokens first; the nucleus is nearly always smaller
 
 
 @dataclass(frozen=True)
