@@ -267,7 +267,7 @@ class Chat:
         cut = "cancelled"
         try:
             for (response,) in stream:
-                text = self.model.decode(response.ids)
+                text = self.model.decode(response.ids, partial=not response.finished)
                 rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
                 if stop.is_set():
                     break
@@ -282,6 +282,7 @@ class Chat:
             raise AppError("chat.broke_off") from error
         finally:  # also when the tab is closed in the middle
             stream.close()
+            text = self.model.decode(response.ids)
             message = GeneratedReply(view, sampling, seed, prompt_ids, response, text, cut)
             saved = None
             if response.ids or cut in ("stop", "length"):  # an empty reply cannot be rated

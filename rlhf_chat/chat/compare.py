@@ -278,7 +278,10 @@ class Compare:
         done: bool = False,
     ) -> Candidates:
         order = active_sampling.order(set_id, len(latest))
-        texts = tuple(self.model.decode(latest[i].ids) for i in order)
+        texts = tuple(
+            self.model.decode(latest[i].ids, partial=not (done or latest[i].finished))
+            for i in order
+        )
         return Candidates(None, prompt, texts, done, note)
 
     def _save(self, set_id: str, asked: _Asked, latest: list[Response], kept: Sequence[int]) -> str:

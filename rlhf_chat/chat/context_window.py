@@ -4,6 +4,7 @@ assistant in turns, without the oldest where not all of it fits.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 from rlhf_chat.inference.model import Model
@@ -29,23 +30,25 @@ def with_system(system: str, turns: Sequence[Words]) -> list[Words]:
 
 
 def truncate(model: Model, system: str, turns: Sequence[Words], room: int) -> tuple[list[int], int]:
-    """Prompt ids, at most `room`, and how many of the oldest turns were left out for it. What is
-    left begins with the user. Raises TooLongError."""
-    kept = list(turns)
-    while True:
-        ids = model.encode(with_system(system, alternating(kept)))
-        if len(ids) <= room:
-            return ids, len(turns) - len(kept)
-        if len(kept) == 1:
-            raise TooLongError(len(ids))
-        del kept[0]
-        while kept[0]["role"] != "user":
-            del kept[0]
+    """Prompt ids, at most `room`, and how many of the oldest turns were left out for it. The system
+    prompt stays, and what is left of the turns begins with the user. Raises TooLongError."""
+    starts = [i for i, turn in enumerate(turns) if i == 0 or turn["role"] == "user"]
+
+    def ids_from(start: int) -> list[int]:
+        return model.encode(with_system(system, alternating(turns[start:])))
+
+    everything = ids_from(0)
+    if len(everything) <= room:
+        return everything, 0
+    first = bisect_left(starts, True, lo=1, key=lambda start: len(ids_from(start)) <= room)
+    if first == len(starts):
+        raise TooLongError(len(ids_from(starts[-1])))
+    return ids_from(starts[first]), starts[first]
 
 
 def alternating(turns: Sequence[Words]) -> list[Words]:
-    """As strict chat templates demand: a message that never got its reply becomes one with the
-    next."""
+    """User and assistant in turns, as strict chat templates demand: a message that never got its
+    reply is joined with the next one."""
     found: list[Words] = []
     for turn in turns:
         if found and found[-1]["role"] == turn["role"]:

@@ -65,10 +65,11 @@ def default_sampling(generation_config: Any, *, is_demo: bool = False) -> Sampli
 
 @dataclass
 class Response:
-    """One sampled response: token ids up to and including the end token, if it was sampled."""
+    """One sampled response: token ids up to and including the end token, if it was sampled; of a
+    model without such a token, up to the text that begins the next turn."""
 
     ids: list[int]
-    finished: bool  # an end token was sampled (never forced)
+    finished: bool  # an end was sampled (never forced)
 
 
 def next_token(
@@ -118,6 +119,7 @@ def generate(
     turn: Callable[[], AbstractContextManager[None]],
     recorder: StepCapture,
     reads: list[PrefixCache] | None = None,
+    stop: Callable[[list[int]], int | None] = lambda ids: None,
     slice_seconds: float = SLICE_SECONDS,
 ) -> Iterator[list[Response]]:
     """Samples one response per prompt; yields the list of responses so far at least once a slice.
@@ -125,6 +127,8 @@ def generate(
     The lease (`turn`) is held for at most about `slice_seconds` and never across a yield. The same
     Response objects are yielded each time and grow. Closing the generator early is safe.
     `reads` holds what the last reply left behind; it is used, and replaced by what this one leaves.
+    `stop` is asked after every token how many ids are the reply, if it is over without an end
+    token.
     """
     batch = DecodeBatch(tree, pad, sampling.max_new_tokens, recorder)
     generator = torch.Generator(batch.device).manual_seed(seed)
@@ -143,7 +147,7 @@ def generate(
                         logits = batch.step(tokens)
                     tokens = next_token(logits, sampling, generator)
                     going = _append(
-                        responses, rows, tokens.tolist(), end_ids, sampling.max_new_tokens
+                        responses, rows, tokens.tolist(), end_ids, sampling.max_new_tokens, stop
                     )
                     if not going:
                         rows = []
@@ -169,6 +173,7 @@ def _append(
     tokens: list[int],
     end_ids: frozenset[int],
     limit: int,
+    stop: Callable[[list[int]], int | None],
 ) -> list[int]:
     """Adds one token to each row's response that goes on; returns the indices of those that still
     do."""
@@ -179,6 +184,9 @@ def _append(
             continue  # ended before, but still in the batch
         response.ids.append(token)
         response.finished = token in end_ids
+        if not response.finished and (length := stop(response.ids)) is not None:
+            response.finished = True
+            del response.ids[length:]
         if not response.finished and len(response.ids) < limit:
             going.append(i)
     return going

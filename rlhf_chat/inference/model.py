@@ -191,9 +191,10 @@ class Model:
         ids = self.chat_template.encode_text(self.tokenizer, text)
         return [*ids, end if end in self.end_ids else min(self.end_ids)]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Response ids -> the reply a person reads, without thoughts."""
-        return self.chat_template.decode_reply(self.tokenizer, ids)
+    def decode(self, ids: Sequence[int], *, partial: bool = False) -> str:
+        """Response ids -> the reply a person reads, without thoughts. `partial`: the reply goes on,
+        so an end that the next token may change is held back."""
+        return self.chat_template.decode_reply(self.tokenizer, ids, partial=partial)
 
     def reads_as(self, ids: Sequence[int], text: str) -> bool:
         """Whether a person reads these words in these response ids, white space aside."""
@@ -217,8 +218,8 @@ class Model:
                         view, prompts, sampling, seed, self.lease.turn, self._reads
                     ):
                         length = sum(len(r.ids) for r in responses)
-                        if length > shown:
-                            shown = length
+                        if length > shown or all(r.finished for r in responses):
+                            shown = max(shown, length)  # the end may have cut off a stop text
                             yield responses
                     return
                 except torch.OutOfMemoryError:
@@ -298,6 +299,7 @@ class Model:
             turn=turn,
             recorder=self._recorder,
             reads=reads,
+            stop=lambda ids: self.chat_template.stop_length(self.tokenizer, ids),
         )
 
     # ------------------------------------------------------------------ log-probs and features

@@ -37,10 +37,12 @@ class Reference:
     lengths: list[int]
     logprobs: list[NDArray[np.float32]]  # per reply, per token
     replies: list[Reply]
+    limit: int  # of tokens in a reply
 
     def ended(self, end_ids: Collection[int]) -> list[bool]:
-        """Which of the replies came to an end within the limit."""
-        return [reply.ids[-1] in end_ids for reply in self.replies]
+        """Which of the replies came to an end within the limit. One that is shorter did, whatever
+        its last token: a model without an end token stops before the next turn."""
+        return [len(r.ids) < self.limit or r.ids[-1] in end_ids for r in self.replies]
 
 
 class FeatureExtractor:
@@ -158,7 +160,7 @@ class FeatureExtractor:
                 stored[prompt.key] = ids
         for start in range(0, len(prompts), TOGETHER):
             check()
-            self._measure_references(prompts[start : start + TOGETHER], stored)
+            self._measure_references(prompts[start : start + TOGETHER], stored, max_new_tokens)
 
     def _with_room(
         self, prompts: list[Prompt], max_new_tokens: int
@@ -167,15 +169,18 @@ class FeatureExtractor:
         where the prompt leaves less of the context."""
 
         def room(prompt: Prompt) -> int:
-            return min(max_new_tokens, max(self.model.context_tokens - len(prompt.ids), 1))
+            return self._room(prompt, max_new_tokens)
 
         for tokens, group in groupby(sorted(prompts, key=room, reverse=True), room):
             alike = list(group)
             for start in range(0, len(alike), TOGETHER):
                 yield tokens, alike[start : start + TOGETHER]
 
+    def _room(self, prompt: Prompt, max_new_tokens: int) -> int:
+        return min(max_new_tokens, max(self.model.context_tokens - len(prompt.ids), 1))
+
     def _measure_references(
-        self, prompts: list[Prompt], stored: dict[str, list[list[int]]]
+        self, prompts: list[Prompt], stored: dict[str, list[list[int]]], max_new_tokens: int
     ) -> None:
         replies = [
             Reply(p, tuple(ids), self.model.decode(ids)) for p in prompts for ids in stored[p.key]
@@ -192,6 +197,7 @@ class FeatureExtractor:
                 lengths=[len(r.ids) for r in replies[part]],
                 logprobs=[row.numpy() for row in logprobs[part]],
                 replies=replies[part],
+                limit=self._room(prompt, max_new_tokens),
             )
 
 

@@ -44,6 +44,33 @@ def test_the_oldest_turns_give_way_and_the_user_begins():
     assert left_out == 2 and " ".join(map(str, ids)) == "system be kind user four five"
 
 
+def test_the_system_prompt_survives_sixty_long_turns():
+    turns = [
+        chat_message("assistant" if i % 2 else "user", f"turn{i} " + "word " * 40)
+        for i in range(60)
+    ] + [chat_message("user", "and now?")]
+    for room in (100, 500, 1000):
+        ids, left_out = truncate(MODEL, "be kind", turns, room)
+        words = list(map(str, ids))
+        assert words[:3] == ["system", "be", "kind"] and words[-3:] == ["user", "and", "now?"]
+        assert words[3] == "user" and words[4] == f"turn{left_out}"
+        assert room - 2 * 42 < len(words) <= room  # no more than needed is left out
+
+
+def test_few_prompts_are_encoded_to_find_what_fits():
+    class Counting(Words):
+        calls = 0
+
+        def encode(self, messages: Messages) -> Any:
+            self.calls += 1
+            return super().encode(messages)
+
+    counting = Counting()
+    turns = [chat_message("assistant" if i % 2 else "user", "word") for i in range(501)]
+    truncate(cast(Model, counting), "", turns, room=20)
+    assert counting.calls < 15
+
+
 def test_a_last_turn_that_does_not_fit_is_told_with_its_size():
     with pytest.raises(TooLongError) as error:
         truncate(MODEL, "", TALK, room=2)
