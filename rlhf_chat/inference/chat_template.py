@@ -28,6 +28,11 @@ THINKING = {"enable_thinking": True, "thinking": True}
 # Words to look for in what a template writes.
 QUESTION, REPLY, NEXT, THOUGHT = "hazelnut", "plumtree", "cedarwood", "buttercup"
 LONG_TALK = 24  # messages of the longest conversation that a template is tried with
+LIMITS = {  # what is said of a template that goes beyond one
+    "time": "model.template_time",
+    "memory": "model.template_memory",
+    "length": "model.template_length",
+}
 STOP_WINDOW = 16  # tokens in which a stop text is looked for: at least its bytes
 
 Messages = Sequence[Mapping[str, str]]
@@ -133,7 +138,7 @@ def inspect_template(tokenizer: Any) -> ChatTemplate:
         asked = _render(tokenizer, talk[:1], ask=True)
         told = _render(tokenizer, talk[:2], ask=False)
     except TemplateLimitError as error:
-        raise ChatTemplateError(f"model.template_{error.limit}") from error
+        raise ChatTemplateError(LIMITS[error.limit]) from error
     except Exception as error:  # a template may raise whatever Python does
         raise ChatTemplateError("model.chat_template", error=_first_line(error)) from error
     opening = asked.rpartition(QUESTION)[2]
