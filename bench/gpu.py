@@ -77,7 +77,7 @@ def twins(model: Model, tries: int) -> Record:
     limit, response = Sampling(temperature=0.0, max_new_tokens=8), list(range(10, 18))
 
     def reply() -> list[int]:
-        model._reads.clear()
+        model._prefix_cache.clear()
         *_, (last,) = model.stream(model.live, [prompt], limit, seed=0)
         return list(last.ids)
 
@@ -238,7 +238,7 @@ def examine(
         print(f"{name} {time.perf_counter() - started:5.1f} s {part}: {value}", flush=True)
         save(record)
 
-    memory.give_back(device)
+    memory.release_unused(device)
     made: list[Model] = []
     told("peak_load", peak(device, lambda: made.append(random_weights.make(name, config, device))))
     model = made.pop()
@@ -288,8 +288,8 @@ def under_cap(model: Model, load: Workload, gigabytes: int, tokens: int, rollout
     model.rows_per_slice, model.checkpointing = load.microbatch, load.checkpointing
     rollouts = min(2 * load.rollouts, rollouts)  # two batches have the peak of ten
     ppo_trainer, prompts = learner_for(model, tokens, rollouts, epochs=1)
-    model._reads.clear()
-    memory.give_back(device)
+    model._prefix_cache.clear()
+    memory.release_unused(device)
     with capped(gigabytes, device):
         try:
             record["held"] = peak(device, lambda: None)
@@ -298,7 +298,7 @@ def under_cap(model: Model, load: Workload, gigabytes: int, tokens: int, rollout
         except torch.OutOfMemoryError:
             record["out_of_memory"] = True
     record |= {"micro_batch": model.rows_per_slice, "checkpointing": model.checkpointing}
-    memory.give_back(device)
+    memory.release_unused(device)
     return record
 
 

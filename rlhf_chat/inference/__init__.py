@@ -1,5 +1,4 @@
-"""The instrument: one language model in four bits, three views of it, whatever the machine.
+"""The language model: loading, chat template, NF4, LoRA, generation, log-probs, memory.
 
-From what fits to how a token is drawn: loading, views, log-probs, pooled features, decoding, and
-who may compute. Begin with model.py. Left out: what is said with it, and what anybody thinks of it.
+Start with model.py. This package knows nothing of conversations, ratings or training rounds.
 """

@@ -1,7 +1,6 @@
-"""A loaded model tried out: its gradient on a few rows, and how many rows fit one training slice.
+"""Measurements on the loaded model: rows per training slice, seconds per token.
 
-Left out: whether the gradient is right (self_test.py), predictions before loading
-(memory_estimate.py).
+memory_estimate.py predicts memory before anything is loaded; self_test.py checks correctness.
 """
 
 from __future__ import annotations
@@ -16,24 +15,24 @@ from rlhf_chat.inference.lease import SLICE_SECONDS
 from rlhf_chat.inference.memory_estimate import Workload
 from rlhf_chat.inference.model import Model
 
-LEAST_ROWS, MOST_ROWS = 4, 32  # of a training slice, where memory allows
-HARDLY_MORE = 1.5  # times what a single row takes
-DEMO_TOKENS = 96  # prompt and response of the bundled model
-ROWS_AT_ONCE = 8  # replies of the decoding step that is timed: as many as Compare drafts
-STEPS_TRIED = 24
-ENOUGH_SECONDS = 1.0  # of trials: what takes longer needs no repeating
+MIN_ROWS, MAX_ROWS = 4, 32  # of a training slice, where memory allows
+MAX_SLICE_RATIO = 1.5  # seconds of a slice / seconds of a single row, where rows are cheap
+DEMO_TOKENS = 96  # prompt + response of the bundled model
+DECODE_ROWS = 8  # batch size of the timed decode steps: the most drafts that Compare generates
+DECODE_STEPS = 24
+MAX_TIMING_SECONDS = 1.0  # repeat a timing until it has taken this long, at most three times
 
 
 def probe_rows(model: Model) -> tuple[list[list[int]], list[list[int]]]:
-    """Two short prompts and responses to try things on."""
+    """Token ids of two short prompts and responses of unequal length."""
     prompt = model.encode([{"role": "user", "content": "Hello, how are you?"}])
     response = model.tokenizer.encode("I am well, thank you.", add_special_tokens=False)
     return [prompt, prompt], [response, response[:3]]
 
 
 def gradient(model: Model, prompts: list[list[int]], responses: list[list[int]]) -> torch.Tensor:
-    """Of the summed log-probs, for all policy parameters in one row, float64 on the CPU. None is
-    left behind, and none that was there before is counted."""
+    """d(sum of response log-probs) / d(policy parameters), flattened: (P,) float64 on the CPU.
+    Reads and writes no `.grad`."""
     params = model.policy_parameters()
     with model.lease.slice(), torch.enable_grad():
         total = model.forward(model.policy, prompts, responses).logprobs.sum()
@@ -46,54 +45,54 @@ def gradient(model: Model, prompts: list[list[int]], responses: list[list[int]])
 
 
 def calibrate(model: Model, tokens: int = 0) -> None:
-    """Measures how many training rows fit one slice, and memory beside chat: a power of two,
-    so that it is stable. `tokens` is how long prompt and response are taken to be together; 0: as
-    long as what is practised on.
+    """Sets `rows_per_slice`, `checkpointing`, `train_token_seconds` and `step_seconds` of `model`.
 
-    No slice is shorter than a single row takes, and where launching kernels takes the time, more
-    rows are free: a slice may last half as long again as one row does.
+    `rows_per_slice` is the largest power of two that fits into memory beside chat and into
+    max(SLICE_SECONDS, MAX_SLICE_RATIO * seconds of one row): where kernel launches dominate,
+    further rows cost almost nothing. `tokens` is the assumed length of prompt + response; 0 takes
+    that of the default workload.
     """
     prompts, responses = probe_rows(model)
-    load = Workload()
-    half = (tokens or (DEMO_TOKENS if model.is_demo else load.prompt + load.response)) // 2
+    workload = Workload()
+    half = (tokens or (DEMO_TOKENS if model.is_demo else workload.prompt + workload.response)) // 2
     prompt, response = (prompts[0] * half)[:half], (responses[0] * half)[:half]
 
     def step(rows: int) -> None:
         gradient(model, [prompt] * rows, [response] * rows)
 
-    def taken(rows: int, checkpointing: bool) -> int:
+    def peak_bytes(rows: int, checkpointing: bool) -> int:
         model.checkpointing = checkpointing
-        return memory.taken_by(lambda: step(rows), model.device)
+        return memory.peak_bytes(lambda: step(rows), model.device)
 
     def fastest(rows: int) -> float:
         seconds: list[float] = []
-        while len(seconds) < 3 and sum(seconds) < ENOUGH_SECONDS:
+        while len(seconds) < 3 and sum(seconds) < MAX_TIMING_SECONDS:
             started = _clock(model.device)
             step(rows)
             seconds.append(_clock(model.device) - started)
         return min(seconds)
 
-    on_card = model.device.type == "cuda"
-    room = memory.free(model.device) - (memory.CHAT_RESERVE if on_card else 0)
-    fits, model.checkpointing = memory.rows_that_fit(taken, room, MOST_ROWS)
-    rows, aim = 1, max(SLICE_SECONDS, HARDLY_MORE * fastest(1))
-    while 2 * rows <= fits and fastest(2 * rows) <= aim:
+    on_gpu = model.device.type == "cuda"
+    available = memory.free(model.device) - (memory.CHAT_RESERVE if on_gpu else 0)
+    fits, model.checkpointing = memory.rows_that_fit(peak_bytes, available, MAX_ROWS)
+    rows, max_seconds = 1, max(SLICE_SECONDS, MAX_SLICE_RATIO * fastest(1))
+    while 2 * rows <= fits and fastest(2 * rows) <= max_seconds:
         rows *= 2
-    least = LEAST_ROWS if on_card or model.is_demo else 1  # chat waits for a slice
-    model.rows_per_slice = min(max(rows, least), fits)
+    min_rows = MIN_ROWS if on_gpu or model.is_demo else 1  # a reply may wait for a whole slice
+    model.rows_per_slice = min(max(rows, min_rows), fits)
     model.train_token_seconds = fastest(model.rows_per_slice) / (model.rows_per_slice * 2 * half)
-    model.step_seconds = decoding_step(model)
+    model.step_seconds = decode_step_seconds(model)
 
 
-def decoding_step(model: Model) -> float:
-    """Seconds of compute of one decoding step of ROWS_AT_ONCE replies: the fastest of a few, so
-    that what else the machine does has no part in it."""
+def decode_step_seconds(model: Model) -> float:
+    """Seconds of one decode step of DECODE_ROWS replies. The fastest of DECODE_STEPS, which leaves
+    out the effect of other processes; 0.0 if nothing was decoded."""
     prompts, _ = probe_rows(model)
     stream = model.stream(
-        model.live, prompts[:1] * ROWS_AT_ONCE, Sampling(max_new_tokens=STEPS_TRIED), seed=0
+        model.live, prompts[:1] * DECODE_ROWS, Sampling(max_new_tokens=DECODE_STEPS), seed=0
     )
     best = float("inf")
-    next(stream, None)  # reads the prompts
+    next(stream, None)  # prefill
     started, length = time.perf_counter(), 1
     for responses in stream:
         now, longest = time.perf_counter(), max(len(r.ids) for r in responses)
@@ -103,7 +102,8 @@ def decoding_step(model: Model) -> float:
 
 
 def _clock(device: torch.device) -> float:
-    """Seconds of compute; on a CPU our own, because what else it is doing is not our size."""
+    """Seconds: wall time after synchronising on a GPU, else CPU time of this thread, which other
+    processes do not lengthen."""
     if device.type != "cuda":
         return time.thread_time()
     torch.cuda.synchronize(device)

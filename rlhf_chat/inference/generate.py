@@ -1,11 +1,10 @@
-"""Token by token: one decoding loop for streamed replies, drafts side by side and rollouts.
+"""The decoding loop of streamed replies, drafts and rollouts.
 
-`decode` takes a batch of prompts and yields after each step, so the caller decides when to stop,
-when to show text and when to let somebody else compute. Rows that have ended leave the batch, so a
-long reply does not make the short ones cost. Sampling is plain: logits / temperature, then
-optionally top-k and top-p. No repetition penalty and no minimum length: whatever reshapes the
-distribution here would have to be repeated in every log-prob (and is the classic cause of a
-negative KL). Left out: text, and which module tree is asked.
+`generate` is an iterator over a batch of prompts: between two yields the caller may show text, stop
+or let other work use the GPU. Finished rows are dropped from the batch. Sampling is logits /
+temperature, then top-k and top-p. There is no repetition penalty and no minimum length: whatever
+reshapes the distribution here would have to be repeated in every log-prob (and is the classic cause
+of a negative KL).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ NUCLEUS = 256  # top-p looks at this many tokens first; the nucleus is nearly al
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn. temperature 0 is greedy; top_k 0 and top_p 1 are off."""
+    """Sampling parameters. temperature 0 is greedy; top_k 0 and top_p 1 are off."""
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -38,19 +37,19 @@ class Sampling:
         return asdict(self)
 
     def limited(self, max_new_tokens: int) -> Sampling:
-        """The same draw, with another limit of length."""
+        """A copy with another max_new_tokens."""
         return replace(self, max_new_tokens=max_new_tokens)
 
     @property
     def key(self) -> str:
-        """Names the distribution that tokens are drawn from; the limit of length is no part."""
+        """Identifies the sampling distribution; max_new_tokens is not part of it."""
         return f"t{self.temperature:g}-p{self.top_p:g}-k{self.top_k}"
 
 
 def default_sampling(generation_config: Any, *, is_demo: bool = False) -> Sampling:
-    """What the model's authors recommend in generation_config.json, else temperature .7 and top-p
-    .9, at which small models stay coherent. A repetition penalty is left out: log-probs would have
-    to repeat it. The bundled model was trained to be sampled as it is."""
+    """temperature, top_p and top_k of generation_config.json; without a temperature there, 0.7 and
+    top_p 0.9, at which small models stay coherent. A repetition penalty is ignored (see above). The
+    bundled model samples from its unmodified distribution."""
     if is_demo:
         return Sampling()
     given = generation_config.to_diff_dict()
@@ -83,15 +82,16 @@ def next_token(
         return _draw(logits.softmax(-1), generator)
     probs, ids = _likeliest(logits, sampling.top_k, NUCLEUS)
     if sampling.top_k <= 0 and bool((probs.sum(-1) < sampling.top_p).any()):
-        probs, ids = _likeliest(logits, 0, logits.shape[-1])  # a flat distribution: all words
+        probs, ids = _likeliest(logits, 0, logits.shape[-1])  # flat: take the whole vocabulary
     before = probs.cumsum(-1) - probs
     probs = probs.masked_fill(before >= sampling.top_p, 0.0)  # keeps the token that crosses top_p
     return ids.gather(-1, _draw(probs, generator)[:, None]).squeeze(-1)
 
 
 def _likeliest(logits: torch.Tensor, top_k: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Probabilities and ids (B, K) of the likeliest tokens, in order: the `top_k`, normalised among
-    themselves, or `count` of all. Sorting the whole vocabulary takes longer than a model's step."""
+    """Probabilities and ids (B, K) of the likeliest tokens, descending: of `top_k` tokens,
+    renormalised, or if that is 0 of `count` tokens, not renormalised. Sorting the whole vocabulary
+    would take longer than a decode step."""
     values, ids = logits.topk(min(top_k or count, logits.shape[-1]))
     if top_k > 0:
         return values.softmax(-1), ids
@@ -99,8 +99,8 @@ def _likeliest(logits: torch.Tensor, top_k: int, count: int) -> tuple[torch.Tens
 
 
 def _draw(probs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """One column per row (B,) in proportion to probs (B, K), which need not sum to 1: by inverting
-    the cumulative distribution, with one random number a row instead of one a word."""
+    """Column indices (B,) int64 drawn in proportion to probs (B, K), which need not sum to 1.
+    Inverse transform sampling: one random number per row instead of one per token."""
     below = probs.cumsum(-1)
     total = below[:, -1:]
     u = torch.rand(len(below), 1, generator=generator, device=probs.device) * total
@@ -117,54 +117,55 @@ def generate(
     pad: int,
     seed: int,
     turn: Callable[[], AbstractContextManager[None]],
-    recorder: StepCapture,
-    reads: list[PrefixCache] | None = None,
+    step_capture: StepCapture,
+    prefix_cache: list[PrefixCache] | None = None,
     stop: Callable[[list[int]], int | None] = lambda ids: None,
     slice_seconds: float = SLICE_SECONDS,
 ) -> Iterator[list[Response]]:
     """Samples one response per prompt; yields the list of responses so far at least once a slice.
 
-    The lease (`turn`) is held for at most about `slice_seconds` and never across a yield. The same
-    Response objects are yielded each time and grow. Closing the generator early is safe.
-    `reads` holds what the last reply left behind; it is used, and replaced by what this one leaves.
-    `stop` is asked after every token how many ids are the reply, if it is over without an end
-    token.
+    `turn()` acquires the lease; it is held for about `slice_seconds` at most and never across a
+    yield. The same Response objects are yielded each time and grow. Closing the iterator early is
+    safe. `prefix_cache` holds the KV cache of the last reply, or nothing; for a single prompt it is
+    used and replaced by the cache of this reply.
+    `stop(ids)` is called after every token: the number of ids that form the reply if it is over
+    without an end token, else None.
     """
-    batch = DecodeBatch(tree, pad, sampling.max_new_tokens, recorder)
+    batch = DecodeBatch(tree, pad, sampling.max_new_tokens, step_capture)
     generator = torch.Generator(batch.device).manual_seed(seed)
     responses = [Response([], False) for _ in prompts]
-    rows = list(range(len(prompts)))  # which response each row of the batch is
+    rows = list(range(len(prompts)))  # index of the response of each row in the batch
     tokens: torch.Tensor | None = None
-    memory = reads if reads is not None and len(prompts) == 1 else []
+    cache = prefix_cache if prefix_cache is not None and len(prompts) == 1 else []
     try:
         while rows:
             with turn(), torch.inference_mode():
                 started = time.monotonic()
                 while rows and time.monotonic() - started < slice_seconds:
                     if tokens is None:
-                        logits = batch.begin(prompts, memory.pop() if memory else None)
+                        logits = batch.begin(prompts, cache.pop() if cache else None)
                     else:
                         logits = batch.step(tokens)
                     tokens = next_token(logits, sampling, generator)
-                    going = _append(
+                    active = _append(
                         responses, rows, tokens.tolist(), end_ids, sampling.max_new_tokens, stop
                     )
-                    if not going:
+                    if not active:
                         rows = []
-                    elif len(going) < len(rows) and batch.worth_shrinking(len(going)):
-                        rows = [rows[i] for i in going]
-                        keep = torch.tensor(going, dtype=torch.long, device=batch.device)
+                    elif len(active) < len(rows) and batch.should_compact(len(active)):
+                        rows = [rows[i] for i in active]
+                        keep = torch.tensor(active, dtype=torch.long, device=batch.device)
                         batch.keep(keep)
                         tokens = tokens[keep]
                     if len(prompts) <= 4:
-                        break  # somebody is watching: show every token
+                        break  # few rows are streamed to a screen: yield every token
             yield responses
-    except GeneratorExit:  # stopped by the reader; what was read is as good as any
+    except GeneratorExit:  # stopped between steps, so the cache is consistent
         rows = []
         raise
     finally:
-        if prompts and not rows:  # else a step has failed half way
-            memory[:] = batch.leave(prompts[0], responses[0].ids)
+        if prompts and not rows:  # else a step failed half way and the cache is unusable
+            cache[:] = batch.prefix_cache(prompts[0], responses[0].ids)
 
 
 def _append(
@@ -175,18 +176,17 @@ def _append(
     limit: int,
     stop: Callable[[list[int]], int | None],
 ) -> list[int]:
-    """Adds one token to each row's response that goes on; returns the indices of those that still
-    do."""
-    going = []
+    """Appends one token to each unfinished response; returns the row indices still unfinished."""
+    active = []
     for i, (row, token) in enumerate(zip(rows, tokens, strict=True)):
         response = responses[row]
         if response.finished or len(response.ids) >= limit:
-            continue  # ended before, but still in the batch
+            continue  # finished, but its row is still in the batch
         response.ids.append(token)
         response.finished = token in end_ids
         if not response.finished and (length := stop(response.ids)) is not None:
             response.finished = True
             del response.ids[length:]
         if not response.finished and len(response.ids) < limit:
-            going.append(i)
-    return going
+            active.append(i)
+    return active

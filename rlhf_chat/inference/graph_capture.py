@@ -1,10 +1,9 @@
-"""A step of decoding, recorded once as a list of kernels and replayed.
+"""A decode step captured once and replayed: torch.jit.trace on a CPU, a CUDA graph on a GPU.
 
-Most of a step of one row is Python between the kernels. On a CPU a step is recorded by a trace that
-takes the weights as arguments, so one recording serves every tree of the same shape, at any length;
-on a graphics card by a CUDA graph, which holds for the very tensors it was made with. A kind of
-recording is used only after it said the same as the model itself. Left out: what a step is
-(kv_cache.py), whose rows it is for (decode_batch.py).
+Most of the time of a one-row step is Python between the kernels. The CPU trace takes the weights as
+arguments, so that one trace serves every adapter version at any length. A CUDA graph is bound to
+the tensors it was captured with. A captured step is used only after its logits have been compared
+with those of the model. The step itself is `kv_cache.decode_step`.
 """
 
 from __future__ import annotations
@@ -21,92 +20,97 @@ from rlhf_chat.inference.kv_cache import decode_step
 
 log = logging.getLogger(__name__)
 
-Inputs = tuple[torch.Tensor, ...]  # what `ask` takes after the tree
+Inputs = tuple[torch.Tensor, ...]  # arguments of `decode_step` after the tree
 CapturedStep = Callable[..., torch.Tensor]
 Result = TypeVar("Result")
 
 
 class StepCapture:
-    """What is known about recordings of a model's steps. Calls are made under the lease."""
+    """Captures steps of one model and remembers which kinds work. Call it under the lease."""
 
-    def __init__(self, on_card: bool = False) -> None:
-        self.on_card = on_card
-        self._traces: dict[Any, CapturedStep | None] = {}  # by kind of tree; None: there is none
-        self._graphs: dict[Any, bool] = {}  # whether graphs of this kind say the same
+    def __init__(self, on_gpu: bool = False) -> None:
+        self.on_gpu = on_gpu
+        self._traces: dict[Any, CapturedStep | None] = {}  # by kind of tree; None: does not work
+        self._graphs: dict[Any, bool] = {}  # by kind of tree: whether graphs give the right logits
 
     def capture(self, tree: Any, inputs: Inputs) -> CapturedStep | None:
-        """A replay of this tree's step: on a CPU for any number of rows and positions, on a card
-        for these very tensors. None if there is no right one."""
+        """`decode_step` of this tree, captured; None if it cannot be captured correctly.
+
+        On a CPU the result takes any number of rows and positions, on a GPU only inputs of the
+        shapes given here, and it is fastest on the same tensors. Raises torch.OutOfMemoryError.
+        """
         weights = _weights(tree)
         kind = (type(tree), tuple((n, tuple(w.shape)) for n, w in weights.items()))
-        if self.on_card:
+        if self.on_gpu:
             return self._graph(kind, tree, inputs)
         return self._trace(kind, tree, inputs, list(weights.values()))
 
     def _trace(
         self, kind: Any, tree: Any, inputs: Inputs, weights: list[torch.Tensor]
     ) -> CapturedStep | None:
-        kind = (kind, len(inputs[0]) == 1)  # one row is computed in another way
+        kind = (kind, len(inputs[0]) == 1)  # MergedLinear takes another path for one row
 
         def with_weights(trace: CapturedStep) -> CapturedStep:
             def replay(*given: torch.Tensor) -> torch.Tensor:
-                with torch.jit.optimized_execution(False):  # no guessing at shapes, which grow
+                with torch.jit.optimized_execution(False):  # no specialising on shapes: they grow
                     return trace(*given, *weights)
 
             return replay
 
         if kind not in self._traces:
-            trace = _tried(lambda: _traced(tree, inputs))
-            # a trace can fix a size by mistake, so it is tried on other sizes, too
-            tries = (inputs, _others(inputs))
-            right = trace and all(_right(with_weights(trace), tree, given) for given in tries)
-            self._traces[kind] = trace if right else None
-        known = self._traces[kind]
-        return with_weights(known) if known else None
+            trace = _try(lambda: _traced(tree, inputs))
+            # a trace can bake in a size as a constant, so it is compared at other sizes as well
+            samples = (inputs, _resized(inputs))
+            valid = trace and all(_matches(with_weights(trace), tree, given) for given in samples)
+            self._traces[kind] = trace if valid else None
+        cached = self._traces[kind]
+        return with_weights(cached) if cached else None
 
     def _graph(self, kind: Any, tree: Any, inputs: Inputs) -> CapturedStep | None:
         kind = (kind, len(inputs[0]))
         if not self._graphs.get(kind, True):
             return None
         new = kind not in self._graphs
-        graph = _tried(lambda: _graphed(tree, inputs, warm_up=new))
+        graph = _try(lambda: _graphed(tree, inputs, warm_up=new))
         if new:
-            self._graphs[kind] = graph is not None and _right(graph, tree, inputs)
+            self._graphs[kind] = graph is not None and _matches(graph, tree, inputs)
         return graph if self._graphs[kind] else None
 
 
-def _tried(capture: Callable[[], Result]) -> Result | None:
+def _try(capture: Callable[[], Result]) -> Result | None:
     try:
         return capture()
     except torch.OutOfMemoryError:
         raise
-    except Exception:  # whatever a tracer or a driver may raise: there is another way
-        log.info("this model's step cannot be recorded", exc_info=True)
+    except Exception:  # tracers and drivers raise anything; decoding works without a capture
+        log.info("the decode step of this model cannot be captured", exc_info=True)
         return None
 
 
-def _right(captured: CapturedStep, tree: Any, inputs: Inputs) -> bool:
-    """Whether the recording says what the model says."""
-    own = decode_step(tree, *inputs)
-    output = _tried(lambda: captured(*inputs))
-    tolerance = 1e-3 if own.dtype == torch.float32 else 0.1
-    right = output is not None and torch.allclose(output.float(), own.float(), tolerance, tolerance)
-    if not right:
-        log.info("a recorded step differs from the model's own; not used")
-    return right
+def _matches(captured: CapturedStep, tree: Any, inputs: Inputs) -> bool:
+    """Whether a captured step gives the logits of the model, to 1e-3 in float32, else 0.1."""
+    expected = decode_step(tree, *inputs)
+    output = _try(lambda: captured(*inputs))
+    tolerance = 1e-3 if expected.dtype == torch.float32 else 0.1
+    matches = output is not None and torch.allclose(
+        output.float(), expected.float(), tolerance, tolerance
+    )
+    if not matches:
+        log.info("a captured decode step differs from the model; not used")
+    return matches
 
 
-def _others(inputs: Inputs) -> Inputs:
-    """Made-up inputs with one row and three positions more."""
+def _resized(inputs: Inputs) -> Inputs:
+    """Random inputs with one more row and three more positions."""
     ids, positions, mask, slot, *tensors = inputs
     rows, length = len(ids) + 1, mask.shape[-1] + 3
-    room = [t.new_zeros(rows, t.shape[1], length, t.shape[3]).normal_() for t in tensors]
+    cache = [t.new_zeros(rows, t.shape[1], length, t.shape[3]).normal_() for t in tensors]
     wider = mask.new_ones(rows, 1, 1, length)
-    return (ids[:1].expand(rows, 1), positions[:1].expand(rows, 1) + 3, wider, slot + 3, *room)
+    return (ids[:1].expand(rows, 1), positions[:1].expand(rows, 1) + 3, wider, slot + 3, *cache)
 
 
 def _weights(tree: Any) -> dict[str, torch.Tensor]:
-    """Everything in which two trees of the same shape differ: parameters and packed copies."""
+    """The tensors in which two versions of one model may differ: parameters and packed copies."""
     weights = dict(tree.named_parameters())
     for name, module in tree.named_modules():
         if isinstance(module, lora_modules.MergedLinear) and module.packed is not None:
@@ -115,7 +119,8 @@ def _weights(tree: Any) -> dict[str, torch.Tensor]:
 
 
 def _traced(tree: Any, inputs: Inputs) -> CapturedStep:
-    tree, count = lora_modules.clone_shared(tree), len(inputs)  # its weights become arguments
+    """A trace of `decode_step` called with (*inputs, *weights), weights as in `_weights`."""
+    tree, count = lora_modules.clone_shared(tree), len(inputs)
     weights = list(_weights(tree).values())
     places = [
         [
@@ -135,34 +140,32 @@ def _traced(tree: Any, inputs: Inputs) -> CapturedStep:
         return decode_step(tree, *given[:count])
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # sizes that a trace would fix are checked with others
+        warnings.simplefilter("ignore")  # about sizes baked in as constants: `_trace` checks that
         return torch.jit.trace(step, (*inputs, *weights), check_trace=False)
 
 
 def _graphed(tree: Any, inputs: Inputs, *, warm_up: bool) -> CapturedStep:
-    """The inputs are static: what is given later is copied into them."""
-    here, aside = torch.cuda.current_stream(), _aside(inputs[0].device)
+    """A CUDA graph of `decode_step` with `inputs` as static inputs: replaying copies into them."""
+    current, side = torch.cuda.current_stream(), _capture_stream(inputs[0].device)
     graph = torch.cuda.CUDAGraph()
-    aside.wait_stream(here)
-    with torch.cuda.stream(aside):
-        if warm_up:
-            decode_step(
-                tree, *inputs
-            )  # kernels are loaded and choose their workspace outside the graph
-        # other threads may go on with whatever needs no lease
+    side.wait_stream(current)
+    with torch.cuda.stream(side):
+        if warm_up:  # kernels must be loaded and their workspaces allocated before the capture
+            decode_step(tree, *inputs)
+        # thread_local: CUDA calls of other threads that need no lease do not break the capture
         graph.capture_begin(capture_error_mode="thread_local")
         try:
             logits = decode_step(tree, *inputs)
         finally:
             graph.capture_end()
-    here.wait_stream(aside)
+    current.wait_stream(side)
 
     def replay(*given: torch.Tensor) -> torch.Tensor:
-        for ours, new in zip(inputs, given, strict=True):
-            if ours.data_ptr() != new.data_ptr():
-                ours.copy_(new)
+        for static, new in zip(inputs, given, strict=True):
+            if static.data_ptr() != new.data_ptr():
+                static.copy_(new)
         graph.replay()
-        return logits.clone()  # the next replay writes over it
+        return logits.clone()  # the next replay overwrites it
 
     return replay
 
@@ -170,8 +173,8 @@ def _graphed(tree: Any, inputs: Inputs, *, warm_up: bool) -> CapturedStep:
 _streams: dict[torch.device, torch.cuda.Stream] = {}
 
 
-def _aside(device: torch.device) -> torch.cuda.Stream:
-    """One stream for all recordings: a new one would mean a new workspace each time."""
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """One stream for all captures: every new stream would allocate another cuBLAS workspace."""
     if device not in _streams:
         _streams[device] = torch.cuda.Stream(device)
     return _streams[device]

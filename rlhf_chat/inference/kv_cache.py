@@ -1,8 +1,8 @@
-"""Room for keys and values, made before it is needed, and the question that every step asks.
+"""A preallocated KV cache, and the two forward passes that use it: `prefill` and `decode_step`.
 
-A growing cache is copied at every token and has no fixed place in memory; room has, so that a step
-can be recorded (graph_capture.py). Only for models whose layers all attend to everything before
-them; the others keep the cache of transformers. Left out: which rows there are (decode_batch.py).
+transformers' DynamicCache is copied at every token and changes its address. Preallocated tensors
+stay in place, so that a step can be captured (graph_capture.py). Only for models in which every
+layer attends to all earlier tokens; all others (sliding window, recurrent) keep DynamicCache.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from transformers.cache_utils import DynamicLayer
 
 
 class PreallocatedCache(Cache):
-    """Keys and values of every layer, written in place at `slot`, read as far as they go.
+    """Keys and values of every layer, written in place at the columns `slot` (N,) int64.
 
-    `tensors` are keys, values, keys, values ...: (B, G, T, D) each. Those that are missing are made
-    with room for `size` tokens and then read up to `length`.
+    `tensors`: keys, values, keys, values ... of the layers, (B, G, T, D) each: rows, KV heads,
+    tokens, head dimension. Missing ones are allocated for `size` tokens. Attention gets the first
+    `length` columns; all T if `length` is 0.
     """
 
     def __init__(
@@ -49,11 +50,11 @@ class PreallocatedCache(Cache):
         return keys, values
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        return 0  # positions and mask are given
+        return 0  # callers pass position_ids and the mask
 
 
 def can_capture(tree: Any) -> bool:
-    """Whether every layer of this model keeps plain keys and values of all that came before."""
+    """Whether every layer attends, by SDPA, to plain keys and values of all earlier tokens."""
     cache = DynamicCache(config=tree.config)
     plain = all(type(layer) is DynamicLayer for layer in cache.layers)
     return bool(cache.layers) and plain and tree.config._attn_implementation == "sdpa"
@@ -67,7 +68,8 @@ def decode_step(
     slot: torch.Tensor,
     *tensors: torch.Tensor,
 ) -> torch.Tensor:
-    """ids, positions (B, 1), mask (B, 1, 1, T), room for T -> logits (B, V). The model itself."""
+    """One token per row: ids, positions (B, 1), mask (B, 1, 1, T) bool, slot (1,), cache tensors
+    (B, G, T, D) -> logits (B, V)."""
     return _forward(tree, ids, positions, mask, PreallocatedCache(tensors, slot))
 
 
@@ -79,16 +81,20 @@ def prefill(
     size: int,
     tensors: Sequence[torch.Tensor] = (),
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Reads the last of `mask`'s tokens into room for `size`, or into `tensors`, which hold those
-    before: ids, positions (B, N), mask (B, T) 0 on padding -> logits (B, V) of the next, room."""
+    """The prompt: ids, positions (B, N), mask (B, T), 0 on padding -> logits (B, V) of the next
+    token, and the cache tensors.
+
+    Without `tensors`, N = T and the cache is allocated for `size` tokens. With them, they hold the
+    first T - N tokens already and only the last N run.
+    """
     length, device = mask.shape[1], ids.device
     columns = torch.arange(length, device=device)
     slot = columns[length - ids.shape[1] :]
-    before = columns <= slot[:, None]  # (N, T)
-    itself = columns == slot[:, None]  # else a padding's attention would be to nothing: not finite
-    seen = (mask.bool()[:, None] & before | itself)[:, None]
+    causal = columns <= slot[:, None]  # (N, T)
+    diagonal = columns == slot[:, None]  # so that no padding row is fully masked, which gives NaN
+    attention = (mask.bool()[:, None] & causal | diagonal)[:, None]
     cache = PreallocatedCache(tensors, slot, size, length)
-    return _forward(tree, ids, positions, seen, cache), cache.tensors
+    return _forward(tree, ids, positions, attention, cache), cache.tensors
 
 
 def _forward(

@@ -1,9 +1,9 @@
-"""Who may compute right now: one owner at a time, chat before training.
+"""The lease: a lock on compute that gives chat priority over training.
 
-The trainer works in slices (one micro-batch, a few decoded tokens) and asks for the lease before
-each; a reply in progress makes it wait. It is not starved: after `patience` seconds without a
-slice it gets exactly one, so a reply never waits for more than one slice.
-Left out: anything about models. A kernel cannot be interrupted, so slices must be short.
+Training works in slices (one micro-batch, a few decoded tokens) and acquires the lease for each.
+While a reply is in progress it waits, but is not starved: after `patience` seconds without a slice
+it gets exactly one. A kernel cannot be interrupted, so a reply may wait for one slice and slices
+must be short.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-SLICE_SECONDS = 0.15  # what a slice aims for; the model sizes micro-batches and decode runs by it
+SLICE_SECONDS = 0.15  # target length of a slice; micro-batches and decode runs are sized by it
 
 
 class MemoryRequested(Exception):
-    """Chat needs the memory that this work holds: drop it and start anew."""
+    """Raised in preemptible work when chat needs its memory: free everything and start again."""
 
 
 class Lease:
+    """Thread-safe and not reentrant. `patience` in seconds; `clock` returns seconds."""
+
     def __init__(self, patience: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._free = threading.Condition()
         self._owner: int | None = None
@@ -29,13 +31,13 @@ class Lease:
         self._clock = clock
         self._patience = patience
         self._last_slice = clock()
-        self.longest_slice = 0.0  # seconds; the most a reply can have waited
-        self._holders: list[int] = []  # threads whose work holds memory that chat may ask for
-        self._room_wanted = False
+        self.longest_slice = 0.0  # seconds; upper bound of the time a reply has waited
+        self._holders: list[int] = []  # ids of threads doing preemptible work
+        self._memory_requested = False
 
     @contextmanager
     def replying(self) -> Iterator[None]:
-        """Marks a reply in progress, from the click to the last token."""
+        """Marks a reply as in progress, from the request to the last token."""
         with self._free:
             self._replies += 1
         try:
@@ -47,7 +49,7 @@ class Lease:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """One short stretch of compute for a reply; several replies take turns."""
+        """Holds the lease for a short computation of a reply, ahead of waiting slices."""
         with self._free:
             self._waiting_turns += 1
             self._free.wait_for(lambda: self._owner is None)
@@ -56,11 +58,11 @@ class Lease:
         try:
             yield
         finally:
-            self._give_back()
+            self._release()
 
     @contextmanager
     def preemptible(self) -> Iterator[None]:
-        """Marks work that holds memory and can be done again (rollouts)."""
+        """Marks work of this thread that holds memory and can be repeated (rollouts)."""
         with self._free:
             self._holders.append(threading.get_ident())
         try:
@@ -70,35 +72,38 @@ class Lease:
                 self._holders.remove(threading.get_ident())
 
     def preemptible_slice(self) -> AbstractContextManager[None]:
-        """A slice that raises MemoryRequested, before it begins, when chat is out of memory."""
+        """A slice that raises MemoryRequested, before it begins, if chat has run out of memory."""
         return self.slice(preemptible=True)
 
     def release_if_requested(self) -> None:
-        """For droppable work that waits and takes no slice (it is paused): raises MemoryRequested
-        as its next slice would."""
+        """For preemptible work that is paused and takes no slices: raises MemoryRequested if the
+        next slice would."""
         with self._free:
-            if self._room_wanted and threading.get_ident() in self._holders:
+            if self._memory_requested and threading.get_ident() in self._holders:
                 raise MemoryRequested
 
     def request_memory(self, timeout: float = 2.0) -> None:
-        """Asks droppable work to give its memory back, and waits until it did. No turn held."""
+        """Asks preemptible work to free its memory; waits for it, at most `timeout` seconds.
+        Must not be called while holding the lease."""
         with self._free:
-            self._room_wanted = bool(self._holders)
+            self._memory_requested = bool(self._holders)
             self._free.notify_all()
-            self._free.wait_for(lambda: not self._room_wanted, timeout)
-            self._room_wanted = False
+            self._free.wait_for(lambda: not self._memory_requested, timeout)
+            self._memory_requested = False
 
     def memory_released(self) -> None:
+        """Preemptible work has freed its memory after MemoryRequested."""
         with self._free:
-            self._room_wanted = False
+            self._memory_requested = False
             self._free.notify_all()
 
     @contextmanager
     def slice(self, preemptible: bool = False) -> Iterator[None]:
-        """One short stretch of compute for the trainer."""
+        """Holds the lease for a short computation of training. Raises MemoryRequested, while
+        waiting, if `preemptible` and chat has run out of memory."""
         with self._free:
             while not self._slice_may_start():
-                if preemptible and self._room_wanted:
+                if preemptible and self._memory_requested:
                     raise MemoryRequested
                 self._free.wait(timeout=0.05)
             self._owner = threading.get_ident()
@@ -108,14 +113,14 @@ class Lease:
         finally:
             self._last_slice = self._clock()
             self.longest_slice = max(self.longest_slice, self._last_slice - started)
-            self._give_back()
+            self._release()
 
     def _slice_may_start(self) -> bool:
         if self._owner is not None or self._waiting_turns:
             return False
         return self._replies == 0 or self._clock() - self._last_slice > self._patience
 
-    def _give_back(self) -> None:
+    def _release(self) -> None:
         with self._free:
             self._owner = None
             self._free.notify_all()

@@ -1,8 +1,8 @@
-"""How a model comes into memory: a name becomes files, files become a 4-bit base and a tokenizer.
+"""Loads a model: name -> files -> frozen base (NF4 by default) and tokenizer.
 
-What cannot chat and learn here is refused with the reason, before anything large is read. Only
-safetensors, and no code from elsewhere. Left out: what is done with it (model.py), whether it fits
-(memory_estimate.py).
+A name is `demo`, `pocket`, a folder, a GGUF file, an Ollama model or a hub id. Models that cannot
+chat and learn here are refused with a reason, before any weights are read. Reads safetensors and
+GGUF only, and never runs code from a model repository.
 """
 
 from __future__ import annotations
@@ -28,29 +28,33 @@ from rlhf_chat.inference.model_cache import converted
 log = logging.getLogger(__name__)
 
 DEMO = Path(__file__).parent.parent / "demo_model" / "weights"
-SPEAKERS = ("CausalLM", "LMHeadModel", "ForConditionalGeneration")
-TEXT_PART = {  # where models that also see or hear keep their words
+CAUSAL_LM_SUFFIXES = ("CausalLM", "LMHeadModel", "ForConditionalGeneration")
+TEXT_KEY_MAPPING = {  # weight names of the language model in multimodal checkpoints
     r"^(model\.)?language_model\.lm_head": "lm_head",
     r"^(model\.)?language_model\.(?!lm_head)(model\.)?": "model.",
 }
 RECURRENT = ("mamba", "rwkv", "recurrent", "xlstm", "zamba", "jamba", "falcon_h1", "nemotron_h")
-HEAD_BYTES = 16 << 20  # of a weight file that are hashed whole, and
-BLOCKS, BLOCK_BYTES = 64, 256 << 10  # samples of what comes after, the last of them its end
+# What is hashed of a weight file: its beginning, and evenly spaced blocks of the rest to its end.
+HASHED_START_BYTES = 16 << 20
+BLOCKS, BLOCK_BYTES = 64, 256 << 10
 
 
 class Loaded(NamedTuple):
-    base: Any  # the model of transformers, frozen and in 4 bits if so asked
+    """A base model and its tokenizer."""
+
+    base: Any  # a transformers causal LM, its linear layers in NF4 if requested
     tokenizer: Any
-    base_hash: str  # names this exact base
+    base_hash: str  # 16 hex digits that identify the weights
 
 
 def load(name: str, quantization: str = "nf4", device: str | None = None) -> Loaded:
-    """Loads `demo`, a folder or a hub id. Raises ModelError."""
+    """Loads the model `name`. `quantization`: nf4 or none. `device`: default cuda if there is one.
+    Raises ModelError."""
     if quantization not in ("nf4", "none"):
         raise ModelError("model.unknown_quantization", given=quantization)
     path = resolve(name)
     if Path(path).exists():
-        hf_logging.disable_progress_bar()  # a bar is for downloads
+        hf_logging.disable_progress_bar()  # useful for downloads only
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     config = configuration(name)
     refuse_unsuitable(name, config, quantization)
@@ -68,10 +72,11 @@ def load(name: str, quantization: str = "nf4", device: str | None = None) -> Loa
 def _load_gguf(
     name: str, file: Path, config: Any, quantization: str, dtype: torch.dtype, device: str
 ) -> tuple[Any, Any]:
-    """(base, tokenizer) of a GGUF file, its weights requantised to NF4 if so asked."""
-    with _reading(name, "", "tokenizer"):
+    """(base, tokenizer) of a GGUF file, its weights dequantised, then quantised to NF4 if
+    requested."""
+    with _as_model_error(name, "", "tokenizer"):
         tokenizer = gguf.read_tokenizer(file)
-    with _reading(name, "", "weights"):
+    with _as_model_error(name, "", "weights"):
         base = gguf.read_model(file, config, dtype)
         if quantization == "nf4":
             nf4.quantize_linears(base, dtype)
@@ -81,21 +86,21 @@ def _load_gguf(
 def _load_folder(
     name: str, path: str, config: Any, quantization: str, dtype: torch.dtype, device: str
 ) -> tuple[Any, Any]:
-    """(base, tokenizer) of a folder or hub id. Weights that are in 4 bits already stay as they
-    are."""
-    with _reading(name, "tokenizer.json", "tokenizer"):
+    """(base, tokenizer) of a folder or hub id. Weights already stored in 4 bits are not quantised
+    again."""
+    with _as_model_error(name, "tokenizer.json", "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     quantize = quantization == "nf4" and not _quantization_method(config)
-    with _reading(name, "", "weights"):
+    with _as_model_error(name, "", "weights"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
-            config=_text_part(config),
+            config=_text_config(config),
             dtype=dtype,
             device_map={"": device},
             use_safetensors=True,
             trust_remote_code=False,
             quantization_config=nf4.config(dtype) if quantize else None,
-            key_mapping=None if config.get_text_config() is config else TEXT_PART,
+            key_mapping=None if config.get_text_config() is config else TEXT_KEY_MAPPING,
             output_loading_info=True,
         )
     base, report = loaded
@@ -105,33 +110,34 @@ def _load_folder(
 
 
 def configuration(name: str) -> Any:
-    """The configuration alone, for a hub id a small download. Raises ModelError."""
+    """The model configuration; for a hub id this downloads config.json only. Raises ModelError."""
     path = resolve(name)
-    with _reading(name, "config.json", "config.json"):
+    with _as_model_error(name, "config.json", "config.json"):
         if gguf.is_gguf(path):
             return gguf.read_config(Path(path))
         return configuration_of(path)
 
 
 def configuration_of(path: str) -> Any:
-    """The same of a folder or hub id as it is. Raises what transformers raises."""
+    """The configuration of a folder or hub id. Raises what transformers raises."""
     config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    _forget_foreign_attention(config)
+    _reset_custom_attention(config)
     return config
 
 
-def _forget_foreign_attention(config: Any) -> None:
-    """A config.json may name an attention kernel, which transformers would fetch from the hub and
-    run. transformers chooses one of its own instead."""
+def _reset_custom_attention(config: Any) -> None:
+    """Makes transformers choose one of its own attention implementations. A config.json may name a
+    kernel, which transformers would download from the hub and run."""
     for part in {id(c): c for c in (config, config.get_text_config())}.values():
         if getattr(part, "_attn_implementation", None) not in (None, "eager", "sdpa"):
             part._attn_implementation = None
 
 
 @contextmanager
-def _reading(name: str, file: str, what: str) -> Iterator[None]:
-    """A sentence instead of whatever it is (a KeyError, a SafetensorError, a plain Exception) that
-    four libraries raise over files which are not there or were damaged on their way here."""
+def _as_model_error(name: str, file: str, what: str) -> Iterator[None]:
+    """Turns any exception into a ModelError. For missing or damaged files the libraries raise
+    KeyError, SafetensorError, OSError or plain Exception. `what` names the part being read, `file`
+    the file it needs."""
     try:
         yield
     except Exception as error:
@@ -140,6 +146,7 @@ def _reading(name: str, file: str, what: str) -> Iterator[None]:
 
 
 def resolve(name: str) -> str:
+    """A model name -> absolute path of a folder or GGUF file, or a hub id. Raises ModelError."""
     if name == "demo":
         if not (DEMO / "model.safetensors").is_file():
             raise ModelError("model.demo_missing")
@@ -163,7 +170,7 @@ def resolve(name: str) -> str:
 
 
 def _resolve_folder(name: str, folder: Path) -> str:
-    """The folder itself, or the one GGUF file it holds."""
+    """The folder itself if it has safetensors, else its only GGUF file. Raises ModelError."""
     if any(folder.glob("*.safetensors")):
         return str(folder.resolve())
     files = gguf.files_in(folder)
@@ -177,7 +184,7 @@ def _resolve_folder(name: str, folder: Path) -> str:
 
 
 def _quantization_method(config: Any) -> str:
-    """How the weights in the files are quantised; "" if they are not."""
+    """The quantisation method of the weights on disk; "" if they are not quantised."""
     found = getattr(config, "quantization_config", None) or {}
     settings = found if isinstance(found, dict) else found.to_dict()
     method = str(settings.get("quant_method") or "")
@@ -186,16 +193,16 @@ def _quantization_method(config: Any) -> str:
 
 
 def refuse_unsuitable(name: str, config: Any, quantization: str = "nf4") -> None:
-    """Raises ModelError for kinds of model that cannot chat and learn here."""
+    """Raises ModelError for architectures and formats that cannot chat or be trained here."""
     kind = config.model_type
-    made_for = getattr(config, "architectures", None) or []
+    architectures = getattr(config, "architectures", None) or []
     method = _quantization_method(config)
     if method == "bitsandbytes in 4 bits" and quantization == "nf4":
         method = ""
     if config.is_encoder_decoder:
         reason = Notice("model.encoder_decoder", {"kind": kind})
-    elif made_for and not any(a.endswith(SPEAKERS) for a in made_for):
-        reason = Notice("model.no_causal_lm", {"architecture": made_for[0]})
+    elif architectures and not any(a.endswith(CAUSAL_LM_SUFFIXES) for a in architectures):
+        reason = Notice("model.no_causal_lm", {"architecture": architectures[0]})
     elif any(word in kind for word in RECURRENT):
         reason = Notice("model.recurrent", {"kind": kind})
     elif method:
@@ -205,8 +212,8 @@ def refuse_unsuitable(name: str, config: Any, quantization: str = "nf4") -> None
     raise ModelError("model.unusable", name=name, reason=reason)
 
 
-def _text_part(config: Any) -> Any:
-    """The configuration of the part that speaks, for models that also see or hear."""
+def _text_config(config: Any) -> Any:
+    """The language model's configuration, for multimodal models a part of the whole."""
     text = config.get_text_config()
     if text is not config and hasattr(config, "tie_word_embeddings"):
         text.tie_word_embeddings = config.tie_word_embeddings
@@ -223,19 +230,21 @@ def _loading_failed(name: str, file: str, what: str, error: Exception) -> ModelE
 
 
 def first_line(error: Exception) -> str:
-    """What a library says, as the end of a sentence."""
-    told = str(error).strip() or type(error).__name__
-    return told.splitlines()[0][:200].rstrip(" .:")
+    """The first line of an error message, at most 200 characters, without a full stop at its end,
+    to be put into a sentence."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200].rstrip(" .:")
 
 
 def stay_offline() -> None:
-    """From here on this process asks the hub for nothing: all is there. The libraries read the
-    variable once, when they are imported; what they look at afterwards is the constant."""
+    """Stops this process from contacting the hub. huggingface_hub reads the variable once, at
+    import, so its constant is set as well; the variable is for child processes."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     constants.HF_HUB_OFFLINE = True
 
 
 def inspect_tokenizer(tokenizer: Any, name: str) -> chat_template.ChatTemplate:
+    """`chat_template.inspect_template`, raising ModelError instead of ChatTemplateError."""
     try:
         return chat_template.inspect_template(tokenizer)
     except chat_template.ChatTemplateError as error:
@@ -243,6 +252,8 @@ def inspect_tokenizer(tokenizer: Any, name: str) -> chat_template.ChatTemplate:
 
 
 def special_ids(tokenizer: Any, base: Any, stop_ids: frozenset[int]) -> tuple[int, frozenset[int]]:
+    """The padding id, and all ids that end a reply: `stop_ids` of the chat template and the eos ids
+    of generation config and tokenizer. Raises ModelError if there is none."""
     ends: set[int] = set(stop_ids)
     for value in (base.generation_config.eos_token_id, tokenizer.eos_token_id):
         if isinstance(value, int):
@@ -256,36 +267,37 @@ def special_ids(tokenizer: Any, base: Any, stop_ids: frozenset[int]) -> tuple[in
 
 
 def _weights_hash(path: str, base: Any) -> str:
-    """Names the exact base an adapter belongs to: config and weight files, or the hub commit."""
+    """Identifies the base an adapter belongs to, by 16 hex digits: a hash of samples of the weight
+    files and config.json, or of the hub commit."""
     digest = hashlib.sha256()
     folder = Path(path)
     if folder.is_file():
         digest.update(str(folder.stat().st_size).encode())
-        for part in _telling_parts(folder):
+        for part in _sampled_bytes(folder):
             digest.update(part)
-    elif (note := folder / gguf.SOURCE).is_file():  # converted here: named by what it came from
+    elif (note := folder / gguf.SOURCE).is_file():  # converted by this app from a GGUF file
         digest.update(str(json.loads(note.read_text(encoding="utf-8"))["sha256"]).encode())
     elif folder.is_dir():
         for file in sorted([*folder.glob("*.safetensors"), folder / "config.json"]):
             digest.update(file.name.encode())
             digest.update(str(file.stat().st_size).encode())
-            for part in _telling_parts(file):
+            for part in _sampled_bytes(file):
                 digest.update(part)
     else:
         digest.update(f"{path}@{getattr(base.config, '_commit_hash', None)}".encode())
     return digest.hexdigest()[:16]
 
 
-def _telling_parts(file: Path) -> Iterator[bytes]:
-    """The beginning of a file and samples of all that follows: the first tensors of a model are its
-    embeddings, which a fine-tune of it often leaves as they were."""
+def _sampled_bytes(file: Path) -> Iterator[bytes]:
+    """The beginning of a file and evenly spaced blocks of the rest. The beginning alone does not
+    tell fine-tunes apart: it holds the embeddings, which they often leave unchanged."""
     with file.open("rb") as stream:
-        yield stream.read(HEAD_BYTES)
+        yield stream.read(HASHED_START_BYTES)
         size = file.stat().st_size
-        if size <= HEAD_BYTES:
+        if size <= HASHED_START_BYTES:
             return
         last = size - BLOCK_BYTES
-        first = min(HEAD_BYTES, last)
+        first = min(HASHED_START_BYTES, last)
         for i in range(BLOCKS):
             stream.seek(first + (last - first) * i // (BLOCKS - 1))
             yield stream.read(BLOCK_BYTES)

@@ -1,11 +1,10 @@
-"""Module trees over one set of frozen tensors: the base, and the base with an adapter, many times.
+"""Module trees (nn.Module) that share one set of frozen tensors: the base, with or without LoRA.
 
-A twin is a second module tree that shares every frozen tensor and owns only its LoRA weights, so
-nothing is ever switched on or off: PEFT's adapter switches are process-global and give wrong
-answers silently when two threads use them. A tree that only has to speak is made without PEFT:
-where weights are kept decoded anyway (a small base on a CPU) the adapter is folded into them, which
-makes it as fast as the base, elsewhere it is two small products beside each layer's own.
-Left out: which tree is live, and all compute (model.py).
+`clone_shared` makes another tree that shares every frozen tensor and owns only its LoRA weights, so
+that no adapter is ever switched on or off: PEFT's switches act on the whole model and silently give
+wrong results when two threads use them. Trees for sampling are built without PEFT. Where the base
+is kept dequantised (a small model on a CPU) the adapter is merged into the weights, which is as
+fast as the base; elsewhere each linear layer adds its two LoRA products.
 """
 
 from __future__ import annotations
@@ -23,23 +22,26 @@ from torch.utils.checkpoint import checkpoint
 
 from rlhf_chat.inference import fused_decoder, nf4
 
-PACKED_ROWS = 16  # rows at once that packed weights are laid out for
-State = Mapping[str, torch.Tensor]  # PEFT's own keys -> LoRA tensors
+PACKED_ROWS = 16  # batch size that oneDNN lays packed weights out for
+State = Mapping[str, torch.Tensor]  # LoRA tensors by the keys of PEFT's files
 
 
 def clone_shared(tree: torch.nn.Module) -> torch.nn.Module:
-    """A second module tree over the same frozen tensors; only LoRA weights are copied."""
+    """A copy of the module tree that shares all tensors but the LoRA weights."""
     shared: list[torch.Tensor] = [p for name, p in tree.named_parameters() if "lora_" not in name]
     shared += list(tree.buffers())
-    spoken = [m for m in tree.modules() if isinstance(m, MergedLinear)]
-    shared += [m.packed for m in spoken if m.packed is not None]
+    merged = [m for m in tree.modules() if isinstance(m, MergedLinear)]
+    shared += [m.packed for m in merged if m.packed is not None]
     return copy.deepcopy(tree, memo={id(t): t for t in shared})
 
 
 def with_adapter(base: torch.nn.Module, *, r: int, lora_alpha: int) -> torch.nn.Module:
-    """The base with fresh LoRA layers on every linear layer. Dropout is 0: the PPO ratio must be
-    exactly 1 before the first step. Their weights are float32, their products as precise as what
-    they are given: a float32 copy of every layer's input would be a quarter of all activations."""
+    """Adds LoRA of rank `r` to every linear layer of the base; returns the PEFT model.
+
+    Dropout is 0, so that the PPO ratio is exactly 1 before the first step. LoRA weights are float32
+    but multiply in the dtype of their input: PEFT's float32 copy of the input of every layer would
+    be a quarter of all activation memory.
+    """
     lora = LoraConfig(
         r=r,
         lora_alpha=lora_alpha,
@@ -51,20 +53,20 @@ def with_adapter(base: torch.nn.Module, *, r: int, lora_alpha: int) -> torch.nn.
     for _, layer in _lora_layers(tree):
         layer.cast_input_dtype_enabled = False
         for part in (layer.lora_A["default"], layer.lora_B["default"]):
-            part.__class__ = InputDtypeLinear  # its name, its weight and PEFT's hold on it stay
+            part.__class__ = InputDtypeLinear  # in place: PEFT holds references to the module
     return tree
 
 
 class InputDtypeLinear(torch.nn.Linear):
-    """Multiplies in the precision of what it is given, whatever that of its weight: the gradient
-    of the weight has the weight's."""
+    """A linear layer that multiplies in its input's dtype. The weight and its gradient keep the
+    weight's dtype."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.linear(input, self.weight.to(input.dtype))
 
 
 def adapter_params(tree: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """The LoRA weights of a tree by the keys PEFT saves them under."""
+    """The LoRA parameters of a tree by the keys of PEFT's files."""
     return {
         name.replace(".default.", "."): param
         for name, param in tree.named_parameters()
@@ -73,12 +75,13 @@ def adapter_params(tree: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 
 def adapted_linears(adapted: torch.nn.Module) -> list[Any]:
-    """The linear layers below the adapter: what four bits store."""
+    """The base linear layers that have LoRA: those stored in NF4."""
     return [layer.get_base_layer() for _, layer in _lora_layers(adapted)]
 
 
 def can_merge(adapted: torch.nn.Module) -> bool:
-    """Whether folded trees are affordable: on a CPU, plain linear layers, decoded anyway."""
+    """Whether memory allows merged copies of the weights: on a CPU, if every adapted layer is
+    unquantised or dequantised, and those unquantised are small."""
     bases = adapted_linears(adapted)
     dequantized = all(type(b) in (torch.nn.Linear, nf4.DequantizedLinear4bit) for b in bases)
     small = sum(4 * b.weight.numel() for b in bases if type(b) is torch.nn.Linear)
@@ -90,10 +93,10 @@ def can_merge(adapted: torch.nn.Module) -> bool:
 def inference_tree(
     tree: torch.nn.Module, adapted: torch.nn.Module, state: State, *, merge: bool
 ) -> torch.nn.Module:
-    """A twin of the base, changed in place to speak like base + adapter: in each linear layer
-    W x + scaling B A x or, folded, (W + scaling B A) x.
+    """Changes `tree`, a clone of the base, into base + adapter: each linear layer computes
+    W x + scaling B A x or, with `merge`, (W + scaling B A) x. `adapted` is the PEFT model.
 
-    Equal to the adapted tree but for rounding, so it is for sampling, never for log-probs.
+    Equal to the PEFT model but for rounding, so use it for sampling, never for log-probs.
     """
     for name, layer in _lora_layers(adapted):
         a, b = state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"]
@@ -107,9 +110,8 @@ def inference_tree(
 def fused(
     base: torch.nn.Module, adapted: torch.nn.Module, state: State | None
 ) -> fused_decoder.FusedDecoder | None:
-    """The base, with the adapter of `state` merged into its weights, in the form that samples
-    fastest on a CPU; None for architectures that have none. Shares only embeddings and norms with
-    the base."""
+    """A FusedDecoder with the weights of base + `state` (None: the base alone), the fastest form on
+    a CPU; None for unsupported architectures. Shares only embeddings and norms with the base."""
     factors = {}
     for name, layer in _lora_layers(adapted) if state else []:
         a, b = state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"]  # type: ignore[index]
@@ -128,8 +130,8 @@ def fused(
 
 def _merged(source: Any, a: torch.Tensor, b: torch.Tensor) -> MergedLinear:
     weight = nf4.dequantized(source)
-    changed = (weight + b.float() @ a.float()).to(weight.dtype)
-    return MergedLinear(torch.nn.Parameter(changed, requires_grad=False), source.bias)
+    merged = (weight + b.float() @ a.float()).to(weight.dtype)
+    return MergedLinear(torch.nn.Parameter(merged, requires_grad=False), source.bias)
 
 
 def _with_packed_head(tree: Any) -> Any:
@@ -140,15 +142,15 @@ def _with_packed_head(tree: Any) -> Any:
 
 
 class InferenceLoRA(torch.nn.Module):
-    """A linear layer and its adapter in the layer's own precision, without a way back."""
+    """A linear layer plus LoRA in the layer's compute dtype. Inference only: it writes in place."""
 
     def __init__(self, source: Any, a: torch.Tensor, b: torch.Tensor) -> None:
-        """`a` (r, in), `b` (out, r) with the scaling in it."""
+        """`a` (r, in); `b` (out, r), already multiplied by the LoRA scaling."""
         super().__init__()
         self.source = source
-        place = {"device": source.weight.device, "dtype": nf4.compute_dtype(source)}
-        self.lora_a = torch.nn.Parameter(a.T.to(**place).contiguous(), requires_grad=False)
-        self.lora_b = torch.nn.Parameter(b.T.to(**place).contiguous(), requires_grad=False)
+        target = {"device": source.weight.device, "dtype": nf4.compute_dtype(source)}
+        self.lora_a = torch.nn.Parameter(a.T.to(**target).contiguous(), requires_grad=False)
+        self.lora_b = torch.nn.Parameter(b.T.to(**target).contiguous(), requires_grad=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         output = self.source(x)
@@ -157,10 +159,10 @@ class InferenceLoRA(torch.nn.Module):
 
 
 class MergedLinear(torch.nn.Linear):
-    """A linear layer that only speaks: for several rows it keeps its weight a second time, packed
-    as the CPU's kernels like it, which halves the time."""
+    """A linear layer for sampling on a CPU. It keeps a second copy of a float32 weight in oneDNN's
+    packed layout, which takes half the time for more than one row."""
 
-    packed: torch.Tensor | None
+    packed: torch.Tensor | None  # oneDNN's opaque layout
 
     def __init__(self, weight: Any, bias: torch.nn.Parameter | None) -> None:
         super().__init__(1, 1, bias=False)
@@ -180,8 +182,8 @@ class MergedLinear(torch.nn.Linear):
 
 @cache
 def _packed_linear() -> Any:
-    """x (..., in), packed weight, bias -> (..., out). As a script, because a trace
-    (graph_capture.py) cannot take the operator's empty list by itself."""
+    """x (..., in), packed weight, bias -> (..., out). Compiled as TorchScript because
+    torch.jit.trace (graph_capture.py) cannot record the operator's empty list argument."""
     return torch.jit.CompilationUnit("""
         def linear(x, packed, bias : Optional[Tensor]):
             none = torch.jit.annotate(List[Optional[number]], [])
@@ -194,12 +196,13 @@ def _lora_layers(adapted: torch.nn.Module) -> list[tuple[str, Any]]:
 
 
 def decoder_of(tree: Any) -> Any:
-    """The part below the output head, adapters included: ids in, last hidden state out."""
+    """The transformer without the LM head, LoRA included: input_ids -> last_hidden_state."""
     model = tree.get_base_model() if hasattr(tree, "get_base_model") else tree
     return model.base_model
 
 
 def layers_of(tree: Any, count: int) -> torch.nn.ModuleList:
+    """The list of the `count` decoder layers. Raises StopIteration if there is none."""
     return next(
         m
         for m in decoder_of(tree).modules()
@@ -209,37 +212,38 @@ def layers_of(tree: Any, count: int) -> torch.nn.ModuleList:
 
 @contextmanager
 def capture_hidden(tree: Any, layers: int) -> Iterator[list[torch.Tensor]]:
-    """The hidden states two thirds up the stack, once a forward has run."""
-    seen: list[torch.Tensor] = []
+    """Yields a list to which each forward appends the output of layer 2/3 * `layers`: (B, T, H),
+    detached."""
+    captured: list[torch.Tensor] = []
 
     def hook(_module: Any, _args: Any, output: Any) -> None:
-        seen.append((output[0] if isinstance(output, tuple) else output).detach())
+        captured.append((output[0] if isinstance(output, tuple) else output).detach())
 
     handle = layers_of(tree, layers)[(2 * layers) // 3].register_forward_hook(hook)
     try:
-        yield seen
+        yield captured
     finally:
         handle.remove()
 
 
 @contextmanager
-def checkpointed(tree: Any, layers: int, wanted: bool) -> Iterator[None]:
-    """Forgets the activations inside each layer and computes them again on the way back.
+def checkpointed(tree: Any, layers: int, enabled: bool) -> Iterator[None]:
+    """Gradient checkpointing: saves only the input of each layer and recomputes it in backward.
 
-    For one forward only: a twin made while layers are wrapped would run the wrong weights.
+    Wraps the layers of one forward only: a clone of a wrapped layer would run this tree's weights.
     """
-    stack = list(layers_of(tree, layers)) if wanted and torch.is_grad_enabled() else []
+    stack = list(layers_of(tree, layers)) if enabled and torch.is_grad_enabled() else []
     for layer in stack:
-        layer.forward = _twice(layer.forward)
+        layer.forward = _recomputed(layer.forward)
     try:
         yield
     finally:
         for layer in stack:
-            del layer.forward  # the class's own is back
+            del layer.forward  # uncovers the method of the class
 
 
-def _twice(forward: Any) -> Any:
-    def forward_twice(*args: Any, **kwargs: Any) -> Any:
+def _recomputed(forward: Any) -> Any:
+    def checkpointed_forward(*args: Any, **kwargs: Any) -> Any:
         return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
-    return forward_twice
+    return checkpointed_forward

@@ -1,8 +1,8 @@
-"""How much memory there is, how much a pass takes, and what to do when it does not fit.
+"""Free memory, measured peak memory, and recovery from running out of memory.
 
-A pass that runs out of memory is cut in halves and tried again; when a single row is too much, its
-activations are given up and computed twice (checkpointing). Nothing is half done: work that failed
-has added no gradient. Left out: predictions before anything is loaded (memory_estimate.py).
+A batch that runs out of memory is halved and tried again; if a single row does not fit, gradient
+checkpointing is switched on. A failed attempt must leave no gradients behind. Predictions before
+loading are in memory_estimate.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TypeVar
 import psutil
 import torch
 
-CHAT_RESERVE = 1 << 30  # bytes of video memory that training leaves to chat
+CHAT_RESERVE = 1 << 30  # bytes of GPU memory that training leaves to chat
 
 Result = TypeVar("Result")
 
@@ -23,8 +23,9 @@ Result = TypeVar("Result")
 def parts_within(
     lengths: Sequence[int], rows: int, tokens: int, order: Iterable[int] | None = None
 ) -> list[list[int]]:
-    """Row numbers in parts, in their order or the one given: at most `rows` in a part, and with
-    padding no more tokens than `rows` rows of `tokens` have. A longer row goes alone."""
+    """Splits row indices into batches, in `order` (default: ascending). A batch has at most `rows`
+    rows and, padding included, at most `rows * tokens` tokens. A row longer than that is a batch of
+    its own. `lengths`: tokens of each row."""
     parts: list[list[int]] = [[]]
     longest = 0
     for i in range(len(lengths)) if order is None else order:
@@ -41,10 +42,10 @@ def in_parts(
     work: Callable[[list[int]], Result],
     reduce_batch: Callable[[int], bool],
 ) -> Iterator[tuple[list[int], Result]]:
-    """Yields (rows, work(rows)) for each part; a part that does not fit is halved and tried again.
+    """Yields (rows, work(rows)) for each part, halving a part that runs out of memory.
 
-    `relieve(rows)` is told how many rows were too many, frees what it can, and says whether a
-    single row may be tried once more.
+    `reduce_batch(n)` is called after `n` rows did not fit. It frees what it can and returns whether
+    a single row may be tried again; if not, raises torch.OutOfMemoryError.
     """
     todo = deque(parts)
     while todo:
@@ -53,41 +54,43 @@ def in_parts(
         if done:
             yield rows, done[0]
             continue
-        again = reduce_batch(len(rows))
+        retry = reduce_batch(len(rows))
         if len(rows) > 1:
             middle = (len(rows) + 1) // 2
             todo.extendleft([rows[middle:], rows[:middle]])
-        elif again:
+        elif retry:
             todo.appendleft(rows)
         else:
             raise torch.OutOfMemoryError("one row does not fit into memory")
 
 
 def _attempt(work: Callable[[list[int]], Result], rows: list[int]) -> tuple[Result] | None:
-    """None when memory ran out. The error is let go here: its traceback holds every tensor."""
+    """(work(rows),), or None if memory ran out. The exception is dropped here, because its
+    traceback keeps every tensor of the attempt alive."""
     try:
         return (work(rows),)
     except torch.OutOfMemoryError:
         return None
 
 
-def give_back(device: torch.device) -> None:
-    """Frees what nobody uses any more."""
+def release_unused(device: torch.device) -> None:
+    """Collects garbage and returns the allocator's cached blocks to the driver."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def free(device: torch.device) -> int:
-    """Bytes that could still be taken: what the allocator holds unused counts as free."""
+    """Free bytes on the device, including blocks that the allocator has cached."""
     if device.type != "cuda":
         return int(psutil.virtual_memory().available)
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(torch.cuda.mem_get_info(device)[0]) + unused
 
 
-def taken_by(work: Callable[[], object], device: torch.device) -> int:
-    """Bytes that `work` needs at its peak, beyond what is held before. 0 where nobody counts."""
+def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
+    """Runs `work`; returns its peak allocation in bytes beyond what was allocated before. 0 on a
+    CPU, where allocations are not counted."""
     if device.type != "cuda":
         work()
         return 0
@@ -99,22 +102,27 @@ def taken_by(work: Callable[[], object], device: torch.device) -> int:
     return int(torch.cuda.max_memory_allocated(device)) - before
 
 
-def rows_that_fit(taken: Callable[[int, bool], int], room: int, most: int) -> tuple[int, bool]:
-    """How many rows (a power of two) a micro-batch may have, and whether to checkpoint.
+def rows_that_fit(
+    measure: Callable[[int, bool], int], available: int, max_rows: int
+) -> tuple[int, bool]:
+    """Rows of a micro-batch (a power of two, at most `max_rows`), and whether to checkpoint.
 
-    `taken(rows, checkpointing)` measures bytes at the peak. Two measurements tell what a row adds.
-    Checkpointing costs a third of the time, so it comes only when not even two rows fit without.
+    `measure(rows, checkpointing)` returns peak bytes. The difference of one and two rows is the
+    cost of a row. Checkpointing adds a third to the time, so it is used only if two rows do not fit
+    into `available` bytes without it. (1, True) if nothing fits.
     """
     for checkpointing in (False, True):
-        one, two = (_measured(taken, rows, checkpointing) for rows in (1, 2))
-        if one is None or one > room or (not checkpointing and (two is None or two > room)):
+        one, two = (_measured(measure, rows, checkpointing) for rows in (1, 2))
+        too_large = two is None or two > available
+        if one is None or one > available or (not checkpointing and too_large):
             continue
-        a_row = max((two or one) - one, 1)
-        rows = 1 + max(room - one, 0) // a_row if two is not None else 1
-        return 1 << (max(min(rows, most), 1).bit_length() - 1), checkpointing
+        per_row = max((two or one) - one, 1)
+        rows = 1 + max(available - one, 0) // per_row if two is not None else 1
+        return 1 << (max(min(rows, max_rows), 1).bit_length() - 1), checkpointing
     return 1, True
 
 
-def _measured(taken: Callable[[int, bool], int], rows: int, checkpointing: bool) -> int | None:
-    done = _attempt(lambda _: taken(rows, checkpointing), [])
+def _measured(measure: Callable[[int, bool], int], rows: int, checkpointing: bool) -> int | None:
+    """None if memory ran out."""
+    done = _attempt(lambda _: measure(rows, checkpointing), [])
     return done[0] if done else None

@@ -1,8 +1,8 @@
-"""What a model will take, by part, before any of it is loaded.
+"""Predicts the memory of a model and a workload, in bytes by part, before anything is loaded.
 
-The model is built without memory (torch's meta device), so layers, caches and activations are
-counted from the real architecture and not from a formula for one family. Pure: configuration and
-settings in, bytes out. Left out: how much there is (memory.py), what to do about it (doctor.py).
+The model is built on torch's meta device, so parameters, KV cache and activations are counted from
+the real architecture instead of a formula per family. How much memory there is: memory.py. What to
+change if it is too little: doctor.py.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from rlhf_chat.inference import lm_head, lora_modules, nf4, precision
 
-NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # a weight, its block's scale, and that block's scale
-NF4_TABLES = 4 * (16 + 256 + 1)  # bytes of code tables and offset that each layer carries
-RESERVE = 768 << 20  # what the driver and the allocator keep for themselves; an assumption
+NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # per weight: 4 bits, 8-bit scale, its float32 scale
+NF4_TABLES = 4 * (16 + 256 + 1)  # bytes per layer: two code tables and an offset, float32
+RESERVE = 768 << 20  # bytes for the driver and the allocator (assumed, not measured)
 GIB = 1 << 30
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What a session asks for. The defaults are the app's own."""
+    """Sizes that determine memory. The defaults are those of the app."""
 
     context: int = 4096  # tokens of the longest conversation
-    prompt: int = 64
-    response: int = 256  # tokens of a reply that is practised on
-    rollouts: int = 64  # sampled at once
-    microbatch: int = 8
+    prompt: int = 64  # tokens, in training
+    response: int = 256  # tokens, in training
+    rollouts: int = 64  # rows sampled at once
+    microbatch: int = 8  # rows
     checkpointing: bool = False
-    r: int = 8
+    r: int = 8  # LoRA rank
     on_cpu: bool = False
-    reserve: int = RESERVE
+    reserve: int = RESERVE  # bytes
 
 
 COMFORTABLE = replace(Workload(), rollouts=32, microbatch=1)
-MINIMAL = replace(Workload(), rollouts=8, microbatch=1, checkpointing=True)  # slow, but it learns
+MINIMAL = replace(Workload(), rollouts=8, microbatch=1, checkpointing=True)  # slow
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes by part. Rollouts and training take turns, so the larger of the two counts."""
+    """Bytes by part. Rollouts and training alternate, so `total` has the larger of the two."""
 
     weights: int
     adapters: int  # policy and live, gradient, Adam's two moments
-    chat: int  # keys and values of the longest conversation
-    rollouts: int  # keys and values
-    training: int  # activations of one micro-batch, and the largest weight decoded
-    logits: int
+    chat: int  # KV cache of the longest conversation
+    rollouts: int  # KV cache
+    training: int  # activations of one micro-batch, and the largest weight dequantised
+    logits: int  # of one chunk (lm_head.py), with their gradient
     reserve: int
 
     @property
@@ -63,33 +63,34 @@ class MemoryEstimate:
         return {**vars(self), "total": self.total}
 
 
-def predict(config: Any, quantization: str, load: Workload = Workload()) -> MemoryEstimate:
-    """Counts on the meta device. Raises what transformers raises on a config it cannot build."""
+def predict(config: Any, quantization: str, workload: Workload = Workload()) -> MemoryEstimate:
+    """Counts on the meta device. `quantization`: nf4 or none. Raises what transformers raises for a
+    config it cannot build."""
     config = copy.deepcopy(config.get_text_config())
-    layers, size = config.num_hidden_layers, _dtype(config, load).itemsize
-    if len(set(getattr(config, "layer_types", None) or [""])) == 1:  # all alike: two tell the rest
-        one, two = (_count(_shortened(config, n), load) for n in (1, 2))
+    layers, size = config.num_hidden_layers, _dtype(config, workload).itemsize
+    if len(set(getattr(config, "layer_types", None) or [""])) == 1:  # equal layers: extrapolate
+        one, two = (_count(_shortened(config, n), workload) for n in (1, 2))
         count = {part: one[part] + (two[part] - one[part]) * (layers - 1) for part in one}
     else:
-        count = _count(config, load)
+        count = _count(config, workload)
     activations = count["activations"]
-    if load.checkpointing:  # what enters each layer is kept, and one layer is computed again
-        entering = load.microbatch * (load.prompt + load.response) * config.hidden_size * size
-        activations = entering * layers + activations // layers
-    words = load.microbatch * load.response
+    if workload.checkpointing:  # the input of every layer, and one layer being recomputed
+        tokens = workload.microbatch * (workload.prompt + workload.response)
+        activations = tokens * config.hidden_size * size * layers + activations // layers
+    positions = workload.microbatch * workload.response
     return MemoryEstimate(
-        weights=count["others"] * size + _linear_bytes(count, quantization, size, load.on_cpu),
-        adapters=count["lora"] * (4 * (1 + 1 + 2) + size),  # in float32 but for the live one
+        weights=count["others"] * size + _linear_bytes(count, quantization, size, workload.on_cpu),
+        adapters=count["lora"] * (4 * (1 + 1 + 2) + size),  # float32; live in the compute dtype
         chat=count["chat"],
         rollouts=count["rollouts"],
         training=activations + count["widest"] * size,
-        logits=min(words * config.vocab_size * 4, lm_head.CHUNK_BYTES) * 3,
-        reserve=load.reserve,
+        logits=min(positions * config.vocab_size * 4, lm_head.CHUNK_BYTES) * 3,
+        reserve=workload.reserve,
     )
 
 
-def _dtype(config: Any, load: Workload) -> torch.dtype:
-    return precision.cpu_dtype(config) if load.on_cpu else torch.bfloat16
+def _dtype(config: Any, workload: Workload) -> torch.dtype:
+    return precision.cpu_dtype(config) if workload.on_cpu else torch.bfloat16
 
 
 def _shortened(config: Any, layers: int) -> Any:
@@ -100,25 +101,25 @@ def _shortened(config: Any, layers: int) -> Any:
     return config
 
 
-def _count(config: Any, load: Workload) -> dict[str, int]:
-    """Weights and bytes of the whole, by kind; every one of them grows evenly with the layers."""
-    dtype = _dtype(config, load)
+def _count(config: Any, workload: Workload) -> dict[str, int]:
+    """Parameter counts and bytes by kind. Each is affine in the number of layers."""
+    dtype = _dtype(config, workload)
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(config, dtype=dtype)
     base.requires_grad_(False)
-    whole = sum(p.numel() for p in base.parameters())
-    tree: Any = lora_modules.with_adapter(base, r=load.r, lora_alpha=2 * load.r)
+    total = sum(p.numel() for p in base.parameters())
+    tree: Any = lora_modules.with_adapter(base, r=workload.r, lora_alpha=2 * workload.r)
     linears = [layer.weight.numel() for layer in lora_modules.adapted_linears(tree)]
-    tokens = load.prompt + load.response
+    tokens = workload.prompt + workload.response
     return {
-        "others": whole - sum(linears),
+        "others": total - sum(linears),
         "linear": sum(linears),
         "linears": len(linears),
         "widest": max(linears),
         "lora": sum(p.numel() for p in lora_modules.adapter_params(tree).values()),
-        "chat": _cache_bytes(tree, config, 1, load.context),
-        "rollouts": _cache_bytes(tree, config, load.rollouts, tokens),
-        "activations": saved_bytes(tree, _inputs(load.microbatch, tokens, dtype)),
+        "chat": _cache_bytes(tree, config, 1, workload.context),
+        "rollouts": _cache_bytes(tree, config, workload.rollouts, tokens),
+        "activations": saved_bytes(tree, _inputs(workload.microbatch, tokens, dtype)),
     }
 
 
@@ -135,7 +136,8 @@ def _linear_bytes(count: dict[str, int], quantization: str, size: int, on_cpu: b
 
 
 def _inputs(rows: int, tokens: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """A ready mask: transformers would look at the values of any other, and there are none."""
+    """With a 4-D mask: transformers would read the values of a 2-D one, and meta tensors have
+    none."""
     return {
         "input_ids": torch.zeros(rows, tokens, dtype=torch.long, device="meta"),
         "attention_mask": torch.zeros(rows, 1, tokens, tokens, dtype=dtype, device="meta"),
@@ -153,32 +155,32 @@ def _cache_bytes(tree: Any, config: Any, rows: int, tokens: int) -> int:
 
 
 def cache_bytes(cache: Any) -> int:
-    """What a cache of any kind of layer holds: keys, values, running states."""
-    held = []
+    """Bytes of all tensors in a transformers cache: keys, values, recurrent states."""
+    tensors = []
     for layer in cache.layers:
         for value in vars(layer).values():
             values = value if isinstance(value, (list, tuple)) else [value]
             if isinstance(value, Mapping):
                 values = list(value.values())
-            held += [v for v in values if isinstance(v, torch.Tensor) and v.dim() > 1]
-    return sum(t.numel() * t.element_size() for t in held)
+            tensors += [v for v in values if isinstance(v, torch.Tensor) and v.dim() > 1]
+    return sum(t.numel() * t.element_size() for t in tensors)
 
 
 def saved_bytes(tree: Any, inputs: Mapping[str, torch.Tensor]) -> int:
-    """What autograd keeps of one forward for the way back, weights not counted."""
+    """Bytes that autograd saves for backward in one forward, weights not counted."""
     weights = {p.untyped_storage()._cdata for p in tree.parameters()}
     tokens = inputs["input_ids"].shape[1]
     eager = getattr(tree.config, "_attn_implementation", "") == "eager"
-    kept: dict[int, torch.UntypedStorage] = {}
+    saved: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if tensor.shape[-2:] == (tokens, tokens) and not eager:
-            return tensor  # attention weights, which only the meta device's kernel keeps
+            return tensor  # attention weights: SDPA saves them on the meta device only
         if storage._cdata not in weights:
-            kept[storage._cdata] = storage
+            saved[storage._cdata] = storage
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         lora_modules.decoder_of(tree)(**inputs, use_cache=False)
-    return sum(storage.nbytes() for storage in kept.values())
+    return sum(storage.nbytes() for storage in saved.values())

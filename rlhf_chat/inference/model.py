@@ -1,12 +1,9 @@
-"""The instrument: one 4-bit base in memory, seen through three module trees.
+"""A loaded language model: one frozen base, and three module trees that share its tensors.
 
-`reference` is the bare base, `live` is base + the adapter people talk to, `policy` is base + the
-adapter in training; lora_modules.py makes them over one set of frozen tensors, and nothing is ever
-switched on or off. Serving another version makes a new live tree; a reply in progress keeps the one
-it began with, so every reply is the work of exactly one version.
-All compute goes through the lease (lease.py). Left out: where the base comes from (loading.py),
-what a good response is (reward_model.py), how the policy is changed (ppo_trainer.py), where
-adapters are kept (adapter_store.py).
+`reference` is the base, `live` is the base + the adapter that answers in chat, `policy` is the base
++ the adapter in training. lora_modules.py builds them; no adapter is ever switched on or off.
+Serving another version builds a new live tree. A reply in progress keeps the tree it started with,
+so every reply comes from exactly one version. All compute runs under the lease (lease.py).
 """
 
 from __future__ import annotations
@@ -43,12 +40,12 @@ from rlhf_chat.inference.memory_estimate import Workload
 
 log = logging.getLogger(__name__)
 
-LEAST_TEMPERATURE = 0.1
+MIN_TEMPERATURE = 0.1
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """The LoRA adapter. Dropout is 0: the PPO ratio must be exactly 1 before the first step."""
+    """Rank and alpha of the LoRA adapter, and the seed of its initial weights."""
 
     r: int = 8
     lora_alpha: int = 16
@@ -56,30 +53,25 @@ class AdapterConfig:
 
 
 class ForwardOutput(NamedTuple):
-    """One forward over prompt + response, right-aligned: the last column is the last token.
-    Only logprobs carry a gradient.
+    """One forward pass over prompt + response. All tensors are float32 and right-aligned: the last
+    column is the last token of each response. Only `logprobs` has a gradient."""
 
-    logprobs (B, R) of each response token; mask (B, R) 1 on response tokens; hidden (B, R, H) the
-    state *before* each token (what predicts it); states (B, R, H) the state *at* each token;
-    middle (B, R, H) the same two thirds up the stack. All float32.
-    """
-
-    logprobs: torch.Tensor
-    mask: torch.Tensor
-    hidden: torch.Tensor
-    states: torch.Tensor
-    middle: torch.Tensor
+    logprobs: torch.Tensor  # (B, R) of each response token, 0 on padding
+    mask: torch.Tensor  # (B, R) 1 on response tokens
+    hidden: torch.Tensor  # (B, R, H) last hidden state before each token: the one that predicts it
+    states: torch.Tensor  # (B, R, H) last hidden state at each token
+    middle: torch.Tensor  # (B, R, H) hidden state at each token after 2/3 of the layers
 
 
 class ModelView(NamedTuple):
-    """A module tree and the adapter version it speaks with (-1: still in training)."""
+    """A module tree and the adapter version in it (0: the base, -1: the policy in training)."""
 
-    tree: Any  # a transformers or PEFT module tree
+    tree: Any  # a transformers or PEFT model, or a FusedDecoder
     version: int
 
 
 class Model:
-    """A loaded model with its three trees. Use `Model.load`."""
+    """A loaded model with its three trees. Create it with `Model.load`."""
 
     def __init__(
         self,
@@ -96,17 +88,18 @@ class Model:
         self.quantization = quantization
         self.adapter = adapter
         self.lease = Lease()
-        self.rows_per_slice = 8  # as probe.calibrate finds
+        self.rows_per_slice = 8  # set by calibration.calibrate
         self.rows_per_batch = 64  # of rollouts
-        load = Workload()
-        self.tokens_per_row = load.prompt + load.response  # of longer rows fewer are taken at once
+        workload = Workload()
+        # Batches are limited to rows * tokens_per_row tokens, so longer rows come in smaller ones.
+        self.tokens_per_row = workload.prompt + workload.response
         self.checkpointing = False
-        self.step_seconds = 0.0  # of decoding a token of ROWS_AT_ONCE replies; 0: not measured
-        self.train_token_seconds = 0.0  # of forward and backward, for each token; 0: not measured
-        self._reads: list[PrefixCache] = []  # what the last reply left behind, for the next turn
+        self.step_seconds = 0.0  # one decode step of calibration.DECODE_ROWS replies; 0: unknown
+        self.train_token_seconds = 0.0  # forward + backward per token; 0: unknown
+        self._prefix_cache: list[PrefixCache] = []  # of the last streamed reply, at most one
         self.config = base.config.get_text_config()
         self.device = next(base.parameters()).device
-        self._recorder = StepCapture(on_card=self.device.type == "cuda")
+        self._step_capture = StepCapture(on_gpu=self.device.type == "cuda")
         self._tokenizer = tokenizer
         self._per_thread = threading.local()
         base.requires_grad_(False)
@@ -118,7 +111,7 @@ class Model:
             lora_modules.with_adapter(base, r=adapter.r, lora_alpha=adapter.lora_alpha), -1
         )
         self._can_merge = lora_modules.can_merge(self.policy.tree)
-        self._fuses = (
+        self._can_fuse = (
             self._can_merge
             and not precision.is_small(self.config)
             and fused_decoder.is_known(self.config)
@@ -129,9 +122,9 @@ class Model:
         self.chat_template = inspect_tokenizer(tokenizer, name)
         self.pad_id, self.end_ids = special_ids(tokenizer, base, self.chat_template.stop_ids)
         self.sampling = default_sampling(base.generation_config, is_demo=self.is_demo)
-        self.tokens_at_once = load.context  # of several drafts, keys and values of which fit
+        self.tokens_at_once = workload.context  # of parallel drafts together, as KV memory allows
         longest = int(getattr(self.config, "max_position_embeddings", 1024))
-        self.context_tokens = min(longest, load.context)
+        self.context_tokens = min(longest, workload.context)
         self.feature_key = hashlib.sha256(
             json.dumps([base_hash, quantization, tokenizer.chat_template, "features-1"]).encode()
         ).hexdigest()[:16]
@@ -147,7 +140,8 @@ class Model:
         adapter: AdapterConfig | None = None,
         device: str | None = None,
     ) -> Model:
-        """Loads `demo`, a folder or a hub id. Raises ModelError."""
+        """Loads a model; `name`, `quantization` and `device` as in loading.load. Raises
+        ModelError."""
         base, tokenizer, base_hash = loading.load(name, quantization, device)
         return cls(
             base,
@@ -160,44 +154,44 @@ class Model:
 
     @property
     def is_demo(self) -> bool:
+        """Whether this is the bundled model."""
         return self.name == "demo"
 
     @property
     def temperature(self) -> float:
-        """At which log-probs, KL and ratios are meant: that of replies, which have to be sampled
-        to be learned from, so greedy replies count as nearly so."""
-        return max(self.sampling.temperature, LEAST_TEMPERATURE)
+        """The temperature of log-probs, KL and PPO ratios: that of replies, but at least
+        MIN_TEMPERATURE, because greedy decoding (0) has no finite log-probs."""
+        return max(self.sampling.temperature, MIN_TEMPERATURE)
 
     # ------------------------------------------------------------------ text <-> ids
 
     @property
     def tokenizer(self) -> Any:
-        """One tokenizer object per thread: they are not thread-safe when sanitising."""
+        """The tokenizer of this thread. Each thread has a copy: encoding typed text changes the
+        tokenizer's state."""
         if not hasattr(self._per_thread, "tokenizer"):
             self._per_thread.tokenizer = copy.deepcopy(self._tokenizer)
         return self._per_thread.tokenizer
 
     def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Chat messages -> prompt ids, ending where the assistant begins to speak.
-
-        What the person typed can never become a control token.
-        """
+        """Chat messages -> prompt ids, up to where the assistant's reply begins. Text in messages
+        never becomes a control token."""
         return self.chat_template.encode(self.tokenizer, messages)
 
     def encode_reply(self, text: str) -> list[int]:
-        """What the model would have had to sample to say this text and stop as it does: with the
-        token of its template, where that has one."""
+        """A reply's text -> response ids, as if the model had sampled it: with the stop token of
+        the chat template at the end, else an eos token."""
         end = min(self.chat_template.stop_ids, default=self.tokenizer.eos_token_id)
         ids = self.chat_template.encode_text(self.tokenizer, text)
         return [*ids, end if end in self.end_ids else min(self.end_ids)]
 
     def decode(self, ids: Sequence[int], *, partial: bool = False) -> str:
-        """Response ids -> the reply a person reads, without thoughts. `partial`: the reply goes on,
-        so an end that the next token may change is held back."""
+        """Response ids -> the text shown to the user, without the thinking part. `partial`: the
+        reply goes on, so an end that the next token may change is held back."""
         return self.chat_template.decode_reply(self.tokenizer, ids, partial=partial)
 
     def reads_as(self, ids: Sequence[int], text: str) -> bool:
-        """Whether a person reads these words in these response ids, white space aside."""
+        """Whether `decode(ids)` equals `text`, white space aside."""
         return self.decode(ids).split() == text.split()
 
     # ------------------------------------------------------------------ sampling
@@ -205,17 +199,19 @@ class Model:
     def stream(
         self, view: ModelView, prompts: Sequence[Sequence[int]], sampling: Sampling, *, seed: int
     ) -> Generator[list[Response]]:
-        """Replies for people: yields the responses so far, token by token, chat before training.
+        """Streams one reply per prompt: yields the responses so far after each token, with
+        priority over training.
 
-        When memory runs out, training makes room and the reply is said again from its start, word
-        for word, without showing anything twice. Raises ModelError if that was not enough.
+        If memory runs out, training is asked to free some and the replies are generated again from
+        the start, with the same seed and so the same tokens; nothing is yielded twice. Raises
+        ModelError if memory runs out again.
         """
         shown = 0
         with self.lease.replying():
             for last_try in (False, True):
                 try:
                     for responses in self._decode(
-                        view, prompts, sampling, seed, self.lease.turn, self._reads
+                        view, prompts, sampling, seed, self.lease.turn, self._prefix_cache
                     ):
                         length = sum(len(r.ids) for r in responses)
                         if length > shown or all(r.finished for r in responses):
@@ -223,11 +219,11 @@ class Model:
                             yield responses
                     return
                 except torch.OutOfMemoryError:
-                    pass  # the error is let go before cleaning: it holds every tensor
-                self._reads.clear()
+                    pass  # free memory outside the handler: the exception keeps tensors alive
+                self._prefix_cache.clear()
                 if not last_try:
                     self.lease.request_memory()
-                memory.give_back(self.device)
+                memory.release_unused(self.device)
         raise ModelError("model.out_of_memory")
 
     def sample(
@@ -239,16 +235,17 @@ class Model:
         seed: int,
         check: Callable[[], None] = lambda: None,
     ) -> list[Response]:
-        """Rollouts for the trainer: whole responses, giving way to chat between slices.
+        """Samples one whole response per prompt (rollouts), yielding to chat between slices.
 
-        `check` is called between slices and may raise to end it.
+        `check` is called between slices and may raise to abort.
         """
 
         def work(rows: list[int]) -> list[Response]:
-            return self._sampled(view, [prompts[i] for i in rows], sampling, seed + rows[0], check)
+            batch = [prompts[i] for i in rows]
+            return self._sample_batch(view, batch, sampling, seed + rows[0], check)
 
         def reduce_batch(rows: int) -> bool:
-            memory.give_back(self.device)
+            memory.release_unused(self.device)
             self.rows_per_batch = max(rows // 2, 1)
             return False
 
@@ -256,7 +253,7 @@ class Model:
         parts = memory.parts_within(lengths, self.rows_per_batch, self.tokens_per_row)
         return [r for _, part in in_parts(parts, work, reduce_batch) for r in part]
 
-    def _sampled(
+    def _sample_batch(
         self,
         view: ModelView,
         prompts: list[Sequence[int]],
@@ -264,7 +261,7 @@ class Model:
         seed: int,
         check: Callable[[], None],
     ) -> list[Response]:
-        """One batch; started anew, to the same words, whenever chat needed its memory."""
+        """One batch, started again with the same seed whenever chat needs its memory."""
         while True:
             latest: list[Response] = []
             try:
@@ -276,9 +273,9 @@ class Model:
                 return latest
             except MemoryRequested:
                 pass
-            memory.give_back(self.device)
+            memory.release_unused(self.device)
             self.lease.memory_released()
-            check()  # while paused it waits here, where it holds nothing
+            check()  # blocks while training is paused; no memory is held here
 
     def _decode(
         self,
@@ -287,7 +284,7 @@ class Model:
         sampling: Sampling,
         seed: int,
         turn: Callable[[], AbstractContextManager[None]],
-        reads: list[PrefixCache] | None = None,
+        prefix_cache: list[PrefixCache] | None = None,
     ) -> Iterator[list[Response]]:
         return generate(
             view.tree,
@@ -297,8 +294,8 @@ class Model:
             pad=self.pad_id,
             seed=seed,
             turn=turn,
-            recorder=self._recorder,
-            reads=reads,
+            step_capture=self._step_capture,
+            prefix_cache=prefix_cache,
             stop=lambda ids: self.chat_template.stop_length(self.tokenizer, ids),
         )
 
@@ -311,12 +308,11 @@ class Model:
         responses: Sequence[Sequence[int]],
         temperature: float | None = None,
     ) -> ForwardOutput:
-        """Log-probs at `temperature`, else at the one that replies are sampled with.
+        """One micro-batch through one tree, in the caller's grad mode. Raises RuntimeError unless
+        the caller holds the lease. `temperature` of the log-probs: default `self.temperature`.
 
-        One micro-batch through one tree, in the caller's grad mode and under its slice.
-
-        Left padding puts all response ends in the last column, so logits are only computed for the
-        last R + 1 positions, whatever the architecture.
+        Left padding aligns the ends of all responses in the last column, so that only the last
+        R + 1 positions are needed, for any architecture.
         """
         self.lease.assert_held()
         rows = [list(p) + list(r) for p, r in zip(prompts, responses, strict=True)]
@@ -332,18 +328,18 @@ class Model:
             ).last_hidden_state[:, -(width + 1) :]  # (B, R + 1, H)
         lengths = torch.tensor([len(r) for r in responses], device=self.device)
         columns = torch.arange(width, device=self.device)
-        spoken = columns >= width - lengths[:, None]  # (B, R), from lengths, never from pad ids
+        mask = columns >= width - lengths[:, None]  # (B, R), not from ids: pad may be an end token
         logprobs = selected_logprobs(
             lm_head_of(view.tree, self.config),
-            final[:, :-1][spoken],
-            ids[:, -width:][spoken],
+            final[:, :-1][mask],
+            ids[:, -width:][mask],
             self.temperature if temperature is None else temperature,
             self.config.vocab_size,
         )
         states = final.detach().float()
         return ForwardOutput(
-            logprobs=logprobs.new_zeros(spoken.shape).masked_scatter(spoken, logprobs),
-            mask=spoken.float(),
+            logprobs=logprobs.new_zeros(mask.shape).masked_scatter(mask, logprobs),
+            mask=mask.float(),
             hidden=states[:, :-1],
             states=states[:, 1:],
             middle=middle[0][:, -width:].float(),
@@ -356,11 +352,10 @@ class Model:
         microbatch: int = 16,
         turn: Callable[[], AbstractContextManager[None]] | None = None,
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Frozen base: per-token log-probs (list of (len,)) and pooled states (N, 4H), on the CPU.
+        """The frozen base on N responses: log-probs (a list of (len,) tensors) and pooled hidden
+        states (N, 4H) as in `pool_states`, float32 on the CPU.
 
-        `turn`: whose compute it is; a slice of the trainer's unless said otherwise.
-
-        Pooled: last token and mean over the response, at two depths (ALGORITHM: 2/3 and final).
+        `turn` acquires the lease for one micro-batch; default: a training slice.
         """
         logprobs: list[torch.Tensor] = []
         pooled: list[torch.Tensor] = []
@@ -382,35 +377,36 @@ class Model:
     # ------------------------------------------------------------------ memory
 
     def set_limits(self, rollouts: int, context: int, at_once: int) -> None:
-        """How many responses to sample at once, how much to read back and how many tokens several
-        drafts may have together, as a preflight found."""
+        """Sets the limits that the doctor derived from free memory: rows per rollout batch, tokens
+        of a conversation, tokens of parallel drafts together."""
         self.rows_per_batch, self.tokens_at_once = rollouts, at_once
         self.context_tokens = min(self.context_tokens, context)
 
     def max_parallel_drafts(self, wanted: int, prompt: Sequence[int], new_tokens: int) -> int:
-        """How many of the wanted drafts can be written at once: each keeps the prompt, too."""
+        """How many of `wanted` drafts fit into memory at once; each holds the prompt as well."""
         return max(1, min(wanted, self.tokens_at_once // (len(prompt) + new_tokens)))
 
     def tokens_within(self, seconds: float) -> int:
-        """How long several replies at once can become in this time, as `calibrate` measured; the
-        whole context where nothing was measured."""
+        """How many tokens per reply a batch of replies can decode in this time, by the measured
+        `step_seconds`; `context_tokens` if that is unknown."""
         if not self.step_seconds:
             return self.context_tokens
         return int(seconds / self.step_seconds)
 
     def reduce_batch(self, rows: int) -> bool:
-        """So many training rows were too many: smaller micro-batches from now on, and for a single
-        row checkpointing. False when there is nothing left to try."""
-        memory.give_back(self.device)
+        """After `rows` training rows ran out of memory: halves micro-batches from now on; for a
+        single row, turns on checkpointing. False if that was on already."""
+        memory.release_unused(self.device)
         if rows > 1:
             self.rows_per_slice = min(self.rows_per_slice, max(rows // 2, 1))
             return True
-        tried, self.checkpointing = self.checkpointing, True
-        return not tried
+        was_on, self.checkpointing = self.checkpointing, True
+        return not was_on
 
     def prefix_states(self, prompt: Sequence[int], response: Sequence[int]) -> torch.Tensor:
-        """Pooled states of the frozen base (R, 4H) after each token of one response: what
-        `reference_pass` would pool if the response had ended there. One pass, in chat's turn."""
+        """Pooled hidden states of the frozen base for every prefix of one response: row i is what
+        `reference_pass` gives for its first i + 1 tokens. (R, 4H) float32 on the CPU. One forward
+        pass, with the priority of chat."""
         with self.lease.turn(), torch.no_grad():
             out = self.forward(self.reference, [prompt], [response])
         count = torch.arange(1, len(response) + 1, device=out.states.device)[:, None]
@@ -422,27 +418,30 @@ class Model:
     # ------------------------------------------------------------------ adapters
 
     def policy_parameters(self) -> list[torch.nn.Parameter]:
-        """The only parameters an optimiser may own. Explicit: `requires_grad` is not trusted."""
+        """The parameters to optimise: the LoRA weights of the policy. An explicit list, because
+        PEFT resets `requires_grad`."""
         return list(self._policy_params.values())
 
     def policy_state(self) -> dict[str, torch.Tensor]:
-        """The candidate adapter, detached copies on the CPU, in PEFT's own key format."""
+        """The policy's adapter: detached copies on the CPU, by the keys of PEFT's files."""
         return {k: p.detach().cpu().clone() for k, p in self._policy_params.items()}
 
     def set_policy(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Copies an adapter into the policy. Raises ModelError if names or shapes differ."""
         _copy_into(self._policy_params, state)
 
     def make_view(self, version: int, state: Mapping[str, torch.Tensor] | None) -> ModelView:
-        """A tree that samples with an adapter; without one (state None, version 0) the base."""
+        """A view for sampling from base + adapter `state`, or from the base if that is None. Raises
+        ModelError if names or shapes differ."""
         if state is not None:
             _check_fits(self._policy_params, state)
-        if self._fuses:
+        if self._can_fuse:
             with self.lease.turn():
                 fused = lora_modules.fused(self.reference.tree, self.policy.tree, state)
             return ModelView(fused, version)
         if state is None:
             return self.reference
-        with self.lease.turn():  # not while the trainer is in the middle of a pass
+        with self.lease.turn():  # not during a forward pass, which may wrap layers
             tree = lora_modules.clone_shared(self.reference.tree)
         return ModelView(
             lora_modules.inference_tree(tree, self.policy.tree, state, merge=self._can_merge),
@@ -450,28 +449,28 @@ class Model:
         )
 
     def base_view(self) -> ModelView:
-        """The base in the form that samples fastest. What is live is used if that is the base."""
-        if not self._fuses:
+        """The base in the form that samples fastest; the live view if that is the base already."""
+        if not self._can_fuse:
             return self.reference
         if self.live.version == 0 and self.live is not self.reference:
             return self.live
         return self.make_view(0, None)
 
     def inference_policy(self) -> ModelView:
-        """The policy as it is now, in the tree that samples fastest."""
+        """A copy of the current policy, in the form that samples fastest."""
         return self.make_view(-1, self.policy_state())
 
     def view_if_live(self, version: int) -> ModelView | None:
-        """What is loaded anyway: the version that is live, and the base."""
-        loaded = (self.live,) if self._fuses else (self.live, self.reference)
+        """The view of `version` if it is in memory already: the live one, or the base."""
+        loaded = (self.live,) if self._can_fuse else (self.live, self.reference)
         return next((view for view in loaded if view.version == version), None)
 
     def serve(self, view: ModelView) -> None:
-        """From the next reply on, people talk to this view. One assignment, nothing to undo."""
+        """Makes `view` live from the next reply on. Atomic: a single assignment."""
         self.live = view
 
     def base_state(self) -> dict[str, torch.Tensor]:
-        """Version 0: an adapter that changes nothing (B = 0), A drawn from the adapter's seed."""
+        """The adapter of version 0, which changes nothing: B = 0, A uniform by `adapter.seed`."""
         generator = torch.Generator().manual_seed(self.adapter.seed)
         state = {}
         for name, param in self._policy_params.items():
@@ -483,7 +482,7 @@ class Model:
         return state
 
     def adapter_config(self) -> dict[str, Any]:
-        """PEFT's adapter_config.json for what `policy_state` returns."""
+        """The content of PEFT's adapter_config.json for `policy_state`."""
         config = self.policy.tree.peft_config["default"].to_dict()
         config["base_model_name_or_path"] = self.name
         config["inference_mode"] = True
@@ -494,7 +493,8 @@ class Model:
 
 
 def pool_states(out: ForwardOutput) -> torch.Tensor:
-    """Pass -> (B, 4H): last token and mean over the response, at two depths."""
+    """(B, 4H): [middle at the last token, mean of middle, states at the last token, mean of
+    states], means over response tokens."""
     weights = out.mask / out.mask.sum(-1, keepdim=True).clamp(min=1)
     parts = []
     for states in (out.middle, out.states):
@@ -503,6 +503,7 @@ def pool_states(out: ForwardOutput) -> torch.Tensor:
 
 
 def _check_fits(params: Mapping[str, torch.nn.Parameter], state: lora_modules.State) -> None:
+    """Raises ModelError if names or shapes differ."""
     if set(params) != set(state):
         raise ModelError("model.adapter_other_model")
     for name, param in params.items():

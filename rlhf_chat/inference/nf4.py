@@ -1,9 +1,9 @@
-"""Four bits: how the base is stored (NF4, double quantisation), and two facts about CPUs.
+"""4-bit storage of the base: NF4 with double quantisation (bitsandbytes; QLoRA, Dettmers 2023).
 
-On a graphics card the kernels of bitsandbytes read four bits directly. On a CPU every call decodes
-the whole weight again, which is most of the time of a small model; so a base that fits is decoded
-once and the very same values are kept beside the four bits. Log-probs and gradients are bitwise
-those of bitsandbytes. Left out: LoRA and everything else about the model (model.py).
+On a GPU the kernels of bitsandbytes read the 4-bit weights directly. On a CPU every call
+dequantises the whole weight, which dominates the time of a small model. A base that fits is
+therefore dequantised once and the values are kept beside the 4-bit weights; log-probs and gradients
+are bitwise those of bitsandbytes.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from bitsandbytes.nn import Linear4bit, Params4bit
 from transformers import BitsAndBytesConfig
 
-MAX_DEQUANTIZED_BYTES = 1 << 30  # a base whose decoded weights fit this is kept decoded on a CPU
+MAX_DEQUANTIZED_BYTES = 1 << 30  # a base up to this size is kept dequantised on a CPU
 
 
 def config(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """For `from_pretrained`; `dtype` is the compute dtype."""
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -29,7 +30,7 @@ def config(dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 class DequantizedLinear4bit(Linear4bit):
-    """A Linear4bit that remembers what its four bits stand for: `decoded` (out, in) float32."""
+    """A Linear4bit that also keeps its weight dequantised: (out, in), in the compute dtype."""
 
     dequantized: torch.Tensor
 
@@ -39,8 +40,8 @@ class DequantizedLinear4bit(Linear4bit):
 
 
 def quantize_linears(model: Any, dtype: torch.dtype) -> None:
-    """Puts NF4 layers in the place of a loaded model's linear layers, but for its output
-    embeddings: what `config` makes transformers do while it loads."""
+    """Replaces the linear layers of a loaded model by NF4 ones in place, except the output
+    embeddings, as transformers does while loading with `config(dtype)`."""
     output = model.get_output_embeddings()
     for name, module in list(model.named_modules()):
         if type(module) is not torch.nn.Linear or module is output:
@@ -62,10 +63,11 @@ def quantize_linears(model: Any, dtype: torch.dtype) -> None:
 
 
 def prepare_for_cpu(base: torch.nn.Module, dtype: torch.dtype = torch.float32) -> None:
-    """Makes a 4-bit base safe to train on this machine's CPU, and fast if it is small.
+    """Makes a 4-bit base correct to train on a CPU, and fast if it is small. No effect on a GPU.
 
-    Safe: bitsandbytes repacks 4-bit weights on AVX512-BF16 CPUs at the first inference, and the
-    repacked product has no autograd: LoRA gradients below it vanish without an error.
+    On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first inference, and the
+    repacked product has no backward: LoRA gradients below it vanish without an error. That is
+    switched off. Up to MAX_DEQUANTIZED_BYTES the weights are also kept dequantised.
     """
     linears = [m for m in base.modules() if isinstance(m, Linear4bit)]
     for module in linears:
@@ -80,7 +82,7 @@ def prepare_for_cpu(base: torch.nn.Module, dtype: torch.dtype = torch.float32) -
 
 
 def dequantized(linear: torch.nn.Linear) -> torch.Tensor:
-    """The values a linear layer stands for, (out, in), whatever it is stored as."""
+    """The weight of a linear layer, (out, in), dequantised if it is stored in NF4."""
     if isinstance(linear, DequantizedLinear4bit):
         return linear.dequantized
     if isinstance(linear, Linear4bit):
@@ -90,13 +92,14 @@ def dequantized(linear: torch.nn.Linear) -> torch.Tensor:
 
 
 def compute_dtype(linear: torch.nn.Linear) -> torch.dtype:
-    """In which precision a linear layer computes, whatever it is stored as."""
+    """The dtype in which a linear layer computes."""
     return linear.compute_dtype if isinstance(linear, Linear4bit) else linear.weight.dtype
 
 
 def matmul_error(device: torch.device) -> float:
-    """How far a 4-bit product on this device is from the product of the decoded weights, relative,
-    with and without a gradient: kernels differ. Raises what bitsandbytes raises where it cannot."""
+    """Relative error of a 4-bit product on this device against the product of the dequantised
+    weights. The larger of with and without a gradient, which use different kernels. Raises what
+    bitsandbytes raises on an unsupported device."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     torch.manual_seed(0)
     weight = torch.randn(256, 512, device=device, dtype=dtype)

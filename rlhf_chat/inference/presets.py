@@ -1,9 +1,9 @@
-"""Which model: a short table of instruct models for one consumer card, and how `auto` chooses.
+"""A short table of instruct models for one consumer GPU, and how `auto` chooses from it.
 
-All are openly licensed (Apache 2.0, as pages about them say; looked up in November 2026), dense,
-and of an architecture that the tests live through. Left out on purpose: Qwen3.5 (0.8B to 9B, also
-Apache 2.0) loads by its hub id, but three in four of its layers run in slow reference code unless
-further packages are installed. Shapes are here so that a choice needs no download.
+All are dense, under Apache 2.0 (according to their model pages, November 2026), and of an
+architecture that the tests cover. Qwen3.5 (0.8B to 9B, also Apache 2.0) is not in the table: it
+loads by its hub id, but three in four of its layers run in slow reference code unless further
+packages are installed. The shapes are here so that `auto` can choose without a download.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from rlhf_chat.inference.memory_estimate import COMFORTABLE, GIB, MemoryEstimate
 
 @dataclass(frozen=True)
 class Preset:
+    """A model by a short name."""
+
     name: str
-    hub: str
-    billions: float
+    hub: str  # hub id
+    billions: float  # parameters
     licence: str
     kind: type[PreTrainedConfig]
-    shape: dict[str, Any]
+    shape: dict[str, Any]  # arguments of `kind`
 
     def config(self) -> PreTrainedConfig:
         return self.kind(**self.shape)
@@ -52,7 +54,7 @@ _SMOL = _shape(2048, 11008, 36, 16, 4) | {"vocab_size": 128256}
 _LARGE = _shape(4096, 12288, 36, 32, 8) | {"tie_word_embeddings": False}
 _4B = _shape(2560, 9728, 36, 32, 8)
 WEIGHTS = "model.safetensors"
-# The cache remembers what the hub was asked for and does not have. The last is what is read last.
+# The hub's cache also records files that a repository lacks. In the order in which loading reads.
 MAY_BE_MISSING = ("tokenizer_config.json", "generation_config.json")
 _POCKET = {
     "hidden_size": 576,
@@ -65,8 +67,8 @@ _POCKET = {
     "max_position_embeddings": 8192,
     "tie_word_embeddings": True,
 }
-# The one preset that is pleasant without a graphics card. It is not in TABLE, from which `auto`
-# chooses for a card; where its files come from is pull.py.
+# The preset for machines without a GPU. Not in TABLE, from which `auto` chooses for a GPU; pull.py
+# downloads it.
 POCKET = Preset(
     "pocket", "HuggingFaceTB/SmolLM2-135M-Instruct", 0.135, APACHE, LlamaConfig, _POCKET
 )
@@ -82,32 +84,33 @@ BY_HUB = {p.hub: p for p in (POCKET, *TABLE)}
 
 
 def hub_id(name: str) -> str:
-    """A preset's hub id; any other name as it is."""
+    """The hub id of a preset; any other name unchanged."""
     return BY_NAME[name].hub if name in BY_NAME else name
 
 
 @cache
-def _need(name: str, quantization: str, load: Workload) -> MemoryEstimate:
-    return predict(BY_NAME[name].config(), quantization, load)
+def _need(name: str, quantization: str, workload: Workload) -> MemoryEstimate:
+    return predict(BY_NAME[name].config(), quantization, workload)
 
 
-def need(preset: Preset, quantization: str, load: Workload = COMFORTABLE) -> MemoryEstimate:
-    return _need(preset.name, quantization, load)
+def need(preset: Preset, quantization: str, workload: Workload = COMFORTABLE) -> MemoryEstimate:
+    """The memory that a preset needs; cached."""
+    return _need(preset.name, quantization, workload)
 
 
 def that_fit(free: int, quantization: str = "nf4") -> list[Preset]:
-    """Presets that can chat and learn in `free` bytes of video memory, largest first."""
+    """Presets that can chat and train in `free` bytes of GPU memory, largest first."""
     return [p for p in reversed(TABLE) if need(p, quantization).total <= free]
 
 
 def is_here(hub: str) -> bool:
-    """Whether all that loading reads is in the hub's cache on this machine."""
+    """Whether every file that loading reads is in the hub's cache on this machine."""
     try:
         settled = all(try_to_load_from_cache(hub, file) is not None for file in MAY_BE_MISSING)
         index = try_to_load_from_cache(hub, f"{WEIGHTS}.index.json")
         needed = {"config.json", *_shards(index if isinstance(index, str) else None)}
         return settled and all(isinstance(try_to_load_from_cache(hub, n), str) for n in needed)
-    except ValueError:  # no name that the hub could know, or half an index
+    except ValueError:  # not a valid hub id, or a truncated index
         return False
 
 
@@ -118,11 +121,12 @@ def _shards(index: str | None) -> set[str]:
 
 
 def hub_answers(hub: str) -> bool:
+    """Whether the hub can be reached and has this model. Waits at most 5 seconds."""
     if is_offline_mode():
         return False
     try:
         HfApi().model_info(hub, timeout=5)
-    except Exception:  # no network, no such page, a proxy in between: all the same to us
+    except Exception:  # no network, no such model, a proxy: no download in any case
         return False
     return True
 
@@ -134,25 +138,26 @@ def choose(
     here: Callable[[str], bool] = is_here,
     reachable: Callable[[str], bool] = hub_answers,
 ) -> tuple[str, str]:
-    """`auto`: what to load, and one sentence that says why. `free` None: no graphics card."""
+    """For `auto`: the model to load, and the reason in one sentence. `free`: bytes of GPU memory,
+    None without a GPU."""
     if free is None:
         return "demo", (
             "No graphics card was found, so this is the bundled model; "
             "a real one is started with --model small (slow without a card)."
         )
-    room = f"{free / GIB:.1f} GiB of video memory are free"
+    vram = f"{free / GIB:.1f} GiB of video memory are free"
     fitting = that_fit(free, quantization)
     if not fitting:
-        return "demo", f"{room}, too little for the smallest preset: this is the bundled model."
+        return "demo", f"{vram}, too little for the smallest preset: this is the bundled model."
     best = fitting[0]
     if here(best.hub) or reachable(best.hub):
-        told = f"{room}: {best.hub} ({best.billions:g}B, {best.licence}) is the largest that fits"
-        return best.hub, f"{told} while it learns."
+        found = f"{vram}: {best.hub} ({best.billions:g}B, {best.licence}) is the largest that fits"
+        return best.hub, f"{found} while it learns."
     for preset in fitting[1:]:
         if here(preset.hub):
             return (
                 preset.hub,
-                f"{room}; the hub cannot be reached, so this is {preset.hub}, cached.",
+                f"{vram}; the hub cannot be reached, so this is {preset.hub}, cached.",
             )
     return "demo", (
         f"The hub cannot be reached and no preset is on this machine: this is the bundled model. "

@@ -1,8 +1,8 @@
-"""Does the loaded model keep the promises that learning rests on, on this machine?
+"""Checks of the loaded model that training depends on, run on this machine at start.
 
-Typed text cannot forge control tokens, scores are the model's own, a fresh adapter changes nothing,
-and gradients survive inference (4-bit kernels on some processors lose them without a word). Left
-out: memory and disk (doctor.py).
+Typed text cannot produce control tokens, log-probs come from the model's own logits, a fresh
+adapter changes nothing, and gradients are right after inference (on some CPUs 4-bit kernels lose
+them without an error). Memory and disk are checked by doctor.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rlhf_chat.inference.model import Model
 
 
 def self_test(model: Model) -> None:
-    """Raises ModelError if a fact that learning rests on does not hold on this machine."""
+    """Raises ModelError if a check fails. Resets the policy to version 0."""
     _check_control_tokens(model)
     _check_head(model)
     _check_adapter_off_is_base(model)
@@ -38,16 +38,16 @@ def _check_control_tokens(model: Model) -> None:
 
 
 def _check_head(model: Model) -> None:
-    """What lm_head.py makes of the last hidden states is what the model itself says."""
+    """`lm_head_of` applied to the last hidden states gives the logits of the model."""
     prompts, _ = probe_rows(model)
     ids = torch.tensor(prompts[:1], device=model.device)
     tree = model.reference.tree
     with model.lease.slice(), torch.no_grad():
-        whole = tree(input_ids=ids).logits[0].float()
-        ours = lm_head_of(tree, model.config)(
+        expected = tree(input_ids=ids).logits[0].float()
+        logits = lm_head_of(tree, model.config)(
             lora_modules.decoder_of(tree)(ids).last_hidden_state[0]
         ).float()
-    if not torch.allclose(whole, ours, atol=1e-4 if model.device.type == "cpu" else 0.1):
+    if not torch.allclose(expected, logits, atol=1e-4 if model.device.type == "cpu" else 0.1):
         raise ModelError("model.self_test_head")
 
 
@@ -62,7 +62,7 @@ def _check_adapter_off_is_base(model: Model) -> None:
 
 
 def _check_gradient_survives_inference(model: Model) -> None:
-    """LoRA gradients after inference equal those of weights that were never evaluated."""
+    """LoRA gradients after inference equal those before it."""
     prompts, responses = probe_rows(model)
     state = model.base_state()
     generator = torch.Generator().manual_seed(1)

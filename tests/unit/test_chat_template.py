@@ -207,7 +207,7 @@ def test_rows_end_where_the_next_turn_begins(toy: Model) -> None:
         pad=toy.pad_id,
         seed=0,
         turn=toy.lease.turn,
-        recorder=StepCapture(),
+        step_capture=StepCapture(),
         stop=stop,
     )
     assert responses[0].ids == whole[0]

@@ -111,9 +111,9 @@ def test_a_recording_that_is_not_right_is_not_used(
     limit = Sampling(temperature=0.0, max_new_tokens=9)
     right = [r.ids for r in toy.sample(toy.reference, prompts, limit, seed=0)]
     monkeypatch.setattr(graph_capture, "_traced", record)
-    monkeypatch.setattr(toy, "_recorder", StepCapture())
+    monkeypatch.setattr(toy, "_step_capture", StepCapture())
     assert [r.ids for r in toy.sample(toy.reference, prompts, limit, seed=0)] == right
-    assert list(toy._recorder._traces.values()) == [None]
+    assert list(toy._step_capture._traces.values()) == [None]
 
 
 def test_recording_that_runs_out_of_memory_is_no_fault_of_the_model(
@@ -139,7 +139,7 @@ def test_the_next_turn_reads_only_what_is_new_and_says_the_same(
         *_, (response,) = toy.stream(toy.reference, [prompt], limit, seed=0)
         return list(response.ids)
 
-    toy._reads.clear()
+    toy._prefix_cache.clear()
     first = toy.encode(talk)
     tokens_said = say(first)
     second = first + tokens_said + prompt_of(toy, "and you?")
@@ -155,12 +155,12 @@ def test_the_next_turn_reads_only_what_is_new_and_says_the_same(
     assert (
         read[0] == len(second) - len(first) - len(tokens_said) + 1
     )  # its last token was never read
-    toy._reads.clear()
+    toy._prefix_cache.clear()
     assert say(second) == again
     assert read[0] < max(read) == len(second)
     other = prompt_of(toy, "hello")  # nothing in common but the opening
     with_reads = say(other)
-    toy._reads.clear()
+    toy._prefix_cache.clear()
     assert say(other) == with_reads
 
 
@@ -171,13 +171,13 @@ def test_no_prompts_bring_no_replies(toy: Model) -> None:
 def test_another_version_reads_everything_itself(toy: Model) -> None:
     prompt, limit = prompt_of(toy, "tell me about the sea"), Sampling(0.0, max_new_tokens=6)
     views = [toy.make_view(i, random_state(toy, seed=i, size=0.5)) for i in (1, 2)]
-    toy._reads.clear()
+    toy._prefix_cache.clear()
     alone = [toy.sample(view, [prompt], limit, seed=0)[0].ids for view in views]
     turns = []
     for view in views:
         *_, (response,) = toy.stream(view, [prompt], limit, seed=0)
         turns.append(response.ids)
-    assert turns == alone and toy._reads[0].shared(views[0].tree, prompt) == 0
+    assert turns == alone and toy._prefix_cache[0].common_prefix(views[0].tree, prompt) == 0
 
 
 class StillGraphs:
@@ -204,8 +204,8 @@ class StillGraphs:
 
 @pytest.fixture
 def graphs(toy: Model, monkeypatch: pytest.MonkeyPatch) -> StillGraphs:
-    monkeypatch.setattr(toy, "_recorder", StepCapture(on_card=True))
-    toy._reads.clear()
+    monkeypatch.setattr(toy, "_step_capture", StepCapture(on_gpu=True))
+    toy._prefix_cache.clear()
     return StillGraphs(monkeypatch)
 
 
@@ -249,7 +249,7 @@ def test_on_a_card_the_next_turn_goes_on_with_the_same_graph(
     say(long)  # does not fit the room
     assert len(graphs.rows) == made + 1
     for prompt in (first, second, third, long):
-        toy._reads.clear()
+        toy._prefix_cache.clear()
         again = say(prompt)
         alone = toy.reference.tree.generate(
             torch.tensor([prompt]), max_new_tokens=6, do_sample=False, eos_token_id=None
@@ -267,6 +267,6 @@ def test_a_graph_that_says_something_else_is_not_used(
         "_graphed",
         lambda tree, inputs, warm_up: lambda *given: decode_step(tree, *inputs) + 1,
     )
-    monkeypatch.setattr(toy, "_recorder", StepCapture(on_card=True))
+    monkeypatch.setattr(toy, "_step_capture", StepCapture(on_gpu=True))
     (tokens_said,) = toy.sample(toy.reference, [prompt], limit, seed=0)
-    assert tokens_said.ids == right.ids and list(toy._recorder._graphs.values()) == [False]
+    assert tokens_said.ids == right.ids and list(toy._step_capture._graphs.values()) == [False]

@@ -403,7 +403,7 @@ def test_room_is_asked_of_nobody_when_nobody_holds_any() -> None:
     with lease.slice(preemptible=True):
         pass
     with lease.replying(), pytest.raises(MemoryRequested):
-        lease._room_wanted = True
+        lease._memory_requested = True
         with lease.slice(preemptible=True):
             raise AssertionError("a reply waits: no slice may start")
 
