@@ -146,25 +146,25 @@ def _rounds(
     measure: Callable[[], dict],
 ) -> Iterator[dict]:
     """Answers up to each label count, then a round and a record of what is served after it."""
-    told, spent, started = 0, 0.0, time.monotonic()
+    labels, spent, started = 0, 0.0, time.monotonic()
     tiers = {"proved": 0, "provisional": 0, "discarded": 0}
     for target in settings.labels:
-        while told < target:
-            person = persons[told % len(persons)]
-            seconds = rate_one(compare, person, kind_of(settings.kind, told))
-            told, spent = told + (seconds > 0), spent + seconds
-            if worker.scorer.behind:
+        while labels < target:
+            person = persons[labels % len(persons)]
+            seconds = rate_one(compare, person, kind_of(settings.kind, labels))
+            labels, spent = labels + (seconds > 0), spent + seconds
+            if worker.scorer.stale:
                 worker.scorer.refresh()  # as the app does while nobody waits
         aside = set_aside_suspects(raters)
         round_started = time.monotonic()
         status = worker.run_round("ratings")
         round_seconds = time.monotonic() - round_started
-        newest = worker.rounds(1)[0]
+        newest = worker.history.rounds(1)[0]
         tier = (newest.verdict or {}).get("tier", status)
         tiers[tier] = tiers.get(tier, 0) + 1
         seconds = time.monotonic() - started
-        told_by = f"{settings.utility} seed {seed} labels {target}"
-        print(f"{told_by}: {from_stored(newest.reason)}", file=sys.stderr)
+        run = f"{settings.utility} seed {seed} labels {target}"
+        print(f"{run}: {from_stored(newest.reason)}", file=sys.stderr)
         yield (
             measure()
             | {"labels": target, "seed": seed, "seconds": round(seconds, 1), **tiers}
@@ -174,7 +174,7 @@ def _rounds(
             | {
                 "algorithm": worker.config.algorithm,
                 "round_seconds": round(round_seconds, 1),
-                "updates": len(worker.metrics(newest.id).get("loss", [])),
+                "updates": len(worker.history.metrics(newest.id).get("loss", [])),
                 "peak_mb": peak_megabytes(),
             }
         )
@@ -284,7 +284,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     labels = sorted(int(n) for n in args.labels.split(","))
-    load_utility(args.utility)  # a typo is told now, not in every worker
+    load_utility(args.utility)  # so that a typo fails now and not in every process
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     settings = Settings(
         args.utility,

@@ -121,7 +121,7 @@ def one(material: Material, name: str, choose: str, seed: int) -> dict:
         if len(rows) in AT and len(rows) > (AT[len(wins) - 1] if wins else 0):
             scorer = RewardModel(head, feature_map, ScoringConfig())  # type: ignore[arg-type]
             wins.append(won(scorer, material.held_out, worth))
-            variances = reward_model.CARRIES * reward_model.prior_variances(config, named, dim)
+            variances = reward_model.SOLE_FACTOR * reward_model.prior_variances(config, named, dim)
             p = reward_model.permutation_p(dataset, 499, np.random.default_rng(0), variances)
             p_values.append(p)
     told = {"votes": AT, "win_rate": wins, "p_value": p_values}

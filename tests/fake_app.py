@@ -545,6 +545,7 @@ class ToyTrainer:
         self.began: float | None = None
         self.error = None
         self.watched = ""
+        self.history, self.simulation = self._history(), self._simulation()
         self.simulated: list[tuple[str, str]] = []
         self.rebuilt: list[tuple[list[str], str]] = []
         self.blind = [(1, 0, "a")] * 7 + [(0, 1, "a")] * 2 + [(1, 0, "tie")]
@@ -588,6 +589,19 @@ class ToyTrainer:
             Version(0, None, None, "base", "", "", None, ""),
             Version(1, 0, 1, "provisional", "v1", "", 0.031, ""),
         ]
+
+    def _history(self) -> SimpleNamespace:
+        return SimpleNamespace(
+            rounds=self.rounds,
+            metrics=self.metrics,
+            feature_weights=self.feature_weights,
+            waiting=lambda rater: self.waiting,
+        )
+
+    def _simulation(self) -> SimpleNamespace:
+        return SimpleNamespace(
+            rater=lambda: self.watched, begin=self.begin_simulation, end=self.end_simulation
+        )
 
     def start(self) -> None: ...
     def close(self) -> None: ...
@@ -639,9 +653,6 @@ class ToyTrainer:
         if self.paused:
             return replace(base, phase="paused")
         return base
-
-    def people_waiting(self) -> int:
-        return self.waiting
 
     def train_now(self) -> Notice:
         if self.began is not None:
@@ -759,9 +770,6 @@ class ToyTrainer:
             raise AppError("versions.live_not_deletable", version=version)
         self._versions = [v for v in self._versions if v.version != version]
         return Notice("versions.deleted", {"version": version})
-
-    def watching(self) -> str:
-        return self.watched
 
     def begin_simulation(self, rater: str) -> None:
         self.watched = rater

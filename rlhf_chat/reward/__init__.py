@@ -1,5 +1,5 @@
-"""What a person likes: from what was said of replies to a score for any reply, with its doubt.
+"""The reward: from feedback on replies to a score for any reply, with its uncertainty.
 
-likelihood.py says what each kind of answer means, reward_model.py fits it, scorer.py is the whole,
-ready to judge. Left out: changing the model by it (training).
+likelihood.py says what each kind of feedback means, reward_model.py fits it, and scorer.py scores
+fresh replies. Training the policy by it: rlhf_chat/training.
 """

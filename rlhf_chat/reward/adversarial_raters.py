@@ -1,12 +1,10 @@
-"""Who answers as if they wanted the opposite of what everybody else wants?
+"""Finds a rater whose feedback is the opposite of everybody else's.
 
-One bad pair of hands can undo what two good ones teach. The taste that all others teach predicts
-what each person says; a person is worth a look if, with their answers turned round, everybody is
-predicted much better. All answers speak, not only those to shared questions. Somebody may be right
-against all others, so nobody is set aside by this file. Left out: the share of equal answers
-(agreement.py), setting somebody aside (raters.py).
+The preference fitted to all other raters predicts each rater's feedback. A rater is reported if
+flipping their feedback explains everybody's much better. All feedback counts, not only that on
+shared pairs. Such a rater may be right against all others, so nothing is excluded here (raters.py).
 
-Source: Kass & Raftery 1995 (Bayes factors and what size of them is decisive).
+Source: Kass & Raftery 1995 (Bayes factors, and from what size they are decisive).
 """
 
 from __future__ import annotations
@@ -20,15 +18,15 @@ from rlhf_chat.reward import reward_model
 from rlhf_chat.reward.likelihood import Floats, PreferenceDataset
 from rlhf_chat.reward.reward_model import RewardConfig, RewardHead
 
-FEWEST = 3  # people: of two who disagree, neither is the odd one out
-LIKELY = 3  # people looked at closely, those whose own answers speak most for it
-DECISIVE = math.log(100)  # Kass & Raftery: from here on evidence is decisive
-SENSITIVITIES = np.exp(np.linspace(-2.0, 1.0, 13))  # how strongly a person may follow the others
+FEWEST = 3  # raters: of two who disagree, neither is the exception
+LIKELY = 3  # raters examined closely: those whose own feedback fits best when flipped
+DECISIVE = math.log(100)  # log Bayes factor (Kass & Raftery)
+SENSITIVITIES = np.exp(np.linspace(-2.0, 1.0, 13))  # how strongly a rater may follow the others
 
 
 def suspect(dataset: PreferenceDataset, named: int, config: RewardConfig) -> int | None:
-    """The one rater who most clearly means the opposite of the others, if that is clear. Only one
-    at a time: while they count, they blur what everybody else is measured by."""
+    """The number of the rater who most clearly means the opposite of the others, or None. One at a
+    time: while their feedback counts, it distorts what everybody else is compared with."""
     if dataset.raters < FEWEST:
         return None
     factors = opposed(dataset, named, config)
@@ -37,46 +35,47 @@ def suspect(dataset: PreferenceDataset, named: int, config: RewardConfig) -> int
 
 
 def opposed(dataset: PreferenceDataset, named: int, config: RewardConfig) -> Floats:
-    """(raters,): log of how much better everything is explained if this person means the opposite
-    of what they say, each person's answers by what all others taught; -inf where it is unlikely.
+    """(raters,) log Bayes factor of "this rater means the opposite", each rater's feedback being
+    predicted from that of all others; -inf where it is unlikely.
 
-    Not only their own answers count: turned round, they must also help to explain those of others.
-    By their own alone, of three people of whom one says the opposite, an honest one can look worse:
-    the other two contradict each other and teach nothing (docs/LOG.md).
+    Flipped feedback must also help to explain that of others. By their own alone, of three raters
+    of whom one is the opposite, an honest one can look worse: the other two contradict each other
+    and teach nothing (docs/LOG.md).
     """
-    people = range(dataset.raters)
-    own = [only(dataset, rater) for rater in people]
+    raters = range(dataset.raters)
+    own = [only(dataset, rater) for rater in raters]
 
-    def taught(by: PreferenceDataset, rater: int) -> RewardHead:
-        return reward_model.fit_head(without(by, rater), named, config)
+    def fit_without(given: PreferenceDataset, rater: int) -> RewardHead:
+        return reward_model.fit_head(without(given, rater), named, config)
 
-    heads = [taught(dataset, rater) for rater in people]
-    straight = [_explained(own[rater], heads[rater], 1.0) for rater in people]
-    opposite = [_explained(own[rater], heads[rater], -1.0) - straight[rater] for rater in people]
+    heads = [fit_without(dataset, rater) for rater in raters]
+    plain = [_log_evidence(own[rater], heads[rater], 1.0) for rater in raters]
+    opposite = [_log_evidence(own[rater], heads[rater], -1.0) - plain[rater] for rater in raters]
     factors = np.full(dataset.raters, -np.inf)
     for rater in np.argsort(opposite)[-LIKELY:]:
-        turned = flipped(dataset, int(rater))
-        others = [other for other in people if other != rater]
+        with_flipped = flipped(dataset, int(rater))
         factors[rater] = opposite[rater] + sum(
-            _explained(own[other], taught(turned, other), 1.0) - straight[other] for other in others
+            _log_evidence(own[other], fit_without(with_flipped, other), 1.0) - plain[other]
+            for other in raters
+            if other != rater
         )
     return factors
 
 
 def flipped(dataset: PreferenceDataset, rater: int) -> PreferenceDataset:
-    """The same, with everything this person said about scores meaning its opposite."""
+    """The dataset with all preferences of this rater reversed."""
     rows = np.where(dataset.rater == rater, -1.0, 1.0)[:, None]
     rankings = np.where(dataset.ranking_rater == rater, -1.0, 1.0)[:, None, None]
     return replace(dataset, x=dataset.x * rows, ranked=dataset.ranked * rankings)
 
 
 def only(dataset: PreferenceDataset, rater: int) -> PreferenceDataset:
-    """What one person said."""
+    """The feedback of one rater."""
     return dataset.where(dataset.rater == rater, dataset.ranking_rater == rater)
 
 
 def without(dataset: PreferenceDataset, rater: int) -> PreferenceDataset:
-    """What everybody else said, with the numbers of the people closed up."""
+    """The feedback of all other raters, renumbered without a gap."""
     kept = dataset.where(dataset.rater != rater, dataset.ranking_rater != rater)
     return replace(
         kept,
@@ -87,17 +86,20 @@ def without(dataset: PreferenceDataset, rater: int) -> PreferenceDataset:
     )
 
 
-def _explained(own: PreferenceDataset, head: RewardHead, sign: float) -> float:
-    """Log-probability of a person's answers under a head others taught, its doubt included: a
-    margin is shrunk by its own variance (MacKay's approximation of the logistic integral)."""
+def _log_evidence(own: PreferenceDataset, head: RewardHead, sign: float) -> float:
+    """Log-probability of a rater's feedback under the posterior of others, averaged over how
+    strongly the rater follows them. A margin is shrunk by its own variance (MacKay's approximation
+    of the logistic integral)."""
     variance = np.einsum("nd,de,ne->n", own.x, head.covariance, own.x)
     ranked = np.einsum("rmd,de,rme->rm", own.ranked, head.covariance, own.ranked).mean(1)
-    stranger = RewardHead(head.weights, head.covariance, np.zeros(own.raters), np.zeros(own.raters))
-    told = []
+    neutral = RewardHead(head.weights, head.covariance, np.zeros(own.raters), np.zeros(own.raters))
+    by_size = []
     for size in SENSITIVITIES:
         shrunk = sign * size / np.sqrt(1 + math.pi / 8 * size**2 * variance)
-        all_of = sign * size / np.sqrt(1 + math.pi / 8 * size**2 * ranked)
-        scaled = replace(own, x=own.x * shrunk[:, None], ranked=own.ranked * all_of[:, None, None])
-        rows, rankings = reward_model.losses(scaled, stranger)
-        told.append(-rows.sum() - rankings.sum())
-    return float(np.logaddexp.reduce(told) - math.log(len(told)))
+        shrunk_ranked = sign * size / np.sqrt(1 + math.pi / 8 * size**2 * ranked)
+        scaled = replace(
+            own, x=own.x * shrunk[:, None], ranked=own.ranked * shrunk_ranked[:, None, None]
+        )
+        rows, rankings = reward_model.losses(scaled, neutral)
+        by_size.append(-rows.sum() - rankings.sum())
+    return float(np.logaddexp.reduce(by_size) - math.log(len(by_size)))

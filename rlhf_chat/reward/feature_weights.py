@@ -1,7 +1,6 @@
-"""What a taste says a person likes, in words anybody knows: one weight for each named feature.
+"""Weights of the named features in a reward head: what the app can say a person likes.
 
-Kept with the feedback, so that a restart does not forget what was learned. Left out: how a taste is
-fitted (reward_model.py), what the features measure (text_features.py).
+Stored with the feedback, so that they outlast a restart.
 """
 
 from __future__ import annotations
@@ -10,29 +9,28 @@ from rlhf_chat.db import Store
 from rlhf_chat.reward import text_features
 from rlhf_chat.reward.reward_model import RewardHead
 
-FeatureWeight = tuple[
-    str, float, float
-]  # style feature, weight and its sigma (log-odds a std deviation)
+# name of a text feature, weight and its standard deviation, in log-odds per standard deviation
+FeatureWeight = tuple[str, float, float]
 
 
 def from_head(head: RewardHead) -> list[FeatureWeight]:
-    """All named features; sure ones first."""
+    """All named features, the largest |weight| / sigma first."""
     named = len(text_features.NAMES)
     sigmas = head.covariance.diagonal()[:named] ** 0.5
-    told = [
+    weights = [
         (name, float(weight), float(sigma))
         for name, weight, sigma in zip(
             text_features.NAMES, head.weights[:named], sigmas, strict=True
         )
     ]
-    return sorted(told, key=lambda one: -abs(one[1]) / max(one[2], 1e-9))
+    return sorted(weights, key=lambda item: -abs(item[1]) / max(item[2], 1e-9))
 
 
 def remember(store: Store, head: RewardHead | None) -> None:
-    """Where nothing counts any more (no head), nothing is liked."""
-    store.settings.set("feature_weights", [list(one) for one in from_head(head)] if head else [])
+    """Stores the weights of a head; none where no feedback counts any more (no head)."""
+    store.settings.set("feature_weights", [list(item) for item in from_head(head)] if head else [])
 
 
 def remembered(store: Store) -> list[FeatureWeight]:
-    told = store.settings.get("feature_weights", [])
-    return [(str(name), float(weight), float(sigma)) for name, weight, sigma in told]
+    stored = store.settings.get("feature_weights", [])
+    return [(str(name), float(weight), float(sigma)) for name, weight, sigma in stored]

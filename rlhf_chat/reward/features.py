@@ -1,9 +1,8 @@
-"""Replies, measured with the frozen base, each once: text_features.py on its text, pooled hidden
-states of the reference on its exact token ids, cached in the database.
+"""Features of replies, computed once with the frozen base and cached in the database: the text
+features (text_features.py) beside the pooled hidden states of the reference on the exact token ids.
 
-Replies of the reference to the same prompt, four a prompt and kept for ever, are the zero point
-that every score is relative to: ratings of pairs cannot know a prompt's level, so nothing else may.
-Left out: what anybody said of a reply (snapshot.py, dataset.py).
+Every score is relative to the reference's own replies to the same prompt, of which four are sampled
+and kept: comparisons of replies say nothing about the level of a prompt.
 """
 
 from __future__ import annotations
@@ -18,11 +17,13 @@ from numpy.typing import NDArray
 from rlhf_chat.db import Store, content_key
 from rlhf_chat.feedback.replies import Prompt, Reply
 from rlhf_chat.inference.generator import Generator
-from rlhf_chat.inference.model import Model
+from rlhf_chat.inference.model import Model, ModelView
 from rlhf_chat.reward import reward_model, text_features
 
 REFERENCES = 4  # reference responses per prompt
-TOGETHER = 16  # prompts that the reference answers at once
+PROMPT_BATCH = 16  # prompts that the reference answers at once
+REPLY_BATCH = 32  # replies measured at once
+MEASURE_COST = 0.1  # of sampling the same replies, in time
 RARE = -7.0  # nats; a confident base has rare wordings that are still good language
 
 Floats = NDArray[np.float64]
@@ -30,7 +31,7 @@ Floats = NDArray[np.float64]
 
 @dataclass
 class Reference:
-    """Reference replies to one prompt, measured."""
+    """Reference replies to one prompt with their features."""
 
     style: Floats  # (REFERENCES, S)
     pooled: Floats  # (REFERENCES, P)
@@ -46,7 +47,7 @@ class Reference:
 
 
 class FeatureExtractor:
-    """Measures replies, each once: style beside pooled hidden states of the frozen base."""
+    """Measures each reply once: text features and pooled hidden states of the frozen base."""
 
     def __init__(self, store: Store, model: Model, generator: Generator | None = None) -> None:
         self.store = store
@@ -54,42 +55,41 @@ class FeatureExtractor:
         self.generator: Generator = generator or model  # of the base's replies
         self.measured = 0  # rises whenever something new was measured
         self._references: dict[str, Reference] = {}
-        self._own: dict[Reply, bool] = {}  # whether it is in this model's language
-        self._suggested: set[str] = set()  # keys of prompts that hold nobody's words
-        self._key = (
-            f"{model.feature_key}-{text_features.KEY}"  # of what is measured, and by which model
-        )
+        self._readable: dict[Reply, bool] = {}  # whether its token ids are of this tokenizer
+        self._suggested: set[str] = set()  # keys of the app's own prompts, which are not private
+        self._key = f"{model.feature_key}-{text_features.KEY}"
 
     def prompt(self, text: str) -> Prompt:
-        """A bare prompt of one message that is the app's own suggestion and nobody's words."""
+        """A prompt of one message that the app itself suggests."""
         ids = self.model.encode([{"role": "user", "content": text}])
         suggested = Prompt(tuple(ids), text)
         self._suggested.add(suggested.key)
         return suggested
 
     def can_measure(self, reply: Reply) -> bool:
-        """Whether this model holds the reply and reads in its token ids what the person read. A
-        model with another tokenizer wrote other numbers for the same words."""
+        """Whether the reply fits the context and its token ids decode to its text: replies of a
+        model with another tokenizer have other ids for the same words."""
         if len(reply.prompt.ids) + len(reply.ids) > self.model.context_tokens:
             return False
-        if reply not in self._own:
-            own = self._in_vocabulary(reply) and self.model.reads_as(reply.ids, reply.text)
-            self._own[reply] = own
-        return self._own[reply]
+        if reply not in self._readable:
+            same = self._in_vocabulary(reply) and self.model.reads_as(reply.ids, reply.text)
+            self._readable[reply] = same
+        return self._readable[reply]
 
     def _in_vocabulary(self, reply: Reply) -> bool:
         size = self.model.config.vocab_size
         return all(0 <= i < size for i in reply.prompt.ids + reply.ids)
 
     def measure(self, replies: Sequence[Reply], check: Callable[[], None]) -> tuple[Floats, Floats]:
-        """Replies -> style (N, S), pooled (N, P), from the cache where it can."""
+        """Text features (N, S) and pooled states (N, P) of N replies, from the cache where they
+        are in it. `check` is called between batches and may raise."""
         keys = [content_key(r.prompt.ids, r.ids) for r in replies]
         known = self.store.features.get(self._key, keys)
         missing = {k: r for k, r in zip(keys, replies, strict=True) if k not in known}
         todo = list(missing.items())
-        for start in range(0, len(todo), 32):
+        for start in range(0, len(todo), REPLY_BATCH):
             check()
-            part = todo[start : start + 32]
+            part = todo[start : start + REPLY_BATCH]
             _, pooled = self.model.reference_pass(
                 [r.prompt.ids for _, r in part], [r.ids for _, r in part]
             )
@@ -105,16 +105,16 @@ class FeatureExtractor:
         return split_vectors([known[k] for k in keys])
 
     def unmeasured(self, replies: Sequence[Reply]) -> int:
-        """How many of them have not been measured yet."""
+        """How many of them are not in the cache."""
         keys = {content_key(r.prompt.ids, r.ids) for r in replies}
         return len(keys) - self.store.features.count(self._key, keys)
 
     def answered(self, prompts: Sequence[Prompt]) -> bool:
-        """Whether it is known in this session what the reference says to all of them."""
+        """Whether `references` would return at once, without computing anything."""
         return all(p.key in self._references for p in prompts)
 
     def measure_now(self, replies: Sequence[Reply]) -> tuple[Floats, Floats]:
-        """The same for drafts somebody is waiting for: chat's turn, and nothing is kept."""
+        """`measure` for drafts somebody is waiting for: in chat's turn, and without the cache."""
         _, pooled = self.model.reference_pass(
             [r.prompt.ids for r in replies], [r.ids for r in replies], turn=self.model.lease.turn
         )
@@ -122,61 +122,103 @@ class FeatureExtractor:
         return styles.astype(np.float64), pooled.numpy().astype(np.float64)
 
     def references(
-        self, prompts: Sequence[Prompt], max_new_tokens: int, check: Callable[[], None]
+        self,
+        prompts: Sequence[Prompt],
+        max_new_tokens: int,
+        check: Callable[[], None],
+        advance: Callable[[float], None] = lambda share: None,
     ) -> list[Reference]:
-        """The reference's replies to each prompt, sampled and measured once, then remembered."""
+        """The reference's replies to each prompt, sampled and measured once, then remembered.
+
+        `check` is called between slices and may raise; `advance` gets the share done, 0..1, after
+        each batch of prompts."""
         unknown = {p.key: p for p in prompts if p.key not in self._references}
         if unknown:
-            self._sample_references(list(unknown.values()), max_new_tokens, check)
+            self._sample_references(list(unknown.values()), max_new_tokens, check, advance)
             self.measured += 1
+        advance(1.0)
         return [self._references[p.key] for p in prompts]
 
-    def _sample_references(
-        self, prompts: list[Prompt], max_new_tokens: int, check: Callable[[], None]
-    ) -> None:
-        key = f"{self.model.feature_key}-{max_new_tokens}-{self.model.sampling.key}"
-        stored = self.store.features.reference_responses(key, [p.key for p in prompts])
-        fresh = [p for p in prompts if p.key not in stored]
-        base = self.model.base_view() if fresh else self.model.reference
-        for room, part in self._with_room(fresh, max_new_tokens):
-            check()
-            seed = int(part[0].key[:8], 16)
-            responses = self.generator.sample(
-                base,
-                [p.ids for p in part for _ in range(REFERENCES)],
-                self.model.sampling.limited(room),
-                seed=seed,
-                check=check,
-            )
-            for i, prompt in enumerate(part):
-                ids = [r.ids for r in responses[i * REFERENCES : (i + 1) * REFERENCES]]
-                self.store.features.put_reference_responses(
-                    key,
-                    prompt.key,
-                    list(prompt.ids),
-                    ids,
-                    suggested=prompt.key in self._suggested,
-                )
-                stored[prompt.key] = ids
-        for start in range(0, len(prompts), TOGETHER):
-            check()
-            self._measure_references(prompts[start : start + TOGETHER], stored, max_new_tokens)
+    def reference_work(self, prompts: Sequence[Prompt], max_new_tokens: int) -> tuple[int, int]:
+        """How many prompts `references` would have to sample for, and how many to measure."""
+        unknown = {p.key for p in prompts if p.key not in self._references}
+        stored = self.store.features.reference_responses(
+            self._reference_key(max_new_tokens), sorted(unknown)
+        )
+        return len(unknown - set(stored)), len(unknown)
 
-    def _with_room(
+    def _reference_key(self, max_new_tokens: int) -> str:
+        return f"{self.model.feature_key}-{max_new_tokens}-{self.model.sampling.key}"
+
+    def _sample_references(
+        self,
+        prompts: list[Prompt],
+        max_new_tokens: int,
+        check: Callable[[], None],
+        advance: Callable[[float], None],
+    ) -> None:
+        key = self._reference_key(max_new_tokens)
+        stored = self.store.features.reference_responses(key, [p.key for p in prompts])
+        to_sample = [p for p in prompts if p.key not in stored]
+        base = self.model.base_view() if to_sample else self.model.reference
+        work = len(to_sample) + MEASURE_COST * len(prompts)
+        done = 0.0
+        for tokens, batch in self._sampling_batches(to_sample, max_new_tokens):
+            check()
+            stored |= self._sample_batch(base, batch, tokens, key, check)
+            done += len(batch)
+            advance(done / work)
+        for start in range(0, len(prompts), PROMPT_BATCH):
+            check()
+            batch = prompts[start : start + PROMPT_BATCH]
+            self._measure_references(batch, stored, max_new_tokens)
+            done += MEASURE_COST * len(batch)
+            advance(done / work)
+
+    def _sampling_batches(
         self, prompts: list[Prompt], max_new_tokens: int
     ) -> Iterator[tuple[int, list[Prompt]]]:
-        """Some of them at a time, and how many tokens a reply may have: less than `max_new_tokens`
-        where the prompt leaves less of the context."""
+        """(tokens a reply may have, batch of prompts): fewer than `max_new_tokens` where the prompt
+        leaves less of the context."""
 
-        def room(prompt: Prompt) -> int:
-            return self._room(prompt, max_new_tokens)
+        def limit(prompt: Prompt) -> int:
+            return self._reply_limit(prompt, max_new_tokens)
 
-        for tokens, group in groupby(sorted(prompts, key=room, reverse=True), room):
+        for tokens, group in groupby(sorted(prompts, key=limit, reverse=True), limit):
             alike = list(group)
-            for start in range(0, len(alike), TOGETHER):
-                yield tokens, alike[start : start + TOGETHER]
+            for start in range(0, len(alike), PROMPT_BATCH):
+                yield tokens, alike[start : start + PROMPT_BATCH]
 
-    def _room(self, prompt: Prompt, max_new_tokens: int) -> int:
+    def _sample_batch(
+        self,
+        base: ModelView,
+        prompts: list[Prompt],
+        max_new_tokens: int,
+        key: str,
+        check: Callable[[], None],
+    ) -> dict[str, list[list[int]]]:
+        """Samples and stores replies; prompt key -> token ids of each reply."""
+        responses = self.generator.sample(
+            base,
+            [p.ids for p in prompts for _ in range(REFERENCES)],
+            self.model.sampling.limited(max_new_tokens),
+            seed=int(prompts[0].key[:8], 16),
+            check=check,
+        )
+        sampled = {}
+        for i, prompt in enumerate(prompts):
+            ids = [r.ids for r in responses[i * REFERENCES : (i + 1) * REFERENCES]]
+            self.store.features.put_reference_responses(
+                key,
+                prompt.key,
+                list(prompt.ids),
+                ids,
+                suggested=prompt.key in self._suggested,
+            )
+            sampled[prompt.key] = ids
+        return sampled
+
+    def _reply_limit(self, prompt: Prompt, max_new_tokens: int) -> int:
         return min(max_new_tokens, max(self.model.context_tokens - len(prompt.ids), 1))
 
     def _measure_references(
@@ -197,12 +239,12 @@ class FeatureExtractor:
                 lengths=[len(r.ids) for r in replies[part]],
                 logprobs=[row.numpy() for row in logprobs[part]],
                 replies=replies[part],
-                limit=self._room(prompt, max_new_tokens),
+                limit=self._reply_limit(prompt, max_new_tokens),
             )
 
 
 def split_vectors(vectors: Sequence[np.ndarray]) -> tuple[Floats, Floats]:
-    """Cached vectors -> style (N, S), pooled (N, P)."""
+    """Cached vectors -> text features (N, S), pooled states (N, P)."""
     if not vectors:
         return np.zeros((0, len(text_features.NAMES))), np.zeros((0, 1))
     stacked = np.stack(vectors).astype(np.float64)
@@ -216,13 +258,13 @@ def baseline_features(
     max_new_tokens: int,
     check: Callable[[], None],
 ) -> Floats:
-    """(N, D): mean head features of the reference's replies to each prompt."""
+    """(N, D) float64: mean head features of the reference's replies to each prompt."""
     references = extractor.references(prompts, max_new_tokens, check)
     return np.stack([feature_map(r.style, r.pooled).mean(0) for r in references])
 
 
 def feature_map_from(references: Sequence[Reference]) -> reward_model.FeatureMap:
-    """Statistics of what the base says by itself; no rating is involved."""
+    """Standardisation fitted on the base's own replies; no rating is involved."""
     groups = np.concatenate([np.full(len(r.lengths), i) for i, r in enumerate(references)])
     return reward_model.fit_feature_map(
         np.concatenate([r.style for r in references]),
@@ -233,6 +275,6 @@ def feature_map_from(references: Sequence[Reference]) -> reward_model.FeatureMap
 
 
 def logprob_floor(references: Sequence[Reference], quantile: float = 0.001) -> float:
-    """The log-prob below which the base itself almost never says a token: at most 1 in 1000."""
+    """The log-prob (nats) that at most 1 in 1000 tokens of the base's own replies is below."""
     tokens = np.concatenate([row for r in references for row in r.logprobs])
     return min(float(np.quantile(tokens, quantile)), RARE)

@@ -1,8 +1,8 @@
-"""What to ask when the person has not asked anything: suggestions for Compare, and the prompts that
-a round practises on beside the person's own. Practice and probe prompts never overlap.
+"""The app's own prompts: suggestions for Compare, prompts for rollouts beside the person's own, and
+the probe prompts of the gate, which never overlap with those.
 
-For the bundled model they come from its own corpus (never from the held-out split, which is kept
-for measuring); for any other model from the general list below. Left out: choosing replies.
+For the bundled model they come from its own corpus (never from the held-out split, which the
+benches measure on); for any other model from the general list below.
 """
 
 from __future__ import annotations
@@ -163,8 +163,8 @@ def practice(is_demo: bool, count: int, seed: int = 0) -> list[str]:
 
 
 def suggestions(is_demo: bool) -> list[str]:
-    """Prompts a person may like to ask: practice prompts, without the bundled model's exercises in
-    admitting that it does not know."""
+    """Prompts to offer: those for rollouts, without the bundled model's questions that it is
+    trained to decline."""
     known = _draw(is_demo, 0, 400, probe=False)
     if not is_demo:
         return known
@@ -174,7 +174,7 @@ def suggestions(is_demo: bool) -> list[str]:
 
 
 def probe(is_demo: bool, count: int) -> list[str]:
-    """Prompts for the gate: always the same ones, never practised on."""
+    """Prompts for the gate: always the same ones, never trained on."""
     return _draw(is_demo, 0, count, probe=True)
 
 

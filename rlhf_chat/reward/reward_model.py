@@ -1,11 +1,11 @@
-"""The taste: what people said about replies -> a posterior over the score of any reply.
+"""The reward head: feedback on replies -> a posterior over the score of any reply.
 
-One small linear head on frozen features (named style features beside a few hidden components),
-fitted from scratch each round: the likelihood of all kinds of answers (likelihood.py), a
+One small linear head on frozen features (named text features beside a few hidden components),
+fitted from scratch each round: the likelihood of all kinds of feedback (likelihood.py), a
 heavy-tailed prior (most features do not matter, a few matter much), and the Laplace posterior
 around the MAP for the uncertainty. A label-permutation test says whether there is anything to learn
-at all. Several people share one taste, each with their own sensitivity, strictness and side bias.
-Numbers in, numbers out. Left out: computing features.
+at all. Several raters share one preference, each with their own sensitivity, strictness and side
+bias. Numbers in, numbers out; features.py computes the features.
 
 Sources: MacKay 1992 (Laplace); West 1987 (Student-t prior as a scale mixture); Koh & Liang 2017
 (influence); Fisher 1935 (permutation test); Good 1992 (a Bayes factor as its statistic).
@@ -34,20 +34,20 @@ Floats = NDArray[np.float64]
 
 HIDDEN = 16  # hidden components kept: more of them cost accuracy below a few hundred ratings
 FARTHEST = 8.0  # standard deviations by which two replies can differ in a feature
-CARRIES = 3.0  # times the prior variance: of a feature that carries the whole taste alone
-LEVEL_STD, SIDE_STD, SENSITIVITY_STD = 1.5, 0.3, 0.5  # of a person's own habits, log-odds
+SOLE_FACTOR = 3.0  # prior variance, times this, of a feature that explains all feedback alone
+LEVEL_STD, SIDE_STD, SENSITIVITY_STD = 1.5, 0.3, 0.5  # prior of a rater's own habits, log-odds
 
 
 @dataclass(frozen=True)
 class RewardConfig:
     prior_variance: float = 0.03  # of a style feature's weight, log-odds per standard deviation
-    prior_df: float = 1.0  # of the Student-t prior; small = few features carry the taste
+    prior_df: float = 1.0  # of the Student-t prior; small = few features matter
     hidden_share: float = 0.1  # prior variance of a hidden component, relative to a style feature
     prior_steps: int = 12  # rounds of re-weighting
     folds: int = 8
     permutations: int = 1999
     both_weight: float = 0.5
-    rater_steps: int = 3  # turns of fitting the taste and the people who share it
+    rater_steps: int = 3  # alternations of fitting the weights and the raters' sensitivities
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class FeatureMap:
     components: Floats  # (P, K): columns scaled so that each component has unit variance
 
     def __call__(self, style: Floats, pooled: Floats) -> Floats:
-        """(N, S), (N, P) -> (N, S + K), in standard deviations. Only what is left when two replies
-        are compared is kept within bounds (`bounded`), never a reply by itself: where the base's
-        replies are all of one length, most of what people like lies far outside of it."""
+        """(N, S), (N, P) -> (N, S + K), in standard deviations. Only differences of replies are
+        bounded (`bounded`), never a reply by itself: where the base's replies are all of one
+        length, most of what people prefer lies far outside of it."""
         named = (style - self.style_mean) / self.style_std
         hidden = (pooled - self.hidden_mean) @ self.components
         return np.concatenate([named, hidden], -1)
@@ -76,7 +76,7 @@ class FeatureMap:
 
 
 def bounded(x: Floats) -> Floats:
-    """Differences of features (..., D), each at most FARTHEST: one odd reply says no more."""
+    """Differences of features (..., D), each within +-FARTHEST, so that no outlier dominates."""
     return np.clip(x, -FARTHEST, FARTHEST)
 
 
@@ -87,7 +87,7 @@ def fit_feature_map(
     `least` (S,): standard deviations that a style feature has at the least.
 
     Spread is measured within prompts: what distinguishes prompts cannot help to choose a reply.
-    A style feature that never varies gets std 1, so it stays near zero.
+    A text feature that never varies gets std 1, so it stays near zero.
     """
     within_style = center_within(style, groups)
     std = np.maximum(within_style.std(0), least)
@@ -112,19 +112,19 @@ def center_within(values: Floats, groups: NDArray[np.int64]) -> Floats:
 
 
 def half_of(dataset: PreferenceDataset, rng: np.random.Generator) -> PreferenceDataset:
-    """A random half of the prompts with all that was said about them (at least one prompt)."""
+    """A random half of the prompts, at least one, with all feedback on them."""
     names = dataset.groups
     return dataset.of_groups(rng.permutation(names)[: max(len(names) // 2, 1)])
 
 
 @dataclass(frozen=True)
 class RewardHead:
-    """The fitted posterior: score(x) = w . x in log-odds units, sigma(x) its standard deviation."""
+    """The fitted posterior: score(x) = w . x in log-odds, sigma(x) its standard deviation."""
 
     weights: Floats  # (D,)
     covariance: Floats  # (D, D)
-    level: Floats = field(default_factory=lambda: np.zeros(1))  # (raters,) leniency with one reply
-    side: Floats = field(default_factory=lambda: np.zeros(1))  # (raters,) lean to what is first
+    level: Floats = field(default_factory=lambda: np.zeros(1))  # (raters,) leniency, log-odds
+    side: Floats = field(default_factory=lambda: np.zeros(1))  # (raters,) bias to the first reply
     sensitivity: Floats = field(default_factory=lambda: np.ones(1))  # (raters,)
 
     def score(self, x: Floats) -> tuple[Floats, Floats]:
@@ -136,7 +136,7 @@ class RewardHead:
 @dataclass(frozen=True)
 class Fit:
     head: RewardHead
-    p_value: float  # of the label-permutation test; small = the ratings do say something
+    p_value: float  # of the label-permutation test; small = there is a preference to learn
     accuracy: float  # cross-validated share of informative labels predicted right
     log_loss: float  # cross-validated, of the informative labels; ln 2 = knows nothing
     labels: int
@@ -144,7 +144,8 @@ class Fit:
 
 
 def fit(dataset: PreferenceDataset, named: int, config: RewardConfig, seed: int) -> Fit:
-    """The whole of learning a taste. `named` = how many leading features are style features."""
+    """The head with its permutation test and cross-validated accuracy. `named`: how many leading
+    features are text features."""
     rng = np.random.default_rng(seed)
     margins = _cross_fitted(dataset, named, config, rng)
     return Fit(
@@ -153,7 +154,7 @@ def fit(dataset: PreferenceDataset, named: int, config: RewardConfig, seed: int)
             dataset,
             config.permutations,
             rng,
-            CARRIES * prior_variances(config, named, dataset.dim),
+            SOLE_FACTOR * prior_variances(config, named, dataset.dim),
         ),
         accuracy=float((margins > 0).mean()) if len(margins) else 0.5,
         log_loss=_log_loss(margins),
@@ -165,9 +166,9 @@ def fit(dataset: PreferenceDataset, named: int, config: RewardConfig, seed: int)
 def fit_head(dataset: PreferenceDataset, named: int, config: RewardConfig) -> RewardHead:
     """MAP under a Student-t prior, by re-weighted Gaussian priors (an EM over its scales).
 
-    Against ridge with cross-validated strength it raised the correlation with the hidden taste of
-    simulated people from .74 to .80 at 36 votes and from .87 to .90 at 100 (docs/LOG.md). With
-    several people their sensitivities are fitted in turns with the taste they share.
+    Against ridge with cross-validated strength it raised the correlation with the hidden utility of
+    simulated raters from .74 to .80 at 36 votes and from .87 to .90 at 100 (docs/LOG.md). With
+    several raters their sensitivities are fitted in turns with the shared weights.
     """
     sensitivity = np.ones(dataset.raters)
     head = _fit_shared(dataset, named, config)
@@ -196,7 +197,8 @@ def prior_variances(config: RewardConfig, named: int, dim: int) -> Floats:
 
 
 def _sensitivities(dataset: PreferenceDataset, head: RewardHead) -> Floats:
-    """(raters,): how strongly each person's answers follow the shared taste, exp of a normal."""
+    """(raters,): how strongly each rater's feedback follows the shared weights; MAP of a
+    log-normal on a grid."""
     grid = np.linspace(-2.0, 2.0, 41)
     loss = np.zeros((dataset.raters, len(grid)))
     for i, log_size in enumerate(grid):
@@ -207,20 +209,20 @@ def _sensitivities(dataset: PreferenceDataset, head: RewardHead) -> Floats:
     return np.exp(grid[(loss + 0.5 * (grid / SENSITIVITY_STD) ** 2).argmin(1)])
 
 
-# ---------------------------------------------------------------------- is there a signal?
+# ---------------------------------------------------------------------- permutation test
 
 
 def permutation_p(
     dataset: PreferenceDataset, permutations: int, rng: np.random.Generator, variance: Floats
 ) -> float:
-    """p-value of "the answers have nothing to do with the replies".
+    """p-value of "the feedback has nothing to do with the replies".
 
-    The statistic is how much better than chance the answers are explained where one feature alone
-    carries the taste: the Bayes factor, to second order around indifference, of each feature whose
-    weight has this variance (D,) beforehand, averaged over all of them. It is judged by what it
-    comes to when comparisons are turned round at random, thumbs and stars shuffled within a person,
-    places within a ranking. No tuning is inside it. Whoever chooses what to ask must not look at
-    the answers for it (active_sampling.py), or turning them round is no longer the same experiment.
+    The statistic is the Bayes factor against chance of "this feature alone explains the feedback",
+    to second order around indifference, averaged over all features; `variance` (D,) is the prior
+    variance of each one's weight. Its null distribution comes from flipping comparisons at random,
+    shuffling thumbs and stars within a rater, and places within a ranking. It has nothing to tune.
+    What is shown for comparison must not depend on earlier outcomes (active_sampling.py), or
+    flipping them would no longer be the same experiment.
     """
     total = np.zeros((permutations + 1, dataset.dim))
     spread = np.zeros(dataset.dim)
@@ -249,7 +251,8 @@ def permutation_p(
 
 
 def _shuffled_together(dataset: PreferenceDataset) -> list[NDArray[np.bool_]]:
-    """Rows that are shuffled together: all comparisons, and one kind of verdict of one person."""
+    """Masks of rows that are permuted together: all comparisons, and one kind of absolute feedback
+    of one rater."""
     masks = [~dataset.alone]
     masks += [
         (dataset.kind == kind) & (dataset.rater == rater)
@@ -281,10 +284,9 @@ def _shuffled_places(ranks: Floats, place: NDArray[np.int64], rng: np.random.Gen
 def _cross_fitted(
     dataset: PreferenceDataset, named: int, config: RewardConfig, rng: np.random.Generator
 ) -> Floats:
-    """Margins in favour of what was said, each from a head that saw nothing of the same prompt.
-
-    One number for each choice, thumb and edit, and for each pair of neighbours in a ranking; ties
-    and stars have no right side.
+    """Held-out margins in favour of the feedback, each from a head that saw nothing of the same
+    prompt: one number for each choice, thumb and correction, and for each pair of neighbours in a
+    ranking. Ties and stars have no right side.
     """
     names = dataset.groups
     fold_of_name = rng.permutation(len(names)) % config.folds
@@ -308,13 +310,13 @@ def _margins(dataset: PreferenceDataset, head: RewardHead) -> list[Floats]:
     for places, of in zip(dataset.place, scores, strict=True):
         order = np.argsort(np.where(places < 0, 99, places), kind="stable")[: (places >= 0).sum()]
         better, worse = order[:-1], order[1:]
-        told = places[better] != places[worse]
-        ahead.append((of[better] - of[worse])[told])
+        differ = places[better] != places[worse]
+        ahead.append((of[better] - of[worse])[differ])
     return [rows[given], *ahead]
 
 
 def _log_loss(margins: Floats) -> float:
-    """Mean log-loss of held-out margins, lapses included; ln 2 is knowing nothing."""
+    """Mean log-loss of held-out margins, lapses included; ln 2 is chance."""
     if not len(margins):
         return math.log(2)
     return float(-np.log((1 - LAPSE) * sigmoid(margins) + LAPSE / 2).mean())
@@ -328,10 +330,11 @@ def losses(dataset: PreferenceDataset, head: RewardHead) -> tuple[Floats, Floats
 def influence(
     dataset: PreferenceDataset, head: RewardHead, direction: Floats
 ) -> tuple[Floats, Floats]:
-    """How much each answer moved direction . weights, to first order: rows (N,), rankings (R,).
+    """Influence of each item of feedback on direction . weights, to first order: rows (N,),
+    rankings (R,).
 
-    `direction` (D,) is, say, how the new version's replies differ from the base's: then the number
-    is how much of their gain (log-odds) is owed to that answer.
+    With `direction` (D,) the difference of a candidate's replies from the base's, the number is the
+    item's share of their gain in log-odds.
     """
     problem = _Problem(dataset.scaled(head.sensitivity))
     pull = problem.pull(head, direction)
@@ -345,8 +348,8 @@ def influence(
 
 
 class _Problem:
-    """The posterior of one set of answers. Parameters theta: weights (D,), then each person's level
-    and side bias. The order of the answers changes nothing but rounding."""
+    """The posterior given one dataset. Parameters theta: weights (D,), then each rater's level and
+    side bias. The order of the rows changes nothing but rounding."""
 
     def __init__(self, given: PreferenceDataset) -> None:
         self.dataset = given
@@ -375,7 +378,7 @@ class _Problem:
         return rows, self.dataset.ranking_weight[:, None] * self.rankings(head.weights)[1]
 
     def pull(self, head: RewardHead, direction: Floats) -> Floats:
-        """Inverse curvature times [direction (D,), 0]: the habits of people give way, too."""
+        """Inverse curvature times [direction (D,), 0], with the raters' habits fitted along."""
         curve = self.dataset.weight * self.rows(self.theta_of(head))[2]
         weights, habits = np.split(self.x, [self.dataset.dim], axis=1)
         pull = head.covariance @ direction
@@ -417,7 +420,7 @@ class _Problem:
             objective, gradient, hessian = trial
             if done:
                 break
-        dim, people = self.dataset.dim, self.dataset.raters
+        dim, raters = self.dataset.dim, self.dataset.raters
         covariance = np.asarray(np.linalg.inv(hessian)[:dim, :dim], dtype=np.float64)
-        level, side = theta[dim : dim + people], theta[dim + people :]
+        level, side = theta[dim : dim + raters], theta[dim + raters :]
         return theta, RewardHead(theta[:dim], covariance, level, side)

@@ -1,9 +1,8 @@
-"""What is known of the taste right now: the reward head, ready to judge a fresh reply.
+"""The fitted reward, ready to score fresh replies.
 
-`Taste` scores replies: mean minus doubt, with length capped and flaws charged, because neither is
-what a person means by better. `RewardModelCache` keeps one fitted to every answer given so far, so
-that drafts can be chosen by it before anything is trained. Left out: the fit (reward_model.py),
-measuring (features.py), choosing (active_sampling.py).
+`RewardModel` scores replies: posterior mean minus a share of its standard deviation, with length
+capped and degeneration penalised, since neither is what people mean by better. `RewardModelCache`
+keeps one that is fitted to all feedback so far, so that drafts can be chosen before any training.
 """
 
 from __future__ import annotations
@@ -26,22 +25,22 @@ from rlhf_chat.reward.reward_model import FeatureMap, RewardConfig, RewardHead
 
 T = TypeVar("T")
 
-READ_AT_ONCE = 16  # replies measured while somebody waits for the taste
+MEASURED_AT_ONCE = 16  # replies that `get` measures while somebody waits for it
 
 
 @dataclass(frozen=True)
 class ScoringConfig:
     rollout_prompts: int = 64  # suggested prompts that rollouts use beside the person's own
-    probe_prompts: int = 48  # prompts of the gate, never practised on
-    lcb: float = 0.5  # standard deviations subtracted from a score: doubt is not rewarded
+    probe_prompts: int = 48  # prompts of the gate, never trained on
+    lcb: float = 0.5  # standard deviations subtracted from a score (lower confidence bound)
     max_score: float = 5.0  # log-odds
-    degeneration_penalty: float = 3.0  # log-odds for each sentence that is empty or said twice
+    degeneration_penalty: float = 3.0  # log-odds for each empty or repeated sentence
     length_cap: float = 2.0  # length is rewarded only within this factor of the reference
 
 
 @dataclass(frozen=True)
 class BaseStatistics:
-    """What the base says to a fixed set of prompts: the zero point and the spread of everything."""
+    """The base's replies to a fixed set of prompts: origin and scale of all features."""
 
     bank: list[Prompt]
     probes: list[Prompt]
@@ -56,14 +55,29 @@ class BaseStatistics:
         config: ScoringConfig,
         max_new_tokens: int,
         check: Callable[[], None],
+        advance: Callable[[float], None] = lambda share: None,
     ) -> BaseStatistics:
-        """Samples what is missing, slice by slice; the rest is remembered."""
-        demo = extractor.model.is_demo
-        bank = [extractor.prompt(p) for p in prompt_sets.practice(demo, config.rollout_prompts)]
-        probes = [extractor.prompt(p) for p in prompt_sets.probe(demo, config.probe_prompts)]
-        base = extractor.references(probes, max_new_tokens, check)
-        references = base + extractor.references(bank, max_new_tokens, check)
+        """Samples and measures what is not stored yet. `check` is called between slices and may
+        raise; `advance` gets the share done, 0..1."""
+        bank, probes = base_prompts(extractor, config)
+        part = len(probes) / max(len(probes) + len(bank), 1)
+        base = extractor.references(
+            probes, max_new_tokens, check, lambda share: advance(part * share)
+        )
+        references = base + extractor.references(
+            bank, max_new_tokens, check, lambda share: advance(part + (1 - part) * share)
+        )
         return cls(bank, probes, base, references, feature_map_from(references))
+
+
+def base_prompts(
+    extractor: FeatureExtractor, config: ScoringConfig
+) -> tuple[list[Prompt], list[Prompt]]:
+    """The suggested prompts that rollouts may use, and the probe prompts of the gate."""
+    demo = extractor.model.is_demo
+    bank = prompt_sets.practice(demo, config.rollout_prompts)
+    probes = prompt_sets.probe(demo, config.probe_prompts)
+    return [extractor.prompt(p) for p in bank], [extractor.prompt(p) for p in probes]
 
 
 @dataclass(frozen=True)
@@ -75,14 +89,15 @@ class RewardModel:
     config: ScoringConfig
 
     def features(self, reference: Reference) -> Floats:
-        """(REFERENCES, D) of what the base says to one prompt."""
+        """(REFERENCES, D) of the base's replies to one prompt."""
         return self.feature_map(reference.style, reference.pooled)
 
     def measure(
-        self, asked: Sequence[str], texts: Sequence[str], pooled: NDArray[np.float32]
+        self, prompts: Sequence[str], texts: Sequence[str], pooled: NDArray[np.float32]
     ) -> Floats:
         """(N, D) of fresh replies to N prompts, from their texts and pooled states (N, P)."""
-        styles = np.stack([text_features.measure(p, t) for p, t in zip(asked, texts, strict=True)])
+        pairs = zip(prompts, texts, strict=True)
+        styles = np.stack([text_features.measure(prompt, text) for prompt, text in pairs])
         return self.feature_map(styles.astype(np.float64), pooled.astype(np.float64))
 
     def capped(self, x: Floats) -> Floats:
@@ -93,13 +108,14 @@ class RewardModel:
         return x
 
     def score(self, x: Floats) -> Floats:
-        """Centred features (N, D) -> (N,): mean minus doubt, length capped, within +-max_score."""
+        """Centred features (N, D) -> (N,) log-odds: mean minus `lcb` standard deviations, with
+        length capped, within +-max_score."""
         mean, sigma = self.head.score(self.capped(x))
         score = mean - self.config.lcb * sigma
         return np.clip(score, -self.config.max_score, self.config.max_score)
 
     def penalty(self, texts: Sequence[str]) -> Floats:
-        """(N,): what the flaws of each text cost."""
+        """(N,) log-odds: what empty and repeated sentences of each text cost."""
         return self.config.degeneration_penalty * np.array(
             [float(text_features.degeneration(t)) for t in texts]
         )
@@ -107,7 +123,7 @@ class RewardModel:
 
 @dataclass(frozen=True)
 class TokenAttribution:
-    """A word of a reply and what it did to the score, log-odds, with the doubt about that."""
+    """A word of a reply and its contribution to the score, log-odds, with standard deviation."""
 
     text: str
     gain: float
@@ -131,7 +147,7 @@ class _Entry(Generic[T]):
 
 
 class RewardModelCache:
-    """A `Taste` that follows the store: refitted when somebody has said something new."""
+    """A `RewardModel` that follows the store: refitted when there is new feedback."""
 
     def __init__(
         self,
@@ -146,8 +162,8 @@ class RewardModelCache:
         self._tokens = max_new_tokens
         self._lock, self._adversarial_lock = threading.Lock(), threading.Lock()
         self._base_stats: BaseStatistics | None = None
-        self.missed = False  # somebody asked for it before the warm-up
-        self.behind = False  # it takes more reading than a person should wait for: `refresh`
+        self.requested = False  # `get` was called before the warm-up
+        self.stale = False  # new feedback needs more work than `get` may do: call `refresh`
         self._model: _Entry[RewardModel] | None = None
         self._adversarial: _Entry[str | None] | None = None
 
@@ -156,21 +172,21 @@ class RewardModelCache:
         return self._base_stats is not None
 
     def warm_up(self, check: Callable[[], None] = lambda: None) -> None:
-        """Reads what the base says. Takes a while the first time: the trainer calls it."""
+        """Samples and measures the base's replies; minutes the first time, in the worker."""
         if self._base_stats is None:
             self._base_stats = BaseStatistics.of(self.extractor, self.config, self._tokens, check)
 
     def get(self) -> RewardModel | None:
-        """The taste after every answer so far, or as it was before what needs much reading; None
-        before the warm-up. Without any answer it is the prior: no opinion, and doubt everywhere."""
+        """The reward model of all feedback so far, or an older one while it is `stale`; None before
+        the warm-up. Without feedback it is the prior: mean 0 everywhere."""
         base_stats = self._base_stats
         if base_stats is None:
-            self.missed = True
+            self.requested = True
             return None
         with self._lock:
             if self._model is None or not self._model.is_current(self.extractor):
                 self._model = self._updated(self._model, base_stats)
-            self.behind = self.behind or self._model.measured is not None
+            self.stale = self.stale or self._model.measured is not None
             return self._model.value
 
     def _updated(
@@ -180,7 +196,7 @@ class RewardModelCache:
         snapshot = load_snapshot(self.extractor)
         if entry and entry.hash == snapshot.hash:
             return replace(entry, revision=revision, measured=None)
-        if self._at_hand(snapshot):
+        if self._is_measured(snapshot):
             return _Entry(revision, None, snapshot.hash, self._fitted(snapshot, base_stats))
         if entry is None:
             prior = self._fitted(snapshot.without(lambda _: True), base_stats)
@@ -188,29 +204,28 @@ class RewardModelCache:
         return replace(entry, revision=revision, measured=measured)
 
     def refresh(self, check: Callable[[], None] = lambda: None) -> None:
-        """Reads what answers given since need, so that the next `get` knows them. The trainer calls
-        it when it has nothing else to do."""
+        """Measures what new feedback needs, so that the next `get` includes it. The worker calls it
+        between rounds."""
         if self._base_stats is not None:
-            self._evidence(load_snapshot(self.extractor), self._base_stats, check)
-            self.behind = False
+            self._dataset(load_snapshot(self.extractor), self._base_stats, check)
+            self.stale = False
 
     def _fitted(self, snapshot: Snapshot, base_stats: BaseStatistics) -> RewardModel:
-        dataset = self._evidence(snapshot, base_stats)
-        head = reward_model.fit_head(dataset, base_stats.feature_map.named, self._reward_config)
+        fitted_to = self._dataset(snapshot, base_stats)
+        head = reward_model.fit_head(fitted_to, base_stats.feature_map.named, self._reward_config)
         return RewardModel(head, base_stats.feature_map, self.config)
 
-    def _at_hand(self, snapshot: Snapshot) -> bool:
-        """Whether little has to be read, and nothing sampled, before these answers are known; what
-        has is left to `refresh`."""
-        replies = [reply for one in snapshot.items for reply in one.replies]
-        alone = [r.prompt for one in snapshot.items for r in dataset.absolute_replies(one)]
-        quick = self.extractor.unmeasured(replies) <= READ_AT_ONCE and self.extractor.answered(
+    def _is_measured(self, snapshot: Snapshot) -> bool:
+        """Whether a fit needs nothing sampled and few replies measured; sets `stale` if not."""
+        replies = [reply for item in snapshot.items for reply in item.replies]
+        alone = [r.prompt for item in snapshot.items for r in dataset.absolute_replies(item)]
+        quick = self.extractor.unmeasured(replies) <= MEASURED_AT_ONCE and self.extractor.answered(
             alone
         )
-        self.behind = self.behind or not quick
+        self.stale = self.stale or not quick
         return quick
 
-    def _evidence(
+    def _dataset(
         self,
         snapshot: Snapshot,
         base_stats: BaseStatistics,
@@ -222,7 +237,7 @@ class RewardModelCache:
         )
 
     def adversarial_rater(self) -> str | None:
-        """The one person, if any, whose answers clearly say the opposite of all others'."""
+        """The rater, if any, whose feedback is clearly the opposite of all others'."""
         base_stats = self._base_stats
         if base_stats is None:
             return None
@@ -241,10 +256,10 @@ class RewardModelCache:
             return replace(entry, revision=revision, measured=None)
         if len(snapshot.raters) < adversarial_raters.FEWEST:
             return _Entry(revision, None, snapshot.hash, None)
-        if self._at_hand(snapshot):
-            dataset, named = self._evidence(snapshot, base_stats), base_stats.feature_map.named
-            who = adversarial_raters.suspect(dataset, named, self._reward_config)
-            rater = None if who is None else snapshot.raters[who]
+        if self._is_measured(snapshot):
+            given, named = self._dataset(snapshot, base_stats), base_stats.feature_map.named
+            found = adversarial_raters.suspect(given, named, self._reward_config)
+            rater = None if found is None else snapshot.raters[found]
             return _Entry(revision, None, snapshot.hash, rater)
         return replace(entry or _Entry(0, None, "", None), revision=revision, measured=measured)
 
@@ -255,13 +270,13 @@ class RewardModelCache:
         return reward_model.bounded(x - x.mean(0))
 
     def best(self, scorer: RewardModel, replies: Sequence[Reply]) -> int:
-        """Which of several replies to one prompt scores best, flaws charged."""
+        """Index of the reply to one prompt that scores best, degeneration penalised."""
         scores = scorer.score(self.features(scorer, replies))
         return int((scores - scorer.penalty([r.text for r in replies])).argmax())
 
     def explain(self, scorer: RewardModel, reply: Reply) -> list[TokenAttribution]:
-        """Word by word, how the score of a reply came about; the gains add up to the score of the
-        whole, relative to its first token, doubt and flaws aside."""
+        """The contribution of each word to the score of a reply. The gains add up to the mean score
+        of the whole relative to its first token, without `lcb` and penalty."""
         model = self.extractor.model
         pooled = model.prefix_states(reply.prompt.ids, reply.ids).numpy().astype(np.float64)
         texts = [model.decode(reply.ids[: i + 1]) for i in range(len(reply.ids))]
@@ -272,8 +287,8 @@ class RewardModelCache:
         for end in _word_ends(texts):
             change = (x[end] - x[start - 1 if start else 0])[None]
             mean, sigma = scorer.head.score(change)
-            dataset = texts[end][len(texts[start - 1]) if start else 0 :]
-            pieces.append(TokenAttribution(dataset, float(mean[0]), float(sigma[0])))
+            word = texts[end][len(texts[start - 1]) if start else 0 :]
+            pieces.append(TokenAttribution(word, float(mean[0]), float(sigma[0])))
             start = end + 1
         return pieces
 

@@ -1,9 +1,9 @@
-"""The visible side of a reply: a few named measurements anybody can check by eye.
+"""Text features of a reply: named measurements that anybody can check by eye.
 
-With tens of ratings a head on hidden states alone is close to chance; named style features beside a
-few hidden ones learn several times faster, and they let the app say what it thinks you like.
-Where possible they do not depend on a language (length, lists, emoji, punctuation); the word lists
-are English and simply stay silent elsewhere. Left out: any weight or judgement (reward_model.py).
+With tens of ratings a head on hidden states alone is close to chance; with named features beside a
+few hidden ones it learns several times faster, and the app can say what it learned. Where possible
+they do not depend on a language (length, lists, emoji, punctuation); the word lists are English and
+are 0 elsewhere.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _SMALL = re.compile(
 _CODE_OR_TABLE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|^[ \t]*\|[^\n]*$", re.S | re.M)
 _EMPTY_POINT = re.compile(r"^\s*(?:[-*\u2022]|\d+[.)])\s*$", re.M)
 _SENTENCE = re.compile(r"[^.!?\u3002\uff01\uff1f\n]+[.!?\u3002\uff01\uff1f]*")
-# What an edit changes: a word as it is written, or a sign of a script that puts no spaces between.
+# Units that an edit changes: a word as written, or a character of a script without spaces.
 _UNSPACED = (  # Thai, Lao, Burmese, Khmer, kana, Han
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 )
@@ -90,9 +90,9 @@ NAMES = (
 )
 KEY = hashlib.sha256("\n".join(NAMES).encode()).hexdigest()[:8]  # changes when they do
 REMARK_WORDS = 7
-LENGTH = NAMES.index("length")  # a declared nuisance: capped when it is used as a reward
-# Of the base's replies to one prompt. Those of a real model are often cut at one length, and vary
-# in it by less than anybody would notice.
+LENGTH = NAMES.index("length")  # capped when it is used as a reward
+# Smallest standard deviation of each feature among the base's replies to one prompt. Replies of a
+# real model often end at the token limit and vary in length by less than anybody would notice.
 LEAST_STD = np.where(np.arange(len(NAMES)) == LENGTH, 0.2, 0.0)
 
 
@@ -101,7 +101,7 @@ def measure(prompt: str, reply: str) -> np.ndarray:
     words = [w.lower() for w in _WORD.findall(reply)]
     count = max(len(words), 1)
     sentences = [s for s in _SENTENCE.findall(reply) if _WORD.search(s)]
-    spoken = _EMOJI.sub("", reply).rstrip(" \n\ufe0f\u200d")
+    without_emoji = _EMOJI.sub("", reply).rstrip(" \n\ufe0f\u200d")
     values = [
         math.log1p(len(words)),
         math.log1p(count / max(len(sentences), 1)),
@@ -110,7 +110,7 @@ def measure(prompt: str, reply: str) -> np.ndarray:
         math.log1p(len(_EMOJI.findall(reply))),
         math.log1p(reply.count("!") + reply.count("\uff01")),
         math.log1p(reply.count("?") + reply.count("\uff1f")),
-        float(spoken.endswith(("?", "\uff1f"))),
+        float(without_emoji.endswith(("?", "\uff1f"))),
     ]
     values += [math.log1p(len(m.findall(reply))) for m in _MATCHERS.values()]
     values += [
@@ -133,14 +133,14 @@ def repeated_share(words: list[str], n: int) -> float:
 
 
 def distinct(replies: Sequence[str]) -> float:
-    """Distinct 2-grams over 2-grams of all replies: how varied they are. 0 without any."""
+    """Distinct 2-grams / 2-grams over all replies, a measure of variety; 0 without any."""
     grams = [gram for reply in replies for gram in pairwise(reply.lower().split())]
     return len(set(grams)) / max(len(grams), 1)
 
 
 def degeneration_spans(reply: str) -> list[tuple[int, int]]:
-    """Where a reply does what no taste excuses: (start, end) of list points that are empty and of
-    sentences that were said before. Code and tables repeat themselves by nature.
+    """Where a reply degenerates, whatever the preference: (start, end) of empty list points and of
+    repeated sentences. Code and tables, which repeat by nature, are skipped.
     """
     prose = _CODE_OR_TABLE.sub(lambda m: " " * len(m[0]), reply)  # all else keeps its place
     found = [m.span() for m in _EMPTY_POINT.finditer(prose)]
@@ -149,16 +149,16 @@ def degeneration_spans(reply: str) -> list[tuple[int, int]]:
         words = [w.lower() for w in _WORD.findall(sentence[0])]
         if len(words) > 1:
             alike = before.setdefault(tuple(words[-3:]), [])
-            if any(_says_again(words, earlier) for earlier in alike):
+            if any(_repeats(words, earlier) for earlier in alike):
                 found.append(sentence.span())
             alike.append(words)
     return found
 
 
-def _says_again(words: list[str], earlier: list[str]) -> bool:
-    """Whether two sentences with the same end are one thing said twice: "It keeps warm in winter"
-    after "Wool keeps warm in winter", but not "Food: 300 dollars a month" after "Rent: 900 dollars
-    a month". At least half of both is the same, and what comes before it has no number."""
+def _repeats(words: list[str], earlier: list[str]) -> bool:
+    """Whether a sentence repeats an earlier one with the same end: "It keeps warm in winter" after
+    "Wool keeps warm in winter", but not "Food: 300 dollars a month" after "Rent: 900 dollars a
+    month". At least half of both is the same, and what comes before it has no number."""
     backwards = zip(words[::-1], earlier[::-1], strict=False)
     same = sum(1 for _ in takewhile(lambda two: two[0] == two[1], backwards))
     front = words[: len(words) - same] + earlier[: len(earlier) - same]
@@ -167,7 +167,7 @@ def _says_again(words: list[str], earlier: list[str]) -> bool:
 
 
 def degeneration(reply: str) -> int:
-    """How many of them; more than 3 are not told apart."""
+    """Number of `degeneration_spans`, at most 3."""
     return min(len(degeneration_spans(reply)), 3)
 
 
@@ -178,7 +178,7 @@ def changed_share(before: str, after: str) -> float:
 
 
 def _opens_with_a_remark(prompt: str, sentences: list[str]) -> bool:
-    """Whether something short comes first that has nothing to do with what was asked."""
+    """Whether the first sentence is short and shares no word with the prompt."""
     if len(sentences) < 2:
         return False
     first = _WORD.findall(sentences[0])
@@ -188,18 +188,18 @@ def _opens_with_a_remark(prompt: str, sentences: list[str]) -> bool:
 
 
 def _closes_with_a_remark(sentences: list[str]) -> bool:
-    """Whether the last sentence turns to the reader, and does not ask."""
+    """Whether the last sentence addresses the reader and is no question."""
     if len(sentences) < 2 or sentences[-1].rstrip().endswith(("?", "\uff1f")):
         return False
     return bool(_ADDRESS.search(sentences[-1]) or _MATCHERS["good wishes"].search(sentences[-1]))
 
 
 def _stems(words: list[str]) -> set[str]:
-    """Beginnings of words that say what it is about: "octopus" is picked up by "octopuses"."""
+    """First four letters of the content words, so that "octopus" matches "octopuses"."""
     return {w.lower()[:4] for w in words if len(w) > 2 and not _SMALL.fullmatch(w)}
 
 
 def _overlap(prompt: str, words: list[str]) -> float:
-    """Share of the prompt's longer words that come back in the reply."""
+    """Share of the prompt's words of four letters or more that the reply repeats."""
     asked = {w.lower() for w in _WORD.findall(prompt) if len(w) > 3}
     return len(asked & set(words)) / len(asked) if asked else 0.0

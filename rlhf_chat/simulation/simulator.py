@@ -115,7 +115,7 @@ class Simulation:
                 return Refused("simulation.already_running")
             utility = taste(name, sliders)
             rater = SIMULATED + ("mix" if name == CUSTOM else name)
-            self.worker.begin_simulation(rater)
+            self.worker.simulation.begin(rater)
             self.seen = Seen(rater=rater, running=True)
             self._sizes.clear()
             self.set_speed(votes_per_minute)
@@ -140,10 +140,10 @@ class Simulation:
     def remove(self) -> Notice:
         """Deletes all simulation data and makes the version live that was so before."""
         with self._lock:
-            if not self.seen.running and not self.worker.watching():
+            if not self.seen.running and not self.worker.simulation.rater():
                 return Refused("simulation.nothing_to_remove")
             self.stop()
-            self.worker.end_simulation()
+            self.worker.simulation.end()
             self.seen = Seen()
         return Notice("simulation.removed")
 

@@ -1,7 +1,4 @@
-"""What is settled before a candidate begins to practise: the settings of a round, and its plan.
-
-Left out: carrying it out (training_round.py, ppo_loop.py, evaluation.py).
-"""
+"""What is fixed before a candidate is trained: the settings of a round and its context."""
 
 from __future__ import annotations
 
@@ -19,9 +16,9 @@ from rlhf_chat.training.demonstrations import Demonstration
 from rlhf_chat.training.gate import GateConfig
 from rlhf_chat.training.ppo import PPOConfig
 
-# report(phase, done 0..1 of the round, step, numbers)
+# report(phase, share of the phase that is done 0..1, step, metrics), for each batch of work
 Report = Callable[[str, float, int, Mapping[str, float]], None]
-Check = Callable[[], None]  # called between slices; whatever it raises ends the round
+Check = Callable[[], None]  # called between lease slices; whatever it raises ends the round
 
 
 @dataclass(frozen=True)
@@ -31,10 +28,10 @@ class RoundConfig:
     algorithm: str = "ppo"  # a name in training/algorithm.py
     probe_samples: int = 4
     bootstrap_heads: int = 16  # heads fitted on random halves of the ratings, for the gate
-    attempts: int = 4  # at the gate: a candidate that went too far is shrunk and tried again
-    shrink: float = 0.8  # of its change that it keeps, at most
-    provisional_kl: float = 0.7  # share of the KL target that a mere hint may spend
-    kl_at_start: float = 0.6  # share of the KL target that a candidate may begin with
+    attempts: int = 4  # at the gate: a candidate too far from the base is shrunk and tried again
+    shrink: float = 0.8  # share of its change that a shrunk candidate keeps, at most
+    provisional_kl: float = 0.7  # share of the KL target for a provisional version
+    kl_at_start: float = 0.6  # share of the KL target that the parent may have used already
     ppo: PPOConfig = field(default_factory=PPOConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
@@ -42,7 +39,7 @@ class RoundConfig:
 
     @classmethod
     def of(cls, model: Model) -> RoundConfig:
-        """The settings for a model. Real ones talk at greater length than the bundled one."""
+        """The settings for a model: real ones write longer replies than the bundled one."""
         if model.is_demo:
             return cls()
         tokens = min(Workload().response, model.context_tokens // 4)
@@ -54,15 +51,15 @@ class RoundConfig:
 
 @dataclass(frozen=True)
 class RoundContext:
-    """All that is settled before the candidate begins to practise."""
+    """Everything an algorithm, the evaluation and the report work with."""
 
-    told: PreferenceDataset
+    dataset: PreferenceDataset
     fit: reward_model.Fit
     scorer: RewardModel
     base_stats: BaseStatistics
     target: float  # KL, nats per response
-    demonstrations: list[Demonstration]  # replies as people would have had them
-    floor: float  # log-prob below which a token is strange to the base
+    demonstrations: list[Demonstration]  # from corrected replies
+    floor: float  # log-prob below which the base almost never writes a token
     extractor: FeatureExtractor
     config: RoundConfig
     seed: int
@@ -71,6 +68,6 @@ class RoundContext:
 
 
 def longest_row(model: Model) -> int:
-    """Tokens of prompt and response that a round may practise on: what was said in a longer
-    conversation teaches the taste, but one training row of it could take all memory."""
+    """Most tokens of prompt and response in one training row. Feedback in longer conversations
+    still counts for the reward, but training on such a row could take all memory."""
     return min(model.context_tokens, model.tokens_per_row * max(2, model.rows_per_slice))

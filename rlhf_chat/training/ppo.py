@@ -2,7 +2,7 @@
 
 Everything is right-aligned: in a (B, R) tensor the last column is each response's last token, so
 the score always lands in the last column. Names and signs as in TRL and OpenAI's
-lm-human-preferences. Left out: everything that asks a model (ppo_trainer.py).
+lm-human-preferences. What calls a model: ppo_trainer.py.
 
 Sources: Schulman et al. 2017 (PPO), 2016 (GAE); Ziegler et al. 2019 (KL in the reward);
 Ye et al. 2020 (dual clip).
@@ -16,37 +16,37 @@ from dataclasses import dataclass
 
 import torch
 
-# Nats per response, however few or many ratings. What ten votes taught holds as far as the first:
-# the best of 32 drafts (2.5 nats) by such a head wins .79, the best of 8 (1.2 nats) .73; further
-# out the language suffers before the taste does (docs/LOG.md).
+# Nats per response, however few or many ratings. Even a head fitted to ten votes holds as far as
+# the first: the best of 32 drafts (2.5 nats) by it wins .79, the best of 8 (1.2 nats) .73. Further
+# out the language suffers before the preference does (docs/LOG.md).
 KL_TARGETS = 2.0, 10.0
 
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """One round of PPO. Defaults are for a small model; see docs/LOG.md for what was tried."""
+    """One round of PPO or RLOO. Defaults are for small models; docs/LOG.md has what was tried."""
 
-    updates: int = 20  # collect + update, this many times
+    updates: int = 20  # at most; fewer where the KL target is reached
     rollouts: int = 32  # responses per update
     group: int = 4  # responses per prompt
     ppo_epochs: int = 2  # passes over the rollouts
     minibatches: int = 2  # optimiser steps per pass
     learning_rate: float = 1e-3
-    value_learning_rate: float = 3e-3
+    value_learning_rate: float = 3e-3  # of the critic, as are cliprange_value, gamma and lam
     warmup_steps: int = 5
     adam_eps: float = 1e-5
     max_grad_norm: float = 1.0
     cliprange: float = 0.2
     cliprange_value: float = 0.2
     dual_clip: float = 3.0
-    kl_coef_start: float = 0.3  # of the theoretical coefficient: a short round stays far from it
+    kl_coef_start: float = 0.3  # share of `initial_kl_coef`, which a short round stays far from
     gamma: float = 1.0
     lam: float = 1.0
-    max_new_tokens: int = 96  # for the bundled model; others have longer ones (context.py)
+    max_new_tokens: int = 96  # for the bundled model; others write longer replies (context.py)
     missing_end_penalty: float = 1.0  # log-odds, for a response cut off where the base ends
     fluency_coef: float = 1.0  # reward per nat that a token is less likely than the floor
     whiten_floor: float = 0.1  # smallest std that advantages are divided by
-    sft_coef: float = 0.03  # of the loss on what people wrote themselves
+    sft_coef: float = 0.03  # of the supervised loss on corrected replies
     sft_rows: int = 4  # demonstrations in one optimiser step
     target_approxkl: float = 0.015  # per token; more than this ends the epochs of an update
     max_clipfrac: float = 0.3
@@ -77,8 +77,8 @@ def compute_rewards(
 ) -> torch.Tensor:
     """Per-token reward (N, R): -kl_coef * (logprob - ref_logprob), the score on the last token.
 
-    Tokens that the reference finds less likely than `floor` cost `fluency_coef` per nat: a style
-    learned by breaking the grammar is not learned.
+    Tokens that the reference finds less likely than `floor` cost `fluency_coef` per nat, so that a
+    style is not bought with broken grammar.
     """
     rewards = -kl_coef * (logprobs - ref_logprobs)
     if fluency_coef:
@@ -130,7 +130,7 @@ def imitation_loss(
     logprobs: torch.Tensor, weights: torch.Tensor, worth: torch.Tensor
 ) -> torch.Tensor:
     """Negative log-prob of demonstrated tokens (B, R), weighted and *summed* (the caller divides by
-    the weights of all that is shown), times what each demonstration is worth (B,)."""
+    the weights of the whole minibatch), times the worth of each demonstration (B,)."""
     return -(worth[:, None] * weights * logprobs).sum()
 
 
@@ -148,13 +148,14 @@ def value_loss(
 
 
 def kl_target(effective_labels: float) -> float:
-    """Nats per response the policy may spend: more evidence, more distance, within KL_TARGETS."""
+    """KL to the base, nats per response, for so many ratings: 0.25 sqrt(n) within KL_TARGETS."""
     least, most = KL_TARGETS
     return min(max(0.25 * math.sqrt(max(effective_labels, 0.0)), least), most)
 
 
 def initial_kl_coef(score_std: float, target: float) -> float:
-    """For Gaussian scores, ref * exp(score / kl_coef) has KL score_std^2 / (2 kl_coef^2)."""
+    """The coefficient whose optimum has KL `target`: for Gaussian scores, ref * exp(score /
+    kl_coef) has KL score_std^2 / (2 kl_coef^2)."""
     return max(score_std, 1e-3) / math.sqrt(2 * target)
 
 
@@ -165,6 +166,7 @@ def adapted_kl_coef(kl_coef: float, kl: float, target: float, initial: float) ->
 
 
 def explained_variance(values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor) -> float:
+    """1 - mean squared error / variance of the returns, over masked entries; 1 is perfect."""
     mean = masked_mean(returns, mask)
     total = masked_mean((returns - mean) ** 2, mask)
     return float(1 - masked_mean((returns - values) ** 2, mask) / total.clamp(min=1e-8))

@@ -7,7 +7,7 @@ clipped surrogate loss, and differ in the advantage estimator. One update is in 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 from rlhf_chat.feedback.replies import Prompt
 from rlhf_chat.inference.generate import Response
-from rlhf_chat.inference.model import Model
 from rlhf_chat.reward.features import Floats, baseline_features
+from rlhf_chat.training import policy
 from rlhf_chat.training.advantages import AdvantageEstimator, Critic, LeaveOneOut
 from rlhf_chat.training.context import RoundContext
 from rlhf_chat.training.demonstrations import mask_unlikely
 from rlhf_chat.training.ppo import PPOConfig
 from rlhf_chat.training.ppo_trainer import PPOTrainer, Rollouts, Scorer
+
+Advance = Callable[[float], None]  # takes the share of a piece of work that is done, 0..1
 
 
 def run_ppo(context: RoundContext, prompts: Sequence[Prompt]) -> None:
@@ -37,41 +39,41 @@ def run_rloo(context: RoundContext, prompts: Sequence[Prompt]) -> None:
 
 def _train(context: RoundContext, prompts: Sequence[Prompt], estimator: AdvantageEstimator) -> None:
     """`updates` times rollouts and a few epochs on them, until the KL target is reached."""
-    model, config, report = context.extractor.model, context.config, context.report
+    model, config = context.extractor.model, context.config
     ppo_trainer, score = _ppo_trainer(context, estimator), _scorer(context, prompts)
     rng = np.random.default_rng(context.seed)
 
     def collect(update: int) -> tuple[Rollouts, dict[str, float]]:
         numbers = _draw_prompts(len(prompts), config.ppo, rng)
         prompt_ids = [prompts[n].ids for n in numbers]
-        seed = context.seed + 1000 + update
-        return ppo_trainer.collect(prompt_ids, numbers, score, seed, context.check)
+        seed, advance = context.seed + 1000 + update, begin("rollouts", update)
+        return ppo_trainer.collect(prompt_ids, numbers, score, seed, context.check, advance)
+
+    def begin(phase: str, update: int, stats: Mapping[str, float] | None = None) -> Advance:
+        """Reports the state after so many updates; the result reports within the next one."""
+
+        def advance(share: float) -> None:
+            context.report(phase, (update + share) / config.ppo.updates, update, {})
+
+        context.report(phase, update / config.ppo.updates, update, stats or {})
+        return advance
 
     within_budget = model.policy_state()
     kl, limit = 0.0, config.gate.max_kl_over_target
     for update in range(config.ppo.updates):
-        done = 0.1 + 0.8 * update / config.ppo.updates
-        report("rollouts", done, update, {})
         rollouts, stats = collect(update)
         while update == 0 and _shrink_parent(context, stats["kl"]):
             rollouts, stats = collect(update)
         kl = stats["kl"] if update == 0 else 0.5 * (kl + stats["kl"])  # one batch is noisy
         if max(kl, stats["kl"] / limit) > context.target:  # more would only cost language
-            report("ppo", done, update, stats)
+            begin("ppo", update, stats)
             if stats["kl"] > limit * context.target:
                 model.set_policy(within_budget)  # undo the last step, which went too far
             break
         within_budget = model.policy_state()
-        report("ppo", done, update, {})
-        stats |= ppo_trainer.update(rollouts, context.seed + update, context.check)
-        report("ppo", done, update, stats)
-
-
-def shrink(model: Model, factor: float) -> None:
-    """Moves the policy back towards the base: its LoRA change times `factor`. KL falls with about
-    the square of it, so a candidate that went too far keeps most of what it learned."""
-    state = model.policy_state()
-    model.set_policy({k: v * factor if "lora_B" in k else v for k, v in state.items()})
+        advance = begin("ppo", update)
+        stats |= ppo_trainer.update(rollouts, context.seed + update, context.check, advance)
+        context.report("ppo", (update + 1) / config.ppo.updates, update, stats)
 
 
 def _shrink_parent(context: RoundContext, kl: float) -> bool:
@@ -80,7 +82,7 @@ def _shrink_parent(context: RoundContext, kl: float) -> bool:
     most = context.config.kl_at_start * context.target
     if not kl > 1.25 * most:  # one batch is noisy
         return False
-    shrink(context.extractor.model, math.sqrt(most / kl))
+    policy.shrink(context.extractor.model, math.sqrt(most / kl))
     return True
 
 

@@ -24,6 +24,9 @@ from rlhf_chat.training import ppo
 from rlhf_chat.training.advantages import AdvantageEstimator, Critic
 from rlhf_chat.training.demonstrations import Demonstration
 from rlhf_chat.training.ppo import PPOConfig
+from rlhf_chat.training.progress import CountedCheck, within
+
+SAMPLING_SHARE = 0.7  # of the time of `collect`
 
 
 class Rollouts(NamedTuple):
@@ -94,6 +97,7 @@ class PPOTrainer:
             weight_decay=0.0,
         )
         self.steps = 0
+        self._sampling_checks = 20  # calls of `check` while sampling; later as many as last time
 
     # -- collect
 
@@ -104,30 +108,24 @@ class PPOTrainer:
         score: Scorer,
         seed: int,
         check: Callable[[], None] = lambda: None,
+        advance: Callable[[float], None] = lambda share: None,
     ) -> tuple[Rollouts, dict[str, float]]:
-        """Samples one response per entry of prompts and works out everything `update` needs.
+        """Samples one response per entry of prompts and computes everything `update` needs.
 
-        `numbers` names each prompt for the scorer; `check` is called between slices and may raise
-        to stop the round.
+        `numbers` names each prompt for the scorer and for advantages within a prompt; `check` is
+        called between slices and may raise to stop the round; `advance` gets the share done, 0..1.
         """
         config, model = self.config, self.model
-        sampling = model.sampling.limited(config.max_new_tokens)
-        responses = self.generator.sample(
-            model.inference_policy(), prompts, sampling, seed=seed, check=check
-        )
-        check()
+        responses = self._sample(prompts, seed, check, within(advance, 0.0, SAMPLING_SHARE))
         ids = [r.ids for r in responses]
         ref_rows, pooled = model.reference_pass(prompts, ids, 2 * model.rows_per_slice)
         check()
-        raw = torch.as_tensor(np.asarray(score(numbers, responses, pooled)), dtype=torch.float32)
         unfinished = torch.tensor([not r.finished for r in responses])
-        scores = raw - self.end_penalty * unfinished.float()
+        scores = torch.as_tensor(np.asarray(score(numbers, responses, pooled)), dtype=torch.float32)
+        scores = scores - self.end_penalty * unfinished.float()
         width = max(len(r) for r in ids)
-        lengths = [len(p) + len(r) for p, r in zip(prompts, ids, strict=True)]
-        # never so large that a fast machine would take fewer optimiser steps than a slow one
-        rows = min(model.rows_per_slice, max(len(ids) // config.minibatches, 1))
-        alike = sorted(range(len(lengths)), key=lambda i: lengths[i])  # little is padding
-        parts = parts_within(lengths, rows, model.tokens_per_row, alike)
+        parts = self._microbatches(prompts, ids)
+        check = CountedCheck(check, within(advance, SAMPLING_SHARE, 1.0), len(parts))
         mask, logprobs, values = self._policy_pass(prompts, ids, parts, width, check)
         ref_logprobs = ppo.right_aligned(ref_rows, width)
         rewards = ppo.compute_rewards(
@@ -150,8 +148,33 @@ class PPOTrainer:
             parts,
         )
         explained = ppo.explained_variance(returns - advantages, returns, mask)
-        stats = self._stats(rollouts, unfinished) | {"explained_variance": explained}
-        return rollouts, stats
+        return rollouts, self._stats(rollouts, unfinished) | {"explained_variance": explained}
+
+    def _sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        seed: int,
+        check: Callable[[], None],
+        advance: Callable[[float], None],
+    ) -> list[Response]:
+        sampling = self.model.sampling.limited(self.config.max_new_tokens)
+        counted = CountedCheck(check, advance, self._sampling_checks)
+        responses = self.generator.sample(
+            self.model.inference_policy(), prompts, sampling, seed=seed, check=counted
+        )
+        self._sampling_checks = counted.calls
+        check()
+        return responses
+
+    def _microbatches(
+        self, prompts: Sequence[Sequence[int]], ids: Sequence[Sequence[int]]
+    ) -> list[list[int]]:
+        """Row numbers, rows of like length together, so that little is padding. Never so large that
+        a fast machine would take fewer optimiser steps than a slow one."""
+        lengths = [len(p) + len(r) for p, r in zip(prompts, ids, strict=True)]
+        rows = min(self.model.rows_per_slice, max(len(ids) // self.config.minibatches, 1))
+        by_length = sorted(range(len(lengths)), key=lambda i: lengths[i])
+        return parts_within(lengths, rows, self.model.tokens_per_row, by_length)
 
     def _stats(self, rollouts: Rollouts, unfinished: torch.Tensor) -> dict[str, float]:
         """Means over a batch, for the Learning screen and the log."""
@@ -196,17 +219,22 @@ class PPOTrainer:
         for rows, _ in in_parts(parts, work, self.model.reduce_batch):
             done.append(rows)
             check()
-        parts[:] = done  # smaller ones, where memory was short: update uses the same
+        parts[:] = done  # smaller ones where memory was short; `update` must use the same
         return mask, logprobs, values
 
     # -- update
 
     def update(
-        self, rollouts: Rollouts, seed: int, check: Callable[[], None] = lambda: None
+        self,
+        rollouts: Rollouts,
+        seed: int,
+        check: Callable[[], None] = lambda: None,
+        advance: Callable[[float], None] = lambda share: None,
     ) -> dict[str, float]:
         """PPO epochs over one batch of rollouts. Raises FloatingPointError on a loss or gradient
         that is not finite, before it reaches a weight."""
         config = self.config
+        check = CountedCheck(check, advance, config.ppo_epochs * len(rollouts.microbatches))
         rng = np.random.default_rng(seed)
         totals: dict[str, float] = {}
         stopped = 0.0
@@ -242,7 +270,7 @@ class PPOTrainer:
     ) -> dict[str, float]:
         """One optimiser step over a minibatch, micro-batch by micro-batch."""
         tokens = float(sum(rollouts.mask[rows].sum() for rows in parts))
-        self._forget_gradient()  # of a step that failed half way
+        self._zero_grad()  # a step that failed half-way may have left some
         totals = {"clipfrac": 0.0, "approxkl": 0.0, "ratio_max": 0.0, "loss": 0.0, "vf_loss": 0.0}
 
         def work(rows: list[int]) -> dict[str, float]:
@@ -266,19 +294,19 @@ class PPOTrainer:
         return totals
 
     def _imitate(self, shown: Sequence[Demonstration]) -> float:
-        """Adds the gradient of the supervised term to PPO's; returns its loss."""
-        everything = max(sum(sum(d.weights) for d in shown), 1e-6)
+        """Adds the gradient of the supervised term; returns its loss."""
+        total_weight = max(sum(sum(d.weights) for d in shown), 1e-6)
 
         def work(rows: list[int]) -> float:
-            some = [shown[i] for i in rows]
+            batch = [shown[i] for i in rows]
             with self.model.lease.slice(), torch.enable_grad():
                 out = self.model.forward(
-                    self.model.policy, [d.prompt for d in some], [d.response for d in some]
+                    self.model.policy, [d.prompt for d in batch], [d.response for d in batch]
                 )
                 width, device = out.mask.shape[1], out.logprobs.device
-                weights = ppo.right_aligned([torch.tensor(d.weights) for d in some], width)
-                worth = torch.tensor([d.worth for d in some], device=device)
-                loss = ppo.imitation_loss(out.logprobs, weights.to(device), worth) / everything
+                weights = ppo.right_aligned([torch.tensor(d.weights) for d in batch], width)
+                worth = torch.tensor([d.worth for d in batch], device=device)
+                loss = ppo.imitation_loss(out.logprobs, weights.to(device), worth) / total_weight
                 if not torch.isfinite(loss):
                     raise NumericError("round.demonstration_loss_not_finite")
                 self._add_gradient(self.config.sft_coef * loss)
@@ -289,7 +317,7 @@ class PPOTrainer:
         return sum(loss for _, loss in in_parts(parts, work, self.model.reduce_batch))
 
     def _add_gradient(self, total: torch.Tensor) -> None:
-        """All of it or, when memory runs out on the way, nothing."""
+        """Adds to .grad all of it or, when memory runs out on the way, nothing."""
         params = [*self.model.policy_parameters(), *self.estimator.parameters()]
         for param, grad in zip(
             params, torch.autograd.grad(total, params, allow_unused=True), strict=True
@@ -339,10 +367,10 @@ class PPOTrainer:
             group["lr"] = self.config.learning_rate * warm
         self.optimizer.step()
         self.estimator.step()
-        self._forget_gradient()
+        self._zero_grad()
         return norm
 
-    def _forget_gradient(self) -> None:
+    def _zero_grad(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         for param in self.estimator.parameters():
             param.grad = None

@@ -1,7 +1,5 @@
-"""Why a candidate is as it is, in plain numbers and words: kept with its round.
-
-Left out: how it is drawn (ui/learning_screen.py).
-"""
+"""What explains a candidate: the feedback that moved it, what changed, and examples. It is stored
+with the round and drawn by the ui."""
 
 from __future__ import annotations
 
@@ -17,22 +15,23 @@ from rlhf_chat.training.context import RoundContext
 
 
 def build_report(context: RoundContext, snapshot: Snapshot, direction: Floats) -> dict[str, Any]:
-    """Why the candidate is as it is: the answers that moved it most (log-odds of its gain over the
-    base owed to each, and the conversation whose end takes its words along), what changed in its
-    replies, and three prompts answered before and after."""
-    rows, rankings = reward_model.influence(context.told, context.fit.head, direction)
-    owed = np.zeros(len(snapshot.items))
+    """moved: the five items of feedback with the most influence, each with its share of the gain
+    over the base (log-odds) and its conversation, with which the quoted words are deleted. changed:
+    the four named features that matter most, with their change and weight. examples: three prompts
+    answered before and after."""
+    rows, rankings = reward_model.influence(context.dataset, context.fit.head, direction)
+    influence = np.zeros(len(snapshot.items))
     row_of, ranking_of = dataset.sources(snapshot)
-    np.add.at(owed, row_of, rows)
-    np.add.at(owed, ranking_of, rankings)
-    most = np.argsort(-np.abs(owed), kind="stable")[:5]
+    np.add.at(influence, row_of, rows)
+    np.add.at(influence, ranking_of, rankings)
+    most = np.argsort(-np.abs(influence), kind="stable")[:5]
     head, named = context.fit.head, context.scorer.feature_map.named
     change = direction[:named]
     shown = np.argsort(-np.abs(change * head.weights[:named]), kind="stable")[:4]
     return {
         "moved": [
-            [as_plain(describe(one)), round(float(owed[i]), 3), one.conversation]
-            for i, one in ((i, snapshot.items[i]) for i in most)
+            [as_plain(describe(item)), round(float(influence[i]), 3), item.conversation]
+            for i, item in ((i, snapshot.items[i]) for i in most)
         ],
         "changed": [
             [text_features.NAMES[i], round(float(change[i]), 2), round(float(head.weights[i]), 2)]
@@ -43,13 +42,13 @@ def build_report(context: RoundContext, snapshot: Snapshot, direction: Floats) -
 
 
 def _before_and_after(context: RoundContext) -> list[list[str]]:
-    """[prompt, reply of what is live, reply of the candidate] for the first three probe prompts."""
-    model, asked = context.extractor.model, context.base_stats.probes[:3]
+    """[prompt, reply of the live version, reply of the candidate] for three probe prompts."""
+    model, prompts = context.extractor.model, context.base_stats.probes[:3]
     sampling = model.sampling.limited(context.config.ppo.max_new_tokens)
-    told = []
+    replies = []
     for view in (model.live, model.inference_policy()):
         drawn = context.extractor.generator.sample(
-            view, [p.ids for p in asked], sampling, seed=context.seed, check=context.check
+            view, [p.ids for p in prompts], sampling, seed=context.seed, check=context.check
         )
-        told.append([model.decode(r.ids) for r in drawn])
-    return [[p.text, before, after] for p, before, after in zip(asked, *told, strict=True)]
+        replies.append([model.decode(r.ids) for r in drawn])
+    return [[p.text, before, after] for p, before, after in zip(prompts, *replies, strict=True)]

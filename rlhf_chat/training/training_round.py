@@ -1,35 +1,42 @@
 """One round: feedback snapshot + parent adapter + seed -> candidate adapter and verdict.
 
-Reads as the recipe: references, reward head, PPO, probe, gate. It changes nothing but the policy
-tree, writes nothing but caches (what replies measure, what the base says) and serves nobody, so it
-can be stopped or fail at any point without a trace. Left out: when a round starts and what becomes
-of its candidate (worker.py).
+Reads as the recipe: base statistics, reward head, training algorithm, evaluation, gate. It changes
+nothing but the policy and caches, so it can be stopped or fail at any point without a trace. When a
+round starts and what becomes of its candidate: worker.py, round_runner.py.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from rlhf_chat.feedback.replies import Prompt
 from rlhf_chat.feedback.snapshot import Snapshot
 from rlhf_chat.reward import dataset, reward_model
-from rlhf_chat.reward.features import FeatureExtractor, Floats, logprob_floor
-from rlhf_chat.reward.reward_model import RewardHead
-from rlhf_chat.reward.scorer import BaseStatistics, RewardModel
-from rlhf_chat.training import algorithm, demonstrations, evaluation, gate, ppo, ppo_loop
-from rlhf_chat.training.context import (
-    Check,
-    Report,
-    RoundConfig,
-    RoundContext,
-    longest_row,
+from rlhf_chat.reward.features import (
+    MEASURE_COST,
+    REFERENCES,
+    REPLY_BATCH,
+    FeatureExtractor,
+    Floats,
+    logprob_floor,
 )
+from rlhf_chat.reward.likelihood import PreferenceDataset
+from rlhf_chat.reward.reward_model import RewardHead
+from rlhf_chat.reward.scorer import BaseStatistics, RewardModel, base_prompts
+from rlhf_chat.training import algorithm, demonstrations, evaluation, gate, policy, ppo
+from rlhf_chat.training.context import Check, Report, RoundConfig, RoundContext, longest_row
 from rlhf_chat.training.gate import EvalResult, Verdict
+from rlhf_chat.training.progress import CountedCheck, Stage, within
 from rlhf_chat.training.report import build_report
+
+ROLLOUT_COST, UPDATE_COST, EVAL_COST = 1.3, 0.7, 1.3  # of a response, in sampled responses; UPDATE
+# for each epoch. Ratios as measured with the bundled model (docs/LOG.md).
+FIT_COST, PUBLISH_COST = 10.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Outcome:
     kl: float
     head: RewardHead | None
     measured: EvalResult | None
-    card: dict[str, Any] = field(default_factory=dict)  # why, in plain words; see `card`
+    report: dict[str, Any] = field(default_factory=dict)  # see `build_report`
 
 
 def run(
@@ -52,33 +59,29 @@ def run(
     check: Check,
 ) -> Outcome:
     """The whole round. Raises whatever `check` raises, and FloatingPointError on a bad gradient."""
-    model, tokens = extractor.model, config.ppo.max_new_tokens
-    report("features", 0.0, 0, {})
-    base_stats = BaseStatistics.of(extractor, config.scorer, tokens, check)
-
-    report("reward head", 0.08, 0, {})
-    told = dataset.build_dataset(
-        snapshot, extractor, base_stats.feature_map, tokens, config.reward.both_weight, check
+    train = algorithm.by_name(config.algorithm)
+    tokens = config.ppo.max_new_tokens
+    base_stats = BaseStatistics.of(
+        extractor, config.scorer, tokens, check, _advance(report, "features")
     )
-    if not len(told):
-        verdict = gate.nothing_to_learn(0, 1.0, config.gate)
-        return Outcome(verdict, None, 0.0, None, None)
-    fit = reward_model.fit(told, base_stats.feature_map.named, config.reward, seed)
-    report("reward head", 0.1, 0, _fit_numbers(fit))
+    given = _measure(snapshot, base_stats, extractor, config, report, check)
+    if not len(given):
+        return Outcome(gate.nothing_to_learn(0, 1.0, config.gate), None, 0.0, None, None)
+    fit = reward_model.fit(given, base_stats.feature_map.named, config.reward, seed)
+    report("reward head", 1.0, 0, _fit_metrics(fit))
     tier = gate.reward_tier(fit.labels, fit.p_value, config.gate)
     if tier == gate.DISCARDED:
         verdict = gate.nothing_to_learn(fit.labels, fit.p_value, config.gate)
         return Outcome(verdict, None, 0.0, fit.head, None)
 
-    target = ppo.kl_target(fit.effective)
-    if tier == gate.PROVISIONAL:
-        target *= config.provisional_kl
+    model = extractor.model
     context = RoundContext(
-        told=told,
+        dataset=given,
         fit=fit,
         scorer=RewardModel(fit.head, base_stats.feature_map, config.scorer),
         base_stats=base_stats,
-        target=target,
+        target=ppo.kl_target(fit.effective)
+        * (config.provisional_kl if tier == gate.PROVISIONAL else 1.0),
         demonstrations=demonstrations.from_snapshot(snapshot, longest_row(model)),
         floor=logprob_floor(base_stats.references),
         extractor=extractor,
@@ -88,32 +91,81 @@ def run(
         check=check,
     )
     model.set_policy(parent)
-    own = [p for p in snapshot.prompts if len(p.ids) + tokens <= longest_row(model)]
-    algorithm.by_name(config.algorithm)(context, own + base_stats.bank)
+    train(context, _training_prompts(snapshot, context))
     verdict, measured, direction = at_the_gate(context)
     why = build_report(context, snapshot, direction)
     return Outcome(verdict, model.policy_state(), measured.kl, fit.head, measured, why)
 
 
+def plan(snapshot: Snapshot, extractor: FeatureExtractor, config: RoundConfig) -> list[Stage]:
+    """Expected work of each phase, in sampled responses (progress.py): what is cached is free."""
+    bank, probes = base_prompts(extractor, config.scorer)
+    to_sample, to_measure = extractor.reference_work(bank + probes, config.ppo.max_new_tokens)
+    replies = extractor.unmeasured([r for item in snapshot.items for r in item.replies])
+    rollouts = config.ppo.updates * config.ppo.rollouts
+    evaluated = config.scorer.probe_prompts * config.probe_samples
+    return [
+        {"features": REFERENCES * (to_sample + MEASURE_COST * to_measure)},
+        {"reward head": FIT_COST + MEASURE_COST * replies},
+        {
+            "rollouts": ROLLOUT_COST * rollouts,
+            "ppo": UPDATE_COST * config.ppo.ppo_epochs * rollouts,
+        },
+        {"gate": EVAL_COST * evaluated},
+        {"publishing": PUBLISH_COST},
+    ]
+
+
 def at_the_gate(context: RoundContext) -> tuple[Verdict, EvalResult, Floats]:
-    """The gate's word on the candidate, which is shrunk and tried again while all that is wrong is
-    how far it went. What leaves here is what was measured: numbers, and `evaluation.probe`'s
-    direction (D,)."""
+    """The verdict on the candidate, which is shrunk and tried again while only its distance from
+    the base fails. Returns what was measured of the last attempt: the numbers, and the difference
+    of its replies from the base's in features (D,)."""
     config = context.config
     for attempt in range(config.attempts):
-        context.report("gate", 0.9, 0, {})
         measured, direction = evaluation.probe(context)
         verdict = gate.judge(measured, config.gate)
-        context.report("gate", 1.0, attempt, evaluation.as_numbers(measured))
+        context.report("gate", 0.9, attempt, evaluation.metrics(measured))
         last = attempt == config.attempts - 1
         if last or verdict.promoted or not gate.went_too_far(verdict):
             break
         step = math.sqrt(context.target / max(measured.kl, 1e-9))
-        ppo_loop.shrink(context.extractor.model, min(config.shrink, step))
+        policy.shrink(context.extractor.model, min(config.shrink, step))
     return verdict, measured, direction
 
 
-def _fit_numbers(fit: reward_model.Fit) -> dict[str, float]:
+def _measure(
+    snapshot: Snapshot,
+    base_stats: BaseStatistics,
+    extractor: FeatureExtractor,
+    config: RoundConfig,
+    report: Report,
+    check: Check,
+) -> PreferenceDataset:
+    """The feedback as numbers, ready for the fit; measuring is the first half of the phase."""
+    replies = extractor.unmeasured([r for item in snapshot.items for r in item.replies])
+    advance = within(_advance(report, "reward head"), 0.0, 0.5)
+    advance(0.0)
+    return dataset.build_dataset(
+        snapshot,
+        extractor,
+        base_stats.feature_map,
+        config.ppo.max_new_tokens,
+        config.reward.both_weight,
+        CountedCheck(check, advance, 1 + replies / REPLY_BATCH),
+    )
+
+
+def _training_prompts(snapshot: Snapshot, context: RoundContext) -> list[Prompt]:
+    """The person's own prompts that leave room for a response, and the suggested ones."""
+    longest = longest_row(context.extractor.model) - context.config.ppo.max_new_tokens
+    return [p for p in snapshot.prompts if len(p.ids) <= longest] + context.base_stats.bank
+
+
+def _advance(report: Report, phase: str) -> Callable[[float], None]:
+    return lambda share: report(phase, share, 0, {})
+
+
+def _fit_metrics(fit: reward_model.Fit) -> dict[str, float]:
     return {
         "labels": fit.labels,
         "effective_labels": fit.effective,

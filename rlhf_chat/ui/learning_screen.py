@@ -112,10 +112,10 @@ class LearningScreen:
     def panel(self) -> Update:
         """All of the screen that changes by itself."""
         try:
-            status, rounds = self.worker.status(), self.worker.rounds(ROUNDS_SHOWN)
+            status, rounds = self.worker.status(), self.worker.history.rounds(ROUNDS_SHOWN)
             busy, board = status.round_id is not None, self.worker.leaderboard
             measured = (
-                self.worker.metrics(status.round_id or rounds[0].id)
+                self.worker.history.metrics(status.round_id or rounds[0].id)
                 if status.round_id or rounds
                 else {}
             )
@@ -125,7 +125,7 @@ class LearningScreen:
                 self.now: _now(status, rounds),
                 self.better: '<div class="answers">'
                 + _better(board.standings(), message(board.advice()))
-                + _likes(self.worker.feature_weights())
+                + _likes(self.worker.history.feature_weights())
                 + "</div>",
                 self.live_charts: _charts(
                     first,
@@ -152,7 +152,7 @@ class LearningScreen:
         lines: dict[str, list[tuple[float, float | None]]] = {}
         for done in sorted((r for r in rounds if r.ended_at), key=lambda r: r.id):
             if done.id not in self._closed:
-                measured = self.worker.metrics(done.id)
+                measured = self.worker.history.metrics(done.id)
                 self._closed[done.id] = {
                     name: points[-1][1] for name, points in measured.items() if points
                 }

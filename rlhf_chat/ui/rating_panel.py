@@ -130,7 +130,7 @@ class RatingPanel:
 
     def countdown(self) -> str:
         """Of people's ratings, also while a simulated person is watched."""
-        return countdown(self.worker.people_waiting(), self.worker.status().needed)
+        return countdown(self.worker.history.waiting(""), self.worker.status().needed)
 
     def hidden(self) -> Update:
         """Put away: no reply is being rated."""

@@ -58,7 +58,7 @@ class SimulationPanel:
     def panel(self) -> Update:
         seen = self.watch.seen
         try:
-            left_over = self.worker.watching()
+            left_over = self.worker.simulation.rater()
         except Exception as error:
             return {self.note: error_message(error)}
         return {

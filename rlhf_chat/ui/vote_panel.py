@@ -160,7 +160,7 @@ class VotePanel:
     async def recount(self) -> dict:
         """What the next vote unlocks."""
         return await quick(
-            lambda: status_message(unlocks(self.worker.status(), self.worker.rounds(1)))
+            lambda: status_message(unlocks(self.worker.status(), self.worker.history.rounds(1)))
         )
 
     # ---- what is shown -------------------------------------------------------------------------

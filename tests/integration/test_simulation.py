@@ -108,7 +108,7 @@ def test_it_leaves_nothing_behind_and_touches_nothing(chat, worker, store, toy, 
     person.remove()
     assert rows(store) == before and toy.live.version == 1
     assert not worker.versions.adapter_store.path(2).exists() and worker.waiting() == 2
-    assert worker.watching() == "" and "no simulation data" in str(person.remove())
+    assert worker.simulation.rater() == "" and "no simulation data" in str(person.remove())
 
 
 def test_leaving_while_a_round_begins_leaves_nothing(
@@ -119,10 +119,10 @@ def test_leaving_while_a_round_begins_leaves_nothing(
     recipe,  # noqa: F811
     monkeypatch,
 ):
-    worker.begin_simulation("simulated:mix")
+    worker.simulation.begin("simulated:mix")
     for _ in range(3):
         stored_vote(store, 0, 0, "a", rater="simulated:mix")
-    leaving, open_round = threading.Thread(target=worker.end_simulation), store.rounds.open
+    leaving, open_round = threading.Thread(target=worker.simulation.end), store.rounds.open
 
     def opened(**row):
         leaving.start()
@@ -132,7 +132,7 @@ def test_leaving_while_a_round_begins_leaves_nothing(
     monkeypatch.setattr(store.rounds, "open", opened)
     assert worker.run_round("ratings") == "stopped"
     leaving.join()
-    assert store.rounds.newest() == [] and worker.waiting() == 0 and worker.watching() == ""
+    assert store.rounds.newest() == [] and worker.waiting() == 0 and worker.simulation.rater() == ""
     assert toy.live.version == 0 and [v.version for v in store.adapter_versions.all()] == [0]
 
 
@@ -147,25 +147,25 @@ def test_a_round_of_the_persons_own_ends_before_somebody_else_is_heard(
     busy = threading.Thread(target=worker.run_round, args=["ratings"])
     busy.start()
     assert recipe.entered.wait(10)
-    worker.begin_simulation("simulated:mix")
+    worker.simulation.begin("simulated:mix")
     busy.join()
     assert [done.status for done in store.rounds.newest()] == ["stopped"]
-    assert worker.rounds()[0].trigger == "ratings" and toy.live.version == 0
-    worker.end_simulation()
+    assert worker.history.rounds()[0].trigger == "ratings" and toy.live.version == 0
+    worker.simulation.end()
     assert worker.waiting() == 2
 
 
 def test_after_a_restart_the_persons_own_version_answers(chat, worker, store, toy, recipe):  # noqa: F811
     shelved(worker, toy, 1)
     worker.recover()
-    worker.begin_simulation("simulated:lists")
+    worker.simulation.begin("simulated:lists")
     recipe.go.set()
     worker.run_round("ratings")
     assert toy.live.version == 2
     again = TrainingWorker(store, toy, worker.versions.adapter_store, needed=NEVER)
     again.recover()
-    assert toy.live.version == 1 and again.watching() == "simulated:lists"
-    again.end_simulation()
+    assert toy.live.version == 1 and again.simulation.rater() == "simulated:lists"
+    again.simulation.end()
     assert [v.version for v in store.adapter_versions.all()] == [0, 1]
 
 

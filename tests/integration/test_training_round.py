@@ -90,7 +90,7 @@ def plan_for(extractor: FeatureExtractor, config: RoundConfig, target: float = 5
     told = dataset.build_dataset(snapshot, extractor, base_stats.feature_map, tokens, 0.5, nothing)
     fit = reward_model.fit(told, base_stats.feature_map.named, config.reward, 0)
     return RoundContext(
-        told=told,
+        dataset=told,
         fit=fit,
         scorer=RewardModel(fit.head, base_stats.feature_map, config.scorer),
         base_stats=base_stats,
@@ -307,7 +307,7 @@ class Probe:
             )
         )
         self.states.append(context.extractor.model.policy_state())
-        return self.measured[-1], np.zeros(context.told.dim)
+        return self.measured[-1], np.zeros(context.dataset.dim)
 
 
 @pytest.fixture
@@ -394,6 +394,6 @@ def test_every_judge_is_fitted_on_half_of_what_was_rated(
     monkeypatch.setattr(reward_model, "fit_head", kept)
     extractor.model.set_policy(nudged(extractor.model, 0.1))
     measured, _ = evaluation.probe(context)
-    assert [len(told.groups) for told in truncate] == [len(context.told.groups) // 2] * 6
+    assert [len(told.groups) for told in truncate] == [len(context.dataset.groups) // 2] * 6
     assert len({tuple(told.groups) for told in truncate}) > 1  # and not always the same half
     assert measured.bootstrap_gain_low < measured.bootstrap_gain

@@ -983,7 +983,7 @@ def test_a_message_refused_in_the_middle_of_a_conversation_stays_in_the_box():
 def test_beside_a_simulated_person_the_note_counts_ones_own_ratings():
     tab = Screen()
     tab.send("hello")
-    tab.chat.worker.waiting, tab.chat.worker.people_waiting = 8, lambda: 2
+    tab.chat.worker.waiting, tab.chat.worker.history.waiting = 8, lambda rater: 2
     tab.rate(1, True)
     assert tab.note.startswith("Saved. 2 of")
 
@@ -1463,7 +1463,7 @@ def test_learning_shows_each_measure_under_a_sensible_title():
         screen.wire(demo)
     panel = screen.panel()
     drawn = panel[screen.live_charts] + panel[screen.more_charts]
-    for name in worker.metrics(1):
+    for name in worker.history.metrics(1):
         assert charts.safe(measure_title(name)) in drawn
     assert measure_title("some_new_measure") == "Some new measure"
     history = panel[screen.history]

@@ -36,6 +36,7 @@ from rlhf_chat.training import training_round as round_
 from rlhf_chat.training.context import RoundConfig
 from rlhf_chat.training.gate import PROVED, Verdict
 from rlhf_chat.training.ppo import PPOConfig
+from rlhf_chat.training.round_runner import RoundMonitor, RoundRunner
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.versions.adapter_store import AdapterError, AdapterStore
 from tests.families import make_family
@@ -199,7 +200,7 @@ def test_a_round_starts_by_itself_after_enough_ratings(store, chat, make, recipe
     rate(chat, 1)
     worker.wake()
     wait_for(ended(store))
-    newest = worker.rounds(1)[0]
+    newest = worker.history.rounds(1)[0]
     assert (newest.trigger, newest.status, newest.version) == ("ratings", "promoted", 1)
     wait_for(lambda: worker.status().waiting == 0)
 
@@ -258,9 +259,9 @@ def test_what_somebody_would_have_to_wait_for_is_read_while_there_is_nothing_to_
     worker.scorer.warm_up()
     chat.ratings.rate(say(chat, "tell me about it").message_id, 1)
     before = worker.scorer.get()
-    assert worker.scorer.behind and not before.head.weights.any()
+    assert worker.scorer.stale and not before.head.weights.any()
     worker.step()
-    assert not worker.scorer.behind and worker.scorer.get().head.weights.any()
+    assert not worker.scorer.stale and worker.scorer.get().head.weights.any()
 
 
 def test_started_without_learning_nothing_that_is_clicked_begins_a_round(store, chat, make, recipe):
@@ -641,27 +642,27 @@ def test_a_reply_is_wholly_of_the_version_it_began_with(store, chat, toy, make, 
     assert say(chat).text == after.text
 
 
-def test_every_number_told_is_in_the_database(store, chat, make):
+def test_every_number_told_is_in_the_database(store, chat, make, monkeypatch):
     rate(chat, 6)
     worker = make()
     told: dict[tuple[int, str], float] = {}
-    report = worker._report
+    report = RoundMonitor.report
 
-    def listen(round_id, phase, done, step, numbers):
+    def listen(self, phase, done, step, numbers):
         told.update({(step, name): float(value) for name, value in numbers.items()})
-        report(round_id, phase, done, step, numbers)
+        report(self, phase, done, step, numbers)
 
-    worker._report = listen  # type: ignore[method-assign]
+    monkeypatch.setattr(RoundMonitor, "report", listen)
     status = worker.run_round("asked")
     newest = store.rounds.newest()[0]
     assert status in ("promoted", "discarded"), newest.reason
     kept = {(step, name): value for step, name, value in store.rounds.metrics(newest.id)}
     assert kept == told
     assert {"head_p_value", "loss", "kl", "probe_kl", "candidate_tokens"} <= {n for _, n in kept}
-    shown = worker.metrics(newest.id)
+    shown = worker.history.metrics(newest.id)
     assert {(s, n): v for n, points in shown.items() for s, v in points} == told
     assert newest.verdict and newest.config["bootstrap_heads"] == 2 and newest.snapshot_hash
-    assert worker.feature_weights()
+    assert worker.history.feature_weights()
 
 
 def test_a_number_that_is_not_finite_is_kept_as_empty(store, chat, make):
@@ -670,9 +671,9 @@ def test_a_number_that_is_not_finite_is_kept_as_empty(store, chat, make):
     round_id = store.rounds.open(
         trigger="asked", parent_version=0, seed=0, watermark=0, config={}, snapshot_hash=""
     )
-    worker._report(round_id, "ppo", 0.5, 3, {"loss": float("nan"), "kl": 2.0})
+    RoundMonitor(store, round_id).report("ppo", 0.5, 3, {"loss": float("nan"), "kl": 2.0})
     assert store.rounds.metrics(round_id) == [(3, "loss", None), (3, "kl", 2.0)]
-    assert worker.metrics(round_id) == {"kl": [(3, 2.0)]}
+    assert worker.history.metrics(round_id) == {"kl": [(3, 2.0)]}
 
 
 # ---------------------------------------------------------------------- after a crash
@@ -687,7 +688,7 @@ def test_a_crash_between_file_and_row_leaves_the_old_version(
     worker.run_round("asked")
     before = spoken(toy)
     with monkeypatch.context() as crash:
-        crash.setattr(TrainingWorker, "_fail", lambda *_: None)  # a dead process tidies nothing up
+        crash.setattr(RoundRunner, "_fail", lambda *_: "")  # a dead process tidies nothing up
         crash.setattr(AdapterVersionRepository, "promote", lambda *_args, **_kwargs: 1 / 0)
         rate(chat, 1)
         worker.run_round("asked")
@@ -948,7 +949,7 @@ def test_a_simulated_person_leaves_the_live_version_of_another_base_alone(
     worker = started_with(own_base, make, toy)
     rate(chat, 1)
     worker.run_round("asked")
-    worker.begin_simulation("simulated:lists")
+    worker.simulation.begin("simulated:lists")
     rate(chat, 1, "simulated:lists")
     worker.run_round("asked")
     assert toy.live.version == 2
@@ -961,7 +962,7 @@ def test_a_simulated_person_leaves_the_live_version_of_another_base_alone(
     rate(chat, 1)
     worker.run_round("asked")
     assert started_with("another", make, toy).status().live_version == 3
-    worker.end_simulation()
+    worker.simulation.end()
     assert toy.live.version == store.adapter_versions.live() == 3
     assert started_with(own_base, make, toy).status().live_version == 1
 
@@ -1099,9 +1100,9 @@ def test_a_round_for_a_simulated_person_hears_only_that_person_and_says_so(
     rate(chat, 3, "simulated:lists")
     assert worker.waiting() == 2
     worker.listen_to("simulated:lists")
-    assert worker.waiting() == 3 and worker.people_waiting() == 2
+    assert worker.waiting() == 3 and worker.history.waiting("") == 2
     worker.run_round("ratings")
-    assert load_snapshot == [3] and worker.waiting() == 0 and worker.people_waiting() == 2
+    assert load_snapshot == [3] and worker.waiting() == 0 and worker.history.waiting("") == 2
     assert store.rounds.newest()[0].rater == "simulated:lists"
     assert [s.made_for for s in worker.leaderboard.standings() if s.live] == ["simulated:lists"]
     assert worker.versions.adapter_store.manifest(1)["rated_by"] == "simulated:lists"
@@ -1145,15 +1146,15 @@ def test_rebuilding_without_a_kind_is_the_round_that_never_had_it(chat, store, t
     """Same seed, same answers left: the same verdict and the same weights, bit for bit."""
     rate(chat, 8)
     plain = make()
-    plain.run_round("asked", without=lambda one: False, seed=5)
-    before = plain.rounds(1)[0]
+    plain.run_round("asked", exclude=lambda one: False, seed=5)
+    before = plain.history.rounds(1)[0]
     adapter = toy.policy_state()
     toy.serve(toy.reference)  # what is shown as "before" is what answers at that moment
     for turn in range(4):
         chat.ratings.rate(say(chat, f"hello {turn}").message_id, 1)
     thumbs = make()
-    thumbs.run_round("retrain_without", without=lambda one: one.kind == "thumb", seed=5)
-    after = thumbs.rounds(1)[0]
+    thumbs.run_round("retrain_without", exclude=lambda one: one.kind == "thumb", seed=5)
+    after = thumbs.history.rounds(1)[0]
     again = toy.policy_state()
     assert after.snapshot_hash == before.snapshot_hash and after.parent_version == 0
     assert after.verdict == before.verdict and after.reason == before.reason
@@ -1171,8 +1172,8 @@ def test_a_rebuild_leaves_out_what_was_named_and_says_so(chat, store, make):
     assert "Nothing would be left" in str(worker.retrain_without(everything))
     told = worker.retrain_without(rater="visitor")
     assert "4 remaining ratings" in str(told)
-    wait_for(lambda: bool(worker.rounds()) and worker.rounds()[0].ended_at is not None)
-    done = worker.rounds()[0]
+    wait_for(lambda: any(r.ended_at for r in worker.history.rounds(1)))
+    done = worker.history.rounds()[0]
     assert (done.trigger, done.parent_version) == ("retrain_without", 0)
     assert done.snapshot_hash == take_snapshot(store).without(lambda s: s.rater == "visitor").hash
 
@@ -1200,7 +1201,7 @@ def test_a_rebuild_asked_for_at_any_moment_is_not_lost(chat, store, make, recipe
     assert worker.step() == worker.step() == "promoted"
     worker._thread = None
     assert "2 remaining ratings" in str(waiting[0])
-    assert [done.trigger for done in worker.rounds()] == ["retrain_without", "ratings"]
+    assert [done.trigger for done in worker.history.rounds()] == ["retrain_without", "ratings"]
 
 
 def test_what_is_made_live_by_hand_during_a_round_stays_live(chat, store, toy, make, recipe):
@@ -1216,7 +1217,8 @@ def test_what_is_made_live_by_hand_during_a_round_stays_live(chat, store, toy, m
     busy.join()
     newest = worker.versions.get(2)
     assert (toy.live.version, store.adapter_versions.live(), newest.parent) == (0, 0, 1)
-    assert "waits on Versions" in words(newest.note) and worker.rounds()[0].reason == newest.note
+    assert "waits on Versions" in words(newest.note)
+    assert worker.history.rounds()[0].reason == newest.note
     worker.versions.make_live(2)
     assert toy.live.version == 2
 
@@ -1237,7 +1239,7 @@ def test_a_conversation_deleted_during_a_round_leaves_no_word(chat, store, toy, 
     monkeypatch.setattr(round_, "run", deleted_meanwhile)
     worker = make()
     worker.run_round("asked")
-    card = (worker.rounds()[0].verdict or {})["card"]
+    card = (worker.history.rounds()[0].verdict or {})["card"]
     assert card["moved"] and all(len(quoted) == 3 for quoted in card["moved"])
     worker.close()
     store.close()
@@ -1255,7 +1257,7 @@ def test_a_deleted_conversation_is_quoted_by_no_round(chat, store, make):
     worker.run_round("asked")
 
     def quotes() -> str:
-        return str((worker.rounds()[0].verdict or {})["card"]["moved"])
+        return str((worker.history.rounds()[0].verdict or {})["card"]["moved"])
 
     assert "zebras" in quotes()
     chat.delete(secret)
@@ -1268,11 +1270,11 @@ def test_where_nothing_counts_any_more_nothing_is_liked(chat, store, make):
         told.append(say(chat, f"hello {turn}").message_id)
         chat.ratings.rate(told[-1], 1 if turn % 2 else -1)
     worker.run_round("asked")
-    assert worker.feature_weights() and store.settings.get("feature_weights")
+    assert worker.history.feature_weights() and store.settings.get("feature_weights")
     for message_id in told:
         chat.ratings.rate(message_id, 0)
     worker.run_round("asked")
-    assert worker.feature_weights() == [] and store.settings.get("feature_weights") == []
+    assert worker.history.feature_weights() == [] and store.settings.get("feature_weights") == []
 
 
 def test_a_conversation_deleted_while_it_is_read_is_left_out(chat, store, monkeypatch):
@@ -1298,7 +1300,7 @@ def test_more_ratings_are_one_more_look_and_the_same_ratings_are_none(chat, stor
     worker = make()
 
     def asked_for() -> float:
-        return worker.rounds()[0].config["gate"]["proved_p"]
+        return worker.history.rounds()[0].config["gate"]["proved_p"]
 
     rate(chat, 4)
     worker.run_round("asked")
@@ -1309,7 +1311,7 @@ def test_more_ratings_are_one_more_look_and_the_same_ratings_are_none(chat, stor
     worker.run_round("ratings")
     assert asked_for() == pytest.approx(first / 2**0.5)
     one = evidence_of(store)[0].id
-    worker.run_round("retrain_without", without=lambda items: items.id == one)
+    worker.run_round("retrain_without", exclude=lambda items: items.id == one)
     assert asked_for() == first
 
 
@@ -1338,7 +1340,7 @@ def test_a_round_says_which_answers_moved_it_and_shows_before_and_after(chat, st
     rate(chat, 8)
     worker = make()
     worker.run_round("asked")
-    card = worker.rounds(1)[0].verdict["card"]
+    card = worker.history.rounds(1)[0].verdict["card"]
     assert 1 <= len(card["moved"]) <= 5 and len(card["examples"]) == 3
     rating, owed, where = card["moved"][0]
     assert rating["code"] == "feedback.better"

@@ -21,7 +21,7 @@ from rlhf_chat.inference.lease import Lease, MemoryRequested
 from rlhf_chat.inference.lm_head import selected_logprobs
 from rlhf_chat.inference.model import Model, ModelError
 from rlhf_chat.inference.self_test import self_test
-from rlhf_chat.training.evaluation import policy_logprobs
+from rlhf_chat.training import policy
 from rlhf_chat.training.ppo import PPOConfig
 from rlhf_chat.training.ppo_trainer import PPOTrainer
 from tests.unit.test_model import ask, batch, logprobs, random_state
@@ -211,7 +211,7 @@ def test_a_round_short_of_memory_halves_and_learns_the_same(
     assert torch.allclose(short.logprobs, rollouts.logprobs, atol=1e-5)
     moved = toy.policy_state()
     assert all(torch.allclose(plain[k], moved[k], atol=2e-4) for k in plain)
-    assert len(policy_logprobs(toy, prompts, short.responses, lambda: None)) == 8
+    assert len(policy.logprobs(toy, prompts, short.responses, lambda: None)) == 8
 
 
 def test_memory_that_ends_on_the_way_back_adds_no_half_gradient(

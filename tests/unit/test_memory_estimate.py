@@ -138,7 +138,7 @@ def adapter_bytes(model: Model) -> int:
     rollouts, _ = ppo_trainer.collect(
         [prompt] * 2, [0, 1], lambda *_, **__: np.array([0.0, 1.0]), 1
     )
-    ppo_trainer._forget_gradient = lambda: None  # type: ignore[method-assign]  # as in mid-step
+    ppo_trainer._zero_grad = lambda: None  # type: ignore[method-assign]  # as in mid-step
     ppo_trainer.update(rollouts, 1)
     params = model.policy_parameters()
     held = [

@@ -469,7 +469,7 @@ def test_a_mended_typo_is_imitated_little_even_where_nothing_else_was_corrected(
     one, pulls = shown(toy), []
     for worth in (1.0, 0.1):
         trainer = make_trainer(toy, sft_coef=1.0)
-        trainer._forget_gradient()
+        trainer._zero_grad()
         other = Demonstration(one.prompt, [5, 6, 7], [1.0, 0.2, 1.0], worth)
         trainer._imitate([one._replace(worth=worth), other])
         pulls.append(flat_gradient(toy))

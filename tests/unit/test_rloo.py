@@ -142,7 +142,7 @@ def test_equal_scores_give_no_gradient(toy: Model) -> None:
         trainer._add_gradient(loss)
     grads = [p.grad for p in toy.policy_parameters() if p.grad is not None]
     assert grads and all(float(g.abs().max()) < 1e-2 for g in grads)
-    trainer._forget_gradient()
+    trainer._zero_grad()
 
 
 def test_the_first_ratio_is_exactly_1(toy: Model) -> None:

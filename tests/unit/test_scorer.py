@@ -81,10 +81,10 @@ def test_nobody_waits_for_what_has_to_be_sampled_first(chat, current, toy, monke
     chat.ratings.rate(reply.message_id, 1)
     with monkeypatch.context() as sampling:
         sampling.setattr(Model, "sample", lambda *_, **__: pytest.fail("somebody had to wait"))
-        assert current.get() is before and current.behind
+        assert current.get() is before and current.stale
     current.refresh()
     after = current.get()
-    assert not current.behind and after is not before and after.head.weights.any()
+    assert not current.stale and after is not before and after.head.weights.any()
 
 
 def test_in_a_new_session_answers_are_known_as_soon_as_they_are_read_again(
@@ -96,7 +96,7 @@ def test_in_a_new_session_answers_are_known_as_soon_as_they_are_read_again(
     new = RewardModelCache(FeatureExtractor(store, toy), current.config, QUICK, max_new_tokens=8)
     new.warm_up()
     prior = new.get()
-    assert prior and not prior.head.weights.any() and new.behind
+    assert prior and not prior.head.weights.any() and new.stale
     new.refresh()
     fitted = new.get()
     assert fitted and np.allclose(fitted.head.weights, current.get().head.weights)
@@ -269,11 +269,11 @@ def test_while_features_are_missing_no_sql_is_run_twice(current, store, toy, sta
     current.warm_up()
     store.imports.add(thumbs(toy, 40))
     before = current.get()
-    assert current.behind
+    assert current.stale
     statements.clear()
     assert current.get() is before and statements == []
     current.refresh()
-    assert current.get() is not before and not current.behind
+    assert current.get() is not before and not current.stale
 
 
 def test_a_snapshot_takes_as_many_statements_of_2_answers_as_of_200(store, toy, statements) -> None:

@@ -50,6 +50,7 @@ PURE = (
     "reward/text_features.py",
     "training/gate.py",
     "training/ppo.py",
+    "training/progress.py",
     "training/rloo.py",
     "versions/standings.py",
 )

@@ -1,0 +1,41 @@
+"""What the worker does between rounds: keeps the reward model ready and backs up the database."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from rlhf_chat.db import Store
+from rlhf_chat.errors import StoreError
+from rlhf_chat.reward.scorer import RewardModelCache
+
+log = logging.getLogger(__name__)
+
+BACKUP_INTERVAL = 3600.0  # seconds between looks whether the day's backup exists
+
+
+class IdleTasks:
+    def __init__(self, store: Store, scorer: RewardModelCache, warm_up_unasked: bool) -> None:
+        """`warm_up_unasked`: prepare the reward model before there is any feedback."""
+        self.store, self.scorer = store, scorer
+        self._warm_up_unasked = warm_up_unasked
+        self._next_backup = 0.0  # on the monotonic clock
+
+    def prepare_reward_model(self, check: Callable[[], None]) -> None:
+        """Samples and measures what scoring needs, so that replies can be scored before the first
+        round, or without one. Lets what `check` raises pass."""
+        if self.scorer.ready and not self.scorer.stale:
+            return
+        if self._warm_up_unasked or self.scorer.requested or self.store.feedback.count():
+            self.scorer.warm_up(check)
+            self.scorer.refresh(check)
+
+    def back_up(self) -> None:
+        if time.monotonic() < self._next_backup:
+            return
+        self._next_backup = time.monotonic() + BACKUP_INTERVAL
+        try:
+            self.store.back_up()
+        except StoreError as error:
+            log.warning("no backup was made: %s", error)

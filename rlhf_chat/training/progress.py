@@ -1,0 +1,120 @@
+"""How far a round is and how long it still takes, from the measured durations of its work.
+
+A plan lists the phases of a round with the seconds each is expected to take; only their ratios
+matter. Every batch reports the share of its phase that is done. Measured time then corrects the
+expectation, of that phase and, less, of all others, so that an estimate exists from the first batch
+on. Seconds in, seconds out: no clock is read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+PRIOR_SHARE = 0.02  # of the whole plan: how much work must be measured to trust a phase's own speed
+
+Stage = Mapping[str, float]  # phases that take turns -> expected seconds of each
+
+
+@dataclass
+class _Phase:
+    expected: float  # seconds by the plan
+    stage: int
+    done: float = 0.0  # share, 0..1
+    spent: float = 0.0  # seconds measured
+
+
+class Progress:
+    """Progress of one round. Stages follow one another; the phases of a stage may take turns."""
+
+    def __init__(
+        self, plan: Sequence[Stage], now: float, speed: Mapping[str, float] | None = None
+    ) -> None:
+        """`now`: seconds on any monotonic clock. `speed`: measured seconds per planned second by
+        phase, as `speeds` of an earlier round gave it."""
+        self._phases = {
+            name: _Phase(max(expected, 1e-6), number)
+            for number, stage in enumerate(plan)
+            for name, expected in stage.items()
+        }
+        self._prior = dict(speed or {})
+        self._started = self._last = now
+        self._current = ""
+        self._fraction = 0.0
+
+    def update(self, phase: str, done: float, now: float) -> None:
+        """`done`: share of this phase's work that is done by now. The time since the last call
+        counts for the phase that was named then, at first for this one. Naming a phase of a later
+        stage ends the earlier stages, also where they had planned more work."""
+        worked = self._current or phase
+        if worked in self._phases:
+            self._phases[worked].spent += now - self._last
+        self._current, self._last = phase, now
+        known = self._phases.get(phase)
+        if known:
+            known.done = min(max(known.done, done), 1.0)
+            for other in self._phases.values():
+                if other.stage < known.stage and other.done < 1:
+                    other.expected = max(other.expected * other.done, 1e-6)
+                    other.done = 1.0
+        left = self._left()
+        if left is not None:
+            elapsed = now - self._started
+            self._fraction = max(self._fraction, elapsed / max(elapsed + left, 1e-9))
+
+    @property
+    def fraction(self) -> float:
+        """Share of the round's time that has passed, 0..1; never falls."""
+        return self._fraction
+
+    def seconds_left(self, now: float) -> float | None:
+        """None before anything was measured, in this round or an earlier one."""
+        left = self._left()
+        return None if left is None else max(left - (now - self._last), 0.0)
+
+    def speeds(self) -> dict[str, float]:
+        """Measured seconds per planned second of each phase that was worked on."""
+        return {
+            name: phase.spent / (phase.done * phase.expected)
+            for name, phase in self._phases.items()
+            if phase.done > 0 and phase.spent > 0
+        }
+
+    def _left(self) -> float | None:
+        """Seconds of work left as of the last update."""
+        phases = self._phases.values()
+        worked = sum(p.done * p.expected for p in phases)
+        spent = sum(p.spent for p in phases if p.done > 0)
+        if not self._prior and not (worked > 0 and spent > 0):
+            return None
+        weight = PRIOR_SHARE * sum(p.expected for p in phases)
+        mean = sum(self._prior.values()) / max(len(self._prior), 1) if self._prior else 1.0
+        overall = (spent + weight * mean) / (worked + weight) if self._prior else spent / worked
+        left = 0.0
+        for name, phase in self._phases.items():
+            before = self._prior.get(name, overall)
+            measured = phase.spent if phase.done > 0 else 0.0
+            speed = (measured + weight * before) / (phase.done * phase.expected + weight)
+            left += (1 - phase.done) * phase.expected * speed
+        return left
+
+
+class CountedCheck:
+    """A check that also reports progress: the n-th call of `expected` ones says n / expected, at
+    most .95, since how many there will be is a guess."""
+
+    def __init__(
+        self, check: Callable[[], None], advance: Callable[[float], None], expected: float
+    ) -> None:
+        self._check, self._advance, self._expected = check, advance, max(expected, 1.0)
+        self.calls = 0
+
+    def __call__(self) -> None:
+        self._check()
+        self.calls += 1
+        self._advance(min(self.calls / self._expected, 0.95))
+
+
+def within(advance: Callable[[float], None], low: float, high: float) -> Callable[[float], None]:
+    """`advance` for a part of the work: 0..1 of the part is `low`..`high` of the whole."""
+    return lambda share: advance(low + (high - low) * share)
