@@ -82,18 +82,22 @@ def _toy_nf4(toy_folder: Path) -> Model:
 @pytest.fixture
 def toy(_toy: Model) -> Model:
     """The unquantised toy, with a fresh adapter and the base being served."""
-    _toy.set_policy(_toy.base_state())
-    _toy.serve(_toy.reference)
-    _toy.sampling = Sampling()
-    return _toy
+    return _fresh(_toy)
 
 
 @pytest.fixture
 def toy_nf4(_toy_nf4: Model) -> Model:
-    _toy_nf4.set_policy(_toy_nf4.base_state())
-    _toy_nf4.serve(_toy_nf4.reference)
-    _toy_nf4.sampling = Sampling()
-    return _toy_nf4
+    return _fresh(_toy_nf4)
+
+
+def _fresh(model: Model) -> Model:
+    """As just loaded: the tests of a session share it, and some leave gradients behind."""
+    model.set_policy(model.base_state())
+    for param in model.policy_parameters():
+        param.grad = None
+    model.serve(model.reference)
+    model.sampling = Sampling()
+    return model
 
 
 @pytest.fixture(scope="session")
