@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
+from rlhf_chat.errors import StoreError
 from rlhf_chat.inference.lease import Lease
+
+HALT_SECONDS = 60.0  # how long the running round may take to end
 
 
 class Stopped(Exception):
@@ -26,6 +30,16 @@ class RoundControl:
             time.sleep(0.05)
         if self._ending:
             raise Stopped
+
+    def end_round(self, running: Callable[[], bool]) -> None:
+        """Ends the round and returns when it is no longer `running`. Raises StoreError when that
+        takes too long."""
+        deadline = time.monotonic() + HALT_SECONDS
+        while running():
+            if time.monotonic() > deadline:
+                raise StoreError("training.round_not_ending")
+            self.stop.set()
+            time.sleep(0.02)
 
     @property
     def _ending(self) -> bool:

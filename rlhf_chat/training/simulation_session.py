@@ -24,7 +24,7 @@ class SimulationSession:
         halted: Callable[[], AbstractContextManager[None]],
         listen_to: Callable[[str], None],
     ) -> None:
-        """`halted` and `listen_to`: those of the training worker."""
+        """`halted` of the training worker, `listen_to` of its schedule."""
         self._store, self._versions = versions.store, versions
         self._halted, self._listen_to = halted, listen_to
 

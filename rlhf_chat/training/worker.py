@@ -7,24 +7,23 @@ any two slices of compute; a round that fails is closed with its reason and chat
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from rlhf_chat.db import SIMULATED, Store
-from rlhf_chat.errors import Notice, Refused, StoreError
+from rlhf_chat.db import Store
+from rlhf_chat.errors import Notice, Refused
 from rlhf_chat.feedback.snapshot import load_snapshot
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward.features import FeatureExtractor
 from rlhf_chat.reward.scorer import RewardModelCache
+from rlhf_chat.training.background import BackgroundThread
 from rlhf_chat.training.context import RoundConfig
 from rlhf_chat.training.exclusion import Exclusion
 from rlhf_chat.training.history import TrainingHistory
 from rlhf_chat.training.idle_tasks import IdleTasks
 from rlhf_chat.training.round_control import RoundControl, Stopped
 from rlhf_chat.training.round_runner import Exclude, RoundMonitor, RoundRunner, RoundState
+from rlhf_chat.training.schedule import RoundRequest, RoundSchedule
 from rlhf_chat.training.simulation_session import (
     SimulationSession,
     restore_after_restart,
@@ -35,15 +34,7 @@ from rlhf_chat.versions.adapter_store import AdapterStore
 from rlhf_chat.versions.leaderboard import Leaderboard
 from rlhf_chat.versions.registry import VersionRegistry
 
-log = logging.getLogger(__name__)
-
 NEEDED = 12  # new ratings until a round starts by itself
-HALT_SECONDS = 60.0  # how long the running round may take to end
-
-
-@dataclass(frozen=True)
-class RoundRequest:
-    exclude: Exclude | None = None  # feedback that a retraining leaves out
 
 
 class TrainingWorker:
@@ -66,22 +57,17 @@ class TrainingWorker:
         self.scorer = RewardModelCache(
             self.extractor, self.config.scorer, self.config.reward, self.config.ppo.max_new_tokens
         )
-        self.simulation = SimulationSession(self.versions, self.halted, self.listen_to)
         self._runner = RoundRunner(self.versions, self.extractor, self.history, self.config, seed)
         self._idle = IdleTasks(store, self.scorer, warm_up_unasked=model.is_demo)
-        self.set_needed(needed)
+        self.schedule = RoundSchedule(self.history, needed)
+        self.simulation = SimulationSession(self.versions, self.halted, self.schedule.listen_to)
+        self._thread = BackgroundThread("trainer", lambda: self.step(), self._step_failed)
         self._start_lock = threading.RLock()  # held by whatever must not see a round begin
-        self._wake = threading.Event()
         self._control = RoundControl(model.lease)
-        self._request: RoundRequest | None = None
         self._monitor: RoundMonitor | None = None  # of the running round
         self._parent = 0  # of the running round
         self._learns = True
-        self._thread: threading.Thread | None = None
         self._error: Notice | None = None
-        self._rater = ""  # the simulated rater to learn from; "" for people
-        self._waits_at = -1  # watermark of a failed or stopped round: wait for new ratings
-        self._crashed_at = -1  # the same of a round during which the app ended twice
 
     # ------------------------------------------------------------------ start and end
 
@@ -90,14 +76,13 @@ class TrainingWorker:
         run; the reward model is kept ready all the same."""
         self._learns = learn
         self.recover()
-        self._thread = threading.Thread(target=self._loop, name="trainer", daemon=True)
         self._thread.start()
 
     def recover(self) -> None:
         """Closes what a crash left open and serves the live version or its last good ancestor."""
         if not self.store.read_only:
             self.store.rounds.abort_open(Notice("round.app_ended").to_json())
-        self._crashed_at = self.history.watermark_of_two_crashes()
+        self.schedule.recover()
         restore_after_restart(self.store, self.versions)
         self._error = self.versions.serve_live() or self._error
 
@@ -105,20 +90,10 @@ class TrainingWorker:
         """Ends the thread within about one slice; a running round is closed as stopped."""
         self._control.closing.set()
         self._control.stop.set()
-        self._wake.set()
-        if self._thread:
-            self._thread.join(timeout=30)
-            self._thread = None
+        self._thread.close()
 
-    def _loop(self) -> None:
-        while not self._control.closing.is_set():
-            try:
-                self.step()
-            except BaseException:  # the thread outlives anything a step can raise
-                log.exception("the trainer's step failed")
-                self._error = self._error or Notice("round.unexpected_error")
-            self._wake.wait(timeout=1.0)
-            self._wake.clear()
+    def _step_failed(self) -> None:
+        self._error = self._error or Notice("round.unexpected_error")
 
     # ------------------------------------------------------------------ one step
 
@@ -138,19 +113,8 @@ class TrainingWorker:
 
     def _open_if_due(self) -> RoundState | None:
         with self._start_lock:
-            request, self._request = self._request, None
-            if request:
-                return self._open(
-                    "retrain_without" if request.exclude else "asked", request.exclude
-                )
-            if (
-                self._control.paused
-                or not self._learns
-                or self.waiting() < self._needed
-                or self.store.feedback.count() in (self._waits_at, self._crashed_at)
-            ):
-                return None
-            return self._open("ratings")
+            request = self.schedule.due(automatic=self._learns and not self._control.paused)
+            return self._open(request.trigger, request.exclude) if request else None
 
     def run_round(
         self, trigger: str, *, exclude: Exclude | None = None, seed: int | None = None
@@ -164,9 +128,10 @@ class TrainingWorker:
         self, trigger: str, exclude: Exclude | None = None, seed: int | None = None
     ) -> RoundState:
         """Called with the start lock held."""
-        state = self._runner.open(trigger, self._rater, exclude, seed)
+        state = self._runner.open(trigger, self.schedule.rater, exclude, seed)
         self._control.stop.clear()
-        self._crashed_at, self._error = -1, None
+        self.schedule.opened()
+        self._error = None
         self._parent, self._monitor = state.parent, RoundMonitor(self.store, state.round_id)
         return state
 
@@ -175,8 +140,7 @@ class TrainingWorker:
         try:
             end = self._runner.run(state, self._monitor, self._control.check)
             self._error = self._monitor.error
-            if end.status in ("stopped", "failed"):
-                self._waits_at = state.snapshot.watermark
+            self.schedule.ended(end.status, state.snapshot.watermark)
         finally:
             self._monitor = None
         if end.fatal:
@@ -184,7 +148,7 @@ class TrainingWorker:
         return end.status
 
     def _check_idle(self) -> None:
-        if self._control.closing.is_set() or self._request:
+        if self._control.closing.is_set() or self.schedule.request:
             raise Stopped
 
     @contextlib.contextmanager
@@ -192,74 +156,63 @@ class TrainingWorker:
         """Ends the running round and keeps any other from starting inside the block. Raises
         StoreError when the round does not end in time."""
         with self._start_lock:
-            self._request = None
-            deadline = time.monotonic() + HALT_SECONDS
-            while self._monitor:
-                if time.monotonic() > deadline:
-                    raise StoreError("training.round_not_ending")
-                self._control.stop.set()
-                time.sleep(0.02)
+            self.schedule.request = None
+            self._control.end_round(lambda: self._monitor is not None)
             yield
 
     # ------------------------------------------------------------------ controls
 
     def wake(self) -> None:
         """Feedback was given: the thread checks whether a round is due. Returns at once."""
-        self._wake.set()
+        self._thread.wake()
 
     def train_now(self) -> Notice:
-        return self._ask(RoundRequest()) or Notice("training.round_starts")
+        return self._ask(RoundRequest("asked")) or Notice("training.round_starts")
 
     def retrain_without(
         self, ids: Sequence[str] = (), *, rater: str = "", conversation: str = ""
     ) -> Notice:
         """Trains a version from the base without some feedback (exclusion.py)."""
         exclude = Exclusion(frozenset(ids), rater, conversation)
-        items = load_snapshot(self.extractor, self._rater).items
+        items = load_snapshot(self.extractor, self.schedule.rater).items
         if refusal := exclude.refusal(items):
             return refusal
         left = sum(not exclude(item) for item in items)
-        return self._ask(RoundRequest(exclude)) or Notice("training.retraining", {"count": left})
+        request = RoundRequest("retrain_without", exclude)
+        return self._ask(request) or Notice("training.retraining", {"count": left})
 
     def _ask(self, request: RoundRequest) -> Refused | None:
         """Requests a round; returns why there will be none."""
-        if self._monitor or self._request:
+        if self._monitor or self.schedule.request:
             return Refused("training.already_running")
         if not self._on:
             return Refused("training.off")
-        if not self.store.feedback.count_since(0, self._rater):
+        if not self.store.feedback.count_since(0, self.schedule.rater):
             return Refused("training.no_ratings")
         if self.store.read_only:
             return Refused("training.read_only")
         with self._start_lock:
-            self._control.paused, self._request = False, request
-        self._wake.set()
+            self._control.paused, self.schedule.request = False, request
+        self._thread.wake()
         return None
 
     @property
     def _on(self) -> bool:
-        return self._thread is not None and self._learns
+        return self._thread.running and self._learns
 
     def pause(self) -> None:
         self._control.paused = True
 
     def resume(self) -> None:
         self._control.paused = False
-        self._wake.set()
+        self._thread.wake()
 
     def stop_round(self) -> None:
         """Ends the running round; its candidate is dropped and the live version stays."""
         self._control.stop.set()
 
     def set_needed(self, ratings: int) -> None:
-        self._needed = max(1, int(ratings))
-
-    def listen_to(self, rater: str) -> None:
-        """Learns from this simulated rater from the next round on; "" is people again."""
-        if rater and not rater.startswith(SIMULATED):
-            raise ValueError(f"{rater} is not a simulated person")
-        self._rater, self._waits_at = rater, -1
-        self.history.follow(rater)
+        self.schedule.set_needed(ratings)
 
     def delete(self, version: int) -> Notice:
         """Deletes a version unless a round or the end of a simulation needs it (registry.py)."""
@@ -271,10 +224,6 @@ class TrainingWorker:
 
     # ------------------------------------------------------------------ what it is doing
 
-    def waiting(self) -> int:
-        """Ratings since the last round, by whom the worker learns from."""
-        return self.history.waiting(self._rater)
-
     def status(self) -> Status:
         monitor, live = self._monitor, self.model.live.version
         phase = monitor.phase if monitor else "idle"
@@ -282,7 +231,7 @@ class TrainingWorker:
             phase = "paused"
         if monitor is None and not self._on:
             phase = "off"
-        if phase == "idle" and self._crashed_at == self.store.feedback.count():
+        if phase == "idle" and self.schedule.crashed:
             phase = "crashed"
         return Status(
             phase=phase,
@@ -290,8 +239,8 @@ class TrainingWorker:
             round_id=monitor.round_id if monitor else None,
             progress=monitor.fraction if monitor else 0.0,
             seconds_left=monitor.seconds_left if monitor else None,
-            waiting=self.waiting(),
-            needed=self._needed,
+            waiting=self.schedule.waiting(),
+            needed=self.schedule.needed,
             paused=self._control.paused,
             live_version=live,
             live_tier=self.versions.get(live).tier,

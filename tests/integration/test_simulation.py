@@ -98,7 +98,7 @@ def test_it_leaves_nothing_behind_and_touches_nothing(chat, worker, store, toy, 
     wait_for(lambda: person.seen.votes >= 3)
     person.stop()
     assert store.feedback.count_since(0, "simulated:mix") == person.seen.votes
-    assert rows(store)["preferences"] == before["preferences"] and worker.waiting() >= 3
+    assert rows(store)["preferences"] == before["preferences"] and worker.schedule.waiting() >= 3
     recipe.go.set()
     assert worker.run_round("ratings") == "promoted"
     assert {s.version.version: s.made_for for s in worker.leaderboard.standings()}[
@@ -107,7 +107,7 @@ def test_it_leaves_nothing_behind_and_touches_nothing(chat, worker, store, toy, 
     assert "comes back" in str(worker.delete(1))
     person.remove()
     assert rows(store) == before and toy.live.version == 1
-    assert not worker.versions.adapter_store.path(2).exists() and worker.waiting() == 2
+    assert not worker.versions.adapter_store.path(2).exists() and worker.schedule.waiting() == 2
     assert worker.simulation.rater() == "" and "no simulation data" in str(person.remove())
 
 
@@ -132,7 +132,11 @@ def test_leaving_while_a_round_begins_leaves_nothing(
     monkeypatch.setattr(store.rounds, "open", opened)
     assert worker.run_round("ratings") == "stopped"
     leaving.join()
-    assert store.rounds.newest() == [] and worker.waiting() == 0 and worker.simulation.rater() == ""
+    assert (
+        store.rounds.newest() == []
+        and worker.schedule.waiting() == 0
+        and worker.simulation.rater() == ""
+    )
     assert toy.live.version == 0 and [v.version for v in store.adapter_versions.all()] == [0]
 
 
@@ -152,7 +156,7 @@ def test_a_round_of_the_persons_own_ends_before_somebody_else_is_heard(
     assert [done.status for done in store.rounds.newest()] == ["stopped"]
     assert worker.history.rounds()[0].trigger == "ratings" and toy.live.version == 0
     worker.simulation.end()
-    assert worker.waiting() == 2
+    assert worker.schedule.waiting() == 2
 
 
 def test_after_a_restart_the_persons_own_version_answers(chat, worker, store, toy, recipe):  # noqa: F811

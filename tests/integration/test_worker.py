@@ -1098,16 +1098,18 @@ def test_a_round_for_a_simulated_person_hears_only_that_person_and_says_so(
     worker = make()
     rate(chat, 2)
     rate(chat, 3, "simulated:lists")
-    assert worker.waiting() == 2
-    worker.listen_to("simulated:lists")
-    assert worker.waiting() == 3 and worker.history.waiting("") == 2
+    assert worker.schedule.waiting() == 2
+    worker.schedule.listen_to("simulated:lists")
+    assert worker.schedule.waiting() == 3 and worker.history.waiting("") == 2
     worker.run_round("ratings")
-    assert load_snapshot == [3] and worker.waiting() == 0 and worker.history.waiting("") == 2
+    assert (
+        load_snapshot == [3] and worker.schedule.waiting() == 0 and worker.history.waiting("") == 2
+    )
     assert store.rounds.newest()[0].rater == "simulated:lists"
     assert [s.made_for for s in worker.leaderboard.standings() if s.live] == ["simulated:lists"]
     assert worker.versions.adapter_store.manifest(1)["rated_by"] == "simulated:lists"
-    worker.listen_to("")
-    assert worker.waiting() == 2
+    worker.schedule.listen_to("")
+    assert worker.schedule.waiting() == 2
     worker.run_round("ratings")
     assert load_snapshot == [3, 2]
 
@@ -1188,18 +1190,18 @@ def test_a_rebuild_asked_for_at_any_moment_is_not_lost(chat, store, make, recipe
     store.feedback.add_rating(say(chat).message_id, 1, rater="visitor")
     worker = make(needed=3)
     waiting: list[str] = []
-    worker._thread = threading.Thread()  # as if it ran
-    real = worker.waiting
+    worker._thread._thread = threading.Thread()  # as if it ran
+    real = worker.schedule.waiting
 
     def ask_meanwhile() -> int:
         if not waiting:
             waiting.append(worker.retrain_without(rater="visitor"))
         return real()
 
-    worker.waiting = ask_meanwhile
+    worker.schedule.waiting = ask_meanwhile
     recipe.go.set()
     assert worker.step() == worker.step() == "promoted"
-    worker._thread = None
+    worker._thread._thread = None
     assert "2 remaining ratings" in str(waiting[0])
     assert [done.trigger for done in worker.history.rounds()] == ["retrain_without", "ratings"]
 
