@@ -1,9 +1,8 @@
-"""Do several people mean the same? Agreement on what more than one of them answered.
+"""Inter-rater agreement on items that more than one person answered.
 
-Rows of (item, rater, answer) in, numbers out: one for everybody, and one for each person against
-the others. Left out: who is asked what (compare.py), and suspecting anybody
-(adversarial_raters.py): the few
-shared answers there are do not tell an agreement of a third from one of a half.
+Rows of (item, rater, answer) in, numbers out: one for all raters together, and one for each rater
+against the others. It is shown, not acted on: with few shared items an agreement of a third cannot
+be distinguished from one of a half. Detecting raters who invert: reward/adversarial_raters.py.
 
 Source: Krippendorff 2011, "Computing Krippendorff's alpha-reliability" (nominal data).
 """
@@ -19,11 +18,11 @@ Answer = tuple[str, str, str]  # item, rater, answer
 
 @dataclass(frozen=True)
 class Agreement:
-    """One person against each of the others. Not against their majority: where others are split,
-    the one who turns everything round would decide it, and make honest people look bad."""
+    """One rater against each of the others. Not against their majority: where the others are
+    split, a rater who inverts every answer would decide it, and honest raters would look bad."""
 
     rater: str
-    items: int  # shared with somebody
+    items: int  # answered by another rater too
     compared: int  # pairs of answers to the same item
     agreed: int
 
@@ -33,7 +32,7 @@ class Agreement:
 
 
 def krippendorff_alpha(answers: Iterable[Answer]) -> float | None:
-    """1 is perfect, 0 is chance, below 0 is systematic disagreement; None if nobody shares."""
+    """1 is perfect, 0 is chance, below 0 is systematic disagreement; None without shared items."""
     items = [list(by.values()) for by in _by_item(answers).values() if len(by) > 1]
     if not items:
         return None

@@ -1,4 +1,4 @@
-"""Prompts and replies as token ids beside their text: what feedback is about."""
+"""Prompts and replies that feedback is about, as token ids and text."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What people said of replies, as it counts now: answers, and all of them at one moment.
+"""The feedback that counts now, read from the database as one snapshot.
 
-Left out: measuring replies (features.py), what an answer says in numbers (dataset.py).
+reward/dataset.py turns it into numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rlhf_chat.feedback.replies import Prompt, Reply, load_replies
 
 @dataclass(frozen=True)
 class FeedbackItem:
-    """One answer as it counts now, with the replies it is about.
+    """One item of feedback with the replies it is about.
 
     kind "thumb" (answer +1, -1), "score" (1 to 5), "pair" (an outcome of the store, replies a, b),
     "ranking" (a place for each reply), "edit" (replies: the edited text, the original).
@@ -30,7 +30,7 @@ class FeedbackItem:
     answer: int | str | tuple[int, ...]
     rater: str
     strength: str = ""
-    first: int = 0  # +1 where a was shown first, -1 where b was, 0 where nobody knows
+    first: int = 0  # +1 where a was shown first, -1 where b was, 0 where unknown
     conversation: str = ""
 
     @property
@@ -50,18 +50,18 @@ class Snapshot:
 
     @property
     def prompts(self) -> list[Prompt]:
-        """Every distinct prompt a reply to which was judged."""
+        """Every distinct prompt of a rated reply."""
         return list({one.prompt.key: one.prompt for one in self.items}.values())
 
-    def without(self, doubted: Callable[[FeedbackItem], bool]) -> Snapshot:
-        """The same as if some of it had never been said."""
-        kept = tuple(one for one in self.items if not doubted(one))
+    def without(self, exclude: Callable[[FeedbackItem], bool]) -> Snapshot:
+        """The snapshot as if the excluded feedback had never been given."""
+        kept = tuple(one for one in self.items if not exclude(one))
         raters = tuple(r for r in self.raters if any(one.rater == r for one in kept))
         return replace(self, items=kept, raters=raters, hash=_hash(kept))
 
 
 class Measures(Protocol):
-    """Whoever measures replies (reward/features.py): its store, and which replies it can read."""
+    """A `FeatureExtractor` (reward/features.py): its store, and which replies it can read."""
 
     store: Store
 
@@ -69,17 +69,16 @@ class Measures(Protocol):
 
 
 def load_snapshot(extractor: Measures, rater: str = "") -> Snapshot:
-    """What counts now and can be learned from by the model that is loaded."""
+    """The feedback that counts now and that the loaded model can learn from."""
     return take_snapshot(extractor.store, rater, extractor.can_measure)
 
 
 def take_snapshot(
     store: Store, rater: str = "", usable: Callable[[Reply], bool] = lambda reply: True
 ) -> Snapshot:
-    """Reads every answer that counts now: of people, except raters who are set aside
-    (quarantined), or of one simulated rater. Replies without token ids or not `usable` are left
-    out, and so is the thumb of somebody who gave the same reply stars: stars say the same once
-    more, only finer."""
+    """Reads all feedback that counts now: of people, except quarantined raters, or of one
+    simulated rater. Skips feedback on replies that have no token ids or are not `usable`, and a
+    thumb where the same rater gave the reply stars, which hold the same on a finer scale."""
     watermark = store.feedback.count()
     items: list[FeedbackItem] = []
     current = list(_current(store, rater))
@@ -97,8 +96,8 @@ def take_snapshot(
 
 
 def _current(store: Store, rater: str) -> Iterator[tuple[FeedbackItem, tuple[str, ...]]]:
-    """Every answer that counts now, still without its replies, and their message ids."""
-    imported = store.imports.message_ids()  # nobody knows which reply was shown first there
+    """All feedback that counts now, still without its replies, and their message ids."""
+    imported = store.imports.message_ids()  # which reply was shown first is unknown there
     for p in store.feedback.preferences(rater):
         first = 0 if p.message_a in imported else 1 if p.shown_first == "a" else -1
         item = FeedbackItem(p.id, "pair", (), p.outcome, p.rater, p.strength, first)
@@ -120,15 +119,15 @@ def _current(store: Store, rater: str) -> Iterator[tuple[FeedbackItem, tuple[str
 
 
 def _hash(items: Sequence[FeedbackItem]) -> str:
-    told = sorted((s.id, s.kind, str(s.answer), s.strength, s.rater) for s in items)
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    rows = sorted((s.id, s.kind, str(s.answer), s.strength, s.rater) for s in items)
+    return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
 
 def lapses(store: Store, rater: str = "") -> dict[str, float]:
     """How often each rater's choice is a slip, from pairs that were asked again, sides swapped.
 
-    Beta(2, 18) with every second contradiction as a slip: the other half is put down to close
-    calls, which the noise of the likelihood accounts for. Before 30 of them the prior mean stands.
+    Beta(2, 18) with every second contradiction as a slip: the other half is attributed to close
+    calls, which the noise of the likelihood accounts for. Fewer than 30 keep the prior mean.
     """
     first = {
         (p.message_a, p.message_b, p.rater): p.outcome for p in store.feedback.preferences(rater)

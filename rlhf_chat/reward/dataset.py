@@ -1,6 +1,5 @@
-"""From rows to numbers: what people said (snapshot.py) of replies that are measured (features.py),
-ready for the fit: one row of features, label and weight for each answer. Left out: the fit itself
-(reward_model.py), any training.
+"""Builds the preference dataset for the fit (reward_model.py) from a feedback snapshot and the
+features of its replies: one row of features, label and weight for each item of feedback.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from rlhf_chat.reward.likelihood import (
     PreferenceDataset,
 )
 
-TYPO_SHARE = 0.2  # an edit that changes less of the words says proportionally less
-EDIT_SURENESS = 3.0  # a correction is considered: its margin says so many times what a click's does
-EDIT_LENGTH = 0.3  # of the length in a correction: to add and to cut is how one edits anything
-ALONE_WEIGHT = 1.0  # of a thumb or a score, whose level is harder to know than an order
+TYPO_SHARE = 0.2  # an edit that changes a smaller share of the words weighs proportionally less
+EDIT_SURENESS = 3.0  # factor on the margin of a correction, which is more deliberate than a click
+EDIT_LENGTH = 0.3  # factor on the length feature of a correction: most edits add or cut
+ALONE_WEIGHT = 1.0  # of a thumb or a score: a level is less certain than an order
 
 Row = tuple[Floats, int, float, float, int, int, float, float]
 RankingRow = tuple[Floats, Sequence[int], float, int, int]
@@ -43,10 +42,10 @@ def build_dataset(
     both_weight: float,
     check: Callable[[], None],
 ) -> PreferenceDataset:
-    """Snapshot -> Evidence, one row for each answer, in the snapshot's order.
+    """Snapshot -> dataset, one row for each item, in the snapshot's order.
 
-    "Both bad" and "both good" are half a tie and a thumb for the two together, on their mean: one
-    verdict is one row, so that the test of the signal does not take it for two that agree.
+    "Both bad" and "both good" become half a tie, and one thumb on the mean of the two replies. Two
+    thumbs would look like two independent items that agree to the permutation test.
     """
     every = list(dict.fromkeys(reply for one in snapshot.items for reply in one.replies))
     dim = _dim(feature_map)
@@ -73,8 +72,8 @@ def build_dataset(
         who = groups[one.prompt.key], numbers[one.rater]
         features = [x[r] for r in one.replies]
         if isinstance(one.answer, tuple):
-            told = np.stack(features)
-            rankings.append((reward_model.bounded(told - told.mean(0)), one.answer, 1.0, *who))
+            ranked = np.stack(features)
+            rankings.append((reward_model.bounded(ranked - ranked.mean(0)), one.answer, 1.0, *who))
             continue
         rows.append(_row(one, features, feature_map.named, zero, who, snapshot.lapse, both_weight))
         if one.kind == "pair" and absolute_replies(one):
@@ -85,7 +84,7 @@ def build_dataset(
 
 
 def sources(snapshot: Snapshot) -> tuple[list[int], list[int]]:
-    """Which answer of the snapshot each row, and each ranking, of its Evidence came from."""
+    """Index of the item in the snapshot from which each row, and each ranking, was built."""
     rows, rankings = [], []
     for i, one in enumerate(snapshot.items):
         if one.kind == "ranking":
@@ -96,22 +95,22 @@ def sources(snapshot: Snapshot) -> tuple[list[int], list[int]]:
 
 
 def absolute_replies(one: FeedbackItem) -> tuple[Reply, ...]:
-    """The replies this answer says something about by themselves."""
+    """The replies that this item rates on an absolute scale."""
     if one.kind in ("thumb", "score") or one.answer in ("both_bad", "both_good"):
         return one.replies
     return ()
 
 
 def correction_weight(one: FeedbackItem) -> float:
-    """How much a correction says: a mended typo little, a rewritten reply 1."""
+    """Weight of a correction: small for a typo, 1 for a rewritten reply."""
     edited, original = one.replies
     return min(1.0, text_features.changed_share(original.text, edited.text) / TYPO_SHARE)
 
 
 def correction(edited: Floats, original: Floats, named: int) -> Floats:
-    """(D,) what a correction says. Nearly every one makes a reply longer or shorter, and in thirty
-    of them nothing contradicts that length was all that was wanted, so length counts little; the
-    hidden states of words the model did not write are left out."""
+    """(D,) features of a correction. Nearly all corrections change the length, and with thirty of
+    them nothing rules out that length was all that was wanted, so it counts little. Hidden states
+    are 0: the model did not write these words."""
     x = EDIT_SURENESS * reward_model.bounded(edited - original)
     x[text_features.LENGTH] *= EDIT_LENGTH
     x[named:] = 0
@@ -127,7 +126,7 @@ def _row(
     lapse: Mapping[str, float],
     both_weight: float,
 ) -> Row:
-    """The row of an answer that is no ranking."""
+    """The row of an item that is no ranking."""
     slip = lapse.get(one.rater, LAPSE)
     if one.kind == "edit":
         x = correction(features[0], features[1], named)

@@ -1,12 +1,10 @@
-"""What each kind of answer says about scores: one likelihood for all of them.
+"""One likelihood of scores for all kinds of feedback.
 
-A comparison speaks about the margin s(a) - s(b), a verdict on one reply about its own score, and
-each says that the margin, plus logistic noise, fell between two cut points: a thumb up above 0, a
-tie between -t and t, "much better" above a higher one, 3 stars between the second and the third. A
-ranking of several replies is a Plackett-Luce choice of the best, then of the next best, and so on.
-Some clicks say nothing at all (a lapse).
-Numbers in, numbers out; nothing of the rest of the app is imported. Left out: what the scores are
-made of and how they are fitted (reward_model.py).
+A comparison depends on the margin s(a) - s(b), a rating of one reply on its own score. In both the
+margin plus logistic noise fell between two cut points: a thumb up above 0, a tie between -t and t,
+"much better" above a higher one, 3 stars between the second and the third. A ranking of several
+replies is a Plackett-Luce choice of the best, then of the next best, and so on. Some clicks are
+random (a lapse). Numbers in, numbers out; the fit is in reward_model.py.
 
 Sources: Rao & Kupper 1967 (ties); McCullagh 1980 (cumulative logit); Luce 1959, Plackett 1975;
 Breslow 1974 (tied places).
@@ -28,11 +26,9 @@ Mask = NDArray[np.bool_]
 COMPARISON, THUMB, STARS, CORRECTION = 0, 1, 2, 3
 MAX_STARS = 5
 
-LAPSE = 0.10  # share of clicks that say nothing about the reply (slips, moods)
+LAPSE = 0.10  # share of clicks that do not depend on the reply (slips)
 CORRECTION_LAPSE = 0.02  # nobody rewrites a reply by accident
-CORRECTION_WORTH = (
-    2.0  # choices a correction is worth as a label: it takes three times as long as one
-)
+CORRECTION_WORTH = 2.0  # labels that a correction counts as; it takes three times as long as one
 TIE_WIDTH = math.log1p(math.exp(-0.5))  # Rao-Kupper t: softplus of its prior mean
 MUCH_WIDTH = TIE_WIDTH + 1.5  # where "better" becomes "much better", log-odds
 SLIGHT, PLAIN, MUCH = 0.5, 1.0, 2.0  # labels of a pair: how far the first is ahead; 0 is a tie
@@ -40,14 +36,12 @@ SLIGHT, PLAIN, MUCH = 0.5, 1.0, 2.0  # labels of a pair: how far the first is ah
 
 @dataclass(frozen=True)
 class PreferenceDataset:
-    """What people said, as numbers: N rows and R rankings of up to M replies.
+    """Feedback as numbers: N rows and R rankings of up to M replies.
 
-    x (N, D): features of a minus those of b for a comparison (COMPARISON, CORRECTION), of the
-    reply minus the
-    reference's mean for a verdict on one reply (THUMB, STARS). label (N,): see above; CORRECTION
-    is +1,
-    the edited text is a. side (N,): +1 where a was shown first, -1 where b was, 0 where nothing was
-    side by side. group names the prompt, rater the person, both as numbers from 0.
+    x (N, D): features of a minus those of b for a comparison (COMPARISON, CORRECTION), of the reply
+    minus the reference's mean for a rating of one reply (THUMB, STARS). label (N,): see above;
+    CORRECTION is +1, where the edited text is a. side (N,): +1 where a was shown first, -1 where b
+    was, 0 where nothing was side by side. group is the prompt, rater the person, both from 0.
     ranked (R, M, D): features of the replies of each ranking, centred; place (R, M): 0 is best,
     equal is tied, -1 is no reply.
     """
@@ -79,19 +73,19 @@ class PreferenceDataset:
 
     @property
     def alone(self) -> Mask:
-        """Rows that judge one reply by itself."""
+        """Rows that rate a single reply."""
         return (self.kind == THUMB) | (self.kind == STARS)
 
     @property
     def labels(self) -> int:
-        """How many answers say that something is better than something else."""
+        """Number of items that prefer something to something else."""
         return int((self.label[self.kind != STARS] != 0).sum() + (self.kind == STARS).sum()) + len(
             self.ranked
         )
 
     @property
     def effective(self) -> float:
-        """Effective number of labels: a tie says less than a choice, a ranking more."""
+        """Effective number of labels: a tie counts less than a choice, a ranking more."""
         worth = np.select(
             [self.kind == THUMB, self.kind == STARS, self.kind == CORRECTION, self.label == 0],
             [0.5, 0.7, CORRECTION_WORTH, 0.0],
@@ -110,7 +104,7 @@ class PreferenceDataset:
         return PreferenceDataset(**named)
 
     def of_groups(self, kept: Ints) -> PreferenceDataset:
-        """Everything said about these prompts."""
+        """The feedback on these prompts."""
         return self.where(np.isin(self.group, kept), np.isin(self.ranking_group, kept))
 
     @property
@@ -118,7 +112,7 @@ class PreferenceDataset:
         return np.unique(np.concatenate([self.group, self.ranking_group]))
 
     def scaled(self, sensitivity: Floats) -> PreferenceDataset:
-        """The same with each person's margins multiplied by their sensitivity (raters,)."""
+        """A copy with each rater's margins multiplied by their sensitivity (raters,)."""
         return replace(
             self,
             x=self.x * sensitivity[self.rater][:, None],
@@ -163,7 +157,7 @@ def make_dataset(
 
 
 def star_cuts(dataset: PreferenceDataset) -> Floats:
-    """(raters, 4): where each person's stars change, from how often each was given (smoothed)."""
+    """(raters, 4): cut points between each rater's stars, from their (smoothed) frequencies."""
     cuts = np.zeros((dataset.raters, MAX_STARS - 1))
     for rater in range(dataset.raters):
         given = dataset.label[(dataset.kind == STARS) & (dataset.rater == rater)]
@@ -177,7 +171,7 @@ def star_cuts(dataset: PreferenceDataset) -> Floats:
 
 
 def bounds(dataset: PreferenceDataset) -> tuple[Floats, Floats, Floats]:
-    """Each row's interval [low, high] for the noisy margin, and how many answers were possible."""
+    """Each row's interval [low, high] for the noisy margin, and the number of possible answers."""
     outcomes = np.full(len(dataset.x), 2.0)
     size, up = np.abs(dataset.label), dataset.label > 0
     pair = dataset.kind == COMPARISON
@@ -211,8 +205,8 @@ def row_loss(
 ) -> tuple[Floats, Floats, Floats]:
     """-log P(low < margin + noise < high) with lapses, its slope and its curvature, cut at 0.
 
-    All (N,). P = F(high - margin) - F(low - margin), F logistic; said with F(-x) = 1 - F(x) where
-    both ends are positive, so that nothing is lost to rounding.
+    All (N,). P = F(high - margin) - F(low - margin), F logistic; computed with F(-x) = 1 - F(x)
+    where both ends are positive, to avoid cancellation.
     """
     upper, lower = high - margin, low - margin
     p = np.where(lower > 0, sigmoid(-lower) - sigmoid(-upper), sigmoid(upper) - sigmoid(lower))

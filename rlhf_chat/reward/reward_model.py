@@ -3,9 +3,9 @@
 One small linear head on frozen features (named text features beside a few hidden components),
 fitted from scratch each round: the likelihood of all kinds of feedback (likelihood.py), a
 heavy-tailed prior (most features do not matter, a few matter much), and the Laplace posterior
-around the MAP for the uncertainty. A label-permutation test says whether there is anything to learn
-at all. Several raters share one preference, each with their own sensitivity, strictness and side
-bias. Numbers in, numbers out; features.py computes the features.
+around the MAP for the uncertainty. A label-permutation test decides whether there is anything to
+learn at all. Several raters share one preference, each with their own sensitivity, strictness and
+side bias. Numbers in, numbers out; features.py computes the features.
 
 Sources: MacKay 1992 (Laplace); West 1987 (Student-t prior as a scale mixture); Koh & Liang 2017
 (influence); Fisher 1935 (permutation test); Good 1992 (a Bayes factor as its statistic).

@@ -1,8 +1,8 @@
 """A simulated rater who votes live, to show how learning works.
 
 It has a hidden utility, either a file of tastes/ or a few sliders, and votes on two answers at a
-time through the same calls as the screens, with the noise of a real person. Its votes carry the
-rater name "simulated:...", train versions of their own from the base, and are removed with one
+time through the same calls as the screens, with noise like that of a real person. Its votes have
+the rater name "simulated:...", train versions of their own from the base, and are removed with one
 call.
 """
 
@@ -175,11 +175,11 @@ class Simulation:
             return
         liked = [utility(prompt, text) for text in pair.texts]
         outcome = self._choice(liked[0] - liked[1])
-        told = self.compare.vote(pair.set_id, outcome, rater=self.seen.rater)
+        result = self.compare.vote(pair.set_id, outcome, rater=self.seen.rater)
         self.worker.wake()
         self.seen.outcome, self.seen.votes = outcome, self.seen.votes + 1
-        live = max(told.versions)
-        mine = [value for value, by in zip(liked, told.versions, strict=True) if by == live]
+        live = max(result.versions)
+        mine = [value for value, by in zip(liked, result.versions, strict=True) if by == live]
         curve = [*self.seen.liking, (self.seen.votes, sum(mine) / len(mine))]
         self.seen.liking = curve[-KEPT:]
 

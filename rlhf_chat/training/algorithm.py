@@ -20,7 +20,7 @@ class Algorithm(Protocol):
     It holds the parent's adapter when called and the candidate's when it returns. An algorithm
     keeps within `context.target` (KL to the base, nats per response), calls `context.report` for
     each batch and `context.check` between lease slices, and lets what `check` raises pass. Raises
-    FloatingPointError rather than let a number that is not finite reach a weight.
+    NumericError rather than let a number that is not finite reach a weight.
     """
 
     def __call__(self, context: RoundContext, prompts: Sequence[Prompt]) -> None:

@@ -3,8 +3,7 @@
 Two tiers. *Proved*: the ratings differ from chance (permutation test, p <= 2 %). *Provisional*:
 they may (p <= 15 %); such a version has a smaller KL budget. In both the candidate must win by
 reward heads fitted on random halves of the ratings, stay near the base, and keep its language
-intact.
-How the numbers are measured: evaluation.py.
+intact. The numbers are measured in evaluation.py.
 """
 
 from __future__ import annotations
@@ -20,20 +19,22 @@ DISTANCE = {"kl", "low_logprob_rate", "degeneration", "unfinished", "empty", "va
 
 @dataclass(frozen=True)
 class GateConfig:
-    min_labels: int = 6  # below this nothing is worth a weight change
+    min_labels: int = 6  # fewer change no weight
     provisional_p: float = 0.15
     proved_p: float = 0.02
     max_kl_over_target: float = 1.5
-    max_extra_low_logprob: float = 0.06  # share of responses with a token the base would never say
+    max_extra_low_logprob: float = (
+        0.06  # share of responses with a token the base almost never writes
+    )
     max_extra_degeneration: float = 0.02
     max_extra_unfinished: float = 0.01  # beyond twice what the base leaves without an end
     min_distinct_share: float = 0.6  # distinct 2-grams, relative to the base
     length_range: tuple[float, float] = (0.25, 2.5)  # relative to the base
 
     def at_interim_test(self, look: int) -> GateConfig:
-        """The same for the look-th test of ratings that grow. Who tests again and again is lucky
-        some day: of 80 coin flippers tested nine times in 108 votes, 9 % were proved and 50 %
-        provisional once; with the thresholds over sqrt(look) 5 % and 30 % (docs/LOG.md)."""
+        """The config for the look-th test of growing ratings, which corrects for repeated tests: of
+        80 raters who flip coins, tested nine times within 108 votes, 9 % were proved and 50 %
+        provisional at least once; with thresholds over sqrt(look) 5 % and 30 % (docs/LOG.md)."""
         share = 1 / math.sqrt(max(look, 1))
         return replace(
             self, provisional_p=self.provisional_p * share, proved_p=self.proved_p * share
@@ -42,7 +43,7 @@ class GateConfig:
 
 @dataclass(frozen=True)
 class GenerationStats:
-    """How one version speaks on the probe prompts; shares in 0..1, tokens on average."""
+    """Replies of one version to the probe prompts; shares in 0..1, tokens on average."""
 
     low_logprob_rate: float  # responses with at least one token below the base's own floor
     degeneration: float  # responses with an empty or a repeated sentence
@@ -59,9 +60,9 @@ class EvalResult:
     labels: int
     p_value: float
     log_loss: float  # for the record; no check reads it
-    bootstrap_gain: float  # judges on halves of the ratings: candidate minus base, log-odds
-    bootstrap_gain_low: float  # the 5 % quantile over the judges
-    win_rate: float  # the same judges: share of probe replies that beat the base's
+    bootstrap_gain: float  # heads fitted on halves of the ratings: candidate minus base, log-odds
+    bootstrap_gain_low: float  # the 5 % quantile over those heads
+    win_rate: float  # by the same heads: share of probe replies that beat the base's
     kl: float  # nats per response against the base
     kl_target: float
     base: GenerationStats
@@ -71,7 +72,7 @@ class EvalResult:
 
 @dataclass(frozen=True)
 class Check:
-    """One condition: what was measured, and the limit that it was held against."""
+    """One condition: what was measured, and its limit."""
 
     name: str
     passed: bool
@@ -83,14 +84,14 @@ class Check:
 
     @property
     def params(self) -> dict[str, float | None]:
-        """What the text of this check's numbers is filled with (locale key gate.range.NAME)."""
+        """Placeholders of the text of this check's numbers (locale key gate.range.NAME)."""
         low, high = self.limit if isinstance(self.limit, tuple) else (None, self.limit)
         return {"value": self.value, "limit": high, "low": low}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`code` and `params` say why, as a text in rlhf_chat.locale."""
+    """`code` and `params` give the reason, as a text in rlhf_chat.locale."""
 
     tier: str  # proved, provisional or discarded
     code: str
@@ -111,7 +112,7 @@ class Verdict:
 
 
 def reward_tier(labels: int, p_value: float, config: GateConfig) -> str:
-    """What the ratings alone allow, before any weight is changed."""
+    """The best tier that the ratings allow, before any weight is changed."""
     if labels < config.min_labels or not p_value <= config.provisional_p:
         return DISCARDED
     return PROVED if p_value <= config.proved_p else PROVISIONAL

@@ -231,7 +231,7 @@ class PPOTrainer:
         check: Callable[[], None] = lambda: None,
         advance: Callable[[float], None] = lambda share: None,
     ) -> dict[str, float]:
-        """PPO epochs over one batch of rollouts. Raises FloatingPointError on a loss or gradient
+        """PPO epochs over one batch of rollouts. Raises NumericError on a loss or gradient
         that is not finite, before it reaches a weight."""
         config = self.config
         check = CountedCheck(check, advance, config.ppo_epochs * len(rollouts.microbatches))

@@ -100,8 +100,8 @@ class Progress:
 
 
 class CountedCheck:
-    """A check that also reports progress: the n-th call of `expected` ones says n / expected, at
-    most .95, since how many there will be is a guess."""
+    """A check that also reports progress: the n-th call of `expected` ones reports n / expected, at
+    most .95, since the number of calls is a guess."""
 
     def __init__(
         self, check: Callable[[], None], advance: Callable[[float], None], expected: float

@@ -75,4 +75,4 @@ def _restore(left: Mapping[str, Any], versions: VersionRegistry) -> None:
     known = {v.version for v in versions.all()}
     before = left["before"] if left["before"] in known else 0
     base = left.get("base") or versions.base_of(before)
-    versions.restore_live(before, base, "the simulated person has left")
+    versions.restore_live(before, base, "the simulation ended")

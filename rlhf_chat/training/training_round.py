@@ -58,7 +58,7 @@ def run(
     report: Report,
     check: Check,
 ) -> Outcome:
-    """The whole round. Raises whatever `check` raises, and FloatingPointError on a bad gradient."""
+    """The whole round. Raises whatever `check` raises, and NumericError on a bad gradient."""
     train = algorithm.by_name(config.algorithm)
     tokens = config.ppo.max_new_tokens
     base_stats = BaseStatistics.of(
@@ -156,7 +156,7 @@ def _measure(
 
 
 def _training_prompts(snapshot: Snapshot, context: RoundContext) -> list[Prompt]:
-    """The person's own prompts that leave room for a response, and the suggested ones."""
+    """The prompts of the snapshot that leave space for a response, and the suggested ones."""
     longest = longest_row(context.extractor.model) - context.config.ppo.max_new_tokens
     return [p for p in snapshot.prompts if len(p.ids) <= longest] + context.base_stats.bank
 

@@ -1,4 +1,1 @@
-"""The versions: kept whole, one of them live, and what blind votes say of each.
-
-Left out: how a version comes to be (training).
-"""
+"""Adapter versions: their files, which one is live, and their results in blind votes."""

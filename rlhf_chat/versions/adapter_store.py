@@ -1,11 +1,11 @@
-"""The shelf: adapter versions as folders that are whole or not there at all.
+"""The files of adapter versions: each is a folder that is either complete or absent.
 
 A version is `adapters/v0003/` with adapter_model.safetensors, adapter_config.json (PEFT's own
 format) and manifest.json, which holds the hash of every file. Order of publishing: staging folder,
 fsync, verify from disk, rename, fsync parent; only then may the database point at it
 (AdapterVersionRepository.promote) and the live tree be changed. Version 0 is the base and has no
-folder. What no database knows waits in lost/.
-Left out: which version is live (registry.py), whether it deserves to be (gate.py).
+folder. Folders that the database does not know are moved to lost/. Which version is live:
+registry.py.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class AdapterStore:
         config: Mapping[str, Any],
         manifest: Mapping[str, Any],
     ) -> tuple[Path, str]:
-        """Writes a version so that a crash at any moment leaves it whole or absent.
+        """Writes a version so that a crash at any moment leaves it complete or absent.
 
-        Returns its folder and the hash of its manifest. Raises AdapterError if what is on disk
-        afterwards is not what was meant, or the version exists.
+        Returns its folder and the hash of its manifest. Raises AdapterError if the files read
+        back differ from what was written, or the version exists.
         """
         final = self.path(version)
         if final.exists():
@@ -96,13 +96,13 @@ class AdapterStore:
             raise AdapterError("versions.changed_on_disk", version=version)
 
     def remove(self, version: int) -> None:
-        """Takes a version off the shelf; a crash in the middle leaves what `sweep` removes."""
+        """Deletes the files of a version; after a crash `collect_garbage` removes the rest."""
         shutil.rmtree(self.path(version), ignore_errors=True)
 
     def collect_garbage(self, known: set[int], deleted: Container[int] = ()) -> None:
         """Removes half-written stages and the `deleted` versions that a crash left behind. Any
-        other version that is not `known` is put aside in lost/: it may be all that is left of a
-        database which was moved away or replaced by an older copy."""
+        other version that is not `known` is moved to lost/: it may belong to a database that was
+        moved away or replaced by an older copy."""
         for stage in self._staging.iterdir():
             shutil.rmtree(stage, ignore_errors=True)
         for folder in self.folder.glob("v[0-9]*"):
@@ -115,7 +115,7 @@ class AdapterStore:
                 self._quarantine(folder)
 
     def _quarantine(self, folder: Path) -> None:
-        """Out of the way of the next version with this number, under a name of its own."""
+        """Moves it to lost/ under a unique name, since the next version may need its number."""
         aside = self.folder / "lost" / f"{folder.name}-{uuid.uuid4().hex[:8]}"
         try:
             aside.parent.mkdir(exist_ok=True)
@@ -126,7 +126,7 @@ class AdapterStore:
             log.warning("%s is in no database; it is kept as %s", folder.name, aside)
 
     def restore(self, version: int, manifest_hash: str) -> None:
-        """Puts back what was put aside, where a database turns up that knows it."""
+        """Moves a version back from lost/ where the database in use knows it."""
         if self.path(version).exists():
             return
         for aside in (self.folder / "lost").glob(f"{self.path(version).name}-*"):

@@ -1,7 +1,7 @@
-"""What blind votes say of each version: read from the archive, told as standings and a proposal.
+"""Results of each version in blind votes: standings, and a proposal to roll back.
 
-Ordinary votes on Compare that happened to show two versions, and duels. Left out: the arithmetic
-that makes them valid whenever one looks (standings.py), and making a version live (registry.py).
+The votes are ordinary ones on Compare that happened to show two versions, and those of duels. The
+statistics are in standings.py.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from rlhf_chat.versions.standings import Record, Vote
 
 @dataclass(frozen=True)
 class Standing:
-    """A version and what blind votes say of it."""
+    """A version and its results in blind votes."""
 
     version: AdapterVersion
     live: bool
-    made_for: str  # the simulated person whose ratings made it; "" for a person's own
+    made_for: str  # the simulated rater whose ratings trained it; "" for people
     record: Record  # against the base
     overall: Record  # against any other version
-    low: float  # the win rate over the base is in low..high, whenever one looks
+    low: float  # confidence sequence of the win rate over the base: low..high
     high: float
     proved: bool  # by votes
-    worse: bool  # the votes speak against it
-    expected: float  # win rate over the base that all votes together suggest; for ranking
+    worse: bool  # significantly, than the base or its parent
+    expected: float  # win rate over the base by Bradley-Terry on all votes; for ranking
 
 
 class Leaderboard:
@@ -36,7 +36,7 @@ class Leaderboard:
         self._revision = -1  # of the feedback that `update_tiers` has read
 
     def standings(self) -> list[Standing]:
-        """Every version, the one that all votes together rank highest first."""
+        """Every version, ranked by Bradley-Terry on all votes, the best first."""
         versions = self.store.adapter_versions.all()
         numbers = [v.version for v in versions]
         made_for = self._made_for()
@@ -59,7 +59,7 @@ class Leaderboard:
                     low=low,
                     high=high,
                     proved=bool(v.version) and standings.is_proved(record),
-                    worse=bool(v.version) and self._speaks_against(own, v),
+                    worse=bool(v.version) and self._is_worse(own, v),
                     expected=ranks[rater][v.version],
                 )
             )
@@ -71,7 +71,7 @@ class Leaderboard:
         return record, *standings.interval(record)
 
     def advice(self) -> Notice | None:
-        """The proposal to roll back, where blind votes speak against the live version."""
+        """The proposal to roll back, where the live version is significantly worse."""
         live = next((s for s in self.standings() if s.live), None)
         if live is None or not live.worse:
             return None
@@ -83,12 +83,12 @@ class Leaderboard:
         }
         return Notice("versions.roll_back_proposed", params)
 
-    def _speaks_against(self, votes: list[Vote], version: AdapterVersion) -> bool:
+    def _is_worse(self, votes: list[Vote], version: AdapterVersion) -> bool:
         others = {0, version.parent or 0}
         return any(standings.is_worse(standings.between(votes, version.version, o)) for o in others)
 
     def _made_for(self) -> dict[int, str]:
-        """round -> the simulated person it learned from."""
+        """round -> the simulated rater it learned from."""
         return self.store.rounds.simulated()
 
     def update_tiers(self) -> None:

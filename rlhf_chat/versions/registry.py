@@ -1,9 +1,8 @@
-"""The versions there are: which one is live, and how each is brought to speak, verified.
+"""The versions: which one is live, and loading each with its files verified.
 
-A new one becomes live in three steps, file, then row, then switch, so that a crash anywhere leaves
-the old one serving, whole. Nobody gets in between row and switch, so what the database calls live
-is what is served. Refusals are exceptions of one sentence. Left out: how a version comes about
-(worker.py), what votes say of it (leaderboard.py), the files themselves (adapter_store.py).
+A new one becomes live in three steps: files, then the row, then the model switches to it, so that a
+crash at any point leaves the old one serving. A lock covers the last two, so the version that is
+live in the database is the one that is served.
 """
 
 from __future__ import annotations
@@ -26,10 +25,12 @@ log = logging.getLogger(__name__)
 class VersionRegistry:
     def __init__(self, store: Store, model: Model, adapter_store: AdapterStore) -> None:
         self.store, self.model, self.adapter_store = store, model, adapter_store
-        self._switching = threading.Lock()  # held from row to switch
-        self._unpromoted = 0  # on the shelf, but not yet in the database
+        self._switching = (
+            threading.Lock()
+        )  # held from the change of the row until the model has switched
+        self._unpromoted = 0  # its files are written, its row is not
 
-    # ------------------------------------------------------------------ what there is
+    # ------------------------------------------------------------------ reading
 
     def all(self) -> list[AdapterVersion]:
         return self.store.adapter_versions.all()
@@ -51,15 +52,15 @@ class VersionRegistry:
         return state
 
     def view(self, version: int) -> ModelView:
-        """A version ready to speak. Raises AdapterError, ModelError, NotFound."""
+        """A version ready to generate. Raises AdapterError, ModelError, NotFound."""
         view_if_live = self.model.view_if_live(version)
         return view_if_live or self.model.make_view(version, self.state(version))
 
     # ------------------------------------------------------------------ which one is live
 
     def serve_live(self) -> Notice | None:
-        """Serves what the database calls live or, if that is unusable, its nearest ancestor that is
-        not; returns what was wrong, if anything. Folders of unknown versions are cleared away."""
+        """Serves the live version or, if that is unusable, its nearest usable ancestor; returns
+        what was wrong, if anything. Also collects garbage."""
         self.collect_garbage()
         with self._switching:
             return self._serve_live()
@@ -81,8 +82,8 @@ class VersionRegistry:
         return problem
 
     def _live_of_this_base(self) -> tuple[int, Notice | None]:
-        """Each base has a live version of its own, which it finds again when it comes back; with a
-        notice where this one takes over from another."""
+        """Each base has a live version of its own, kept while another base is in use. With a notice
+        where this base replaces the one that was used last."""
         live, here = self.store.adapter_versions.live(), self.model.base_hash
         named = self.store.adapter_versions.base_in_use()
         used = self.base_of(live) or named or here
@@ -97,17 +98,17 @@ class VersionRegistry:
         return found, _instead(AdapterError("versions.other_base", version=live), found)
 
     def base_of(self, version: int) -> str:
-        """The hash of the base it was made for; "" where nothing says so for sure."""
+        """The hash of the base it was made for; "" where that is not known for sure."""
         if not version:
             return ""
         try:
-            told = self.adapter_store.manifest(version, self.get(version).manifest_hash)
+            manifest = self.adapter_store.manifest(version, self.get(version).manifest_hash)
         except AdapterError:
             return ""
-        return str(told.get("base_hash") or "")
+        return str(manifest.get("base_hash") or "")
 
     def restore_live(self, version: int, base: str, reason: str) -> None:
-        """What its base calls live from now on, whichever base is loaded; serves nothing."""
+        """Makes it the live version of `base` in the database only; the model does not switch."""
         if self.store.adapter_versions.live(base) != version:
             self.store.adapter_versions.set_live(version, reason, base)
 
@@ -139,9 +140,9 @@ class VersionRegistry:
         verdict: dict[str, Any],
         about: Mapping[str, Any],
     ) -> None:
-        """Makes a candidate the next version, live from the next reply on, unless something else
-        than `instead_of` was made live meanwhile. `verdict` is kept with its row, `about` only in
-        its manifest, beside what says whether it fits this model."""
+        """Makes a candidate the next version, live from the next reply on, unless another version
+        than `instead_of` was made live meanwhile. `verdict` is stored in its row, `about` in its
+        manifest, beside the hash and the quantisation of the base."""
         version, model = self.store.adapter_versions.next_number(), self.model
         manifest = {
             "parent": parent,
@@ -173,7 +174,7 @@ class VersionRegistry:
             if serves:
                 model.serve(view)
 
-    # ------------------------------------------------------------------ names, and an end
+    # ------------------------------------------------------------------ naming and deleting
 
     def describe(self, version: int, name: str, remark: str) -> Notice:
         """Stores the person's own name and notes."""
@@ -190,10 +191,10 @@ class VersionRegistry:
         return Notice("versions.deleted", {"version": version})
 
     def collect_garbage(self) -> None:
-        """Clears folders without a row away: what was deleted or never promoted is removed, what
-        another database may know is put aside, and comes back when that one does."""
+        """Handles folders without a row: those of deleted and never promoted versions are removed,
+        others, which another database may know, wait in lost/ until that database is in use."""
         known = {v.version: v.manifest_hash for v in self.all() if v.version}
-        # Asked for second: what is deleted in between is in both, not in neither.
+        # Read second: a version that is deleted in between is then in both, not in neither.
         gone = self.store.adapter_versions.deleted() | {self._unpromoted}
         self.adapter_store.collect_garbage(set(known), gone)
         for version, manifest_hash in known.items():

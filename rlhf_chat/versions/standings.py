@@ -1,11 +1,11 @@
-"""What blind votes between versions say so far: win rates, whether they prove anything, a ranking.
+"""Statistics of blind votes between versions: win rates, sequential tests, a ranking.
 
 People look at the count after every vote and stop when they like what they see, which breaks
-ordinary tests and intervals. These hold at any moment one chooses to look (Ville's inequality): a
+ordinary tests and intervals. These are valid under optional stopping (Ville's inequality): a
 version that is no better than the other is ever called proved with probability 0.05 at most, and
 the true win rate ever leaves its interval with probability 0.05 at most. That needs votes that are
 independent: two drafts are one vote, however many people judge them. A tie, or both bad, is half a
-win. Left out: which pairs to show (active_sampling.py), acting on the answer (worker.py).
+win.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Vote = tuple[int, int, str]  # version of a, version of b, outcome
 
 @dataclass(frozen=True)
 class Record:
-    """Votes between two versions, told from the first one's side."""
+    """Votes between two versions; wins are those of the first."""
 
     wins: int = 0
     losses: int = 0
@@ -44,7 +44,7 @@ class Record:
 
 
 def overall(votes: Iterable[Vote], version: int) -> Record:
-    """What the votes say of a version against whichever other it met."""
+    """Votes of a version against any other."""
     wins = losses = ties = 0
     for a, b, outcome in votes:
         if a == b or version not in (a, b):
@@ -59,12 +59,12 @@ def overall(votes: Iterable[Vote], version: int) -> Record:
 
 
 def between(votes: Iterable[Vote], one: int, other: int) -> Record:
-    """What the votes say of `one` against `other`."""
+    """Votes of `one` against `other`."""
     return overall((v for v in votes if {v[0], v[1]} == {one, other}), one)
 
 
 def e_value(record: Record) -> float:
-    """Wealth of somebody who bets on the first version at fair odds, begun with 1.
+    """Wealth of a bettor who starts with 1 and bets on the first version at fair odds.
 
     If it is no better than the other, wealth is a supermartingale, so it ever reaches W with
     probability 1/W at most. A tie pays nothing and costs nothing.
@@ -86,7 +86,7 @@ def is_worse(record: Record) -> bool:
 
 
 def interval(record: Record, error: float = 0.05) -> tuple[float, float]:
-    """Win rates the votes do not rule out, valid whenever one looks.
+    """Confidence sequence of the win rate, valid under optional stopping.
 
     A rate p is ruled out when a bettor who mixes all rates evenly has made 1/error against it. For
     half wins the bet pays less than the exact one (the payoff is convex), so they only widen it.
