@@ -292,7 +292,7 @@ class ToyChat:
             if v
         ]
         votes = [
-            self._told(id, "vote", outcome, None, "", "", self.compare.sets[id])
+            self._told(id, "comparison", outcome, None, "", "", self.compare.sets[id])
             for id, outcome in self.compare.votes.items()
         ]
         rankings = [self._told_ranking(id, places) for id, places in self.compare.rankings.items()]
@@ -341,7 +341,7 @@ class ToyChat:
         return replace(first, reply=order[0].reply, other="", other_version=None, order=order)
 
     def change(self, told: Feedback, answer: str) -> None:
-        if told.kind == "vote":
+        if told.kind == "comparison":
             self.compare.votes[told.id] = answer
             if answer == "withdrawn":
                 del self.compare.votes[told.id]

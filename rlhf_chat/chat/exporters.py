@@ -1,9 +1,8 @@
-"""What was said, as other tools read it: JSON lines, a spreadsheet, and preference pairs for TRL.
+"""Feedback as other tools read it: JSON lines, a spreadsheet, and preference pairs for TRL.
 
 Pairs have the columns prompt, chosen and rejected in the conversational format that TRL's
-RewardTrainer and DPOTrainer read, the turns before the reply included. Votes, corrections and
-rankings make pairs; thumbs, stars and ties do not, for they do not say which of two is better.
-Left out: what an answer is worth to our own learning (likelihood.py).
+RewardTrainer and DPOTrainer read, the turns before the reply included. Which pairs an answer names
+is up to its kind (feedback/kinds); thumbs, stars and ties name none.
 """
 
 from __future__ import annotations
@@ -11,12 +10,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
-from itertools import combinations
 
 from rlhf_chat.chat.context_window import Words, chat_message, with_system
-from rlhf_chat.db import Feedback, Ranking, Store
+from rlhf_chat.db import Feedback, Message, Store
+from rlhf_chat.feedback.kinds import kind_of
 
 COLUMNS = (
     "created_at",
@@ -40,8 +39,8 @@ def json_lines(rows: Iterable[dict]) -> str:
 
 
 def answers(store: Store, rows: Iterable[Feedback]) -> list[dict]:
-    """Each answer with all that is known of it, and what had been said "before" its prompt: what
-    `elsewhere.read` reads back."""
+    """Each answer with all that is known of it, and under "before" the messages before its prompt:
+    what `importers.read` reads back."""
     return [asdict(told) | {"before": _prompt(store, told.message_id)[:-1]} for told in rows]
 
 
@@ -71,29 +70,14 @@ def _cell(value: object) -> str:
 
 def preference_pairs(store: Store, rows: Iterable[Feedback]) -> list[dict]:
     """One {"prompt", "chosen", "rejected"} for each better and worse reply these answers name."""
-    rankings = {ranking.id: ranking for ranking in store.feedback.rankings()}
     pairs = []
     for told in rows:
-        for better, worse in _ordered(told, rankings.get(told.id)):
-            chosen, rejected = (_said(store.messages.get(reply)) for reply in (better, worse))
+        for better, worse in kind_of(told.kind).ordered_pairs(store, told):
+            chosen, rejected = (_completion(store.messages.get(id)) for id in (better, worse))
             prompt = _prompt(store, better)
             pairs.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
     return pairs
 
 
-def _said(reply) -> list[dict]:
+def _completion(reply: Message) -> list[Words]:
     return [chat_message("assistant", reply.content)]
-
-
-def _ordered(told: Feedback, ranking: Ranking | None) -> Iterator[tuple[str, str]]:
-    """(better, worse) message ids."""
-    if told.kind == "vote" and told.answer in ("a", "b"):
-        ids = told.message_id, told.other_id
-        yield ids if told.answer == "a" else ids[::-1]
-    elif told.kind == "edit":
-        yield told.other_id, told.message_id
-    elif told.kind == "ranking" and ranking:
-        for one, other in combinations(ranking.places, 2):
-            if ranking.places[one] != ranking.places[other]:
-                better, worse = sorted((one, other), key=lambda reply: ranking.places[reply])
-                yield better, worse

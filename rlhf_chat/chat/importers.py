@@ -1,13 +1,13 @@
-"""Ratings that were given elsewhere, as other tools write them down: text in, answers out.
+"""Parsers for feedback files of other tools: text in, answers out.
 
 Understood, each as JSON lines or as one JSON list:
-- our own export: {"kind", "said", "prompt", "reply", ...} (exporters.py);
+- our own export: {"kind", "answer", "prompt", "reply", ...} (exporters.py);
 - preference pairs: {"prompt", "chosen", "rejected"}, the prompt explicit or the part both begin
   with, as words, as messages ({"role", "content"}) or as "Human: ... Assistant: ..."
   (huggingface.co/docs/trl/dataset_formats, Anthropic's hh-rlhf);
 - single replies: {"prompt", "completion", "label"} (the same page, "unpaired preference");
 - feedback of Open WebUI: {"data": {"rating": 1 or -1}, "meta": {"message_id"}, "snapshot"}.
-Left out: whether a model can read the words (imports.py), and storing them.
+Whether the model can encode the texts is checked in imports.py.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rlhf_chat.chat.message_text import MAX_CHARACTERS, MAX_REASON
-from rlhf_chat.db import MOST_RANKED, SIMULATED, VOTES, ImportedFeedback, clean_text
+from rlhf_chat.db import SIMULATED, ImportedFeedback, clean_text
 from rlhf_chat.errors import AppError, Notice
+from rlhf_chat.feedback.kinds import InvalidAnswer, kind_of_import
 
 Turns = tuple[tuple[str, str], ...]  # (role, words)
 SPEAKERS = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?")  # as hh-rlhf marks turns
@@ -49,8 +50,8 @@ def read(text: str) -> Found:
         try:
             if isinstance(entry, UnreadableError):
                 raise entry
-            found.items.append((number, _arrival(entry)))
-        except UnreadableError as error:
+            found.items.append((number, _parsed(entry)))
+        except (UnreadableError, InvalidAnswer) as error:
             found.unread.append((number, error.notice))
         except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
             found.unread.append((number, Notice("imports.wrong_shape")))
@@ -72,7 +73,7 @@ def _entries(text: str) -> Iterator[Any]:
                 yield UnreadableError("imports.not_json")
 
 
-def _arrival(entry: Any) -> ImportedFeedback:
+def _parsed(entry: Any) -> ImportedFeedback:
     if not isinstance(entry, dict):
         raise UnreadableError("imports.not_a_rating")
     for fields, reader in READERS:
@@ -85,31 +86,17 @@ def _arrival(entry: Any) -> ImportedFeedback:
 
 
 def _own(entry: dict) -> ImportedFeedback:
-    kind, given = entry["kind"], str(entry["answer"] if "answer" in entry else entry["said"])
-    before = _messages(entry.get("before") or [])
-    replies: tuple[str, ...] = (_words(entry["reply"]),)
-    answer: int | str | tuple[int, ...]
-    if kind == "thumb" and given in ("up", "down"):
-        answer = 1 if given == "up" else -1
-    elif kind == "stars" and given in tuple("12345"):
-        answer = int(given)
-    elif kind == "vote" and given in VOTES:
-        answer, replies = given, (*replies, _words(entry["other"]))
-    elif kind == "edit":
-        answer, replies = 1, (*replies, _words(entry["other"]))
-    elif kind == "ranking":
-        placed = entry["order"]
-        answer = tuple(int(one["place"]) for one in placed)
-        replies = tuple(_words(one["reply"]) for one in placed)
-        if not 2 <= len(replies) <= MOST_RANKED or not all(0 <= p < MOST_RANKED for p in answer):
-            raise UnreadableError("imports.ranking_size", limit=MOST_RANKED)
-    else:
-        raise UnreadableError("imports.unknown_answer", kind=str(kind), answer=given)
+    given = str(entry["answer"] if "answer" in entry else entry["said"])
+    kind = kind_of_import(str(entry["kind"]))
+    if kind is None:
+        raise UnreadableError("imports.unknown_answer", kind=str(entry["kind"]), answer=given)
+    before, reply = _messages(entry.get("before") or []), _words(entry["reply"])
+    answer, replies = kind.parse(given, {**entry, "reply": reply})
     strength = _beside(entry, "strength", 20)
-    return _made(
-        kind,
+    return _imported(
+        kind.code,
         (*before, ("user", _words(entry["prompt"]))),
-        replies,
+        tuple(map(_words, replies)),
         answer,
         strength=strength if strength in ("slightly", "much") and answer in ("a", "b") else "",
         reason=_beside(entry, "reason", MAX_REASON),
@@ -140,7 +127,7 @@ def _pair(entry: dict) -> ImportedFeedback:
         raise UnreadableError("imports.different_prompts")
     if chosen[-1][0] != "assistant" or rejected[-1][0] != "assistant":
         raise UnreadableError("imports.no_reply")
-    return _made("vote", chosen[:-1], (chosen[-1][1], rejected[-1][1]), "a")
+    return _imported("comparison", chosen[:-1], (chosen[-1][1], rejected[-1][1]), "a")
 
 
 def _single(entry: dict) -> ImportedFeedback:
@@ -150,7 +137,7 @@ def _single(entry: dict) -> ImportedFeedback:
     [(role, reply)] = _dialogue(entry["completion"])
     if role != "assistant":
         raise UnreadableError("imports.no_reply")
-    return _made("thumb", turns, (reply,), 1 if entry["label"] else -1)
+    return _imported("thumb", turns, (reply,), 1 if entry["label"] else -1)
 
 
 def _open_webui(entry: dict) -> ImportedFeedback:
@@ -172,7 +159,7 @@ def _open_webui(entry: dict) -> ImportedFeedback:
     system = str((chat.get("params") or {}).get("system") or chat.get("system") or "")
     if turns[-1][0] != "assistant":
         raise UnreadableError("imports.no_reply")
-    return _made(
+    return _imported(
         "thumb",
         ((("system", system),) if system.strip() else ()) + turns[:-1],
         (turns[-1][1],),
@@ -239,7 +226,7 @@ def _moment(stamp: Any) -> str:
         return ""
 
 
-def _made(
+def _imported(
     kind: str,
     turns: Turns,
     replies: tuple[str, ...],

@@ -1,4 +1,4 @@
-"""Answers given elsewhere, made readable for the model that runs here and taken in.
+"""Import of feedback: files of other tools, encoded for the loaded model and stored.
 
 A reply is kept as the token ids with which this model would have said it. Left out: how other
 tools write (importers.py), what an answer is worth (dataset.py).
@@ -56,7 +56,7 @@ class Imports:
         return ImportPreview(tuple(usable), tuple(unread), max(0, len(found.items) - MOST))
 
     def import_all(self, text: str, rater: str = "me") -> tuple[str, int, int]:
-        """Takes in what the file holds, all or nothing. Returns what `send_back` takes, how many
+        """Stores what the file holds, all or nothing. Returns what `undo` takes, how many
         answers are new, and how many were here already. Returns after COMMIT."""
         imports = sorted(self.preview(text).items, key=lambda one: one.created_at)
         origin, new = self.store.imports.add(imports, rater)
@@ -67,7 +67,7 @@ class Imports:
         return self.store.imports.newest(limit)
 
     def undo(self, origin: str) -> int:
-        """Deletes what one arrival brought, words and all; how many conversations that were."""
+        """Deletes what one import added; how many conversations that were."""
         return self.store.imports.undo(origin)
 
     def _encoded(self, one: ImportedFeedback) -> ImportedFeedback | Notice:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from rlhf_chat.chat import exporters
 from rlhf_chat.chat.message_text import MAX_CHARACTERS, MAX_REASON, checked
-from rlhf_chat.db import VOTES, Feedback, Store
+from rlhf_chat.db import Feedback, Store
 from rlhf_chat.errors import AppError
+from rlhf_chat.feedback.kinds import WITHDRAWN, kind_of
 
 REASONS = {
     1: ("Helpful", "Right tone", "Right length", "Well said"),
@@ -115,47 +116,10 @@ class Ratings:
         """Which reply is better than which, of those answers, as TRL reads it (exporters.py)."""
         return exporters.preference_pairs(self.store, self.all(containing, kind, answer))
 
-    def _change_vote(self, told: Feedback, answer: str) -> None:
-        """The sides stay as they were shown, and so do the words beside the vote."""
-        votes = self.store.feedback.preferences(told.rater)
-        shown = next((vote.shown_first for vote in votes if vote.id == told.id), "a")
-        self.store.feedback.add_preference(
-            told.message_id,
-            told.other_id,
-            answer,
-            shown_first=shown,
-            comment=told.comment,
-            rater=told.rater,
-        )
-
-    def change(self, told: Feedback, answer: str) -> None:
+    def change(self, feedback: Feedback, answer: str) -> None:
         """Changes a rating, under the name of its rater; "withdrawn" removes it. The log keeps
         both."""
-        answers = {
-            "thumb": ("up", "down"),
-            "vote": VOTES,
-            "stars": tuple("12345"),
-        }.get(told.kind, ())
-        back = answer == "withdrawn"
-        if answer not in answers and not back:
-            raise AppError("rating.answer_value", choices=", ".join((*answers, "withdrawn")))
-        rater = told.rater
-        if told.kind == "thumb":
-            self.store.feedback.add_rating(
-                told.message_id,
-                {"up": 1, "down": -1}.get(answer, 0),
-                reason=told.reason if answer == told.answer else "",
-                comment=told.comment,
-                rater=rater,
-            )
-        elif told.kind == "vote":
-            self._change_vote(told, answer)
-        elif told.kind == "stars":
-            self.store.feedback.add_score(told.message_id, 0 if back else int(answer), rater=rater)
-        elif told.kind == "edit":
-            self.store.feedback.add_edit(
-                told.message_id, told.other_id, withdrawn=True, rater=rater
-            )
-        else:
-            asked = self.store.messages.get(told.message_id).parent_id
-            self.store.feedback.add_ranking(asked or "", {}, rater=rater)
+        kind = kind_of(feedback.kind)
+        if answer not in (*kind.choices, WITHDRAWN):
+            raise AppError("rating.answer_value", choices=", ".join((*kind.choices, WITHDRAWN)))
+        kind.change(self.store, feedback, answer)

@@ -14,6 +14,7 @@ from rlhf_chat.db import Store, clean_text
 from rlhf_chat.errors import Notice
 from rlhf_chat.feedback import agreement
 from rlhf_chat.feedback.agreement import Agreement, Answer
+from rlhf_chat.feedback.kinds import kind_of
 from rlhf_chat.reward.scorer import RewardModelCache
 
 ME = "me"  # the default name
@@ -69,12 +70,9 @@ class Raters:
         return Notice("raters.excluded" if aside else "raters.included", {"name": name})
 
     def _answers(self) -> list[Answer]:
-        """Every current vote and thumb as (what was asked, who, answer)."""
-        votes = [(f"{p.message_a} {p.message_b}", p) for p in self.store.feedback.preferences()]
-        found = [(item, p.rater, p.outcome) for item, p in votes]
-        return found + [
-            (r.message_id, r.rater, str(r.value)) for r in self.store.feedback.ratings()
-        ]
+        """Current answers as (what was asked, rater, answer), of the kinds that are compared."""
+        asked = [(kind_of(f.kind).shared_question(f), f) for f in self.store.feedback.all()]
+        return [(question, f.rater, f.answer) for question, f in asked if question]
 
     def _steadiness(self) -> tuple[Counter[str], Counter[str]]:
         """Of each rater: pairs that were asked again, and how many got the same answer."""

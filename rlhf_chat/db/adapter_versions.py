@@ -38,8 +38,8 @@ class AdapterVersionRepository(Repository):
         verdict: dict,
     ) -> bool:
         """The version, the live pointer, the round and the event in one transaction. The pointer
-        stays where somebody has put it meanwhile: it moves only away from `instead_of` (None: from
-        anything). Returns whether the version is live."""
+        moves only away from `instead_of` (None: from anything), so that a version made live
+        meanwhile stays live. Returns whether the version is live."""
         row: dict[str, Any] = {
             "version": version,
             "parent": parent,

@@ -1,7 +1,4 @@
-"""Values to rows and back: encodings, and the few SQL phrases every other file here uses.
-
-Left out: connections, transactions and what the rows mean.
-"""
+"""Values to rows and back: encodings, and the SQL helpers that the other files of db use."""
 
 import hashlib
 import json

@@ -1,8 +1,7 @@
-"""The file itself: settings of a connection, the lock, creating, checking, upgrading, copying it.
+"""The database file: connection settings, its lock, creating, checking, upgrading and copying it.
 
 Never touch feedback.db with open(), shutil or a second SQLite library while it is in use: closing
 such a handle drops SQLite's own locks. That is why `sqlite3` comes from sqlite_utils only.
-Left out: threads (writer.py) and what is in it (connection.py).
 """
 
 import errno
@@ -43,7 +42,7 @@ def connect(path: Path, mode: str) -> Database:
         uri=True,
         timeout=BUSY_SECONDS,
         isolation_level=None,  # we say BEGIN IMMEDIATE ourselves
-        # A reader is closed by whoever closes the store; its own lock keeps that safe.
+        # Readers are closed by the thread that closes the store; their own lock keeps that safe.
         check_same_thread=mode in ("rw", "rwc"),
     )
     db = Database(connection, execute_plugins=False)
@@ -180,7 +179,7 @@ def add_backup(db: Database, path: Path) -> None:
 
 
 def backup_is_due(db: Database, path: Path) -> bool:
-    """Whether anything was said or made since the newest copy, and that is not of today."""
+    """Whether anything was added since the newest copy, and that copy is not of today."""
     counted = "SELECT sum(value) FROM counters"
     if not (now := one_value(db, counted)):
         return False

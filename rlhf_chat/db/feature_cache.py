@@ -54,8 +54,8 @@ class FeatureCache(Repository):
         *,
         suggested: bool = False,
     ) -> None:
-        """What the reference said to a prompt. Unless it is one of the app's own suggestions, it
-        has to be the prompt of a message still here: deleted words do not come back."""
+        """Cache the reference model's responses to a prompt. Unless the prompt is one of the app's
+        own suggestions, nothing is kept where its message was deleted meanwhile."""
         lengths = ids_blob([len(response) for response in responses])
         flat = ids_blob([token for response in responses for token in response])
         values = (feature_key, prompt_key, ids_blob(prompt_ids), lengths, flat, suggested)

@@ -20,6 +20,7 @@ from rlhf_chat.db.codec import (
     timestamp,
 )
 from rlhf_chat.db.connection import DatabaseConnection, Repository
+from rlhf_chat.db.feedback_tables import TABLES
 from rlhf_chat.db.queries import (
     RATER_FILTER,
     SIMULATED,
@@ -40,15 +41,6 @@ from rlhf_chat.db.schema import (
 from rlhf_chat.db.settings import put_setting
 from rlhf_chat.errors import StoreError
 
-# What each log is about: the same for a thumb and for stars, another for a pair asked again.
-ABOUT = {
-    "ratings": "message_id",
-    "scores": "message_id",
-    "preferences": "pair_key || ' ' || again",
-    "rankings": "asked_id",
-    "edits": "edited_id",
-}
-LOGS = tuple(ABOUT)
 QUARANTINED = "SELECT value FROM settings WHERE key = 'quarantined_raters'"
 OUTCOMES = (*VOTES, "withdrawn")
 
@@ -141,7 +133,7 @@ class FeedbackRepository(Repository):
     ) -> str:
         """One vote between two replies to the same message; the newest vote on a pair counts.
 
-        strength: "slightly" or "much" where the person said so. `again`: the pair was asked a
+        strength: "slightly" or "much" where it was given. `again`: the pair was shown a
         second time to see whether the person agrees with themselves; it does not replace the vote.
         """
         if outcome not in OUTCOMES:
@@ -167,6 +159,11 @@ class FeedbackRepository(Repository):
             AND number = (SELECT max(number) FROM preferences
              WHERE pair_key = p.pair_key AND rater = p.rater AND again = 0) ORDER BY number"""
         return self._db.rows(Preference, rest, [rater])
+
+    def preference(self, id: str) -> Preference | None:
+        """One vote, whether it counts now or not."""
+        found = self._db.rows(Preference, "FROM preferences WHERE id = ?", [id])
+        return found[0] if found else None
 
     def asked_again(self, rater: str = "") -> list[Preference]:
         """Second answers to pairs that were shown again with their sides swapped, oldest first."""
@@ -208,6 +205,11 @@ class FeedbackRepository(Repository):
              WHERE asked_id = r.asked_id AND rater = r.rater) ORDER BY number"""
         return self._db.rows(Ranking, rest, [rater])
 
+    def ranking(self, id: str) -> Ranking | None:
+        """One ranking, whether it counts now or not."""
+        found = self._db.rows(Ranking, "FROM rankings WHERE id = ?", [id])
+        return found[0] if found else None
+
     def set_comment(self, answer_id: str, comment: str) -> None:
         """Words beside a vote or a ranking. Written into its row: words are no new answer, so they
         bring no round nearer."""
@@ -246,10 +248,15 @@ class FeedbackRepository(Repository):
 
     # ---- all of them
 
+    def add(self, kind: str, row: Mapping[str, Any], *, event_id: str | None = None) -> str:
+        """An answer of any kind, as the columns of its table. Only the table's own constraints are
+        checked."""
+        return self._append(TABLES[kind].name, event_id, lambda db: None, dict(row))
+
     def votes_between_versions(self, rater: str = "") -> list[tuple[int, int, str]]:
         """(version of a, version of b, outcome) for each two drafts by different versions, oldest
-        first. What was said of them first is told, before the names were, and only once: several
-        people who judge the same drafts are no independent votes."""
+        first: only the first vote on each pair, given before the versions were shown. Votes of
+        several people on the same drafts are not independent."""
         with self._db.read() as db:
             return votes_between_versions(db, rater)
 
@@ -291,12 +298,11 @@ class FeedbackRepository(Repository):
         return self._db.value("SELECT value FROM counters WHERE name = 'feedback'")
 
     def count_since(self, watermark: int, rater: str = "") -> int:
-        """About how many things people said something new after the watermark, taking back
-        included. One reply or one set of drafts is one thing, however often its answer was
-        refined."""
+        """How many subjects have answers after the watermark, withdrawals included. One reply or
+        one set of drafts is one subject, however often its answer was changed."""
         new = " UNION ".join(
-            f"SELECT rater, {about} FROM {log} WHERE {RATER_FILTER} AND number > ?2"
-            for log, about in ABOUT.items()
+            f"SELECT rater, {table.subject} FROM {table.name} WHERE {RATER_FILTER} AND number > ?2"
+            for table in TABLES.values()
         )
         return self._db.value(f"SELECT count(*) FROM ({new})", [rater, watermark])
 

@@ -24,17 +24,11 @@ from rlhf_chat.db.codec import (
 )
 from rlhf_chat.db.connection import Repository
 from rlhf_chat.db.deletion import delete_conversations
+from rlhf_chat.db.feedback_tables import TABLES
 from rlhf_chat.db.schema import ImportBatch, ImportedFeedback
 
-LOG = {
-    "thumb": "ratings",
-    "stars": "scores",
-    "vote": "preferences",
-    "ranking": "rankings",
-    "edit": "edits",
-}
-
-OF_ONE = ("thumb", "stars", "edit")  # what is said of one reply
+# In the ids of imported answers, which must not change: the same file again adds nothing.
+FIRST_NAMES = {"comparison": "vote", "correction": "edit"}
 
 # (system prompt, turns, reply) -> ids of its conversation, its question and itself
 Known = dict[tuple, tuple[str, str, str]]
@@ -79,19 +73,20 @@ class ImportRepository(Repository):
 
 def event_id(one: ImportedFeedback, rater: str) -> str:
     """The same for the same answer about the same words by the same person."""
-    told = [rater, one.kind, one.answer, one.system, one.turns, one.replies]
+    kind = FIRST_NAMES.get(one.kind, one.kind)
+    told = [rater, kind, one.answer, one.system, one.turns, one.replies]
     return "arrival " + hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
 
 
 def _add(db: Database, one: ImportedFeedback, rater: str, origin: str, known: Known) -> bool:
     """Whether it was new."""
-    event, log = event_id(one, rater), LOG[one.kind]
-    if one_value(db, f"SELECT 1 FROM {log} WHERE id = ? OR event_id = ?", [one.id, event]):
+    event, table = event_id(one, rater), TABLES[one.kind]
+    if one_value(db, f"SELECT 1 FROM {table.name} WHERE id = ? OR event_id = ?", [one.id, event]):
         return False
     asked, replies = _placed(db, one, origin, known)
     told: dict[str, Any] = {"id": one.id or fresh_id(), "event_id": event, "rater": rater}
     told |= {"created_at": one.created_at or timestamp(), "number": next_number(db, "feedback")}
-    insert(db, log, **told, **_answer(one, asked, replies))
+    insert(db, table.name, **told, **table.imported(one, asked, replies))
     return True
 
 
@@ -100,14 +95,14 @@ def _placed(
 ) -> tuple[str, list[str]]:
     """Message ids of the question and of each reply, stored now or with an earlier answer."""
     about = (one.system, one.turns, one.replies[0])
-    place = known.get(about) if one.kind in OF_ONE else None
+    place = known.get(about) if TABLES[one.kind].of_one_reply else None
     if place is None:
         conversation, asked = _conversation(db, one, origin), ""
         for role, words in one.turns:
             asked = _message(db, conversation, asked, role, words)
         first = _message(db, conversation, asked, "assistant", one.replies[0], _made(one, 0))
         place = conversation, asked, first
-        if one.kind in OF_ONE:
+        if TABLES[one.kind].of_one_reply:
             known[about] = place
     conversation, asked, first = place
     others = [
@@ -145,21 +140,3 @@ def _message(
     row = {"id": id, "conversation_id": conversation, "parent_id": parent or None, "role": role}
     insert(db, "messages", **row, content=words, created_at=timestamp(), **(made or {}))
     return id
-
-
-def _answer(one: ImportedFeedback, asked: str, replies: list[str]) -> dict[str, Any]:
-    """The columns of its log that say what was said of which message."""
-    if one.kind == "thumb":
-        told = {"value": one.answer, "reason": one.reason, "comment": one.comment}
-        return {"message_id": replies[0], **told}
-    if one.kind == "stars":
-        return {"message_id": replies[0], "stars": one.answer}
-    if one.kind == "edit":
-        return {"message_id": replies[0], "edited_id": replies[1], "withdrawn": 0}
-    if one.kind == "ranking":
-        assert isinstance(one.answer, tuple)
-        places = json.dumps(dict(zip(replies, one.answer, strict=True)))
-        return {"asked_id": asked, "places": places, "comment": one.comment}
-    pair = {"message_a": replies[0], "message_b": replies[1], "outcome": one.answer}
-    how = {"strength": one.strength, "comment": one.comment}
-    return {**pair, **how, "shown_first": "a", "again": 0}

@@ -107,8 +107,8 @@ class RoundRepository(Repository):
         return self._db.value(sql, [rater]) or 0
 
     def interim_tests(self, snapshot_hash: str, rater: str = "") -> int:
-        """How many other states of what this person (people, if none is named) said were tested by
-        rounds that were decided; retraining without some of it tests no further state."""
+        """How many other states of this rater's feedback (of people's, if "") were tested by rounds
+        that were decided; retraining without some of it tests no further state."""
         sql = f"""SELECT count(DISTINCT snapshot_hash) FROM rounds
             WHERE status IN ('promoted', 'discarded') AND "trigger" <> 'retrain_without'
             AND snapshot_hash <> ?2 AND {RATER_FILTER}"""

@@ -1,9 +1,8 @@
-"""The shape of feedback.db: the records as read back, and the tables as a history of migrations.
+"""The schema of feedback.db: the records as read back, and the tables as a list of migrations.
 
-A migration that was ever released is never edited; a new shape is a new function at the end.
-`user_version` in the file is the number of migrations it has seen, written in the same transaction
-as the migration itself, so a kill leaves the old shape or the new one. Left out: opening, copying
-(database_file.py) and every query (connection.py).
+A released migration is never edited; a change is a new function at the end. `user_version` in the
+file is the number of migrations applied, written in the same transaction as the migration, so a
+kill leaves the old schema or the new one.
 """
 
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sqlite_utils import Database, Migrations
 
-VOTES = ("a", "b", "tie", "both_bad", "both_good")  # what one can say of two replies
+VOTES = ("a", "b", "tie", "both_bad", "both_good")  # answers of a comparison
 MOST_RANKED = 8  # replies in one order
 
 # ---------------------------------------------------------------- records, as read back
@@ -27,8 +26,8 @@ class Conversation:
     updated_at: str
     kind: str = "chat"
     sampling: dict | None = None  # how replies here are drawn; None: as everywhere
-    adapter_version: int | None = None  # who answers here; None: whoever is live
-    origin: str = ""  # the arrival that brought it from elsewhere; "" for what was said here
+    adapter_version: int | None = None  # of the replies; None: the live version
+    origin: str = ""  # id of the import that added it; "" for chats of this app
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Preference:
     shown_first: str
     rater: str
     created_at: str
-    strength: str = ""  # slightly, much, or not said
+    strength: str = ""  # slightly, much, or "" (not given)
     comment: str = ""
 
 
@@ -143,12 +142,11 @@ class RankedReply:
 
 @dataclass(frozen=True)
 class Feedback:
-    """One rating or vote as the person would tell it: what was asked, what was read, what was
-    said. `other` is the second reply of a vote; `order` are all replies of a ranking, the best
-    first."""
+    """One answer that counts now, with the texts it is about. `other` is the second reply of a
+    comparison; `order` are all replies of a ranking, the best first."""
 
     id: str
-    kind: str  # thumb, vote, stars, edit or ranking
+    kind: str  # thumb, stars, comparison, ranking or correction
     answer: str  # up, down; a, b, tie, both_bad, both_good; 1 to 5; corrected; ranked
     prompt: str
     reply: str
@@ -163,18 +161,18 @@ class Feedback:
     conversation_id: str
     created_at: str
     order: list[RankedReply] = field(default_factory=list)
-    strength: str = ""  # of a vote: slightly, much, or not said
+    strength: str = ""  # of a comparison: slightly, much, or "" (not given)
 
 
 @dataclass(frozen=True)
 class ImportedFeedback:
-    """One answer that was given elsewhere, with all it is about.
+    """One answer from an imported file, with the texts it is about.
 
-    `answer`: of a thumb +1 or -1, of stars 1 to 5, of a vote one of the outcomes, of a ranking a
-    place for each reply; a correction has two replies, what was written and what was made of it.
+    `answer`: of a thumb +1 or -1, of stars 1 to 5, of a comparison one of VOTES, of a ranking a
+    place for each reply; a correction has two replies, the original and the corrected text.
     """
 
-    kind: str  # thumb, vote, stars, edit or ranking
+    kind: str  # thumb, stars, comparison, ranking or correction
     turns: tuple[tuple[str, str], ...]  # (role, words) before the reply, the last one the person's
     replies: tuple[str, ...]
     answer: int | str | tuple[int, ...]
@@ -182,7 +180,7 @@ class ImportedFeedback:
     strength: str = ""
     reason: str = ""
     comment: str = ""
-    rater: str = ""  # "": whoever brings it
+    rater: str = ""  # "": the person who imports it
     created_at: str = ""
     id: str = ""  # of the answer, where it comes from one of our own databases
     prompt_ids: tuple[int, ...] = ()
@@ -191,9 +189,9 @@ class ImportedFeedback:
 
 @dataclass(frozen=True)
 class ImportBatch:
-    """A file that was taken in, of which something is still here."""
+    """An imported file, of which something is still here."""
 
-    id: str  # what `send_back` takes
+    id: str  # what `ImportRepository.undo` takes
     created_at: str
     conversations: int
 
@@ -489,7 +487,7 @@ _M005 = (
 
 @migration
 def m005_answers_from_elsewhere(db: Database) -> None:
-    """Which conversations were brought from elsewhere, and by which arrival."""
+    """Which conversations were imported, and by which import."""
     for statement in _M005:
         db.execute(statement)
 

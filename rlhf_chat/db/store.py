@@ -9,7 +9,8 @@ from rlhf_chat.db.conversations import ConversationRepository
 from rlhf_chat.db.deletion import finish_deleting
 from rlhf_chat.db.events import EventRepository
 from rlhf_chat.db.feature_cache import FeatureCache
-from rlhf_chat.db.feedback import LOGS, FeedbackRepository
+from rlhf_chat.db.feedback import FeedbackRepository
+from rlhf_chat.db.feedback_tables import TABLES
 from rlhf_chat.db.imports import ImportRepository
 from rlhf_chat.db.messages import MessageRepository
 from rlhf_chat.db.rounds import RoundRepository
@@ -60,7 +61,13 @@ class Store:
     def counts(self) -> dict[str, int]:
         """Rows of each table that people care about."""
         tables = {"versions": "adapter_versions"}
-        names = ("conversations", "messages", *LOGS, "rounds", "versions")
+        names = (
+            "conversations",
+            "messages",
+            *(table.name for table in TABLES.values()),
+            "rounds",
+            "versions",
+        )
         parts = [f"(SELECT count(*) FROM {tables.get(name, name)})" for name in names]
         with self.connection.read() as db:
             [row] = fetch(db, f"SELECT {', '.join(parts)}")

@@ -1,6 +1,6 @@
-"""The thread that writes: one connection, one queue, and a promise kept only after COMMIT.
+"""The writer thread: one connection, one queue of changes, futures that resolve after COMMIT.
 
-Clicks that wait together share one fsync. Left out: what a change does to the rows (connection.py).
+Changes that wait together share one transaction and so one fsync.
 """
 
 import queue

@@ -7,35 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from rlhf_chat.db import Store
 from rlhf_chat.errors import Notice
+from rlhf_chat.feedback.item import FeedbackItem
+from rlhf_chat.feedback.kinds import kind_of, kinds
 from rlhf_chat.feedback.replies import Prompt, Reply, load_replies
-
-
-@dataclass(frozen=True)
-class FeedbackItem:
-    """One item of feedback with the replies it is about.
-
-    kind "thumb" (answer +1, -1), "score" (1 to 5), "pair" (an outcome of the store, replies a, b),
-    "ranking" (a place for each reply), "edit" (replies: the edited text, the original).
-    """
-
-    id: str
-    kind: str
-    replies: tuple[Reply, ...]
-    answer: int | str | tuple[int, ...]
-    rater: str
-    strength: str = ""
-    first: int = 0  # +1 where a was shown first, -1 where b was, 0 where unknown
-    conversation: str = ""
-
-    @property
-    def prompt(self) -> Prompt:
-        return self.replies[0].prompt
 
 
 @dataclass(frozen=True)
@@ -77,11 +57,11 @@ def take_snapshot(
     store: Store, rater: str = "", usable: Callable[[Reply], bool] = lambda reply: True
 ) -> Snapshot:
     """Reads all feedback that counts now: of people, except quarantined raters, or of one
-    simulated rater. Skips feedback on replies that have no token ids or are not `usable`, and a
-    thumb where the same rater gave the reply stars, which hold the same on a finer scale."""
+    simulated rater. Skips feedback on replies that have no token ids or are not `usable`."""
     watermark = store.feedback.count()
     items: list[FeedbackItem] = []
-    current = list(_current(store, rater))
+    imported = store.imports.message_ids()
+    current = [one for kind in kinds() for one in kind.read(store, rater, imported)]
     stored = load_replies(store, {id for _, ids in current for id in ids})
     fits = {id: usable(one.reply) for id, one in stored.items()}
     for item, ids in current:
@@ -89,37 +69,18 @@ def take_snapshot(
             replies = tuple(stored[id].reply for id in ids)
             conversation = stored[ids[0]].conversation_id
             items.append(replace(item, replies=replies, conversation=conversation))
-    aside = store.feedback.quarantined()
-    kept = tuple(one for one in items if one.rater not in aside)
+    quarantined = store.feedback.quarantined()
+    kept = tuple(one for one in items if one.rater not in quarantined)
     raters = tuple(sorted({one.rater for one in kept}))
     return Snapshot(watermark, kept, raters, lapses(store, rater), _hash(kept))
 
 
-def _current(store: Store, rater: str) -> Iterator[tuple[FeedbackItem, tuple[str, ...]]]:
-    """All feedback that counts now, still without its replies, and their message ids."""
-    imported = store.imports.message_ids()  # which reply was shown first is unknown there
-    for p in store.feedback.preferences(rater):
-        first = 0 if p.message_a in imported else 1 if p.shown_first == "a" else -1
-        item = FeedbackItem(p.id, "pair", (), p.outcome, p.rater, p.strength, first)
-        yield item, (p.message_a, p.message_b)
-    scores = store.feedback.scores(rater)
-    starred = {(score.message_id, score.rater) for score in scores}
-    for thumb in store.feedback.ratings(rater):
-        if (thumb.message_id, thumb.rater) not in starred:
-            item = FeedbackItem(thumb.id, "thumb", (), thumb.value, thumb.rater)
-            yield item, (thumb.message_id,)
-    for score in scores:
-        yield FeedbackItem(score.id, "score", (), score.stars, score.rater), (score.message_id,)
-    for ranking in store.feedback.rankings(rater):
-        places = tuple(ranking.places.values())
-        item = FeedbackItem(ranking.id, "ranking", (), places, ranking.rater)
-        yield item, tuple(ranking.places)
-    for edit in store.feedback.edits(rater):
-        yield FeedbackItem(edit.id, "edit", (), 1, edit.rater), (edit.edited_id, edit.message_id)
-
-
 def _hash(items: Sequence[FeedbackItem]) -> str:
-    rows = sorted((s.id, s.kind, str(s.answer), s.strength, s.rater) for s in items)
+    """The same in every version of the app: a round is known by it."""
+    rows = sorted(
+        (s.id, kind_of(s.kind).first_code or s.kind, str(s.answer), s.strength, s.rater)
+        for s in items
+    )
     return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
 
@@ -145,25 +106,9 @@ def lapses(store: Store, rater: str = "") -> dict[str, float]:
     }
 
 
-def describe(one: FeedbackItem) -> Notice:
-    """One rating with the texts it is about, shortened."""
-    texts = [shortened(r.text) for r in one.replies]
-    if one.kind == "pair":
-        if one.answer in ("a", "b"):
-            better, worse = texts if one.answer == "a" else texts[::-1]
-            params = {"strength": one.strength, "better": better, "worse": worse}
-            return Notice("feedback.better", params)
-        params = {"outcome": str(one.answer), "one": texts[0], "other": texts[1]}
-        return Notice("feedback.pair", params)
-    if one.kind == "thumb":
-        return Notice("feedback.thumb", {"value": one.answer, "text": texts[0]})
-    if one.kind == "score":
-        return Notice("feedback.stars", {"count": one.answer, "text": texts[0]})
-    if one.kind == "edit":
-        return Notice("feedback.corrected", {"before": texts[1], "after": texts[0]})
-    order = sorted(zip(one.answer, texts, strict=True)) if isinstance(one.answer, tuple) else []
-    quoted = ", ".join(f"“{text}”" for _, text in order)
-    return Notice("feedback.ranked", {"texts": quoted})
+def describe(item: FeedbackItem) -> Notice:
+    """One answer with the texts it is about, shortened."""
+    return kind_of(item.kind).describe(item, [shortened(r.text) for r in item.replies])
 
 
 def shortened(text: str, length: int = 60) -> str:

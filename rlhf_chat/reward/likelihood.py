@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-COMPARISON, THUMB, STARS, CORRECTION = 0, 1, 2, 3
+COMPARISON, THUMB, STARS, CORRECTION = 0, 1, 2, 3  # `kind` of a row
 MAX_STARS = 5
 
 LAPSE = 0.10  # share of clicks that do not depend on the reply (slips)
@@ -32,6 +33,29 @@ CORRECTION_WORTH = 2.0  # labels that a correction counts as; it takes three tim
 TIE_WIDTH = math.log1p(math.exp(-0.5))  # Rao-Kupper t: softplus of its prior mean
 MUCH_WIDTH = TIE_WIDTH + 1.5  # where "better" becomes "much better", log-odds
 SLIGHT, PLAIN, MUCH = 0.5, 1.0, 2.0  # labels of a pair: how far the first is ahead; 0 is a tie
+
+
+class Row(NamedTuple):
+    """One answer as PreferenceDataset holds it."""
+
+    x: Floats  # (D,)
+    kind: int
+    label: float
+    weight: float
+    group: int
+    rater: int
+    side: float
+    lapse: float
+
+
+class RankingRow(NamedTuple):
+    """One ranking as PreferenceDataset holds it."""
+
+    x: Floats  # (m, D) features of m replies
+    places: Sequence[int]  # (m,)
+    weight: float
+    group: int
+    rater: int
 
 
 @dataclass(frozen=True)
@@ -122,12 +146,11 @@ class PreferenceDataset:
 
 def make_dataset(
     dim: int,
-    rows: Sequence[tuple[Floats, int, float, float, int, int, float, float]] = (),
-    rankings: Sequence[tuple[Floats, Sequence[int], float, int, int]] = (),
+    rows: Sequence[Row] = (),
+    rankings: Sequence[RankingRow] = (),
     raters: int = 1,
 ) -> PreferenceDataset:
-    """From lists: rows of (x (D,), kind, label, weight, group, rater, side, lapse) and rankings of
-    (replies (m, D), places (m,), weight, group, rater)."""
+    """The rows as arrays; D = dim."""
     columns = list(zip(*rows, strict=True)) or [()] * 8
     longest = max((len(r[1]) for r in rankings), default=2)
     ranked = np.zeros((len(rankings), longest, dim))

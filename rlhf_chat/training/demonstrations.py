@@ -30,7 +30,7 @@ def from_snapshot(snapshot: Snapshot, max_tokens: int) -> list[Demonstration]:
     fifth of changed ones, and a small edit counts little (`dataset.correction_weight`)."""
     found = []
     for item in snapshot.items:
-        if item.kind == "edit":
+        if item.kind == "correction":
             edited, original = item.replies
             if len(edited.prompt.ids) + len(edited.ids) > max_tokens:
                 continue

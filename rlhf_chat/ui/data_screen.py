@@ -17,6 +17,8 @@ from rlhf_chat.chat import exporters
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.raters import ME
 from rlhf_chat.errors import Notice
+from rlhf_chat.feedback.kinds import kind_of, kinds
+from rlhf_chat.locale import has
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui.components import (
     error_message,
@@ -33,15 +35,7 @@ from rlhf_chat.ui.import_panel import ImportPanel
 from rlhf_chat.ui.language import label, text
 from rlhf_chat.ui.rating_panel import reason_text
 
-CHOICES = {
-    "thumb": ("up", "down"),
-    "vote": ("a", "b", "tie", "both_bad", "both_good"),
-    "stars": ("1", "2", "3", "4", "5"),
-    "edit": ("corrected",),
-    "ranking": ("ranked",),
-}
-ANSWERS = tuple(answer for answers in CHOICES.values() for answer in answers)
-GONE = {"vote": "data.deleted_vote", "ranking": "data.deleted_ranking"}
+GONE = {"comparison": "data.deleted_vote", "ranking": "data.deleted_ranking"}
 SHOWN = 50  # rows on the page; "Show more" doubles them
 Update = dict[Any, Any]
 
@@ -159,10 +153,10 @@ class DataScreen:
                 elem_id="data-search",
                 scale=1,
             )
-            self.kind = self._menu("kind", {"": "kind_all", **{k: f"kind_{k}" for k in CHOICES}})
-            self.answer = self._menu(
-                "rating", {"": "rating_any", **{a: f"rating_{a}" for a in ANSWERS}}
-            )
+            codes = {kind.code: f"kind_{kind.code}" for kind in kinds()}
+            self.kind = self._menu("kind", {"": "kind_all", **codes})
+            answers = {a: f"rating_{a}" for kind in kinds() for a in kind.answers}
+            self.answer = self._menu("rating", {"": "rating_any", **answers})
             self.imports.lay_out_button()
             self.lines_button = gr.Button(label("export_jsonl"), scale=0, min_width=112)
             self.csv_button = gr.Button(label("export_csv"), scale=0, min_width=100)
@@ -228,21 +222,24 @@ class DataScreen:
 
 
 def answer_text(answer: str) -> str:
-    return text(f"label.rating_{answer}") if answer in ANSWERS else answer
+    return text(key) if has(key := f"label.rating_{answer}") else answer
 
 
 def _row(told: Any) -> dict[str, Any]:
+    kind = kind_of(told.kind)
     return {
         "id": told.id,
         "kind": told.kind,
         "value": told.answer,
         "answer": answer_text(told.answer),
-        "choices": [[value, answer_text(value)] for value in CHOICES[told.kind]],
+        "choices": [[value, answer_text(value)] for value in kind.answers],
         "prompt": told.prompt or "",
         "reply": told.reply,
         "other": told.other,
+        "pair": kind.has_other,
+        "better": kind.better_side(told),
         "by": version_label(told.version),
-        "other_by": text("data.you") if told.kind == "edit" else version_label(told.other_version),
+        "other_by": text("data.you") if kind.other_by_rater else version_label(told.other_version),
         "order": [
             {"place": p.place, "by": version_label(p.version), "reply": p.reply} for p in told.order
         ],

@@ -12,7 +12,7 @@ from uuid import uuid4
 import gradio as gr
 
 from rlhf_chat.chat.chat import Chat
-from rlhf_chat.locale import has
+from rlhf_chat.feedback.kinds import kind_of
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui.components import error_message, js_component, status_message, when
 from rlhf_chat.ui.handlers import EACH, QUICK, quick
@@ -106,5 +106,4 @@ def _row(one: Any) -> dict[str, str]:
 
 
 def _kind_text(kind: str) -> str:
-    key = f"label.kind_{kind}"
-    return text(key) if has(key) else kind
+    return message(kind_of(kind).label)

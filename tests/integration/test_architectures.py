@@ -267,7 +267,7 @@ def test_what_is_corrected_or_brought_counts_for_a_model_that_always_thinks(
     assert len(found.items) == 1, found
     chat.imports.import_all(json.dumps(told))
     chunk = load_snapshot(extractor).items
-    assert sorted(one.kind for one in chunk) == ["edit", "pair"]
+    assert sorted(one.kind for one in chunk) == ["comparison", "correction"]
     assert len(demonstrations.from_snapshot(load_snapshot(extractor), model.context_tokens)) == 1
 
 

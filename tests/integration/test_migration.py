@@ -88,4 +88,9 @@ def test_feedback_and_settings_are_kept(store: Store) -> None:
     assert sorted(item.rater for item in take_snapshot(store).items) == ["me"] * 8
     assert [told.kind for told in store.feedback.all("visitor")] == ["thumb"]
     assert store.settings.get("feature_weights")
-    assert {told.kind for told in store.feedback.all()} == {"thumb", "stars", "vote", "edit"}
+    assert {told.kind for told in store.feedback.all()} == {
+        "thumb",
+        "stars",
+        "comparison",
+        "correction",
+    }

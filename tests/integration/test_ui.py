@@ -1574,8 +1574,8 @@ def test_what_was_said_can_be_searched_changed_taken_back_and_deleted():
     rows = screen.panel()[screen.table]
     assert len(rows["rows"]) == 3 and ["Thumb up", 2] in rows["counts"]
     assert len(screen.panel("tea")[screen.table]["rows"]) == 1
-    assert len(screen.panel("", "vote")[screen.table]["rows"]) == 1
-    thumb, other, vote = (r["id"] for r in sorted(rows["rows"], key=lambda r: r["kind"]))
+    assert len(screen.panel("", "comparison")[screen.table]["rows"]) == 1
+    vote, thumb, other = (r["id"] for r in sorted(rows["rows"], key=lambda r: r["kind"]))
     assert "Thumb down" in ask(screen, "change", thumb, value="down")[screen.note]["text"]
     assert chat.rated[thumb][0] == -1
     assert ask(screen, "withdraw", other)[screen.table]["found"] == 2
@@ -1638,9 +1638,9 @@ def test_a_ranking_is_shown_with_its_order_and_deleted_as_what_it_is():
 
 def test_one_can_learn_without_everything_that_was_found():
     screen, chat = data_screen()
-    votes = [told.id for told in chat.ratings.all("", "vote")]
+    votes = [told.id for told in chat.ratings.all("", "comparison")]
     press = SimpleNamespace(do="rebuild_all", id="")
-    told = asyncio.run(screen.act("", "vote", "", 50, press))
+    told = asyncio.run(screen.act("", "comparison", "", 50, press))
     assert chat.worker.rebuilt == [(votes, "")] and told[screen.note]["tone"] == "good"
 
 

@@ -323,7 +323,7 @@ def test_half_a_surrogate_pair_is_a_question_mark_wherever_it_is_typed(chat, sto
     edited = store.messages.get(chat.ratings.correct(reply.message_id, half))
     assert edited.content == "hello ? there"
     assert [c.id for c in chat.conversations(half)] == [conversation]
-    [vote] = chat.ratings.all(half, kind="vote")
+    [vote] = chat.ratings.all(half, kind="comparison")
     assert (vote.rater, vote.comment) == ("hello ? there", "hello ? there")
 
 
@@ -593,13 +593,13 @@ def test_everything_said_is_in_the_ledger_and_can_be_taken_back(chat, store):
     compare.comment(pair.set_id, "shorter")
     compare.rank(drafts.set_id, [3, 2, 1, 0])
     listed = {told.kind: told for told in chat.ratings.all()}
-    assert set(listed) == {"thumb", "stars", "edit", "vote", "ranking"}
-    assert listed["stars"].answer == "4" and listed["edit"].other == "The sea is deep."
+    assert set(listed) == {"thumb", "stars", "correction", "comparison", "ranking"}
+    assert listed["stars"].answer == "4" and listed["correction"].other == "The sea is deep."
     assert listed["ranking"].reply == drafts.texts[3]
     chat.ratings.change(listed["stars"], "2")
     assert [s.stars for s in store.feedback.scores()] == [2]
     [before] = store.feedback.preferences()
-    chat.ratings.change(listed["vote"], "tie")
+    chat.ratings.change(listed["comparison"], "tie")
     [after] = store.feedback.preferences()  # the sides as they were shown, and the words beside it
     assert (after.outcome, after.shown_first, after.comment) == (
         "tie",
@@ -607,7 +607,7 @@ def test_everything_said_is_in_the_ledger_and_can_be_taken_back(chat, store):
         "shorter",
     )
     with pytest.raises(AppError) as error:
-        chat.ratings.change(listed["edit"], "up")
+        chat.ratings.change(listed["correction"], "up")
     assert one_sentence(error)
     for told in listed.values():
         chat.ratings.change(told, "withdrawn")

@@ -85,7 +85,7 @@ def test_the_exact_ids_are_used_even_where_text_would_encode_otherwise(
     snapshot = take_snapshot(store)
     [one] = snapshot.items
     first, second = one.replies
-    assert (one.kind, one.answer, one.first) == ("pair", "a", 1)
+    assert (one.kind, one.answer, one.first) == ("comparison", "a", 1)
     assert list(first.ids) == store.messages.get(a).response_ids
     assert list(second.ids) == store.messages.get(b).response_ids
     assert first.prompt.text == "hello"
@@ -163,7 +163,7 @@ def test_stars_take_the_place_of_the_same_persons_thumb(
     store.feedback.add_rating(a, 1, rater="visitor")
     store.feedback.add_score(a, 5)
     told = [(one.kind, one.answer, one.rater) for one in take_snapshot(store).items]
-    assert sorted(told) == [("score", 5, "me"), ("thumb", -1, "me"), ("thumb", 1, "visitor")]
+    assert sorted(told) == [("stars", 5, "me"), ("thumb", -1, "me"), ("thumb", 1, "visitor")]
     store.feedback.add_score(a, 0)
     assert ("thumb", 1, "me") in [(o.kind, o.answer, o.rater) for o in take_snapshot(store).items]
 
@@ -247,7 +247,7 @@ def test_withdrawing_a_kind_is_never_having_given_it(
     assert np.array_equal(heads[0].weights, heads[1].weights)
     assert np.array_equal(heads[0].covariance, heads[1].covariance)
     whole = take_snapshot(store)
-    assert whole.without(lambda one: one.kind == "pair").items == ()
+    assert whole.without(lambda one: one.kind == "comparison").items == ()
     assert whole.without(lambda one: False) == whole
 
 
@@ -277,7 +277,7 @@ def test_changed_and_withdrawn_feedback_counts_as_it_stands(store: Store, toy: M
     store.feedback.add_preference(a, b, "b", shown_first="a")
     store.feedback.add_rating(a, 0)
     after = take_snapshot(store)
-    assert [(s.kind, s.answer) for s in after.items] == [("pair", "b")]
+    assert [(s.kind, s.answer) for s in after.items] == [("comparison", "b")]
     assert before.hash != after.hash and after.watermark > before.watermark
     store.feedback.add_preference(a, b, "withdrawn", shown_first="a")
     assert not take_snapshot(store).items
@@ -300,9 +300,13 @@ def test_a_reply_the_model_cannot_hold_is_left_out_of_what_is_measured(
             response_ids=[40] * length,
         )
         store.feedback.add_edit(a, edited)
-    assert [one.kind for one in take_snapshot(store).items] == ["pair", "edit", "edit"]
+    assert [one.kind for one in take_snapshot(store).items] == [
+        "comparison",
+        "correction",
+        "correction",
+    ]
     kept = load_snapshot(extractor).items
-    assert [one.kind for one in kept] == ["pair", "edit"]
+    assert [one.kind for one in kept] == ["comparison", "correction"]
     assert len(kept[1].replies[0].prompt.ids + kept[1].replies[0].ids) == toy.context_tokens
 
 
@@ -312,7 +316,9 @@ def test_what_another_models_tokens_said_is_left_out_of_what_is_measured(
     """The same database may have been used with a model that has another tokenizer."""
     a, _ = pair(store, toy, "a")
     original = store.messages.get(a)
-    assert original.prompt_ids and [one.kind for one in load_snapshot(extractor).items] == ["pair"]
+    assert original.prompt_ids and [one.kind for one in load_snapshot(extractor).items] == [
+        "comparison"
+    ]
     for ids in ([5, 6, 7], [toy.config.vocab_size + 9]):
         foreign = store.messages.add(
             original.conversation_id,
@@ -324,7 +330,7 @@ def test_what_another_models_tokens_said_is_left_out_of_what_is_measured(
         )
         store.feedback.add_rating(foreign, 1)
     assert len(take_snapshot(store).items) == 3
-    assert [one.kind for one in load_snapshot(extractor).items] == ["pair"]
+    assert [one.kind for one in load_snapshot(extractor).items] == ["comparison"]
 
 
 def test_a_reply_without_token_ids_is_left_out(store: Store) -> None:

@@ -77,7 +77,7 @@ def test_a_preference_pair_is_read_in_every_usual_shape(shape):
     assert found.unread == []
     [(number, one)] = found.items
     assert number == 1
-    assert one == ImportedFeedback("vote", ASKED, (BLUE, DEEP), "a")
+    assert one == ImportedFeedback("comparison", ASKED, (BLUE, DEEP), "a")
 
 
 @pytest.mark.parametrize("label, thumb", [(True, 1), (False, -1), (1, 1), (0, -1)])
@@ -406,7 +406,7 @@ def test_an_empty_file_and_a_full_one_are_told_plainly(imports, monkeypatch):
     monkeypatch.setattr(room, "MOST", 3)
     rows = [{"prompt": f"{SEA} {i}", "chosen": BLUE, "rejected": DEEP} for i in range(5)]
     look = imports.preview(lines(*rows))
-    assert (look.kinds, look.left) == ({"vote": 3}, 2)
+    assert (look.kinds, look.left) == ({"comparison": 3}, 2)
 
 
 def test_a_simulated_person_does_not_come_along(store, toy, imports):

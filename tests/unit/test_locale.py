@@ -14,10 +14,11 @@ from rlhf_chat import locale
 from rlhf_chat.chat.compare import OUTCOMES
 from rlhf_chat.chat.message_feedback import REASONS
 from rlhf_chat.errors import AdapterError, AppError, Notice, from_stored
+from rlhf_chat.feedback.kinds import kinds
 from rlhf_chat.reward import text_features
 from rlhf_chat.simulation.simulator import SLIDERS, people
 from rlhf_chat.training import gate
-from rlhf_chat.ui import data_screen, language, learning_screen, shortcuts, transcript
+from rlhf_chat.ui import language, learning_screen, shortcuts, transcript
 
 PACKAGE = Path(locale.__file__).parents[1]
 KEYS = set(locale.catalogue("en"))
@@ -114,8 +115,10 @@ def put_together() -> set[str]:
         *(f"ending.{name}" for name in learning_screen.ENDINGS),
         *(f"gate.{part}.{name}" for name in checks for part in ("check", "range")),
         *(f"label.vote_{outcome}" for outcome in OUTCOMES),
-        *(f"label.rating_{answer}" for answer in (*data_screen.ANSWERS, "any")),
-        *(f"label.kind_{kind}" for kind in (*data_screen.CHOICES, "all")),
+        *(f"label.rating_{answer}" for kind in kinds() for answer in kind.answers),
+        "label.rating_any",
+        *(kind.label.code for kind in kinds()),
+        "label.kind_all",
         *(f"label.taste_{name}" for name in people()),
         *(f"label.slider_{name}" for name in SLIDERS),
         *(f"label.answer_{letter}" for letter in "abcd"),

@@ -100,16 +100,16 @@ def test_the_ledger_tells_what_counts_with_its_words(store):
     store.feedback.add_rating(reply, -1, reason="Too long", comment="half of it")
     vote(store, "tie")
     newest, older = store.feedback.all()
-    assert (newest.kind, newest.answer, newest.prompt) == ("vote", "tie", "Tell me about tea")
+    assert (newest.kind, newest.answer, newest.prompt) == ("comparison", "tie", "Tell me about tea")
     assert (newest.reply, newest.other) == ("draft of 1", "draft of 0")
     assert (newest.version, newest.other_version) == (1, 0)
     assert (older.kind, older.answer, older.reason) == ("thumb", "down", "Too long")
     assert [f.id for f in store.feedback.all(containing="HALF")] == [older.id]
-    assert [f.id for f in store.feedback.all(kind="vote")] == [newest.id]
+    assert [f.id for f in store.feedback.all(kind="comparison")] == [newest.id]
     assert [f.id for f in store.feedback.all(answer="down")] == [older.id]
     assert store.feedback.all(containing="%") == []
     store.feedback.add_rating(reply, 0)
-    assert [f.kind for f in store.feedback.all()] == ["vote"]
+    assert [f.kind for f in store.feedback.all()] == ["comparison"]
 
 
 def test_a_ranking_is_told_with_every_reply_and_its_place(store):

@@ -33,7 +33,7 @@ ARROWS = {
     "chat": {"db", "errors", "feedback", "inference", "reward", "versions"},
     "simulation": {"chat", "db", "errors", "reward", "training"},
     "doctor": {"db", "errors", "inference"},
-    "ui": {"chat", "errors", "locale", "simulation", "training", "versions"},
+    "ui": {"chat", "errors", "feedback", "locale", "simulation", "training", "versions"},
     "serve": {"chat", "db", "doctor", "inference", "training", "ui", "versions"},
     "model_list": {"inference"},
     "cli": {"doctor", "errors", "inference", "model_list", "serve"},
@@ -43,6 +43,7 @@ ARROWS = {
 # Maths and text: what goes in and comes out are numbers, tensors and strings.
 PURE = (
     "feedback/agreement.py",
+    "feedback/evidence.py",
     "inference/fused_rmsnorm.py",
     "inference/memory.py",
     "reward/active_sampling.py",

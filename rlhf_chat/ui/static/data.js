@@ -8,7 +8,7 @@ const words = (name, text, cls) => {
   box.append(el('span', 'by', name), p); return box;
 };
 const ask = (r, foot, gone) => {
-  const what = t(r.kind === 'vote' ? 'delete_vote_question' : r.kind === 'ranking' ? 'delete_ranking_question' : 'delete_whole_chat_question');
+  const what = t(r.kind === 'comparison' ? 'delete_vote_question' : r.kind === 'ranking' ? 'delete_ranking_question' : 'delete_whole_chat_question');
   window.rlhfAsk(gone, foot, what, t('delete'), t('keep'), () => tell(r, 'delete'));
 };
 // A ranking: every reply under its place, the best first.
@@ -22,9 +22,9 @@ const ranked = r => {
 };
 const texts = r => {
   if (r.order.length) return ranked(r);
-  const two = r.kind === 'vote' || r.kind === 'edit', box = el('div', two ? 'texts pair' : 'texts');
-  box.append(words(r.by, r.reply, r.value === 'a' ? 'best' : ''));
-  if (two) box.append(words(r.other_by, r.other, r.value === 'b' || r.kind === 'edit' ? 'best' : ''));
+  const box = el('div', r.pair ? 'texts pair' : 'texts');
+  box.append(words(r.by, r.reply, r.better === 'reply' ? 'best' : ''));
+  if (r.pair) box.append(words(r.other_by, r.other, r.better === 'other' ? 'best' : ''));
   return box;
 };
 // Retrain without all that was found; asks first.
