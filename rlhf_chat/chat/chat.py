@@ -138,8 +138,8 @@ class Chat:
         self.store.conversations.delete(conversation_id)
 
     def history(self, conversation_id: str, rater: str = "") -> list[Turn]:
-        """The active branch, root to leaf, with this person's ratings; with nobody named, the
-        newest of any."""
+        """The active branch, root to leaf, with the ratings of `rater`; if that is "", the
+        newest of any rater."""
         head = self.store.conversations.get(conversation_id).head_id
         path = self.store.messages.path_to(head) if head else []
         rated = self.store.feedback.rating_of([m.id for m in path], rater)

@@ -27,11 +27,11 @@ from rlhf_chat.reward.scorer import RewardModel
 
 MOST_DRAFTS = 4
 REDRAWN = 4  # times a draft that came out like another is drawn anew
-AGAIN = "again "  # and whose, before the id of a pair that is shown to somebody a second time
+AGAIN = "again "  # prefix, with the rater, of the id of a pair that is shown a second time
 
 OUTCOMES = ("a", "b", "tie", "both_bad", "both_good")  # of a vote on two drafts
 
-Streamed = tuple[list[Response], Notice | None]  # drafts so far, and what to say about them
+Streamed = tuple[list[Response], Notice | None]  # drafts so far, and the notice about them
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Compare:
         return [p for p in self.store.messages.recent_prompts(limit) if len(p) <= MAX_CHARACTERS]
 
     def repeat_pair(self, rater: str = "me", share: float | None = None) -> Candidates | None:
-        """Now and then, a pair that was voted on already. One of the rater's own comes back with
+        """Sometimes a pair that was voted on already. One of the rater's own is shown with
         its sides swapped: it measures consistency and replaces no vote. One of another rater's is
         voted on like any other and measures agreement."""
         every = self.store.feedback.preferences()
@@ -318,8 +318,8 @@ class Compare:
         rater: str = "me",
         event_id: str | None = None,
     ) -> VoteResult:
-        """A vote on two drafts; "a" is the left one, strength "slightly" or "much" if the person
-        says so. Returns after COMMIT, with what was hidden until now."""
+        """A vote on two drafts; "a" is the left one, strength "slightly" or "much" where
+        given. Returns after COMMIT, with what was hidden until now."""
         if outcome not in OUTCOMES:
             raise AppError("compare.vote_value", choices=", ".join(OUTCOMES))
         question, drafts = self._stored(set_id)

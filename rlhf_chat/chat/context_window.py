@@ -30,7 +30,7 @@ def with_system(system: str, turns: Sequence[Words]) -> list[Words]:
 
 
 def truncate(model: Model, system: str, turns: Sequence[Words], room: int) -> tuple[list[int], int]:
-    """Prompt ids, at most `room`, and how many of the oldest turns were left out for it. The system
+    """Prompt ids, at most `room` of them, and how many of the oldest turns were dropped. The system
     prompt stays, and what is left of the turns begins with the user. Raises TooLongError."""
     starts = [i for i, turn in enumerate(turns) if i == 0 or turn["role"] == "user"]
 

@@ -3,7 +3,7 @@
 Understood, each as JSON lines or as one JSON list:
 - our own export: {"kind", "answer", "prompt", "reply", ...} (exporters.py);
 - preference pairs: {"prompt", "chosen", "rejected"}, the prompt explicit or the part both begin
-  with, as words, as messages ({"role", "content"}) or as "Human: ... Assistant: ..."
+  with, as text, as messages ({"role", "content"}) or as "Human: ... Assistant: ..."
   (huggingface.co/docs/trl/dataset_formats, Anthropic's hh-rlhf);
 - single replies: {"prompt", "completion", "label"} (the same page, "unpaired preference");
 - feedback of Open WebUI: {"data": {"rating": 1 or -1}, "meta": {"message_id"}, "snapshot"}.
@@ -24,7 +24,7 @@ from rlhf_chat.db import SIMULATED, ImportedFeedback, clean_text
 from rlhf_chat.errors import AppError, Notice
 from rlhf_chat.feedback.kinds import InvalidAnswer, kind_of_import
 
-Turns = tuple[tuple[str, str], ...]  # (role, words)
+Turns = tuple[tuple[str, str], ...]  # (role, text)
 SPEAKERS = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?")  # as hh-rlhf marks turns
 ROLES = {"Human": "user", "Assistant": "assistant"}
 
@@ -59,8 +59,8 @@ def read(text: str) -> Found:
 
 
 def _entries(text: str) -> Iterator[Any]:
-    """The entries of a JSON list, or of lines of JSON. A line ends at a line feed and nowhere else:
-    words may hold other separators."""
+    """The entries of a JSON list, or of lines of JSON. Only a line feed ends a line:
+    texts may hold other separators."""
     text = text.lstrip("\ufeff").strip()
     try:
         whole = json.loads(text)
@@ -108,7 +108,7 @@ def _own(entry: dict) -> ImportedFeedback:
 
 
 def _rater(name: Any) -> str:
-    """Whose answer it is. "me" is whoever brings it."""
+    """The rater of an entry. "me" is the person who imports it."""
     name = str(name or "")
     if name.startswith(SIMULATED):
         raise UnreadableError("imports.simulated")
@@ -183,7 +183,7 @@ READERS: tuple[tuple[Sequence[str], Callable[[dict], ImportedFeedback]], ...] = 
 
 
 def _dialogue(given: Any, alone: str = "assistant") -> Turns:
-    """Messages, a marked dialogue, or words alone, which are then by `alone`."""
+    """Messages, a marked dialogue, or plain text, which then has the role `alone`."""
     if not isinstance(given, str):
         return _messages(given)
     if not SPEAKERS.match(given):
@@ -211,7 +211,7 @@ def _words(text: Any) -> str:
 
 
 def _beside(entry: dict, name: str, most: int) -> str:
-    """Words beside an answer, as long as the window would take them."""
+    """A text field beside the answer, cut to what the app itself accepts."""
     text = entry.get(name)
     return clean_text(text)[:most] if isinstance(text, str) else ""
 
@@ -239,7 +239,7 @@ def _imported(
     told: list[tuple[str, str]] = []
     for role, words in turns:
         if role == "system" or (role == "assistant" and not told):
-            continue  # what the assistant says first answers nothing
+            continue  # a reply before the first message answers nothing
         if told and told[-1][0] == role:
             told[-1] = (role, f"{told[-1][1]}\n\n{words}")
         else:

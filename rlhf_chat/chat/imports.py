@@ -1,7 +1,7 @@
 """Import of feedback: files of other tools, encoded for the loaded model and stored.
 
-A reply is kept as the token ids with which this model would have said it. Left out: how other
-tools write (importers.py), what an answer is worth (dataset.py).
+A reply is kept as the token ids this model would have generated for it. File formats are in
+importers.py.
 """
 
 from __future__ import annotations

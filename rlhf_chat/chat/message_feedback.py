@@ -48,7 +48,7 @@ class Ratings:
         rater: str = "me",
         event_id: str | None = None,
     ) -> None:
-        """A thumb: +1, -1, or 0 to take it back. Returns after COMMIT."""
+        """A thumb: +1, -1, or 0 to withdraw it. Returns after COMMIT."""
         if value not in (1, -1, 0):
             raise AppError("rating.thumb_value")
         if len(comment) > MAX_CHARACTERS:
@@ -65,7 +65,7 @@ class Ratings:
     def score(
         self, message_id: str, stars: int, *, rater: str = "me", event_id: str | None = None
     ) -> None:
-        """1 to 5 stars, or 0 to take them back. Returns after COMMIT."""
+        """1 to 5 stars, or 0 to withdraw them. Returns after COMMIT."""
         self.store.feedback.add_score(message_id, stars, rater=rater, event_id=event_id)
 
     def of(self, message_id: str, rater: str = "me") -> MessageFeedback:
@@ -107,7 +107,7 @@ class Ratings:
         return self.store.feedback.all(containing=containing.strip(), kind=kind, answer=answer)
 
     def answers(self, containing: str = "", kind: str = "", answer: str = "") -> list[dict]:
-        """The same as plain values, with what was said before (exporters.py)."""
+        """The same as plain values, with the messages before (exporters.py)."""
         return exporters.answers(self.store, self.all(containing, kind, answer))
 
     def preference_pairs(

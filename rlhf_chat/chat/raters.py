@@ -1,7 +1,7 @@
 """Raters: how much each rates, how consistently, and in agreement with whom.
 
-One person may use several names and several people one app; each browser says under which name it
-rates. A rater who contradicts the others, or themselves, is shown as such and can be excluded: the
+One person may use several names and several people one app; each browser stores the name it rates
+under. A rater who contradicts the others, or themselves, is shown as such and can be excluded: the
 ratings are kept and do not count.
 """
 
@@ -28,7 +28,7 @@ class Rater:
     counts: bool  # not set aside
     asked_again: int  # pairs seen a second time, sides swapped
     said_same: int
-    with_others: Agreement | None  # None: nobody else answered the same questions
+    with_others: Agreement | None  # None: no other rater answered the same questions
     suspect: bool = False  # clearly means the opposite of all others
 
 

@@ -18,7 +18,7 @@ BEST_OF = (1, 2, 4, 8)  # drafts of a reply; the one with the highest score is s
 
 @dataclass(frozen=True)
 class ConversationSettings:
-    """How a conversation is answered: first words to the model, sampling, and by which version
+    """How a conversation is answered: system prompt, sampling, and by which version
     (None: the live one)."""
 
     system_prompt: str
@@ -48,8 +48,8 @@ class SettingsService:
         context_tokens: int,
         check_version: Callable[[int], object],
     ) -> None:
-        """`sampling` holds where nobody has set another; `check_version` raises AppError for a
-        version that cannot speak."""
+        """`sampling` is the default; `check_version` raises AppError for a
+        version that cannot be used."""
         self.store, self.sampling = store, sampling
         self._context_tokens, self._check_version = context_tokens, check_version
 

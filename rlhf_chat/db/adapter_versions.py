@@ -128,7 +128,7 @@ class AdapterVersionRepository(Repository):
         return self._db.write(change)
 
     def describe(self, version: int, name: str, remark: str) -> None:
-        """What the person calls a version, and what they want to remember of it."""
+        """Store the name and the note that a person gives a version."""
 
         def change(db: Database) -> None:
             _version_exists(db, version)
@@ -146,8 +146,8 @@ class AdapterVersionRepository(Repository):
         self._db.write(change)
 
     def delete(self, version: int) -> None:
-        """Forget a version. What was made from it now hangs on its parent, so that rolling back
-        from there still arrives somewhere. The caller removes the folder afterwards."""
+        """Delete a version. Its children become children of its parent, so that rolling back
+        from them still has a target. The caller removes the folder afterwards."""
 
         def change(db: Database) -> None:
             _version_exists(db, version)
@@ -179,7 +179,7 @@ def _base_in_use(db: Database) -> str:
 
 
 def _is_in_use(db: Database, base: str) -> bool:
-    """Whether the live pointer is this base's. Where nobody knows whose it is, it is anybody's."""
+    """Whether the live pointer belongs to this base; one without a known base belongs to any."""
     return base == "" or _base_in_use(db) in ("", base)
 
 

@@ -95,7 +95,7 @@ class ConversationRepository(Repository):
         self._db.write(change)
 
     def drop_unanswered(self, before: str) -> int:
-        """Compared drafts from before that time which nobody answered; how many sets there were."""
+        """Delete compared drafts from before that time without any answer; the number of sets."""
 
         def change(db: Database) -> int:
             sql = """SELECT c.id FROM conversations c WHERE kind = 'compare' AND origin = ''

@@ -41,7 +41,7 @@ def connect(path: Path, mode: str) -> Database:
         f"{path.as_uri()}?{query}",
         uri=True,
         timeout=BUSY_SECONDS,
-        isolation_level=None,  # we say BEGIN IMMEDIATE ourselves
+        isolation_level=None,  # BEGIN IMMEDIATE is sent explicitly
         # Readers are closed by the thread that closes the store; their own lock keeps that safe.
         check_same_thread=mode in ("rw", "rwc"),
     )
@@ -99,7 +99,7 @@ def inspect(path: Path) -> tuple[int, str]:
 
 def _refuse_foreign_wal(path: Path) -> None:
     """A copy put in place of a file whose WAL is still there: SQLite would replay that WAL into it.
-    A file says in its header whether it has a WAL at all; our copies say no, a live file yes."""
+    The header of a file tells whether it has a WAL: our copies have none, a live file has one."""
     if not has_bytes(Path(f"{path}-wal")):
         return
     header = b""

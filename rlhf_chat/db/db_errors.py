@@ -18,7 +18,7 @@ from rlhf_chat.errors import (
 
 
 def store_error(error: BaseException, path: Path) -> BaseException:
-    """The StoreError for what SQLite or the system said; other errors pass unchanged."""
+    """The StoreError for an error of SQLite or the system; other errors pass unchanged."""
     if isinstance(error, OSError):
         code = "SQLITE_FULL" if error.errno == errno.ENOSPC else "SQLITE_IOERR"
     elif isinstance(error, sqlite3.Error):

@@ -1,4 +1,4 @@
-"""Deleting conversations with everything made from their words: caches, WAL and backups."""
+"""Deleting conversations with everything derived from their texts: caches, WAL and backups."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ def delete_conversations(
     try:
         with connection.copying:
             erase_from_backups(connection.path, ids)
-    finally:  # a backup that cannot be cleaned must not keep the words in the WAL
+    finally:  # a backup that cannot be cleaned must not keep the texts in the WAL
         connection.empty_wal()
     return len(ids)
 
@@ -47,14 +47,14 @@ def finish_deleting(connection: DatabaseConnection) -> None:
     with suppress(StoreError):  # no reason not to start; the next start tries again
         try:
             erase_from_backups(connection.path, deleted)
-        finally:  # a backup that cannot be cleaned must not keep the words in the WAL
+        finally:  # a backup that cannot be cleaned must not keep the texts in the WAL
             if deleted:
                 connection.empty_wal()
 
 
 def erase(db: Database, conversation_ids: Sequence[str]) -> None:
-    """The conversations with all that hangs on them, and every cached thing made from their
-    words."""
+    """The conversations with all rows that depend on them, and every cache entry derived from
+    their texts."""
     named = json.dumps(list(conversation_ids))
     these = "IN (SELECT value FROM json_each(?))"
     _erase_prompts(db, named)
@@ -72,7 +72,7 @@ def without_lost_words(db: Database, verdict: str) -> str:
     told = json.loads(verdict)
     card = told.get("card") or {}
     quoted = card.get("moved", [])
-    here = [q for q in quoted if len(q) > 2 and _is_here(db, q[2])]  # [words, number, conversation]
+    here = [q for q in quoted if len(q) > 2 and _is_here(db, q[2])]  # [text, number, conversation]
     if len(here) == len(quoted):
         return verdict
     return as_json(told | {"card": card | {"moved": here}})
@@ -83,7 +83,7 @@ def _is_here(db: Database, conversation_id: str) -> bool:
 
 
 def drop_orphans(db: Database) -> None:
-    """Vectors of replies that are gone: losing a cache costs a moment, not data."""
+    """Delete cached vectors of deleted replies: losing a cache costs time, not data."""
     db.execute(
         """DELETE FROM features WHERE content_key NOT IN
         (SELECT content_key FROM messages WHERE content_key IS NOT NULL)"""
@@ -91,7 +91,7 @@ def drop_orphans(db: Database) -> None:
 
 
 def _erase_prompts(db: Database, named: str) -> None:
-    """Cached prompts that hold words of the named conversations (JSON), unless another one has the
+    """Cached prompts that hold text of the named conversations (JSON), unless another one has the
     same."""
     these = "IN (SELECT value FROM json_each(?1))"
     sql = f"""SELECT DISTINCT prompt_ids FROM messages

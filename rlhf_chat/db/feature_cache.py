@@ -19,8 +19,8 @@ class FeatureCache(Repository):
     """Features of replies and responses of the reference model, by content key."""
 
     def put(self, feature_key: str, rows: Sequence[tuple[str, np.ndarray]]) -> None:
-        """Cache one vector per content key (see content_key); an existing one is replaced. Of a
-        reply that is gone, deleted while it was measured, nothing is kept."""
+        """Cache one vector per content key (see content_key); an existing one is replaced. Nothing
+        is kept of a reply that was deleted while it was measured."""
         values = []
         for key, vector in rows:
             vector = np.asarray(vector, dtype="<f4")

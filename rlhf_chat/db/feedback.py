@@ -62,7 +62,7 @@ class FeedbackRepository(Repository):
         rater: str = "me",
         event_id: str | None = None,
     ) -> str:
-        """One thumb: +1, -1, or 0 to take it back. The same event_id twice is stored once."""
+        """One thumb: +1, -1, or 0 to withdraw it. The same event_id twice is stored once."""
         if value not in (-1, 0, 1):
             raise StoreError("db.invalid", what="rating", value=str(value))
 
@@ -74,16 +74,15 @@ class FeedbackRepository(Repository):
         return self._append("ratings", event_id, check, {**row, "rater": rater})
 
     def ratings(self, rater: str = "") -> list[Rating]:
-        """What counts now, oldest first; ratings taken back are left out.
+        """What counts now, oldest first; withdrawn ratings are left out.
 
-        With no rater named, here and below, those of people: a simulated one is kept apart
-        everywhere."""
+        Here and below, rater "" means all people; simulated raters are always kept apart."""
         rest = f"FROM ratings AS r WHERE {_CURRENT_RATING} AND {RATER_FILTER} ORDER BY number"
         return self._db.rows(Rating, rest, [rater])
 
     def rating_of(self, message_ids: Iterable[str], rater: str = "") -> dict[str, Rating]:
-        """The current rating of each of these messages that has one: this person's, or, with
-        nobody named, the newest of any."""
+        """The current rating of each of these messages that has one: by `rater`, or, if that is
+        "", the newest of any person."""
         rest = f"""FROM ratings AS r WHERE {_CURRENT_RATING} AND {RATER_FILTER}
             AND message_id IN (SELECT value FROM json_each(?2)) ORDER BY number"""
         found = self._db.rows(Rating, rest, [rater, json.dumps(list(message_ids))])
@@ -92,7 +91,7 @@ class FeedbackRepository(Repository):
     def add_score(
         self, message_id: str, stars: int, *, rater: str = "me", event_id: str | None = None
     ) -> str:
-        """1 to 5 stars for one reply, or 0 to take them back."""
+        """1 to 5 stars for one reply, or 0 to withdraw them."""
         if stars not in range(6):
             raise StoreError("db.invalid", what="stars", value=str(stars))
 
@@ -111,7 +110,7 @@ class FeedbackRepository(Repository):
         return self._db.rows(Score, rest, [rater])
 
     def stars_of(self, message_id: str, rater: str) -> int:
-        """What this person gives this reply now; 0 if nothing."""
+        """The stars this rater gives this reply now; 0 if none."""
         sql = """SELECT stars FROM scores WHERE message_id = ? AND rater = ?
             ORDER BY number DESC LIMIT 1"""
         return self._db.value(sql, [message_id, rater]) or 0
@@ -134,7 +133,7 @@ class FeedbackRepository(Repository):
         """One vote between two replies to the same message; the newest vote on a pair counts.
 
         strength: "slightly" or "much" where it was given. `again`: the pair was shown a
-        second time to see whether the person agrees with themselves; it does not replace the vote.
+        second time to measure the consistency of the rater; it does not replace the vote.
         """
         if outcome not in OUTCOMES:
             raise StoreError("db.invalid", what="outcome", value=str(outcome))
@@ -153,7 +152,7 @@ class FeedbackRepository(Repository):
         )
 
     def preferences(self, rater: str = "") -> list[Preference]:
-        """What counts now, oldest first; votes taken back are left out."""
+        """What counts now, oldest first; withdrawn votes are left out."""
         rest = f"""FROM preferences AS p WHERE outcome <> 'withdrawn'
             AND again = 0 AND {RATER_FILTER}
             AND number = (SELECT max(number) FROM preferences
@@ -182,7 +181,7 @@ class FeedbackRepository(Repository):
         event_id: str | None = None,
     ) -> str:
         """Replies to one message in order: message id -> place, 0 is best, equal places are tied.
-        No places at all takes the ranking back."""
+        No places at all withdraws the ranking."""
         if places and not 2 <= len(places) <= MOST_RANKED:
             raise StoreError("db.ranking_size", limit=MOST_RANKED, count=len(places))
         if any(not isinstance(p, int) or not 0 <= p < MOST_RANKED for p in places.values()):
@@ -211,8 +210,8 @@ class FeedbackRepository(Repository):
         return found[0] if found else None
 
     def set_comment(self, answer_id: str, comment: str) -> None:
-        """Words beside a vote or a ranking. Written into its row: words are no new answer, so they
-        bring no round nearer."""
+        """Set the comment of a vote or a ranking. It is written into the row: a comment is no new
+        answer and does not count towards the next round."""
         words = clean_text(comment)
 
         def change(db: Database) -> None:
@@ -230,7 +229,7 @@ class FeedbackRepository(Repository):
         rater: str = "me",
         event_id: str | None = None,
     ) -> str:
-        """A reply and what the person made of it (a sibling message); or that it was taken back."""
+        """A reply and its correction (a sibling message); or that this was withdrawn."""
         row = {"message_id": message_id, "edited_id": edited_id, "withdrawn": int(withdrawn)}
         return self._append(
             "edits",
@@ -263,12 +262,12 @@ class FeedbackRepository(Repository):
     def all(
         self, rater: str = "", *, containing: str = "", kind: str = "", answer: str = ""
     ) -> list[Feedback]:
-        """Every rating and vote that counts now, newest first, with the words it is about."""
+        """Every rating and vote that counts now, newest first, with the texts it is about."""
         with self._db.read() as db:
             return current_feedback(db, rater, containing, kind, answer)
 
     def erase_rater(self, rater: str) -> None:
-        """A simulated person with all it left: votes, drafts, rounds and their versions' rows."""
+        """Delete a simulated rater: its feedback, drafts, rounds and the rows of their versions."""
         if not rater.startswith(SIMULATED):
             raise StoreError("db.invalid", what="simulated rater", value=rater)
         self._db.write_feedback(lambda db: erase_rater(db, rater))

@@ -72,7 +72,7 @@ class ImportRepository(Repository):
 
 
 def event_id(one: ImportedFeedback, rater: str) -> str:
-    """The same for the same answer about the same words by the same person."""
+    """The same for the same answer about the same texts by the same rater."""
     kind = FIRST_NAMES.get(one.kind, one.kind)
     told = [rater, kind, one.answer, one.system, one.turns, one.replies]
     return "arrival " + hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
@@ -121,7 +121,7 @@ def _conversation(db: Database, one: ImportedFeedback, origin: str) -> str:
 
 
 def _made(one: ImportedFeedback, reply: int) -> dict[str, Any]:
-    """What the store keeps of a reply beside its words."""
+    """The columns of a reply beside its text."""
     ids = one.response_ids[reply]
     key = content_key(one.prompt_ids, ids)
     both = {"prompt_ids": ids_blob(one.prompt_ids), "response_ids": ids_blob(ids)}

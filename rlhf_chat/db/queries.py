@@ -19,7 +19,7 @@ RATER_FILTER = "(CASE ?1 WHEN '' THEN rater NOT LIKE 'simulated:%' ELSE rater = 
 
 
 def like(words: str) -> str:
-    """A pattern for LIKE ... ESCAPE that finds the words as they are."""
+    """A pattern for LIKE ... ESCAPE that finds the text literally."""
     words = clean_text(words)
     for sign in "\\%_":
         words = words.replace(sign, "\\" + sign)
@@ -43,9 +43,9 @@ def recent_prompts(db: Database, limit: int) -> list[str]:
 
 
 def votes_between_versions(db: Database, rater: str) -> list[tuple[int, int, str]]:
-    """One vote for each two drafts: they say the same once more, whoever else is shown them. It is
-    the first of whoever voted first, since one changed after the names were shown is not blind any
-    more; once that person takes it back, the drafts say nothing."""
+    """One vote for each two drafts, since votes of several raters on them are not independent: the
+    first vote of the first rater, since one changed after the versions were shown is not blind.
+    Once that rater withdraws it, the drafts do not count."""
     sql = f"""SELECT a.adapter_version, b.adapter_version, p.outcome
         FROM preferences p JOIN messages a ON a.id = message_a JOIN messages b ON b.id = message_b
         WHERE a.adapter_version <> b.adapter_version AND again = 0
@@ -72,7 +72,7 @@ def erase_rater(db: Database, rater: str) -> None:
         db.execute(f"DELETE FROM {table.name} WHERE rater = ?", [rater])
     own = """(SELECT v.version FROM adapter_versions v JOIN rounds r ON r.id = v.round_id
         WHERE r.rater = ?1)"""
-    # Whatever a person made from such a version keeps its weights and hangs on the base from now.
+    # Versions of people made from such a version keep their weights and get the base as parent.
     db.execute(
         f"UPDATE adapter_versions SET parent = 0 WHERE parent IN {own} AND version NOT IN {own}",
         [rater],

@@ -22,7 +22,7 @@ class RoundRepository(Repository):
         snapshot_hash: str,
         rater: str = "",
     ) -> int:
-        """A round begins. `rater`: the simulated rater it learns from; "" for people."""
+        """Open a round. `rater`: the simulated rater it learns from; "" for people."""
         row = {
             "started_at": timestamp(),
             "trigger": trigger,

@@ -25,7 +25,7 @@ class Conversation:
     created_at: str
     updated_at: str
     kind: str = "chat"
-    sampling: dict | None = None  # how replies here are drawn; None: as everywhere
+    sampling: dict | None = None  # sampling of its replies; None: the general settings
     adapter_version: int | None = None  # of the replies; None: the live version
     origin: str = ""  # id of the import that added it; "" for chats of this app
 
@@ -93,7 +93,7 @@ class Ranking:
 class Edit:
     id: str
     message_id: str  # what the model wrote
-    edited_id: str  # what the person made of it
+    edited_id: str  # the corrected text
     rater: str
     created_at: str
 
@@ -173,7 +173,7 @@ class ImportedFeedback:
     """
 
     kind: str  # thumb, stars, comparison, ranking or correction
-    turns: tuple[tuple[str, str], ...]  # (role, words) before the reply, the last one the person's
+    turns: tuple[tuple[str, str], ...]  # (role, text) before the reply, the last one by the user
     replies: tuple[str, ...]
     answer: int | str | tuple[int, ...]
     system: str = ""
@@ -313,7 +313,7 @@ _M001 = (
         response_ids BLOB NOT NULL CHECK (length(response_ids) % 4 = 0),
         PRIMARY KEY (feature_key, prompt_key)
     ) STRICT""",
-    # AUTOINCREMENT: a round's number is spoken of in sentences and must never be used twice.
+    # AUTOINCREMENT: messages refer to rounds by number, so no number is used twice.
     """CREATE TABLE rounds (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         started_at TEXT NOT NULL,
@@ -390,7 +390,7 @@ _M002 = (
 
 @migration
 def m002_manners_and_names(db: Database) -> None:
-    """How one conversation is answered, and what the person calls a version."""
+    """Settings of a single conversation, and names of versions."""
     for statement in _M002:
         db.execute(statement)
 
@@ -474,7 +474,7 @@ _M004 = (
 
 @migration
 def m004_words_beside_comparisons(db: Database) -> None:
-    """Why one draft is better than another, in the person's own words."""
+    """A comment on a comparison."""
     for statement in _M004:
         db.execute(statement)
 

@@ -59,7 +59,7 @@ class Store:
         self.connection.close()
 
     def counts(self) -> dict[str, int]:
-        """Rows of each table that people care about."""
+        """Number of rows of each table that is shown to people."""
         tables = {"versions": "adapter_versions"}
         names = (
             "conversations",

@@ -91,7 +91,7 @@ class Writer(threading.Thread):
         return db
 
     def _step(self, db: Database) -> bool:
-        """Take what is waiting, commit it as one group. False when told to stop."""
+        """Take what is waiting, commit it as one group. False when asked to stop."""
         group: list[_Job] = []
         job = self._jobs.get()
         while job is not None and not job.alone:
@@ -113,7 +113,7 @@ class Writer(threading.Thread):
         try:
             _take_back(db)  # what could not be taken back the last time is still there
             db.execute("BEGIN IMMEDIATE")
-        except BaseException as error:  # nobody's fault: another program holds the file
+        except BaseException as error:  # not caused by a change: another program holds the file
             for job in group:
                 job.future.set_exception(store_error(error, self._path))
             return
@@ -171,7 +171,7 @@ def checkpoint(db: Database) -> bool:
 
 
 class Reader:
-    """One thread's read-only connection; gone with its thread."""
+    """One thread's read-only connection; closed with its thread."""
 
     def __init__(self, db: Database):
         self.db: Database | None = db
