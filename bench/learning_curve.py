@@ -94,7 +94,7 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
     from rlhf_chat.inference.calibration import calibrate
     from rlhf_chat.inference.model import Model
     from rlhf_chat.inference.self_test import self_test
-    from rlhf_chat.training.context import RoundConfig
+    from rlhf_chat.training.round_plan import config_for
     from rlhf_chat.training.worker import TrainingWorker
     from rlhf_chat.versions.adapter_store import AdapterStore
 
@@ -114,7 +114,7 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "feedback.db")
         try:
-            config = RoundConfig.of(model)
+            config = config_for(model)
             config = replace(config, algorithm=settings.algorithm or config.algorithm)
             adapters = AdapterStore(Path(folder) / "adapters")
             worker = TrainingWorker(store, model, adapters, config, seed=seed)

@@ -119,7 +119,9 @@ def one(material: Material, name: str, choose: str, seed: int) -> dict:
         dataset = likelihood.make_dataset(dim, rows)
         head = reward_model.fit_head(dataset, named, config)
         if len(rows) in AT and len(rows) > (AT[len(wins) - 1] if wins else 0):
-            scorer = RewardModel(head, feature_map, ScoringConfig())  # type: ignore[arg-type]
+            scorer = RewardModel(
+                head, feature_map, ScoringConfig(), ScoringConfig().degeneration_penalty
+            )  # type: ignore[arg-type]
             wins.append(won(scorer, material.held_out, worth))
             variances = reward_model.SOLE_FACTOR * reward_model.prior_variances(config, named, dim)
             p = reward_model.permutation_p(dataset, 499, np.random.default_rng(0), variances)

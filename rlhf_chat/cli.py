@@ -35,6 +35,12 @@ def serve(parser: argparse.ArgumentParser) -> Run:
     add_data(parser)
     parser.add_argument("--port", type=a_port, default=7860)
     parser.add_argument("--ratings-per-round", type=a_count, default=12)
+    parser.add_argument(
+        "--round-minutes",
+        type=a_count,
+        default=10,
+        help="about how long a round of learning may take with a real model",
+    )
     parser.add_argument("--no-train", action="store_true", help="chat and rate, never learn")
     parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
     parser.add_argument("--window", action="store_true", help="an app window, if Chromium is there")
@@ -48,6 +54,7 @@ def serve(parser: argparse.ArgumentParser) -> Run:
             data=args.data,
             port=args.port,
             ratings_per_round=args.ratings_per_round,
+            round_minutes=args.round_minutes,
             train=not args.no_train,
             open_browser=not args.no_browser,
             window=args.window,

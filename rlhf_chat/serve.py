@@ -17,6 +17,7 @@ from rlhf_chat.inference import loading, memory, presets, pull
 from rlhf_chat.inference.calibration import calibrate
 from rlhf_chat.inference.model import Model, ModelError
 from rlhf_chat.inference.self_test import self_test
+from rlhf_chat.training.round_plan import config_for
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui import check_port, launch
 from rlhf_chat.versions.adapter_store import AdapterStore
@@ -29,6 +30,7 @@ def serve(
     data: Path,
     port: int,
     ratings_per_round: int,
+    round_minutes: float,
     train: bool,
     open_browser: bool,
     window: bool,
@@ -42,9 +44,9 @@ def serve(
     worker = None
     try:
         model = load_model(model_name, quantization)
-        worker = TrainingWorker(
-            store, model, AdapterStore(data / "adapters"), needed=ratings_per_round
-        )
+        config = config_for(model, round_minutes)
+        adapters = AdapterStore(data / "adapters")
+        worker = TrainingWorker(store, model, adapters, config, needed=ratings_per_round)
         worker.start(learn=train)
         chat = Chat(store, model, load_view=worker.versions.view, scorer=worker.scorer)
         compare = Compare(chat)

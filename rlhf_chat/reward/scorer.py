@@ -25,6 +25,7 @@ from rlhf_chat.reward.reward_model import FeatureMap, RewardConfig, RewardHead
 
 T = TypeVar("T")
 
+PENALTY_SHARE = 0.5  # spread of what flaws cost / spread of the score, between replies of the base
 MEASURED_AT_ONCE = 16  # replies that `get` measures while somebody waits for it
 
 
@@ -34,7 +35,7 @@ class ScoringConfig:
     probe_prompts: int = 48  # prompts of the gate, never trained on
     lcb: float = 0.5  # standard deviations subtracted from a score (lower confidence bound)
     max_score: float = 5.0  # log-odds
-    degeneration_penalty: float = 3.0  # log-odds for each empty or repeated sentence
+    degeneration_penalty: float = 3.0  # at most, log-odds for each empty or repeated sentence
     length_cap: float = 2.0  # length is rewarded only within this factor of the reference
 
 
@@ -87,6 +88,31 @@ class RewardModel:
     head: RewardHead
     feature_map: FeatureMap
     config: ScoringConfig
+    flaw_cost: float  # log-odds for each sentence that is empty or repeated
+
+    @classmethod
+    def of(cls, head: RewardHead, base_stats: BaseStatistics, config: ScoringConfig) -> RewardModel:
+        """With the cost of flaws set by the base's own replies: between two of them, flaws matter
+        at most PENALTY_SHARE as much as the score. Where the base repeats itself all the time, a
+        fixed cost would drown what people said (docs/LOG.md)."""
+        model = cls(head, base_stats.feature_map, config, config.degeneration_penalty)
+        if not head.weights.any():
+            return model
+        scores, flaws = [np.zeros(1)], [np.zeros(1)]
+        for reference in base_stats.references:
+            x = model.features(reference)
+            scores.append(model.capped(x - x.mean(0)) @ head.weights)
+            counts = _flaws([reply.text for reply in reference.replies])
+            flaws.append(counts - counts.mean())
+        spread = float(np.concatenate(scores).std()) / max(float(np.concatenate(flaws).std()), 1e-9)
+        return replace(model, flaw_cost=min(config.degeneration_penalty, PENALTY_SHARE * spread))
+
+    def baseline(self, reference: Reference) -> float:
+        """Mean reward of the base's own replies to one prompt, log-odds: below 0, because they pay
+        for uncertainty and flaws as well. Rewards of other replies are relative to it."""
+        x = self.features(reference)
+        penalties = self.penalty([reply.text for reply in reference.replies])
+        return float((self.score(x - x.mean(0)) - penalties).mean())
 
     def features(self, reference: Reference) -> Floats:
         """(REFERENCES, D) of the base's replies to one prompt."""
@@ -101,10 +127,10 @@ class RewardModel:
         return self.feature_map(styles.astype(np.float64), pooled.astype(np.float64))
 
     def capped(self, x: Floats) -> Floats:
-        """Centred features (N, D) within their bounds, length within its cap."""
+        """Centred features (..., D) within their bounds, length within its cap."""
         x = reward_model.bounded(x)
         limit = math.log(self.config.length_cap) / self.feature_map.style_std[text_features.LENGTH]
-        x[:, text_features.LENGTH] = np.clip(x[:, text_features.LENGTH], -limit, limit)
+        x[..., text_features.LENGTH] = np.clip(x[..., text_features.LENGTH], -limit, limit)
         return x
 
     def score(self, x: Floats) -> Floats:
@@ -116,9 +142,12 @@ class RewardModel:
 
     def penalty(self, texts: Sequence[str]) -> Floats:
         """(N,) log-odds: what empty and repeated sentences of each text cost."""
-        return self.config.degeneration_penalty * np.array(
-            [float(text_features.degeneration(t)) for t in texts]
-        )
+        return self.flaw_cost * _flaws(texts)
+
+
+def _flaws(texts: Sequence[str]) -> Floats:
+    """(N,) empty and repeated sentences of each text."""
+    return np.array([float(text_features.degeneration(t)) for t in texts])
 
 
 @dataclass(frozen=True)
@@ -213,7 +242,7 @@ class RewardModelCache:
     def _fitted(self, snapshot: Snapshot, base_stats: BaseStatistics) -> RewardModel:
         fitted_to = self._dataset(snapshot, base_stats)
         head = reward_model.fit_head(fitted_to, base_stats.feature_map.named, self._reward_config)
-        return RewardModel(head, base_stats.feature_map, self.config)
+        return RewardModel.of(head, base_stats, self.config)
 
     def _is_measured(self, snapshot: Snapshot) -> bool:
         """Whether a fit needs nothing sampled and few replies measured; sets `stale` if not."""

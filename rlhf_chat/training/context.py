@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 
-from rlhf_chat.inference.memory_estimate import Workload
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import reward_model
 from rlhf_chat.reward.features import FeatureExtractor
@@ -36,14 +35,6 @@ class RoundConfig:
     gate: GateConfig = field(default_factory=GateConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     scorer: ScoringConfig = field(default_factory=ScoringConfig)
-
-    @classmethod
-    def of(cls, model: Model) -> RoundConfig:
-        """The settings for a model: real ones write longer replies than the bundled one."""
-        if model.is_demo:
-            return cls()
-        tokens = min(Workload().response, model.context_tokens // 4)
-        return cls(ppo=PPOConfig(max_new_tokens=tokens))
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)

@@ -43,8 +43,7 @@ def probe(context: RoundContext) -> tuple[EvalResult, Floats]:
     x_base = np.stack([scorer.features(r) for r in references])  # (P, n_ref, D)
     x_candidate = x.reshape(len(references), context.config.probe_samples, -1)
     center = x_base.mean(1, keepdims=True)  # (P, 1, D)
-    x_base = reward_model.bounded(x_base - center)
-    x_candidate = reward_model.bounded(x_candidate - center)
+    x_base, x_candidate = scorer.capped(x_base - center), scorer.capped(x_candidate - center)
     gains, win_rate = _bootstrap(context, x_candidate, x_base)
     measured = EvalResult(
         labels=context.fit.labels,
@@ -77,7 +76,7 @@ def metrics(result: EvalResult) -> dict[str, float]:
         "kl_target": result.kl_target,
     }
     for name, stats in (("base", result.base), ("candidate", result.candidate)):
-        numbers |= {f"{name}_{k}": float(v) for k, v in asdict(stats).items()}
+        numbers |= {f"{name}_{k}": float(v) for k, v in asdict(stats).items() if k != "replies"}
     return numbers
 
 
@@ -141,4 +140,5 @@ def _generation_stats(
         empty=float(np.mean([not t.strip() for t in texts])),
         distinct=text_features.distinct(texts),
         tokens=float(np.mean([len(row) for row in logprobs])),
+        replies=len(texts),
     )

@@ -51,6 +51,7 @@ class GenerationStats:
     empty: float
     distinct: float  # distinct 2-grams / 2-grams, over all responses
     tokens: float
+    replies: int = 0  # how many were measured; 0: unknown
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,11 @@ def _checks(m: EvalResult, config: GateConfig) -> list[Check]:
 
 
 def _at_most(name: str, m: EvalResult, allowed: float) -> Check:
-    """A share of the candidate's replies that may be at most `allowed` above the base's."""
-    value, limit = getattr(m.candidate, name), getattr(m.base, name) + allowed
+    """A share of the candidate's replies that may be at most `allowed` above the base's, and the
+    standard error of their difference: where half of the base's replies have the flaw, two samples
+    of 200 differ by 5 points by chance."""
+    value, base = getattr(m.candidate, name), getattr(m.base, name)
+    replies = min(m.candidate.replies, m.base.replies)
+    error = math.sqrt(2 * base * (1 - min(base, 1.0)) / replies) if replies else 0.0
+    limit = base + allowed + error
     return Check(name, value <= limit, value, limit)

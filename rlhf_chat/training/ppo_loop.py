@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rlhf_chat.feedback.replies import Prompt
 from rlhf_chat.inference.generate import Response
-from rlhf_chat.reward.features import Floats, baseline_features
+from rlhf_chat.reward.features import Floats
 from rlhf_chat.training import policy
 from rlhf_chat.training.advantages import AdvantageEstimator, Critic, LeaveOneOut
 from rlhf_chat.training.context import RoundContext
@@ -105,25 +105,30 @@ def _ppo_trainer(context: RoundContext, estimator: AdvantageEstimator) -> PPOTra
 
 
 def _scorer(context: RoundContext, prompts: Sequence[Prompt]) -> Scorer:
-    """Scores by the reward model, relative to the base's replies to the same prompt, minus the
-    penalty for degeneration."""
+    """Rewards by the reward model, minus the penalty for degeneration, relative to what the base's
+    own replies to the same prompt get on average: an unchanged policy gets 0."""
     extractor, scorer, limit = context.extractor, context.scorer, context.config.ppo.max_new_tokens
-    known: dict[int, Floats] = {}  # baselines of drawn prompts: after an import most never are
+    # (mean features (D,), reward) of the base for the prompts drawn: after an import most never are
+    known: dict[int, tuple[Floats, float]] = {}
 
-    def baselines(numbers: Sequence[int]) -> Floats:
+    def baselines(numbers: Sequence[int]) -> tuple[Floats, Floats]:
         new = [n for n in dict.fromkeys(numbers) if n not in known]
-        if new:
-            drawn = [prompts[n] for n in new]
-            found = baseline_features(drawn, extractor, scorer.feature_map, limit, context.check)
-            known.update(zip(new, found, strict=True))
-        return np.stack([known[n] for n in numbers])
+        drawn = [prompts[n] for n in new]
+        found = extractor.references(drawn, limit, context.check) if new else []
+        for n, reference in zip(new, found, strict=True):
+            known[n] = scorer.features(reference).mean(0), scorer.baseline(reference)
+        return (
+            np.stack([known[n][0] for n in numbers]),
+            np.array([known[n][1] for n in numbers]),
+        )
 
     def score(
         numbers: Sequence[int], responses: Sequence[Response], pooled: torch.Tensor
     ) -> NDArray[np.float64]:
         texts = [extractor.model.decode(r.ids) for r in responses]
         x = scorer.measure([prompts[n].text for n in numbers], texts, pooled.numpy())
-        return scorer.score(x - baselines(numbers)) - scorer.penalty(texts)
+        center, base = baselines(numbers)
+        return scorer.score(x - center) - scorer.penalty(texts) - base
 
     return score
 

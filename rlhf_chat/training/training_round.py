@@ -78,7 +78,7 @@ def run(
     context = RoundContext(
         dataset=given,
         fit=fit,
-        scorer=RewardModel(fit.head, base_stats.feature_map, config.scorer),
+        scorer=RewardModel.of(fit.head, base_stats, config.scorer),
         base_stats=base_stats,
         target=ppo.kl_target(fit.effective)
         * (config.provisional_kl if tier == gate.PROVISIONAL else 1.0),

@@ -22,6 +22,7 @@ from rlhf_chat.training.exclusion import Exclusion
 from rlhf_chat.training.history import TrainingHistory
 from rlhf_chat.training.idle_tasks import IdleTasks
 from rlhf_chat.training.round_control import RoundControl, Stopped
+from rlhf_chat.training.round_plan import config_for
 from rlhf_chat.training.round_runner import Exclude, RoundMonitor, RoundRunner, RoundState
 from rlhf_chat.training.schedule import RoundRequest, RoundSchedule
 from rlhf_chat.training.simulation_session import (
@@ -49,7 +50,7 @@ class TrainingWorker:
         seed: int | None = None,
     ) -> None:
         self.store, self.model = store, model
-        self.config = config or RoundConfig.of(model)
+        self.config = config or config_for(model)
         self.versions = VersionRegistry(store, model, adapter_store)
         self.leaderboard = Leaderboard(store)
         self.history = TrainingHistory(store)

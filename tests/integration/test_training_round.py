@@ -92,7 +92,7 @@ def plan_for(extractor: FeatureExtractor, config: RoundConfig, target: float = 5
     return RoundContext(
         dataset=told,
         fit=fit,
-        scorer=RewardModel(fit.head, base_stats.feature_map, config.scorer),
+        scorer=RewardModel.of(fit.head, base_stats, config.scorer),
         base_stats=base_stats,
         target=target,
         demonstrations=[],

@@ -36,6 +36,7 @@ from rlhf_chat.training import training_round as round_
 from rlhf_chat.training.context import RoundConfig
 from rlhf_chat.training.gate import PROVED, Verdict
 from rlhf_chat.training.ppo import PPOConfig
+from rlhf_chat.training.round_plan import config_for
 from rlhf_chat.training.round_runner import RoundMonitor, RoundRunner
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.versions.adapter_store import AdapterError, AdapterStore
@@ -1355,14 +1356,12 @@ def test_a_round_says_which_answers_moved_it_and_shows_before_and_after(chat, st
 
 def test_a_real_model_practises_on_longer_replies_than_the_bundled_one(toy, monkeypatch):
     monkeypatch.setattr(toy, "name", "demo")
-    assert RoundConfig.of(toy) == RoundConfig()
+    assert config_for(toy) == RoundConfig()
     monkeypatch.setattr(toy, "name", "some/model")
     monkeypatch.setattr(toy, "context_tokens", 4096)
-    assert (
-        RoundConfig.of(toy).ppo.max_new_tokens == Workload().response > PPOConfig().max_new_tokens
-    )
+    assert config_for(toy).ppo.max_new_tokens == Workload().response > PPOConfig().max_new_tokens
     monkeypatch.setattr(toy, "context_tokens", 512)
-    assert RoundConfig.of(toy).ppo.max_new_tokens == 128  # room for what was asked
+    assert config_for(toy).ppo.max_new_tokens == 128  # room for what was asked
 
 
 # ---- the day's backup --------------------------------------------------------------------------

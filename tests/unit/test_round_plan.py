@@ -1,0 +1,55 @@
+"""A round is sized so that it ends in about the time it is given."""
+
+from dataclasses import replace
+
+import pytest
+
+from rlhf_chat.training import round_plan
+from rlhf_chat.training.context import RoundConfig
+from rlhf_chat.training.round_plan import Speed, planned
+
+CONFIG = RoundConfig(ppo=replace(round_plan.REAL_MODELS, max_new_tokens=256))
+TEN_MINUTES = 600.0
+SPEEDS = [Speed(0.002 * k, 0.002 * k) for k in (0.02, 0.2, 0.7, 1.0, 1.5)]
+
+
+def seconds_of(config: RoundConfig, speed: Speed) -> float:
+    """Of all the work of a round, counted here from its sizes."""
+    tokens, ppo, scorer = config.ppo.max_new_tokens, config.ppo, config.scorer
+    row = (round_plan.PROMPT_TOKENS + tokens) * speed.trained_token
+    sampled = tokens * speed.sampled_token
+    references = 4 * (scorer.rollout_prompts + scorer.probe_prompts) * (sampled + row / 3)
+    rollouts = ppo.updates * ppo.rollouts * (sampled + row * (2 / 3 + ppo.ppo_epochs))
+    probes = 1.5 * scorer.probe_prompts * config.probe_samples * (sampled + row * 2 / 3)
+    return references + rollouts + probes
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+def test_a_round_ends_in_time(speed: Speed) -> None:
+    config = planned(CONFIG, speed, TEN_MINUTES)
+    assert seconds_of(config, speed) <= TEN_MINUTES
+    assert round_plan.MIN_UPDATES <= config.ppo.updates <= round_plan.MAX_UPDATES
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+def test_the_time_is_used(speed: Speed) -> None:
+    config = planned(CONFIG, speed, TEN_MINUTES)
+    full = config.ppo.updates == round_plan.MAX_UPDATES
+    assert full or seconds_of(config, speed) > 0.85 * TEN_MINUTES
+
+
+def test_a_faster_machine_writes_longer_replies() -> None:
+    lengths = [planned(CONFIG, speed, TEN_MINUTES).ppo.max_new_tokens for speed in SPEEDS]
+    assert lengths[0] == 256 and lengths == sorted(lengths, reverse=True) and lengths[-1] < 256
+
+
+def test_more_time_is_never_a_smaller_round() -> None:
+    small, large = (planned(CONFIG, SPEEDS[-1], seconds) for seconds in (600, 3600))
+    assert large.ppo.max_new_tokens >= small.ppo.max_new_tokens
+    assert large.ppo.updates >= small.ppo.updates
+
+
+def test_a_very_slow_machine_gets_the_smallest_round_that_means_something() -> None:
+    config = planned(CONFIG, Speed(0.1, 0.1), TEN_MINUTES)
+    assert (config.ppo.updates, config.ppo.max_new_tokens) == (4, 48)
+    assert (config.scorer.rollout_prompts, config.scorer.probe_prompts) == (32, 24)
