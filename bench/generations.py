@@ -8,10 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from bench.simulated_rater import Utility
+
+EVERYDAY = Path(__file__).parent / "prompts" / "everyday.txt"
 
 
 @dataclass
@@ -26,10 +29,8 @@ class GeneratedReply:
 def speak(
     model, view, prompts: Sequence[str], seed: int, max_new_tokens: int, chosen_by=None, drafts=1
 ) -> GeneratedReply:
-    """One reply to each prompt; of several `drafts`, the one that `chosen_by` (a RewardModelCache)
-    would show."""
-    from rlhf_chat.inference.generate import Sampling
-
+    """One reply to each prompt, sampled as the app does. Of several `drafts`, what `chosen_by`
+    (a RewardModelCache) would show."""
     prompts = [p for p in prompts for _ in range(drafts)]
     ids = [model.encode([{"role": "user", "content": p}]) for p in prompts]
     responses = []
@@ -37,7 +38,7 @@ def speak(
         responses += model.sample(
             view,
             ids[start : start + 64],
-            Sampling(max_new_tokens=max_new_tokens),
+            model.sampling.limited(max_new_tokens),
             seed=seed + start,
         )
     if drafts > 1:
@@ -109,11 +110,12 @@ def win_rate(
     return mean, max(0.0, mean - half), min(1.0, mean + half)
 
 
-def held_out_prompts(model, count: int) -> list[str]:
-    if model.is_demo:
+def held_out_prompts(model, count: int, file: Path | None = None) -> list[str]:
+    """Prompts that no round trains on and no gate reads: from `file`, one per line, else from the
+    bundled model's held-out split or bench/prompts/everyday.txt."""
+    if file is None and model.is_demo:
         from rlhf_chat.demo_model import corpus
 
         return corpus.prompts("held_out", count, 99)
-    from rlhf_chat.reward import prompt_sets
-
-    return prompt_sets.probe(False, count)
+    lines = (file or EVERYDAY).read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip()][:count]

@@ -38,12 +38,15 @@ from bench.generations import (
     well_formed,
     win_rate,
 )
+from bench.kept_abilities import kept_abilities
 from bench.simulated_rater import Person, Utility, load_utility, noise_scale
 from rlhf_chat.errors import from_stored
+from rlhf_chat.training.round_plan import MINUTES, config_for
 
 EVALUATION_PROMPTS = 250
 SECONDS = {"pairs": 6, "thumbs": 3, "scores": 5, "rankings": 12, "edits": 20}  # of a person's time
 KINDS = (*SECONDS, "mixed")
+DEMO_JOBS = min(2, os.cpu_count() or 1)  # a real model takes all cores by itself
 RANKED = 4  # drafts in a ranking
 
 
@@ -65,6 +68,13 @@ class Settings:
     raters: int = 1  # people of one taste who answer in turns
     contrary: int = 0  # how many of them, the last ones, turn every answer round
     algorithm: str = ""  # "" is the product's own
+    prompts: Path | None = None  # of the evaluation, one per line; None: held_out_prompts
+    minutes: float = MINUTES  # of a round with a real model
+
+    @property
+    def threads(self) -> int:
+        """Of one process."""
+        return 1 if self.model == "demo" else min(2, os.cpu_count() or 1)
 
 
 def people(settings: Settings, utility: Utility, values, differences, seed: int) -> list[Person]:
@@ -86,7 +96,7 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
     warnings.filterwarnings("ignore")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    torch.set_num_threads(1)
+    torch.set_num_threads(settings.threads)
     from rlhf_chat.chat.chat import Chat
     from rlhf_chat.chat.compare import Compare
     from rlhf_chat.chat.raters import Raters
@@ -94,7 +104,6 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
     from rlhf_chat.inference.calibration import calibrate
     from rlhf_chat.inference.model import Model
     from rlhf_chat.inference.self_test import self_test
-    from rlhf_chat.training.round_plan import config_for
     from rlhf_chat.training.worker import TrainingWorker
     from rlhf_chat.versions.adapter_store import AdapterStore
 
@@ -102,8 +111,9 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
     model = Model.load(settings.model, quantization=settings.quantization)
     self_test(model)
     calibrate(model)
-    limit = 96 if model.is_demo else 256
-    evaluation = held_out_prompts(model, EVALUATION_PROMPTS)
+    config = config_for(model, settings.minutes)
+    limit = config.ppo.max_new_tokens
+    evaluation = held_out_prompts(model, EVALUATION_PROMPTS, settings.prompts)
     base = speak(model, model.base_view(), evaluation, 5000, limit)
     other = speak(model, model.base_view(), evaluation, 6000, limit)
     values = [utility(p, t) for p, t in zip(evaluation, base.texts, strict=True)]
@@ -114,7 +124,6 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "feedback.db")
         try:
-            config = config_for(model)
             config = replace(config, algorithm=settings.algorithm or config.algorithm)
             adapters = AdapterStore(Path(folder) / "adapters")
             worker = TrainingWorker(store, model, adapters, config, seed=seed)
@@ -125,10 +134,17 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
             compare.active = settings.choose == "active"
             chat._rng = compare._rng = random.Random(seed)
 
+            before = None if model.is_demo else kept_abilities(model, model.base_view())
+
             def measure() -> dict:
-                return measured(
+                model.set_policy(worker.versions.state(model.live.version))
+                record = measured(
                     model, utility, evaluation, base, seed, limit, worker.scorer, settings
                 )
+                if before is None:
+                    return record
+                after = kept_abilities(model, model.live)
+                return record | {"kept": {"base": before._asdict(), "live": after._asdict()}}
 
             raters = Raters(store, worker.scorer)
             return list(_rounds(settings, seed, compare, persons, raters, worker, measure))
@@ -252,7 +268,7 @@ def measured(
         "win_rate": round(win, 4),
         "ci_low": round(low, 4),
         "ci_high": round(high, 4),
-        "kl": round(kl_of(model, model.live, prompts, live), 3),
+        "kl": round(kl_of(model, model.policy, prompts, live), 3),
         "degenerate": round(degenerate(live), 4),
         "degenerate_base": round(degenerate(base), 4),
         "distinct": round(distinct(live.texts), 4),
@@ -260,6 +276,22 @@ def measured(
         "well_formed": well_formed(model, prompts, live),
         "well_formed_base": well_formed(model, prompts, base),
     }
+
+
+def kept_in_words(records: Sequence[dict]) -> str:
+    """What the models of these records could do before and after, as means."""
+
+    def mean(which: str, name: str) -> float:
+        return float(np.mean([r["kept"][which][name] for r in records]))
+
+    right, followed, loss = ("right", "followed", "median_loss")
+    return (
+        f"right answers {mean('base', right):.0%} -> {mean('live', right):.0%}, instructions "
+        f"{mean('base', followed):.0%} -> {mean('live', followed):.0%}, median loss "
+        f"{mean('base', loss):.3f} -> {mean('live', loss):.3f}, degenerate "
+        f"{np.mean([r['degenerate_base'] for r in records]):.0%} -> "
+        f"{np.mean([r['degenerate'] for r in records]):.0%}"
+    )
 
 
 # ---------------------------------------------------------------------- command line
@@ -274,15 +306,18 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--model", default="demo")
     parser.add_argument("--quantization", choices=("nf4", "none"), default="nf4")
-    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--jobs", type=int, default=0, help="processes")
     parser.add_argument("--choose", choices=("active", "random"), default="active", help="of pairs")
     parser.add_argument("--flip", type=float, default=0.0, help="share of answers turned round")
     parser.add_argument("--best-of", type=int, default=1, help="drafts of each measured reply")
     parser.add_argument("--raters", type=int, default=1, help="people who answer in turns")
     parser.add_argument("--contrary", type=int, default=0, help="of them, who turn answers round")
     parser.add_argument("--algorithm", choices=("ppo", "rloo"), default="", help="of the round")
+    parser.add_argument("--prompts", type=Path, help="evaluation prompts, one per line")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="of a real model's round")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    args.jobs = args.jobs or (DEMO_JOBS if args.model == "demo" else 1)
     labels = sorted(int(n) for n in args.labels.split(","))
     load_utility(args.utility)  # so that a typo fails now and not in every process
     seeds = range(args.first_seed, args.first_seed + args.seeds)
@@ -298,6 +333,8 @@ def main() -> None:
         args.raters,
         args.contrary,
         args.algorithm,
+        args.prompts,
+        args.minutes,
     )
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
         runs = [pool.submit(run_seed, settings, s) for s in seeds]
@@ -314,6 +351,8 @@ def main() -> None:
             f"{target:5d} labels: win rate {mean:.3f} ({wins}), KL {kl:.2f} nats, "
             f"{spent:.0f} s of a person's time"
         )
+        if all("kept" in r for r in part):
+            print("      " + kept_in_words(part))
     each = ", ".join(f"{seconds} s for one of {kind}" for kind, seconds in SECONDS.items())
     print(f"A person's time is taken to be {each}.")
 
