@@ -114,13 +114,12 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
     config = config_for(model, settings.minutes)
     limit = config.ppo.max_new_tokens
     evaluation = held_out_prompts(model, EVALUATION_PROMPTS, settings.prompts)
-    base = speak(model, model.base_view(), evaluation, 5000, limit)
-    other = speak(model, model.base_view(), evaluation, 6000, limit)
-    values = [utility(p, t) for p, t in zip(evaluation, base.texts, strict=True)]
-    differences = [
-        v - utility(p, t) for v, p, t in zip(values, evaluation, other.texts, strict=True)
-    ]
-    persons = people(settings, utility, values, differences, seed)
+    base, other = (speak(model, model.base_view(), evaluation, s, limit) for s in (5000, 6000))
+    values, others = (
+        [utility(p, t) for p, t in zip(evaluation, spoken.texts, strict=True)]
+        for spoken in (base, other)
+    )
+    persons = people(settings, utility, values, np.subtract(values, others), seed)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "feedback.db")
         try:

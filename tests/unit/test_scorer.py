@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import active_sampling, reward_model, text_features
 from rlhf_chat.reward.features import FeatureExtractor
-from rlhf_chat.reward.reward_model import RewardConfig
-from rlhf_chat.reward.scorer import RewardModelCache, ScoringConfig
+from rlhf_chat.reward.reward_model import RewardConfig, RewardHead
+from rlhf_chat.reward.scorer import RewardModel, RewardModelCache, ScoringConfig
 
 QUICK = RewardConfig(prior_steps=3)
 
@@ -312,3 +313,33 @@ def test_whatever_changes_what_counts_raises_the_revision(chat, store, toy) -> N
     before = store.feedback.revision
     list(chat.reply(chat.new_conversation(), "hello"))
     assert store.feedback.revision == before
+
+
+def test_where_the_base_repeats_itself_flaws_cost_no_more_than_people_care(current) -> None:
+    current.warm_up()
+    stats, config = current._base_stats, current.config
+    dim = len(current.get().head.weights)
+    head = RewardHead(np.eye(dim)[0] * 0.2, np.zeros((dim, dim)))
+    twice = "I am here now. You are kind. I am here now."
+
+    def with_flaws(count: int) -> RewardModel:
+        """Of the replies to each prompt, `count` repeat a sentence."""
+        references = [
+            replace(
+                r,
+                replies=[
+                    replace(x, text=twice if i < count else "Fine.")
+                    for i, x in enumerate(r.replies)
+                ],
+            )
+            for r in stats.references
+        ]
+        return RewardModel.of(head, replace(stats, references=references), config)
+
+    none, half = with_flaws(0), with_flaws(2)
+    assert none.flaw_cost == config.degeneration_penalty
+    spread = np.concatenate(
+        [none.capped(x - x.mean(0)) @ head.weights for x in map(none.features, stats.references)]
+    ).std()
+    flaws = 0.5  # standard deviation of 0, 0, 1, 1
+    assert 0 < half.flaw_cost * flaws <= 0.51 * spread < config.degeneration_penalty
