@@ -116,7 +116,7 @@ def one(material: Material, name: str, choose: str, seed: int) -> dict:
     while len(rows) < AT[-1]:
         group = rng.randrange(len(material.asked))
         rows += vote(material.asked[group], group, person, head, choose == "active", rng)
-        dataset = likelihood.make_dataset(dim, rows)
+        dataset = likelihood.make_dataset(dim, rows)  # type: ignore[arg-type]
         head = reward_model.fit_head(dataset, named, config)
         if len(rows) in AT and len(rows) > (AT[len(wins) - 1] if wins else 0):
             scorer = RewardModel(

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sqlite_utils.utils import sqlite3
 
 from rlhf_chat.db import Store
 from rlhf_chat.db import database_file as store_file
@@ -175,7 +176,7 @@ def examine(name: str, quantization: str, data: Path, deep: bool) -> Iterator[Li
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     yield Line("python", f"{platform.python_version()} on {platform.system()}")
     yield from packages(TESTED)
-    yield sqlite(store_file.sqlite3.sqlite_version_info)
+    yield sqlite(sqlite3.sqlite_version_info)
     yield from disk(data)
     yield card(device)
     yield four_bits(lambda: nf4.matmul_error(device))

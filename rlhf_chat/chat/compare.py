@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -253,7 +253,7 @@ class Compare:
             if asked.stop.is_set():
                 return
 
-    def _one(self, asked: _Asked, i: int):
+    def _one(self, asked: _Asked, i: int) -> Generator[list[Response]]:
         ids, sampling = asked.prompt.ids, self._sampling()
         return self.chat.generator.stream(asked.views[i], [ids], sampling, seed=asked.seeds[i])
 

@@ -12,6 +12,7 @@ import io
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from typing import Any
 
 from rlhf_chat.chat.context_window import Words, chat_message, with_system
 from rlhf_chat.db import Feedback, Message, Store
@@ -34,11 +35,11 @@ COLUMNS = (
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 
 
-def json_lines(rows: Iterable[dict]) -> str:
+def json_lines(rows: Iterable[dict[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def answers(store: Store, rows: Iterable[Feedback]) -> list[dict]:
+def answers(store: Store, rows: Iterable[Feedback]) -> list[dict[str, Any]]:
     """Each answer with all that is known of it, and under "before" the messages before its prompt:
     what `importers.read` reads back."""
     return [asdict(told) | {"before": _prompt(store, told.message_id)[:-1]} for told in rows]
@@ -68,7 +69,7 @@ def _cell(value: object) -> str:
     return f"'{words}" if words.startswith(FORMULA) else words
 
 
-def preference_pairs(store: Store, rows: Iterable[Feedback]) -> list[dict]:
+def preference_pairs(store: Store, rows: Iterable[Feedback]) -> list[dict[str, Any]]:
     """One {"prompt", "chosen", "rejected"} for each better and worse reply these answers name."""
     pairs = []
     for told in rows:

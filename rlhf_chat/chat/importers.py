@@ -85,7 +85,7 @@ def _parsed(entry: Any) -> ImportedFeedback:
 # ---- our own export --------------------------------------------------------------------------
 
 
-def _own(entry: dict) -> ImportedFeedback:
+def _own(entry: dict[str, Any]) -> ImportedFeedback:
     given = str(entry["answer"] if "answer" in entry else entry["said"])
     kind = kind_of_import(str(entry["kind"]))
     if kind is None:
@@ -118,7 +118,7 @@ def _rater(name: Any) -> str:
 # ---- other tools' --------------------------------------------------------------------------
 
 
-def _pair(entry: dict) -> ImportedFeedback:
+def _pair(entry: dict[str, Any]) -> ImportedFeedback:
     chosen, rejected = _dialogue(entry["chosen"]), _dialogue(entry["rejected"])
     if chosen[0][0] == "assistant" and entry.get("prompt"):  # else both hold the prompt already
         before = _dialogue(entry["prompt"], "user")
@@ -130,7 +130,7 @@ def _pair(entry: dict) -> ImportedFeedback:
     return _imported("comparison", chosen[:-1], (chosen[-1][1], rejected[-1][1]), "a")
 
 
-def _single(entry: dict) -> ImportedFeedback:
+def _single(entry: dict[str, Any]) -> ImportedFeedback:
     if not isinstance(entry["label"], bool | int) or entry["label"] not in (0, 1):
         raise UnreadableError("imports.label_value")
     turns = _dialogue(entry["prompt"], "user")
@@ -140,7 +140,7 @@ def _single(entry: dict) -> ImportedFeedback:
     return _imported("thumb", turns, (reply,), 1 if entry["label"] else -1)
 
 
-def _open_webui(entry: dict) -> ImportedFeedback:
+def _open_webui(entry: dict[str, Any]) -> ImportedFeedback:
     data, meta = entry["data"], entry["meta"]
     rating = {"1": 1, "-1": -1}.get(str(data["rating"]))
     if rating is None:
@@ -148,7 +148,7 @@ def _open_webui(entry: dict) -> ImportedFeedback:
     chat = (entry["snapshot"] or {}).get("chat") or {}
     chat = chat.get("chat") or chat
     messages = (chat.get("history") or {}).get("messages") or {}
-    path: list[dict] = []
+    path: list[dict[str, Any]] = []
     at = messages.get(meta["message_id"])
     while at and len(path) < len(messages):
         path.append(at)
@@ -170,7 +170,7 @@ def _open_webui(entry: dict) -> ImportedFeedback:
     )
 
 
-READERS: tuple[tuple[Sequence[str], Callable[[dict], ImportedFeedback]], ...] = (
+READERS: tuple[tuple[Sequence[str], Callable[[dict[str, Any]], ImportedFeedback]], ...] = (
     (("kind", "answer", "prompt", "reply"), _own),
     (("kind", "said", "prompt", "reply"), _own),  # as exported before version 0.2
     (("chosen", "rejected"), _pair),
@@ -210,7 +210,7 @@ def _words(text: Any) -> str:
     return clean_text(text).strip()
 
 
-def _beside(entry: dict, name: str, most: int) -> str:
+def _beside(entry: dict[str, Any], name: str, most: int) -> str:
     """A text field beside the answer, cut to what the app itself accepts."""
     text = entry.get(name)
     return clean_text(text)[:most] if isinstance(text, str) else ""

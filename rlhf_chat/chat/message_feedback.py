@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from rlhf_chat.chat import exporters
 from rlhf_chat.chat.message_text import MAX_CHARACTERS, MAX_REASON, checked
@@ -106,13 +107,15 @@ class Ratings:
         """Every rating and vote of people that counts now, newest first."""
         return self.store.feedback.all(containing=containing.strip(), kind=kind, answer=answer)
 
-    def answers(self, containing: str = "", kind: str = "", answer: str = "") -> list[dict]:
+    def answers(
+        self, containing: str = "", kind: str = "", answer: str = ""
+    ) -> list[dict[str, Any]]:
         """The same as plain values, with the messages before (exporters.py)."""
         return exporters.answers(self.store, self.all(containing, kind, answer))
 
     def preference_pairs(
         self, containing: str = "", kind: str = "", answer: str = ""
-    ) -> list[dict]:
+    ) -> list[dict[str, Any]]:
         """Which reply is better than which, of those answers, as TRL reads it (exporters.py)."""
         return exporters.preference_pairs(self.store, self.all(containing, kind, answer))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rlhf_chat.chat.message_text import MAX_CHARACTERS
 from rlhf_chat.db import Store
@@ -98,7 +99,7 @@ class SettingsService:
             return self._plain
         return ConversationSettings(stored["system_prompt"], self._fitting(stored["sampling"]))
 
-    def _fitting(self, stored: dict) -> Sampling:
+    def _fitting(self, stored: dict[str, Any]) -> Sampling:
         """As it was set, perhaps under a model that can read more than this one."""
         drawn = Sampling(**stored)
         return replace(drawn, max_new_tokens=min(drawn.max_new_tokens, self.longest_reply))

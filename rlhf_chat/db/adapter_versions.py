@@ -35,7 +35,7 @@ class AdapterVersionRepository(Repository):
         manifest_hash: str,
         kl: float | None,
         reason: str,
-        verdict: dict,
+        verdict: dict[str, Any],
     ) -> bool:
         """The version, the live pointer, the round and the event in one transaction. The pointer
         moves only away from `instead_of` (None: from anything), so that a version made live

@@ -94,7 +94,7 @@ def _columns(record: type) -> str:
     return ", ".join(f'"{field.name}"' for field in fields(record))
 
 
-def fetch(db: Database, sql: str, values: Sequence[Any] = ()) -> list[tuple]:
+def fetch(db: Database, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     # fetchall at once: an unfinished cursor would pin its snapshot and block the checkpoint.
     return db.execute(sql, values).fetchall()
 
@@ -132,7 +132,9 @@ def split(flat: list[int], lengths: list[int]) -> list[list[int]]:
     return [flat[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
 
-def message_row(db: Database, message_id: str, conversation_id: str | None = None) -> tuple:
+def message_row(
+    db: Database, message_id: str, conversation_id: str | None = None
+) -> tuple[Any, ...]:
     """(role, parent_id, conversation_id) of a message, which must be in the named conversation."""
     sql = "SELECT role, parent_id, conversation_id FROM messages WHERE id = ?"
     rows = fetch(db, sql, [message_id])

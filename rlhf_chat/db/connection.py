@@ -121,7 +121,7 @@ class DatabaseConnection:
         """How many writes in this process may have changed what feedback counts."""
         return self._revision
 
-    def execute_many(self, sql: str, rows: Sequence[tuple]) -> None:
+    def execute_many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """One statement for each row of values, in one transaction."""
 
         def change(db: Database) -> None:

@@ -1,5 +1,7 @@
 """Conversations: title, settings, and which branch of the messages is shown (the head)."""
 
+from typing import Any
+
 from sqlite_utils import Database
 
 from rlhf_chat.db.codec import (
@@ -63,7 +65,11 @@ class ConversationRepository(Repository):
         self._db.write(change)
 
     def set_settings(
-        self, id: str, system_prompt: str, sampling: dict | None, adapter_version: int | None
+        self,
+        id: str,
+        system_prompt: str,
+        sampling: dict[str, Any] | None,
+        adapter_version: int | None,
     ) -> None:
         """How this conversation is answered from the next reply on."""
         words = None if sampling is None else as_json(sampling)
@@ -110,7 +116,7 @@ class ConversationRepository(Repository):
         return self._db.write_feedback(change)
 
 
-def conversation_row(db: Database, conversation_id: str) -> tuple:
+def conversation_row(db: Database, conversation_id: str) -> tuple[Any, ...]:
     """(title,) of a conversation that exists."""
     rows = fetch(db, "SELECT title FROM conversations WHERE id = ?", [conversation_id])
     if not rows:

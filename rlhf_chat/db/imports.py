@@ -31,7 +31,7 @@ from rlhf_chat.db.schema import ImportBatch, ImportedFeedback
 FIRST_NAMES = {"comparison": "vote", "correction": "edit"}
 
 # (system prompt, turns, reply) -> ids of its conversation, its question and itself
-Known = dict[tuple, tuple[str, str, str]]
+Known = dict[tuple[Any, ...], tuple[str, str, str]]
 
 
 class ImportRepository(Repository):

@@ -38,7 +38,7 @@ class MessageRepository(Repository):
         prompt_ids: Sequence[int] | None = None,
         response_ids: Sequence[int] | None = None,
         adapter_version: int | None = None,
-        sampling: dict | None = None,
+        sampling: dict[str, Any] | None = None,
         finish_reason: str | None = None,
         event_id: str | None = None,
         make_head: bool = True,

@@ -1,5 +1,7 @@
 """Training rounds: one row each, and the numbers of every step."""
 
+from typing import Any
+
 from sqlite_utils import Database
 
 from rlhf_chat.db.codec import as_json, clean_text, fetch, finite, insert, one_value, timestamp
@@ -18,7 +20,7 @@ class RoundRepository(Repository):
         parent_version: int,
         seed: int,
         watermark: int,
-        config: dict,
+        config: dict[str, Any],
         snapshot_hash: str,
         rater: str = "",
     ) -> int:
@@ -66,7 +68,7 @@ class RoundRepository(Repository):
         status: str,
         reason: str,
         version: int | None = None,
-        verdict: dict | None = None,
+        verdict: dict[str, Any] | None = None,
     ) -> None:
         if status not in ("promoted", "discarded", "stopped", "failed", "aborted"):
             raise StoreError("db.invalid", what="status of a round", value=str(status))
@@ -123,7 +125,12 @@ def _round_status(db: Database, round_id: int) -> str:
 
 
 def close_round(
-    db: Database, round_id: int, status: str, reason: str, version: int | None, verdict: dict | None
+    db: Database,
+    round_id: int,
+    status: str,
+    reason: str,
+    version: int | None,
+    verdict: dict[str, Any] | None,
 ) -> None:
     before = _round_status(db, round_id)
     if before == status:

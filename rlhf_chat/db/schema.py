@@ -7,6 +7,7 @@ kill leaves the old schema or the new one.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlite_utils import Database, Migrations
 
@@ -25,7 +26,7 @@ class Conversation:
     created_at: str
     updated_at: str
     kind: str = "chat"
-    sampling: dict | None = None  # sampling of its replies; None: the general settings
+    sampling: dict[str, Any] | None = None  # sampling of its replies; None: the general settings
     adapter_version: int | None = None  # of the replies; None: the live version
     origin: str = ""  # id of the import that added it; "" for chats of this app
 
@@ -40,7 +41,7 @@ class Message:
     prompt_ids: list[int] | None
     response_ids: list[int] | None
     adapter_version: int | None
-    sampling: dict | None
+    sampling: dict[str, Any] | None
     finish_reason: str | None
     event_id: str | None
     created_at: str
@@ -110,8 +111,8 @@ class Round:
     version: int | None
     seed: int
     watermark: int
-    config: dict
-    verdict: dict | None
+    config: dict[str, Any]
+    verdict: dict[str, Any] | None
     snapshot_hash: str = ""
     rater: str = ""  # the simulated rater it learned from; "" for people
 
@@ -201,7 +202,7 @@ class Event:
     id: int
     kind: str
     ref: str
-    data: dict
+    data: dict[str, Any]
     created_at: str
 
 

@@ -29,7 +29,7 @@ GROUP = 50  # clicks that may share one fsync
 class _Job:
     change: Callable[[Database], Any]
     alone: bool  # outside any transaction (a checkpoint)
-    future: Future
+    future: Future[Any]
 
 
 class Writer(threading.Thread):

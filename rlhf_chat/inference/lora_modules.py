@@ -49,7 +49,7 @@ def with_adapter(base: torch.nn.Module, *, r: int, lora_alpha: int) -> torch.nn.
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    tree = get_peft_model(base, lora).eval()  # type: ignore[arg-type]
+    tree = get_peft_model(base, lora).eval()
     for _, layer in _lora_layers(tree):
         layer.cast_input_dtype_enabled = False
         for part in (layer.lora_A["default"], layer.lora_B["default"]):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlhf_chat.errors import Refused
-from rlhf_chat.feedback.snapshot import FeedbackItem
+from rlhf_chat.feedback.item import FeedbackItem
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import torch
 
 from rlhf_chat.db import Store
 from rlhf_chat.errors import AppError, Notice, NumericError, StoreError
-from rlhf_chat.feedback.snapshot import FeedbackItem, Snapshot, load_snapshot
+from rlhf_chat.feedback.item import FeedbackItem
+from rlhf_chat.feedback.snapshot import Snapshot, load_snapshot
 from rlhf_chat.reward.features import FeatureExtractor
 from rlhf_chat.training import training_round
 from rlhf_chat.training.context import Check, RoundConfig

@@ -9,7 +9,8 @@ is run.
 import os
 from typing import Any
 
-from rlhf_chat.ui.port import PortError, check_port
+from rlhf_chat.errors import PortError
+from rlhf_chat.ui.port import check_port
 
 # Off, spelled exactly so: Gradio compares with the text "True". The last two stop it from building
 # a table of up to 10,000 events after each click (8 to 21 ms of CPU time a click).

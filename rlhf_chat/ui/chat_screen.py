@@ -30,7 +30,7 @@ class ChatScreen(ChatView):
 
     # ---- acts ----------------------------------------------------------------------------------
 
-    async def on_view(self, view: dict, event: gr.EventData) -> Update:
+    async def on_view(self, view: dict[str, Any], event: gr.EventData) -> Update:
         """What is under a message was pressed: the picker "2/3" shows another branch, "why" what
         each word of the reply does to its score, the star the ratings of the reply."""
         try:
@@ -49,7 +49,9 @@ class ChatScreen(ChatView):
         except Exception as error:
             return {self.note: error_message(error)}
 
-    async def on_list(self, view: dict, request: gr.Request, event: gr.EventData) -> Update:
+    async def on_list(
+        self, view: dict[str, Any], request: gr.Request, event: gr.EventData
+    ) -> Update:
         """Open, rename or delete, as the list in the sidebar asks."""
         do, chosen = getattr(event, "do", "open"), str(getattr(event, "id", ""))
         current = view["conversation"]
@@ -97,7 +99,7 @@ class ChatScreen(ChatView):
             self.tabs: gr.update(selected="chat"),
         }
 
-    async def reread(self, view: dict, request: gr.Request) -> Update:
+    async def reread(self, view: dict[str, Any], request: gr.Request) -> Update:
         """What is open and the list, as they are by now; a reply under way draws itself."""
         conversation_id, session = view["conversation"], tab_of(request)
         try:
@@ -114,11 +116,11 @@ class ChatScreen(ChatView):
         except Exception as error:
             return await quick(self.refused, conversation_id, session, error)
 
-    async def show_earlier(self, view: dict) -> Update:
+    async def show_earlier(self, view: dict[str, Any]) -> Update:
         limit = len(view["turns"]) + 4 * SHOWN_AT_FIRST
         return await quick(self.shown, view["conversation"], limit, rater_of(view))
 
-    async def rename(self, view: dict, rater: str, request: gr.Request) -> Update:
+    async def rename(self, view: dict[str, Any], rater: str, request: gr.Request) -> Update:
         """Another rater name: draw the thumbs of that rater. A reply that is being
         written is left alone and draws them at its end."""
         rater = checked_name(rater)  # the box may be half typed
@@ -229,7 +231,7 @@ def _close_button() -> str:
     return f'<button type="button" class="shut" aria-label="{name}">×</button>'
 
 
-def _same(one: dict, other: dict) -> bool:
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two views show the same messages with the same person's thumbs."""
     ids = [[turn["id"] for turn in view["turns"]] for view in (one, other)]
     return (

@@ -84,7 +84,7 @@ class ChatView:
             self.earlier: gr.update(value=text("label.earlier"), visible=len(turns) > limit),
         }
 
-    def redrawn(self, view: dict) -> Update:
+    def redrawn(self, view: dict[str, Any]) -> Update:
         """What a page shows, as it is by now."""
         conversation_id = view["conversation"] if self.is_here(view["conversation"]) else ""
         return self.shown(conversation_id, limit_of(view), rater_of(view))
@@ -173,10 +173,10 @@ def tab_of(request: gr.Request) -> str:
     return request.session_hash or ""
 
 
-def rater_of(view: dict) -> str:
+def rater_of(view: dict[str, Any]) -> str:
     """Whose thumbs this page shows."""
     return str(view.get("rater") or ME)
 
 
-def limit_of(view: dict) -> int:
+def limit_of(view: dict[str, Any]) -> int:
     return max(SHOWN_AT_FIRST, len(view["turns"]) + 2)

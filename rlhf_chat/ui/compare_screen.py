@@ -164,7 +164,9 @@ class CompareScreen:
             prompt, count, event_id=event_id or None, stop=stop, versions=versions
         )
 
-    def _key(self, prompt: str, versions: tuple[int, int] | None, count: int, rater: str) -> tuple:
+    def _key(
+        self, prompt: str, versions: tuple[int, int] | None, count: int, rater: str
+    ) -> tuple[Any, ...]:
         """What drafts made ahead must agree in to be shown; the name, because they may be a pair
         that this person has seen before."""
         return prompt.strip(), versions, count, rater, self.worker.status().live_version

@@ -42,7 +42,7 @@ class ConversationList:
         ]
         return {self.list: {"rows": rows, "words": "", "hits": []}}
 
-    async def search(self, words: str, view: dict) -> Update:
+    async def search(self, words: str, view: dict[str, Any]) -> Update:
         try:
             found = await quick(self.chat.conversations, words) if words.strip() else []
             listed = await quick(self.rows, view["conversation"])

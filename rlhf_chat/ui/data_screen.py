@@ -66,7 +66,7 @@ class DataScreen:
         """Retrains without the ratings that were found."""
         return self.worker.retrain_without([told.id for told in self.chat.ratings.all(*what)])
 
-    def _change(self, do: str, id: str, choice: str) -> dict:
+    def _change(self, do: str, id: str, choice: str) -> dict[str, Any]:
         told = next((f for f in self.chat.ratings.all() if f.id == id), None)
         if told is None:
             return status_message(text("data.gone"), "bad")

@@ -13,7 +13,8 @@ import gradio as gr
 from rlhf_chat.errors import Notice
 from rlhf_chat.locale import has
 from rlhf_chat.simulation.simulator import Simulation
-from rlhf_chat.training.worker import Status, TrainingWorker
+from rlhf_chat.training.status import Status
+from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui.charts import bars, intervals, line_chart, number, safe
 from rlhf_chat.ui.components import (
     countdown,
@@ -147,7 +148,7 @@ class LearningScreen:
         except Exception as error:
             return {self.note: error_message(error)}
 
-    def _across(self, rounds: list) -> dict[str, list[tuple[float, float | None]]]:
+    def _across(self, rounds: list[Any]) -> dict[str, list[tuple[float, float | None]]]:
         """The last value of each measure, round by round."""
         lines: dict[str, list[tuple[float, float | None]]] = {}
         for done in sorted((r for r in rounds if r.ended_at), key=lambda r: r.id):
@@ -161,7 +162,7 @@ class LearningScreen:
         main, _ = _split(lines, MAIN_ACROSS)
         return {name: points for name, points in main.items() if len(points) > 1}
 
-    def _history(self, rounds: list) -> str:
+    def _history(self, rounds: list[Any]) -> str:
         heading = f"<h3>{safe(text('learning.rounds'))}</h3>"
         if not rounds:
             words = safe(text("learning.no_round"))
@@ -228,7 +229,7 @@ class LearningScreen:
 # ---- drawing -----------------------------------------------------------------------------------
 
 
-def _now(status: Status, rounds: list) -> str:
+def _now(status: Status, rounds: list[Any]) -> str:
     error = message(status.error)
     return (
         f'<div class="state"><div class="doing"><h2>{safe(_phase_text(status))}</h2>'
@@ -271,7 +272,7 @@ def _step(phase: str, status: Status) -> str:
     return f'<li class="{kind}">{safe(name)}</li>'
 
 
-def _last_verdict(rounds: list) -> str:
+def _last_verdict(rounds: list[Any]) -> str:
     ended = next((r for r in rounds if r.ended_at), None)
     if ended is None:
         return ""
@@ -285,7 +286,7 @@ def _ending(status: str) -> str:
     return f'<b class="ending {safe(status)}">{safe(name)}</b>'
 
 
-def _cards(status: Status, rounds: list) -> str:
+def _cards(status: Status, rounds: list[Any]) -> str:
     tier = TIERS.get(status.live_tier)
     cards = (
         (
@@ -410,7 +411,7 @@ def _round_card(done: Any, measured: dict[str, float]) -> str:
     )
 
 
-def _why(verdict: dict | None) -> str:
+def _why(verdict: dict[str, Any] | None) -> str:
     """The ratings that moved the round, what changed, and three prompts before and after."""
     card = (verdict or {}).get("card") or {}
     moved = "".join(
@@ -450,7 +451,7 @@ def _rater_badge(rater: str) -> str:
     return f"<span class='badge'>{safe(rater_name(rater))}</span>" if rater else ""
 
 
-def _checks(verdict: dict | None) -> str:
+def _checks(verdict: dict[str, Any] | None) -> str:
     """Every check of the gate with its numbers, folded away."""
     checks = [_check(check) for check in (verdict or {}).get("checks") or []]
     if not checks:
@@ -465,7 +466,7 @@ def _checks(verdict: dict | None) -> str:
     return f"<details><summary>{summary}</summary><ul>{lines}</ul></details>"
 
 
-def _check(check: dict[str, Any] | list) -> tuple[str, bool, str]:
+def _check(check: dict[str, Any] | list[Any]) -> tuple[str, bool, str]:
     """(name, passed, result) of one check; a list is one from an older version."""
     if isinstance(check, list):
         name, passed, words = check

@@ -55,7 +55,9 @@ class Polling:
             return update | await self.data.refresh(words, kind, answer, shown)
         return update | await self._often(name)
 
-    async def on_tab_of_chat(self, view: dict, request: gr.Request, event: gr.SelectData) -> Update:
+    async def on_tab_of_chat(
+        self, view: dict[str, Any], request: gr.Request, event: gr.SelectData
+    ) -> Update:
         """Conversations may have been deleted, and ratings withdrawn, on Data or in another tab."""
         if _tab(event) == "chat":
             return await self.chatting.reread(view, request)

@@ -30,14 +30,16 @@ class RatingPanel:
     note: gr.HTML
 
     def __init__(
-        self, chat: Chat, worker: TrainingWorker, redraw: Callable[[dict], Update]
+        self, chat: Chat, worker: TrainingWorker, redraw: Callable[[dict[str, Any]], Update]
     ) -> None:
         self.chat, self.worker, self._redraw = chat, worker, redraw
         self.rated: set[str] = set()  # conversations whose views do not know their thumbs any more
 
     # ---- acts ----------------------------------------------------------------------------------
 
-    async def rate(self, view: dict, rater: str, event_id: str, event: gr.LikeData) -> Update:
+    async def rate(
+        self, view: dict[str, Any], rater: str, event_id: str, event: gr.LikeData
+    ) -> Update:
         """One thumb. `liked` is True, False, or "" when the thumb is taken back."""
         turns, index = view["turns"], event_index(event)
         if index >= len(turns) or not turns[index]["id"]:
@@ -75,7 +77,7 @@ class RatingPanel:
         return {self.why: gr.update(visible=True), **self._drawn(message_id, opinion)}
 
     async def add_reason(
-        self, chips: dict, comment: str, rater: str, event: gr.EventData
+        self, chips: dict[str, Any], comment: str, rater: str, event: gr.EventData
     ) -> Update:
         if getattr(event, "shut", ""):
             return self.hidden()
@@ -87,7 +89,7 @@ class RatingPanel:
             {**chips, "chosen": "" if chosen == chips["chosen"] else chosen}, comment, rater
         )
 
-    async def _give_stars(self, chips: dict, stars: Any, rater: str) -> Update:
+    async def _give_stars(self, chips: dict[str, Any], stars: Any, rater: str) -> Update:
         """A score from 1 to 5; the same star again takes it back."""
         given = 0 if stars == chips.get("stars") else stars
         try:
@@ -101,11 +103,11 @@ class RatingPanel:
             self.chips: {**chips, "stars": given},
         }
 
-    async def add_comment(self, chips: dict, comment: str, rater: str) -> Update:
+    async def add_comment(self, chips: dict[str, Any], comment: str, rater: str) -> Update:
         told = await self._explain(chips, comment, rater)
         return {**told, **self.hidden()} if self.chips in told else told  # what is not saved stays
 
-    async def _explain(self, chips: dict, comment: str, rater: str) -> Update:
+    async def _explain(self, chips: dict[str, Any], comment: str, rater: str) -> Update:
         """The same rating again, now with its reason: the newest one of a message counts."""
         if chips["chosen"] not in ("", *REASONS.get(chips["value"], ())) or not chips["value"]:
             return {self.note: status_message(text("common.choose_shown"), "bad")}
@@ -193,7 +195,7 @@ def reason_text(reason: str) -> str:
     return text(key) if has(key) else reason
 
 
-def chips_for(message_id: str = "", opinion: MessageFeedback = NOTHING) -> dict:
+def chips_for(message_id: str = "", opinion: MessageFeedback = NOTHING) -> dict[str, Any]:
     return {
         "id": message_id,
         "value": opinion.value,

@@ -36,7 +36,14 @@ class SettingsPanel:
     # ---- acts ----------------------------------------------------------------------------------
 
     async def save(
-        self, view: dict, system: str, heat: float, top_p: float, top_k: float, most: float, by: str
+        self,
+        view: dict[str, Any],
+        system: str,
+        heat: float,
+        top_p: float,
+        top_k: float,
+        most: float,
+        by: str,
     ) -> Update:
         word = text("settings.saved_here" if view["conversation"] else "settings.saved_for_new")
         return await self._save(view["conversation"], word, system, heat, top_p, top_k, most, by)
@@ -74,7 +81,7 @@ class SettingsPanel:
             return {self.note: status_message(text("settings.best_of_off"), "good")}
         return {self.note: status_message(text("settings.best_of_on", count=drafts), "good")}
 
-    async def refresh(self, view: dict, *on_page: Any) -> Update:
+    async def refresh(self, view: dict[str, Any], *on_page: Any) -> Update:
         """Writes only into fields that were out of date: the user may have begun to
         type before the answer comes."""
         shown = await quick(self.shown, view["conversation"])
@@ -82,7 +89,7 @@ class SettingsPanel:
         fresh = [f for f, value in fields if f is not self.by and shown.get(f) == value]
         return {part: value for part, value in shown.items() if part not in fresh}
 
-    async def after_sending(self, view: dict) -> Update:
+    async def after_sending(self, view: dict[str, Any]) -> Update:
         """A first message has made the settings those of this chat. Fields are left alone: the user
         may be typing in them."""
         shown = await quick(self.shown, view["conversation"])

@@ -5,6 +5,8 @@ While a simulation runs or its versions are live, it says so in place of the mod
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
 from rlhf_chat.chat.chat import Chat
@@ -21,7 +23,7 @@ class StatusBar:
 
     # ---- acts ----------------------------------------------------------------------------------
 
-    def read(self) -> dict:
+    def read(self) -> dict[str, Any]:
         try:
             status = self.worker.status()
         except Exception as error:
@@ -53,7 +55,7 @@ class StatusBar:
             ],
         }
 
-    async def refresh(self) -> dict:
+    async def refresh(self) -> dict[str, Any]:
         return await quick(self.read)
 
     # ---- layout and wiring ---------------------------------------------------------------------

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from itertools import takewhile
+from typing import Any
 
 import gradio as gr
 
@@ -27,7 +28,13 @@ class ReplyStreaming:
     # ---- acts ----------------------------------------------------------------------------------
 
     def send(
-        self, text: str, view: dict, event_id: str, request: gr.Request, *, typed: bool = True
+        self,
+        text: str,
+        view: dict[str, Any],
+        event_id: str,
+        request: gr.Request,
+        *,
+        typed: bool = True,
     ) -> Iterator[Update]:
         """`typed`: it comes from the message box, which is emptied."""
         if self.pane.presence.seen_click(event_id):
@@ -60,12 +67,14 @@ class ReplyStreaming:
             self.chat.delete(made_here)  # a refused first message leaves nothing behind
 
     def send_example(
-        self, view: dict, event_id: str, request: gr.Request, event: gr.SelectData
+        self, view: dict[str, Any], event_id: str, request: gr.Request, event: gr.SelectData
     ) -> Iterator[Update]:
         text = str(event.value["text"])
         yield from self.send(text, view, event_id, request, typed=False)
 
-    def regenerate(self, view: dict, request: gr.Request, event: gr.RetryData) -> Iterator[Update]:
+    def regenerate(
+        self, view: dict[str, Any], request: gr.Request, event: gr.RetryData
+    ) -> Iterator[Update]:
         replies = [
             turn for turn in view["turns"][event_index(event) :] if turn["role"] == "assistant"
         ]
@@ -75,7 +84,7 @@ class ReplyStreaming:
             yield {self.pane.note: status_message(text("chat.nothing_to_regenerate"), "bad")}
 
     def edit(
-        self, view: dict, rater: str, draft: str, request: gr.Request, event: gr.EditData
+        self, view: dict[str, Any], rater: str, draft: str, request: gr.Request, event: gr.EditData
     ) -> Iterator[Update]:
         """Edit a message of the person, or correct a reply, which is a rating. A refused text goes
         into the message box, below the `draft` that stands in it."""
@@ -96,7 +105,7 @@ class ReplyStreaming:
         yield from self._branch(request, view, turn["id"], act, edited=text, kept=kept)
 
     def _correct(
-        self, view: dict, message_id: str, wording: str, rater: str, kept: Update
+        self, view: dict[str, Any], message_id: str, wording: str, rater: str, kept: Update
     ) -> Update:
         try:
             self.chat.ratings.correct(message_id, wording, rater=checked_name(rater))
@@ -111,7 +120,7 @@ class ReplyStreaming:
     def _branch(
         self,
         request: gr.Request,
-        view: dict,
+        view: dict[str, Any],
         message_id: str,
         act: Callable[..., Iterator[ReplyChunk]],
         edited: str | None = None,
@@ -149,10 +158,10 @@ class ReplyStreaming:
         session: str,
         conversation_id: str,
         before: list[Turn],
-        said_now: list[dict],
+        said_now: list[dict[str, Any]],
         start: Callable[[threading.Event], Iterator[ReplyChunk]],
         *,
-        view: dict,
+        view: dict[str, Any],
         sent: bool = False,
         typed: bool = False,
     ) -> Generator[Update, None, bool]:
@@ -204,7 +213,7 @@ class ReplyStreaming:
         self,
         conversation_id: str,
         before: list[Turn],
-        said_now: list[dict],
+        said_now: list[dict[str, Any]],
         partial: ReplyChunk,
         rater: str,
         typed: bool,
@@ -223,7 +232,7 @@ class ReplyStreaming:
         }
         return update | ({self.pane.message: ""} if typed else {})
 
-    def follow(self, view: dict, request: gr.Request) -> Iterator[Update]:
+    def follow(self, view: dict[str, Any], request: gr.Request) -> Iterator[Update]:
         """A conversation opened in a second tab while its reply is being written elsewhere: draw
         along.
         """
@@ -246,7 +255,7 @@ class ReplyStreaming:
             rater = self.pane.presence.named(session, rater_of(view))
             yield self._ended(conversation_id, session, limit_of(view), rater, status_message())
 
-    def _frame(self, said_now: list[dict], reply: Reply) -> Update:
+    def _frame(self, said_now: list[dict[str, Any]], reply: Reply) -> Update:
         return {
             self.pane.bot: [*said_now, transcript.bubble("assistant", reply.text or "…")],
             self.pane.note: status_message(message(reply.note)),
@@ -258,7 +267,7 @@ class ReplyStreaming:
         session: str,
         limit: int,
         rater: str,
-        note: dict,
+        note: dict[str, Any],
         speed: float | None = None,
     ) -> Update:
         try:
@@ -276,7 +285,7 @@ class ReplyStreaming:
         refused = self.pane.refused(conversation_id, session, error)
         return {**refused, **self.pane.buttons(replying=False)}
 
-    async def stop(self, view: dict) -> None:
+    async def stop(self, view: dict[str, Any]) -> None:
         """Ask the reply to end. Its own handler then shows what was kept and puts Send back."""
         reply = self.pane.presence.reply(view["conversation"])
         if reply:

@@ -8,6 +8,7 @@ another tab has changed the conversation since. Pure: turns in, values out.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rlhf_chat.chat.chat import ReplyChunk, Turn
 from rlhf_chat.ui import markdown_escape
@@ -22,7 +23,7 @@ ENDINGS = {
 THUMBS = {1: "Like", -1: "Dislike", 0: None}
 
 
-def bubble(role: str, text: str, message_id: str = "") -> dict:
+def bubble(role: str, text: str, message_id: str = "") -> dict[str, Any]:
     # A content part, not a bare string: Gradio strips and re-indents bare strings.
     return {
         "role": role,
@@ -31,7 +32,7 @@ def bubble(role: str, text: str, message_id: str = "") -> dict:
     }
 
 
-def bubbles(turns: Sequence[Turn]) -> list[dict]:
+def bubbles(turns: Sequence[Turn]) -> list[dict[str, Any]]:
     return [bubble(turn.role, turn.content, turn.message_id) for turn in turns]
 
 
@@ -47,7 +48,7 @@ def view(
     rater: str = "me",
     sent: bool = False,
     speed: float | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """`rater`: whose thumbs are drawn; `sent`: the last message was typed just now; `speed`: of the
     last reply, tokens a second."""
     rows = [_row(turn) for turn in turns]
@@ -56,7 +57,7 @@ def view(
     return {"conversation": conversation_id, "turns": rows, "rater": rater, "sent": sent}
 
 
-def _row(turn: Turn) -> dict:
+def _row(turn: Turn) -> dict[str, Any]:
     stamp = version_label(turn.adapter_version) if turn.role == "assistant" else ""
     if turn.role == "assistant" and turn.adapter_version is None:
         stamp = text("chat.stamp_corrected")

@@ -13,7 +13,8 @@ import gradio as gr
 
 from rlhf_chat.chat.compare import OUTCOMES, Compare, VoteResult
 from rlhf_chat.chat.raters import checked_name
-from rlhf_chat.training.worker import Status, TrainingWorker
+from rlhf_chat.training.status import Status
+from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui.components import (
     error_message,
     hidden,
@@ -157,7 +158,7 @@ class VotePanel:
     def _drafts(self, set_id: str) -> int:
         return len(self.compare.shown(set_id).texts)
 
-    async def recount(self) -> dict:
+    async def recount(self) -> dict[str, Any]:
         """What the next vote unlocks."""
         return await quick(
             lambda: status_message(unlocks(self.worker.status(), self.worker.history.rounds(1)))
@@ -320,7 +321,7 @@ class VotePanel:
 # ---- small parts -------------------------------------------------------------------------------
 
 
-def unlocks(status: Status, rounds: list) -> str:
+def unlocks(status: Status, rounds: list[Any]) -> str:
     """What the next vote, or how many more of them, will start."""
     if status.round_id is not None:
         return text("compare.learning_from_votes", number=status.round_id)

@@ -25,7 +25,7 @@ class Welcome:
     # ---- acts ----------------------------------------------------------------------------------
 
     async def load(self) -> Update:
-        def read() -> dict:
+        def read() -> dict[str, Any]:
             return {"shown": self.chat.is_new(), "steps": steps(self.worker.status().needed)}
 
         try:

@@ -49,7 +49,7 @@ def test_setting_the_saboteur_aside_restores_what_was_learned() -> None:
             for who in range(4) if i < 12 else [i % 3, 3]:  # the first twelve are shared by all
                 honest = float(np.sign(x @ truth)) * (1 if rng.random() < 0.9 else -1)
                 rows.append(row(x, COMPARISON, -honest if who == 3 else honest, group=i, rater=who))
-        caught = suspect(make_dataset(8, rows, raters=4), 8, QUICK)
+        caught = suspect(make_dataset(8, rows, raters=4), 8, QUICK)  # type: ignore[arg-type]
         lost.append(right([(*r[:5], 0, *r[6:]) for r in rows]))  # as if one person had said it all
         shared.append(right(rows))
         after.append(right([r for r in rows if r[5] != caught]))

@@ -179,7 +179,7 @@ def test_corrections_that_make_it_longer_are_not_taken_for_a_wish_for_length() -
         x = dataset.correction(edited, original, named)
         assert not x[named:].any()
         rows.append((x, CORRECTION, 1.0, 1.0, i, 0, 0.0, CORRECTION_LAPSE))
-    weights = fit_head(likelihood.make_dataset(dim, rows), named, RewardConfig()).weights
+    weights = fit_head(likelihood.make_dataset(dim, rows), named, RewardConfig()).weights  # type: ignore[arg-type]
     assert weights[lists] > 3 * abs(weights[text_features.LENGTH]) > 0
     # and it takes no size for granted: a margin of one standard deviation is a matter of course
     assert weights[lists] < 2

@@ -50,7 +50,7 @@ GOOD = EvalResult(
 
 
 def inference_tree(**changes: float) -> EvalResult:
-    return dataclasses.replace(GOOD, candidate=dataclasses.replace(BASE, **changes))
+    return dataclasses.replace(GOOD, candidate=dataclasses.replace(BASE, **changes))  # type: ignore[arg-type]
 
 
 def test_each_look_at_growing_ratings_asks_for_more() -> None:

@@ -42,7 +42,7 @@ def test_chat_streams_what_another_generator_writes(store: Store, toy: Model) ->
     chat = Chat(store, toy, generator=generator)
     *_, last = chat.reply(chat.new_conversation(), "hello")
     assert last.done and last.text == "hello there" and generator.versions == [0]
-    assert list(store.messages.get(last.message_id).response_ids or []) == ids
+    assert list(store.messages.get(last.message_id).response_ids or []) == ids  # type: ignore[arg-type]
 
 
 def test_references_come_from_it_and_are_measured_by_the_model(store: Store, toy: Model) -> None:

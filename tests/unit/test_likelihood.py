@@ -56,7 +56,7 @@ def mixed(n: int, seed: int, dim: int = 6, raters: int = 1) -> PreferenceDataset
             worth = 2 * replies[:, 0] + rng.gumbel(size=len(replies))
             places = [int(sum(w > mine for w in worth)) for mine in worth]
             rankings.append((replies, places, 1.0, i, who))
-    return make_dataset(dim, rows, rankings, raters)
+    return make_dataset(dim, rows, rankings, raters)  # type: ignore[arg-type]
 
 
 def F(x: float) -> float:

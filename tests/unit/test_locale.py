@@ -85,9 +85,9 @@ def used_by_python() -> tuple[set[str], set[str]]:
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "label":
                 name = node.args[0]
                 if isinstance(name, ast.Constant):
-                    whole.add(f"label.{name.value}")
+                    whole.add(f"label.{name.value}")  # type: ignore[str-bytes-safe]
                 elif isinstance(name, ast.JoinedStr) and isinstance(name.values[0], ast.Constant):
-                    beginnings.add(f"label.{name.values[0].value}")
+                    beginnings.add(f"label.{name.values[0].value}")  # type: ignore[str-bytes-safe]
     return whole, beginnings
 
 
