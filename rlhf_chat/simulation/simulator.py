@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlhf_chat.chat.compare import Candidates, Compare
-from rlhf_chat.db import SIMULATED
+from rlhf_chat.db import SIMULATED as SIMULATED
 from rlhf_chat.errors import AppError, Notice, Refused
 from rlhf_chat.reward import text_features
 from rlhf_chat.training.worker import TrainingWorker

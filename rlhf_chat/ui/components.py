@@ -13,9 +13,9 @@ from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.db import SIMULATED
 from rlhf_chat.errors import Notice, Refused
 from rlhf_chat.locale import has
+from rlhf_chat.simulation.simulator import SIMULATED
 from rlhf_chat.ui.language import message, problem, text
 from rlhf_chat.ui.scripts import script
 
