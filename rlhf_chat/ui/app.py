@@ -24,6 +24,7 @@ from rlhf_chat.ui import language, security, shortcuts, theme
 from rlhf_chat.ui import window as app_window
 from rlhf_chat.ui.charts import safe
 from rlhf_chat.ui.chat_screen import ChatScreen
+from rlhf_chat.ui.checked_blocks import CheckedBlocks
 from rlhf_chat.ui.compare_screen import CompareScreen
 from rlhf_chat.ui.data_screen import DataScreen
 from rlhf_chat.ui.handlers import QUICK
@@ -63,7 +64,7 @@ def build(
         VersionsScreen(chat, worker),
         DataScreen(chat, worker),
     )
-    with gr.Blocks(
+    with CheckedBlocks(
         title=title,
         fill_height=True,
         fill_width=True,

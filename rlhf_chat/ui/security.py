@@ -15,7 +15,8 @@ from typing import Any
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from rlhf_chat import locale
+from rlhf_chat.ui.open_routes import OpenRoutes
+from rlhf_chat.ui.refusals import headers_of, refuse
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
@@ -65,29 +66,9 @@ def guards(*, body_limit: int = BODY_LIMIT) -> list[Middleware]:
         Middleware(SecurityHeaders),  # first, so that refusals carry the headers too
         Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK], www_redirect=False),
         Middleware(SameOrigin),
+        Middleware(OpenRoutes),
         Middleware(BodyLimit, limit=body_limit),
     ]
-
-
-def _headers(scope: dict[str, Any]) -> dict[str, str]:
-    return {
-        name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
-    }
-
-
-async def _refuse(send: Any, status: int, key: str) -> None:
-    body = locale.render(key, {}).encode()
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [
-                (b"content-type", b"text/plain; charset=utf-8"),
-                (b"content-length", str(len(body)).encode()),
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
 
 
 class SameOrigin:
@@ -95,22 +76,24 @@ class SameOrigin:
 
     A request with an Origin must name this very host and port. One without (a plain GET, or a
     program that is no browser) is judged by Sec-Fetch-Site, which pages cannot forge: from another
-    site only following a link is let in, because that only opens the window.
+    site only following a link to the window itself is let in, because that only opens it.
     """
 
     def __init__(self, app: Any) -> None:
         self.app = app
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and not self.allows(scope["method"], _headers(scope)):
-            await _refuse(send, 403, "security.other_site")
-        elif scope["type"] == "websocket" and not self.allows("GET", _headers(scope)):
+        if scope["type"] == "http" and not self.allows(
+            scope["method"], headers_of(scope), scope["path"]
+        ):
+            await refuse(send, 403, "security.other_site")
+        elif scope["type"] == "websocket" and not self.allows("GET", headers_of(scope)):
             await send({"type": "websocket.close", "code": 1008})
         else:
             await self.app(scope, receive, send)
 
     @staticmethod
-    def allows(method: str, headers: dict[str, str]) -> bool:
+    def allows(method: str, headers: dict[str, str], path: str = "/") -> bool:
         host = headers.get("host", "")
         origin = headers.get("origin")
         if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
@@ -121,7 +104,7 @@ class SameOrigin:
             headers.get("sec-fetch-mode") == "navigate"
             and headers.get("sec-fetch-dest") == "document"
         )
-        return method == "GET" and opens_window
+        return method == "GET" and path == "/" and opens_window
 
 
 class BodyLimit:
@@ -135,9 +118,9 @@ class BodyLimit:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        length = _headers(scope).get("content-length", "0")
+        length = headers_of(scope).get("content-length", "0")
         if not length.isdigit() or int(length) > self.limit:
-            return await _refuse(send, 413, "security.too_long")
+            return await refuse(send, 413, "security.too_long")
         seen = 0
         answered = False
 
@@ -158,7 +141,7 @@ class BodyLimit:
             await self.app(scope, counted, noted)
         except _TooLong:
             if not answered:
-                await _refuse(send, 413, "security.too_long")
+                await refuse(send, 413, "security.too_long")
 
 
 class _TooLong(Exception):

@@ -1,0 +1,80 @@
+"""Gradio's Blocks, for requests that no page of ours would make: what a handler is given has the
+shape that the page sends, or the request is refused. A handler that fails is one line in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import gradio as gr
+
+from rlhf_chat.ui.open_routes import describe
+
+log = logging.getLogger(__name__)
+
+
+class Malformed(gr.Error):
+    """A request without the shape that the page sends. Gradio prints no traceback for it."""
+
+    def __init__(self, message: str = "malformed request") -> None:
+        super().__init__(message, print_exception=False)
+
+
+class CheckedBlocks(gr.Blocks):
+    def queue(self, *args: Any, **more: Any) -> Any:
+        blocks = super().queue(*args, **more)
+        push = self._queue.push
+
+        async def checked_push(body: Any, *args: Any, **more: Any) -> Any:
+            if not body.session_hash:  # Gradio would look for another one than it made
+                return False, "malformed request", "error"
+            return await push(body, *args, **more)
+
+        self._queue.push = checked_push  # type: ignore[method-assign]
+        return blocks
+
+    async def process_api(self, block_fn: Any, inputs: Any, *args: Any, **more: Any) -> Any:
+        try:
+            if block_fn.fn is None or (more.get("event_id") and block_fn.queue is False):
+                raise Malformed  # runs in the page alone, or does not wait among replies
+            return await super().process_api(block_fn, inputs, *args, **more)
+        except gr.Error:
+            raise
+        except Exception as error:
+            log.error("handler %s: %s", getattr(block_fn, "name", ""), describe(error))
+            raise Malformed(type(error).__name__) from error
+
+    async def preprocess_data(
+        self, block_fn: Any, inputs: Any, state: Any, explicit_call: bool = False
+    ) -> Any:
+        blocks = block_fn.inputs
+        if len(inputs) != len(blocks) or not all(map(fits, blocks, inputs)):
+            raise Malformed
+        try:
+            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        except Exception as error:
+            raise Malformed from error
+
+    async def call_function(
+        self, block_fn: Any, processed_input: Any, *args: Any, **more: Any
+    ) -> Any:
+        for event in (*args, *more.values()):
+            if isinstance(event, gr.EventData) and not isinstance(event._data, dict | None):
+                raise Malformed
+        return await super().call_function(block_fn, processed_input, *args, **more)
+
+
+def fits(block: Any, value: Any) -> bool:
+    """Whether the page could send this as the value of this component."""
+    if isinstance(block, gr.Textbox):
+        return isinstance(value, str | None)
+    if isinstance(block, gr.Number | gr.Slider):
+        return isinstance(value, int | float | None)
+    if isinstance(block, gr.HTML) and isinstance(block.value, dict):
+        return isinstance(value, dict) and all(
+            isinstance(value.get(key), type(first))
+            and (not isinstance(first, list) or all(isinstance(one, dict) for one in value[key]))
+            for key, first in block.value.items()
+        )
+    return True
