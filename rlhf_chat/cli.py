@@ -46,19 +46,24 @@ def serve(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("--window", action="store_true", help="an app window, if Chromium is there")
 
     def run(args: argparse.Namespace) -> int:
-        from rlhf_chat.serve import serve
+        from rlhf_chat.ui import LoadingPage
 
-        serve(
-            model_name=args.model,
-            quantization=args.quantization,
-            data=args.data,
-            port=args.port,
-            ratings_per_round=args.ratings_per_round,
-            round_minutes=args.round_minutes,
-            train=not args.no_train,
-            open_browser=not args.no_browser,
-            window=args.window,
-        )
+        with LoadingPage(args.port) as page:
+            args.data.mkdir(parents=True, exist_ok=True)
+            profile = args.data / "window" if args.window else None
+            page.show_in_browser(browser=not args.no_browser, window_profile=profile)
+            from rlhf_chat.serve import serve  # takes seconds, so the page comes first
+
+            serve(
+                model_name=args.model,
+                quantization=args.quantization,
+                data=args.data,
+                port=args.port,
+                ratings_per_round=args.ratings_per_round,
+                round_minutes=args.round_minutes,
+                train=not args.no_train,
+                page=page,
+            )
         return 0
 
     return run

@@ -19,7 +19,7 @@ from rlhf_chat.inference.model import Model, ModelError
 from rlhf_chat.inference.self_test import self_test
 from rlhf_chat.training.round_plan import config_for
 from rlhf_chat.training.worker import TrainingWorker
-from rlhf_chat.ui import check_port, launch
+from rlhf_chat.ui import LoadingPage, launch
 from rlhf_chat.versions.adapter_store import AdapterStore
 
 
@@ -32,18 +32,17 @@ def serve(
     ratings_per_round: int,
     round_minutes: float,
     train: bool,
-    open_browser: bool,
-    window: bool,
+    page: LoadingPage,
 ) -> None:
-    """Builds everything and stays until Ctrl+C. Raises PortError, StoreError, ModelError or OSError
-    if the app cannot start; each message is one sentence for the user."""
-    check_port(port)
+    """Builds everything and stays until Ctrl+C. `page` is on the port until the app is. Raises
+    PortError, StoreError, ModelError or OSError if the app cannot start; each message is one
+    sentence for the user."""
     data = data.resolve()
-    data.mkdir(parents=True, exist_ok=True)
     store = Store(data / "feedback.db")
     worker = None
     try:
-        model = load_model(model_name, quantization)
+        model = load_model(model_name, quantization, page.step)
+        page.step("versions")
         config = config_for(model, round_minutes)
         adapters = AdapterStore(data / "adapters")
         worker = TrainingWorker(store, model, adapters, config, needed=ratings_per_round)
@@ -51,15 +50,15 @@ def serve(
         chat = Chat(store, model, load_view=worker.versions.view, scorer=worker.scorer)
         compare = Compare(chat)
         compare.forget_unanswered()
+        page.step("opening")
         launch(
             chat,
             compare,
             Raters(store, worker.scorer),
             worker,
             port=port,
-            open_browser=open_browser,
-            window=window,
             data_dir=data,
+            free_port=page.close,
         )
     finally:
         if worker:
@@ -67,26 +66,31 @@ def serve(
         store.close()
 
 
-def load_model(model_name: str, quantization: str) -> Model:
-    """The model, tested and calibrated; no request leaves the machine afterwards."""
-    name, plan = choose_model(model_name, quantization)
+def load_model(model_name: str, quantization: str, report: loading.Report) -> Model:
+    """The model, tested and calibrated; no request leaves the machine afterwards. `report` is told
+    each step (loading.py), then `self_test` and `speed`."""
+    name, plan = choose_model(model_name, quantization, report)
     print(f"Loading {name} ...", flush=True)
-    model = Model.load(name, quantization=quantization)
+    model = Model.load(name, quantization=quantization, report=report)
     loading.stay_offline()  # what had to be downloaded is here now
     if plan:
         model.set_limits(plan.load.rollouts, plan.load.context, plan.tokens_at_once)
+    report("self_test")
     self_test(model)
+    report("speed")
     calibrate(model)
     return model
 
 
-def choose_model(model_name: str, quantization: str) -> tuple[str, doctor.Preflight | None]:
+def choose_model(
+    model_name: str, quantization: str, report: loading.Report = loading.no_report
+) -> tuple[str, doctor.Preflight | None]:
     """The model's hub id or folder, and how it will be run. Raises ModelError, with a proposal, if
     it does not fit: before anything is downloaded or loaded."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if idle := doctor.idle_card():
         print(idle, flush=True)
-    model_name = model_name or _pocket_or_demo()
+    model_name = model_name or _pocket_or_demo(report)
     if model_name == "auto":
         free = memory.free(device) if device.type == "cuda" else None
         name, why = presets.choose(free, quantization)
@@ -101,10 +105,11 @@ def choose_model(model_name: str, quantization: str) -> tuple[str, doctor.Prefli
     return name, plan
 
 
-def _pocket_or_demo() -> str:
+def _pocket_or_demo(report: loading.Report) -> str:
     """The pocket model, fetched once if it is not here; the bundled one where it cannot be had."""
     if not pull.is_here(presets.POCKET.name) and not is_offline_mode():
         print("The pocket model is not on this machine yet. It is fetched once.", flush=True)
+        report("fetching")
         try:
             pull.pull(presets.POCKET.name, lambda sentence: print(sentence, flush=True))
         except ModelError as error:

@@ -805,7 +805,7 @@ def main() -> None:
     chat = ToyChat(word_seconds=0.04)
     chat.new = True
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 7860
-    app.launch(*parts(chat), port=port, open_browser=False, data_dir=Path(mkdtemp()))
+    app.launch(*parts(chat), port=port, data_dir=Path(mkdtemp()))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +38,12 @@ RECURRENT = ("mamba", "rwkv", "recurrent", "xlstm", "zamba", "jamba", "falcon_h1
 HASHED_START_BYTES = 16 << 20
 BLOCKS, BLOCK_BYTES = 64, 256 << 10
 
+Report = Callable[[str], None]  # is told the code of each step when it begins
+
+
+def no_report(step: str) -> None:
+    """A `Report` that nobody reads."""
+
 
 class Loaded(NamedTuple):
     """A base model and its tokenizer."""
@@ -47,22 +53,33 @@ class Loaded(NamedTuple):
     base_hash: str  # 16 hex digits that identify the weights
 
 
-def load(name: str, quantization: str = "nf4", device: str | None = None) -> Loaded:
+def load(
+    name: str,
+    quantization: str = "nf4",
+    device: str | None = None,
+    report: Report = no_report,
+) -> Loaded:
     """Loads the model `name`. `quantization`: nf4 or none. `device`: default cuda if there is one.
-    Raises ModelError."""
+    Reports `reading` and `packing`, or `fetching` alone for a model that is downloaded while it is
+    loaded. Raises ModelError."""
     if quantization not in ("nf4", "none"):
         raise ModelError("model.unknown_quantization", given=quantization)
     path = resolve(name)
-    if Path(path).exists():
+    local = Path(path).exists()
+    if local:
         hf_logging.disable_progress_bar()  # useful for downloads only
+    if not local and not presets.is_here(path):
+        report("fetching")
+        report = no_report
+    report("reading")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     config = configuration(name)
     refuse_unsuitable(name, config, quantization)
     dtype = torch.bfloat16 if device.startswith("cuda") else precision.cpu_dtype(config)
     if gguf.is_gguf(path):
-        base, tokenizer = _load_gguf(name, Path(path), config, quantization, dtype, device)
+        base, tokenizer = _load_gguf(name, Path(path), config, quantization, dtype, device, report)
     else:
-        base, tokenizer = _load_folder(name, path, config, quantization, dtype, device)
+        base, tokenizer = _load_folder(name, path, config, quantization, dtype, device, report)
     nf4.prepare_for_cpu(base, dtype)
     if not tokenizer.chat_template:
         tokenizer.chat_template = chat_template.PLAIN_TEMPLATE
@@ -70,7 +87,13 @@ def load(name: str, quantization: str = "nf4", device: str | None = None) -> Loa
 
 
 def _load_gguf(
-    name: str, file: Path, config: Any, quantization: str, dtype: torch.dtype, device: str
+    name: str,
+    file: Path,
+    config: Any,
+    quantization: str,
+    dtype: torch.dtype,
+    device: str,
+    report: Report,
 ) -> tuple[Any, Any]:
     """(base, tokenizer) of a GGUF file, its weights dequantised, then quantised to NF4 if
     requested."""
@@ -79,18 +102,27 @@ def _load_gguf(
     with _as_model_error(name, "", "weights"):
         base = gguf.read_model(file, config, dtype)
         if quantization == "nf4":
+            report("packing")
             nf4.quantize_linears(base, dtype)
         return base.to(device), tokenizer
 
 
 def _load_folder(
-    name: str, path: str, config: Any, quantization: str, dtype: torch.dtype, device: str
+    name: str,
+    path: str,
+    config: Any,
+    quantization: str,
+    dtype: torch.dtype,
+    device: str,
+    report: Report,
 ) -> tuple[Any, Any]:
     """(base, tokenizer) of a folder or hub id. Weights already stored in 4 bits are not quantised
     again."""
     with _as_model_error(name, "tokenizer.json", "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     quantize = quantization == "nf4" and not _quantization_method(config)
+    if quantize:
+        report("packing")  # each tensor as soon as it is read
     with _as_model_error(name, "", "weights"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
@@ -103,8 +135,8 @@ def _load_folder(
             key_mapping=None if config.get_text_config() is config else TEXT_KEY_MAPPING,
             output_loading_info=True,
         )
-    base, report = loaded
-    if missing := sorted(report["missing_keys"]):
+    base, info = loaded
+    if missing := sorted(info["missing_keys"]):
         raise ModelError("model.tensor_missing", name=name, tensor=missing[0])
     return base, tokenizer
 

@@ -139,10 +139,11 @@ class Model:
         quantization: str = "nf4",
         adapter: AdapterConfig | None = None,
         device: str | None = None,
+        report: loading.Report = loading.no_report,
     ) -> Model:
-        """Loads a model; `name`, `quantization` and `device` as in loading.load. Raises
+        """Loads a model; `name`, `quantization`, `device` and `report` as in loading.load. Raises
         ModelError."""
-        base, tokenizer, base_hash = loading.load(name, quantization, device)
+        base, tokenizer, base_hash = loading.load(name, quantization, device, report)
         return cls(
             base,
             tokenizer,

@@ -9,8 +9,7 @@ is run.
 import os
 from typing import Any
 
-from rlhf_chat.errors import PortError
-from rlhf_chat.ui.port import check_port
+from rlhf_chat.ui.loading_page import LoadingPage
 
 # Off, spelled exactly so: Gradio compares with the text "True". The last two stop it from building
 # a table of up to 10,000 events after each click (8 to 21 ms of CPU time a click).
@@ -49,4 +48,4 @@ def launch(*args: Any, **kwargs: Any) -> str:
     return launch_now(*args, **kwargs)
 
 
-__all__ = ["PortError", "check_port", "launch"]
+__all__ = ["LoadingPage", "launch"]

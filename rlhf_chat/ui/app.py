@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-import webbrowser
+from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
@@ -21,7 +21,6 @@ from rlhf_chat.errors import AppError
 from rlhf_chat.simulation.simulator import Simulation
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui import language, security, shortcuts, theme
-from rlhf_chat.ui import window as app_window
 from rlhf_chat.ui.charts import safe
 from rlhf_chat.ui.chat_screen import ChatScreen
 from rlhf_chat.ui.checked_blocks import CheckedBlocks
@@ -117,24 +116,25 @@ def launch(
     data_dir: Path,
     host: str = "127.0.0.1",
     port: int = 7860,
-    open_browser: bool = True,
     prevent_thread_lock: bool = False,
-    window: bool = False,
+    free_port: Callable[[], None] = lambda: None,
     title: str = "RLHF Chat",
 ) -> str:
     """Start the server, say where it is, and stay; with `prevent_thread_lock` return its address.
+    `free_port` is called at the last moment, to end what holds the port until then.
 
     Call it on the main thread: made elsewhere, Gradio's queue does not work.
     """
     global _running
     if host not in ("127.0.0.1", "localhost", "::1"):
         raise NotLocal("port.not_local", host=host)
-    check_port(port, host)
     temporary = Path(data_dir).resolve() / "tmp"
     temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.environ["GRADIO_TEMP_DIR"] = str(temporary)  # else files land in /tmp, open to every user
 
     demo = build(chat, compare, raters, worker, title=title)
+    free_port()
+    check_port(port, host)
     try:
         _serve(demo, host, port, Path(data_dir))
     except OSError as error:  # someone took the port between the check and the start
@@ -142,10 +142,6 @@ def launch(
     _running = demo
     url = f"http://{host}:{port}/"
     print(f"Ready at {url}", flush=True)
-    if window:
-        open_browser = not app_window.open_window(url, Path(data_dir) / "window") and open_browser
-    if open_browser:
-        webbrowser.open(url)
     if not prevent_thread_lock:
         _wait_for_the_end()
         close()

@@ -53,7 +53,6 @@ def served(tmp_path_factory):
     chat.url = app.launch(
         *parts(chat),
         port=free_port(),
-        open_browser=False,
         prevent_thread_lock=True,
         data_dir=tmp_path_factory.mktemp("data"),
     )

@@ -66,7 +66,7 @@ def refused(data: Path, model: str, *more: str) -> str:
 
 @contextmanager
 def running(data: Path, model: str) -> Iterator[tuple[int, list[str]]]:
-    """A started app: its port and the lines it has said so far. Ended with Ctrl+C, as people do."""
+    """A ready app: its port and the lines it has said so far. Ended with Ctrl+C, as people do."""
     port = free_port()
     process = subprocess.Popen(
         command(data, model, "--port", str(port)),
@@ -81,7 +81,7 @@ def running(data: Path, model: str) -> Iterator[tuple[int, list[str]]]:
     reader.start()
     try:
         limit = time.monotonic() + PATIENCE
-        while not answers(port):
+        while not any(line.startswith("Ready at ") for line in lines):
             assert process.poll() is None and time.monotonic() < limit, "".join(lines)
             time.sleep(0.1)
         yield port, lines
@@ -97,12 +97,6 @@ def running(data: Path, model: str) -> Iterator[tuple[int, list[str]]]:
         reader.join(10)
     assert process.returncode == 0, "".join(lines)
     assert "Traceback" not in "".join(lines), "".join(lines)
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 # ---------------------------------------------------------------------- refusals

@@ -54,7 +54,6 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     url = app.launch(
         *parts(ToyChat(word_seconds=0)),
         port=free_port(),
-        open_browser=False,
         prevent_thread_lock=True,
         data_dir=tmp_path_factory.mktemp("data"),
     )

@@ -81,7 +81,6 @@ def served(tmp_path_factory):
     url = app.launch(
         *parts(chat := ToyChat()),
         port=free_port(),
-        open_browser=False,
         prevent_thread_lock=True,
         data_dir=tmp_path_factory.mktemp("data"),
     )
@@ -220,7 +219,7 @@ def test_a_page_names_no_other_host(url):
 def test_a_port_in_use_is_said_plainly(url, tmp_path):
     port = httpx.URL(url).port
     with pytest.raises(PortError, match=str(port)):
-        app.launch(*parts(ToyChat()), port=port, open_browser=False, data_dir=tmp_path)
+        app.launch(*parts(ToyChat()), port=port, data_dir=tmp_path)
 
 
 def test_other_machines_are_not_served(tmp_path):
@@ -229,7 +228,6 @@ def test_other_machines_are_not_served(tmp_path):
             *parts(ToyChat()),
             host="0.0.0.0",
             port=free_port(),
-            open_browser=False,
             data_dir=tmp_path,
         )
 

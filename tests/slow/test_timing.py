@@ -24,7 +24,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield app.launch(
         *parts(ToyChat()),
         port=free_port(),
-        open_browser=False,
         prevent_thread_lock=True,
         data_dir=tmp_path_factory.mktemp("data"),
     )

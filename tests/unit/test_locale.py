@@ -18,7 +18,7 @@ from rlhf_chat.feedback.kinds import kinds
 from rlhf_chat.reward import text_features
 from rlhf_chat.simulation.simulator import SLIDERS, people
 from rlhf_chat.training import gate
-from rlhf_chat.ui import language, learning_screen, shortcuts, transcript
+from rlhf_chat.ui import language, learning_screen, loading_page, shortcuts, transcript
 
 PACKAGE = Path(locale.__file__).parents[1]
 KEYS = set(locale.catalogue("en"))
@@ -113,6 +113,7 @@ def put_together() -> set[str]:
         *(f"phase.{name}" for name in (*steps, "idle", "crashed", "paused", "off")),
         *(f"step.{name}" for name in steps),
         *(f"ending.{name}" for name in learning_screen.ENDINGS),
+        *(f"loading.step.{step}" for step in loading_page.STEPS),
         *(f"gate.{part}.{name}" for name in checks for part in ("check", "range")),
         *(f"label.vote_{outcome}" for outcome in OUTCOMES),
         *(f"label.rating_{answer}" for kind in kinds() for answer in kind.answers),
@@ -143,7 +144,7 @@ def test_every_key_that_is_used_is_there() -> None:
     for file in (PACKAGE / "ui" / "static").glob("*.js"):
         for key in re.findall(r"\b(?:t|text|rlhfText)\('([a-z_0-9]+)'", file.read_text("utf-8")):
             missing |= {f"page.{key}"} - KEYS
-    missing = {key for key in missing if not re.search(r"\.(py|db|safetensors)$", key)}
+    missing = {key for key in missing if not re.search(r"\.(py|db|safetensors|html|css|js)$", key)}
     assert missing == set()
 
 

@@ -36,7 +36,7 @@ ARROWS = {
     "ui": {"chat", "errors", "feedback", "locale", "simulation", "training", "versions"},
     "serve": {"chat", "db", "doctor", "inference", "training", "ui", "versions"},
     "model_list": {"inference"},
-    "cli": {"doctor", "errors", "inference", "model_list", "serve"},
+    "cli": {"doctor", "errors", "inference", "model_list", "serve", "ui"},
     "__main__": {"cli"},
 }
 

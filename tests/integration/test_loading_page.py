@@ -1,0 +1,188 @@
+"""The page that is shown while the app starts: what it answers and to whom, the steps it names, why
+a start failed, and that the app really gets its port."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from rlhf_chat.errors import ModelError, PortError
+from rlhf_chat.inference.model import Model
+from rlhf_chat.ui import security
+from rlhf_chat.ui.loading_page import STEPS, LoadingPage
+from tests.integration.test_app import PATIENCE, command, environment, free_port
+
+FIRST_ANSWER_SECONDS = 10  # 0.3 on a quiet machine
+
+
+@pytest.fixture
+def page() -> Iterator[LoadingPage]:
+    with LoadingPage(free_port()) as opened:
+        yield opened
+
+
+def state(page: LoadingPage, language: str = "en") -> dict:
+    return httpx.get(page.url + "loading.json", headers={"Accept-Language": language}).json()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_each_step_is_named_in_the_language_of_the_page(page, step):
+    page.step(step)
+    english, chinese = state(page), state(page, "zh-CN")
+    assert english["step"] == chinese["step"] == step
+    assert re.search("[a-z]", english["text"]) and not re.search("[a-z]{3}", chinese["text"])
+    assert english["text"] in httpx.get(page.url).text
+    assert "so far" in english["time"] and not english["failed"]
+
+
+def test_the_page_asks_nobody_else_and_runs_only_its_own_script(page):
+    answer = httpx.get(page.url, headers={"Accept-Language": "zh"})
+    assert '<html lang="zh">' in answer.text and "http" not in answer.text
+    assert not re.search(r"\bsrc=|@import|url\(", answer.text)
+    policy = answer.headers["content-security-policy"]
+    for tag in ("script", "style"):
+        (text,) = re.findall(f"<{tag}>(.*?)</{tag}>", answer.text, re.S)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+
+
+def test_only_two_paths_answer(page):
+    for path in ("config", "favicon.ico", "loading.json/x", "../README.md", "gradio_api/info"):
+        assert httpx.get(page.url + path).status_code == 404, path
+    for method in ("POST", "PUT", "DELETE", "HEAD", "OPTIONS"):
+        assert httpx.request(method, page.url).status_code == 501, method
+    assert httpx.get(page.url + "?__theme=dark").status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1:1", ""])
+@pytest.mark.parametrize("path", ["", "loading.json"])
+def test_a_foreign_host_is_refused(page, host, path):
+    port = httpx.URL(page.url).port
+    answer = httpx.get(page.url + path, headers={"Host": host.format(port=port)})
+    assert answer.status_code == 400 and not answer.text
+    assert httpx.get(page.url, headers={"Host": f"localhost:{port}"}).status_code == 200
+
+
+def test_another_sites_page_is_refused(page):
+    for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        answer = httpx.get(page.url + "loading.json", headers=headers)
+        assert answer.status_code == 403
+        for name in security.HEADERS:
+            assert name in answer.headers
+
+
+def test_a_failed_start_is_told_to_a_page_that_is_open_and_waits_for_no_other():
+    began = time.monotonic()
+    with pytest.raises(ModelError), LoadingPage(free_port()):
+        raise ModelError("model.demo_missing")
+    assert time.monotonic() - began < 2
+
+    seen: list[dict] = []
+    with pytest.raises(ModelError), LoadingPage(free_port()) as page:
+        assert not state(page)["failed"]
+        later = threading.Timer(0.3, lambda: seen.append(state(page)))
+        later.start()
+        raise ModelError("model.not_found", name="<b>x</b>")
+    later.join()
+    assert seen[0]["failed"]
+    assert seen[0]["text"] == str(ModelError("model.not_found", name="<b>x</b>"))
+
+
+def test_a_port_in_use_is_refused(page):
+    with pytest.raises(PortError, match="in use"):
+        LoadingPage(int(httpx.URL(page.url).port or 0))
+
+
+def test_the_port_is_free_at_once_while_pages_go_on_asking():
+    """As for Gradio: SO_REUSEADDR, bind, listen."""
+    port, ended = free_port(), threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            with socket.socket() as client:
+                client.settimeout(0.2)
+                if client.connect_ex(("127.0.0.1", port)) == 0:
+                    client.sendall(
+                        f"GET /loading.json HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n".encode()
+                    )
+                    time.sleep(0.01)  # the request is not complete
+
+    pages = [threading.Thread(target=ask) for _ in range(8)]
+    for one in pages:
+        one.start()
+    try:
+        for _ in range(10):
+            with LoadingPage(port):
+                time.sleep(0.05)
+            with socket.socket() as app:
+                app.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                app.bind(("127.0.0.1", port))
+                app.listen()
+    finally:
+        ended.set()
+        for one in pages:
+            one.join()
+
+
+def test_loading_reports_its_steps(toy_folder):
+    steps: list[str] = []
+    Model.load(str(toy_folder), quantization="nf4", report=steps.append)
+    assert steps == ["reading", "packing"]
+    steps.clear()
+    Model.load(str(toy_folder), quantization="none", report=steps.append)
+    assert steps == ["reading"]
+
+
+def test_the_page_answers_long_before_the_app_and_hands_over_its_port(tmp_path):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/"
+    began = time.monotonic()
+    with started(tmp_path, port) as process:
+        steps: list[str] = []
+        while True:
+            try:
+                answer = httpx.get(url + "loading.json", timeout=30)
+            except httpx.TransportError:
+                assert process.poll() is None
+                assert steps or time.monotonic() - began < FIRST_ANSWER_SECONDS
+                assert time.monotonic() - began < PATIENCE
+                continue
+            if answer.status_code != 200:
+                break
+            if (step := answer.json()["step"]) not in steps:
+                steps.append(step)
+            time.sleep(0.02)
+        assert steps[0] == "starting" and steps == [step for step in STEPS if step in steps]
+        assert {"self_test", "opening"} <= set(steps)
+        assert "gradio" in httpx.get(url).text.lower()
+
+
+class started:
+    """The app with the bundled model, in a process of its own; ended with Ctrl+C."""
+
+    def __init__(self, data: Path, port: int) -> None:
+        self.process = subprocess.Popen(
+            command(data, "demo", "--port", str(port)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment(),
+        )
+
+    def __enter__(self) -> subprocess.Popen:
+        return self.process
+
+    def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(120) == 0
