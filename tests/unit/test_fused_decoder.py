@@ -135,3 +135,23 @@ def test_packed_weights_multiply_as_plain_ones_do() -> None:
     with torch.inference_mode():
         assert torch.allclose(packed(x), expected, atol=1e-5)
         assert torch.allclose(packed.add_to(expected, x), 2 * expected, atol=1e-4)
+
+
+def test_few_rows_are_multiplied_in_int8_with_a_hundredth_of_error() -> None:
+    """Only in bfloat16, and only for as many rows as one or two replies are."""
+    torch.manual_seed(0)
+    weight = (0.05 * torch.randn(96, 64)).to(torch.bfloat16)
+    linear = fused_decoder.PackedLinear(weight, None)
+    x = torch.randn(1, fused_decoder.FEW_ROWS, 64).to(torch.bfloat16)
+    exact = x.float() @ weight.float().T
+    few = linear(x)
+    assert linear.int8 is not None and few.shape == exact.shape
+    assert float((few.float() - exact).norm() / exact.norm()) < 0.02
+    added = linear.add_to(torch.ones_like(few), x)
+    assert torch.allclose(added.float(), few.float() + 1, atol=0.02)
+    many = fused_decoder.PackedLinear(weight, None)
+    many(torch.cat([x, x]))
+    assert many.int8 is None
+    plain = fused_decoder.PackedLinear(weight.float(), None)
+    plain(x.float())
+    assert plain.int8 is None
