@@ -36,11 +36,12 @@ class Speed:
 
 def config_for(model: Model, minutes: float = MINUTES) -> RoundConfig:
     """The settings of a round with this model: the defaults for the bundled one; real ones write
-    longer replies and take small, many steps (docs/LOG.md), as many as fit into the time."""
+    longer replies and take small, many steps, as many as fit into the time. They have no critic: it
+    explained nothing within one round (docs/LOG.md)."""
     if model.is_demo:
         return RoundConfig()
     tokens = min(Workload().response, model.context_tokens // 4)
-    config = RoundConfig(ppo=replace(REAL_MODELS, max_new_tokens=tokens))
+    config = RoundConfig(algorithm="rloo", ppo=replace(REAL_MODELS, max_new_tokens=tokens))
     if not (model.step_seconds and model.train_token_seconds):
         return config  # never calibrated
     rows = DECODE_ROWS if model.device.type == "cpu" else config.ppo.rollouts  # a step costs alike
