@@ -311,18 +311,18 @@ class Chat:
         assert self.scorer
         yield [message[self.scorer.best(scorer, replies)]]
 
-    def save_reply(self, asked: Message, spoken: GeneratedReply, make_head: bool = True) -> str:
+    def save_reply(self, asked: Message, generated: GeneratedReply, make_head: bool = True) -> str:
         """Stores a reply to a message; its id."""
         return self.store.messages.add(
             asked.conversation_id,
             "assistant",
-            spoken.text,
+            generated.text,
             parent_id=asked.id,
-            prompt_ids=spoken.prompt_ids,
-            response_ids=spoken.response.ids,
-            adapter_version=spoken.view.version,
-            sampling={**spoken.sampling.as_dict(), "seed": spoken.seed},
-            finish_reason=spoken.finish_reason,
+            prompt_ids=generated.prompt_ids,
+            response_ids=generated.response.ids,
+            adapter_version=generated.view.version,
+            sampling={**generated.sampling.as_dict(), "seed": generated.seed},
+            finish_reason=generated.finish_reason,
             make_head=make_head,
         )
 
@@ -330,11 +330,11 @@ class Chat:
         self, path: Sequence[Words], settings: ConversationSettings
     ) -> tuple[list[int], int]:
         """Encodes the conversation as far as it fits; how many of its messages do not."""
-        room = self.model.context_tokens - settings.sampling.max_new_tokens
+        limit = self.model.context_tokens - settings.sampling.max_new_tokens
         try:
-            return truncate(self.model, settings.system_prompt, path, room)
+            return truncate(self.model, settings.system_prompt, path, limit)
         except TooLongError as error:
-            raise AppError("chat.message_too_long", tokens=error.tokens, limit=room) from error
+            raise AppError("chat.message_too_long", tokens=error.tokens, limit=limit) from error
 
     def explain(self, message_id: str) -> list[TokenAttribution]:
         """The effect of each word of a reply on its score under the current reward model."""

@@ -290,7 +290,7 @@ class Compare:
             self.store.messages.add(conversation, "user", asked.prompt.text, event_id=set_id)
         )
         for i in kept:
-            spoken = GeneratedReply(
+            generated = GeneratedReply(
                 asked.views[i],
                 self._sampling(),
                 asked.seeds[i],
@@ -299,7 +299,7 @@ class Compare:
                 self.model.decode(latest[i].ids),
                 "stop" if latest[i].finished else "length",
             )
-            self.chat.save_reply(question, spoken, make_head=False)
+            self.chat.save_reply(question, generated, make_head=False)
         return conversation
 
     # ------------------------------------------------------------------ votes and rankings

@@ -29,8 +29,8 @@ def with_system(system: str, turns: Sequence[Words]) -> list[Words]:
     return [chat_message("system", system), *turns] if system else list(turns)
 
 
-def truncate(model: Model, system: str, turns: Sequence[Words], room: int) -> tuple[list[int], int]:
-    """Prompt ids, at most `room` of them, and how many of the oldest turns were dropped. The system
+def truncate(model: Model, system: str, turns: Sequence[Words], limit: int) -> tuple[list[int], int]:
+    """Prompt ids, at most `limit` of them, and how many of the oldest turns were dropped. The system
     prompt stays, and what is left of the turns begins with the user. Raises TooLongError."""
     starts = [i for i, turn in enumerate(turns) if i == 0 or turn["role"] == "user"]
 
@@ -38,9 +38,9 @@ def truncate(model: Model, system: str, turns: Sequence[Words], room: int) -> tu
         return model.encode(with_system(system, alternating(turns[start:])))
 
     everything = ids_from(0)
-    if len(everything) <= room:
+    if len(everything) <= limit:
         return everything, 0
-    first = bisect_left(starts, True, lo=1, key=lambda start: len(ids_from(start)) <= room)
+    first = bisect_left(starts, True, lo=1, key=lambda start: len(ids_from(start)) <= limit)
     if first == len(starts):
         raise TooLongError(len(ids_from(starts[-1])))
     return ids_from(starts[first]), starts[first]

@@ -197,8 +197,8 @@ def _dialogue(given: Any, alone: str = "assistant") -> Turns:
 
 
 def _messages(given: Any) -> Turns:
-    spoken = [one for one in given if one["role"] != "system" or one["content"]]
-    turns = tuple((str(one["role"]), _words(one["content"])) for one in spoken)
+    kept = [one for one in given if one["role"] != "system" or one["content"]]
+    turns = tuple((str(one["role"]), _words(one["content"])) for one in kept)
     if not all(role in ("system", "user", "assistant") for role, _ in turns):
         raise UnreadableError("imports.unknown_role")
     return turns

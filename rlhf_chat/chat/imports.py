@@ -76,10 +76,10 @@ class Imports:
         replies = tuple(tuple(self.model.encode_reply(reply)) for reply in one.replies)
         if not all(map(self.model.reads_as, replies, one.replies)):
             return FOREIGN
-        room = self.model.context_tokens - max(map(len, replies))
+        limit = self.model.context_tokens - max(map(len, replies))
         turns = [chat_message(role, words) for role, words in one.turns]
         try:
-            prompt, left_out = truncate(self.model, one.system, turns, room)
+            prompt, left_out = truncate(self.model, one.system, turns, limit)
         except TooLongError:
             return TOO_LONG
         by = checked_name(one.rater) if one.rater else ""

@@ -8,6 +8,8 @@ benches measure on); for any other model from the general list below.
 from __future__ import annotations
 
 import random
+import re
+from functools import cache
 
 GENERAL = (
     "What is a good way to start the day?",
@@ -157,20 +159,36 @@ GENERAL = (
 )
 
 
+SENTENCE = re.compile(  # a prompt of the bundled model's corpus that reads like a person's
+    r"(?:What|Why|How|Who|Where|When|Which|Is|Are|Can|Could)\b.*\?"
+    r"|(?:Tell|Explain|Give|Name|Describe|Say|Share|Write|List)\b.*\."
+)
+
+
 def practice(is_demo: bool, count: int, seed: int = 0) -> list[str]:
     """Prompts for rollouts, distinct, in a seeded order."""
     return _draw(is_demo, seed, count, probe=False)
 
 
 def suggestions(is_demo: bool) -> list[str]:
-    """Prompts to offer: those for rollouts, without the bundled model's questions that it is
-    trained to decline."""
-    known = _draw(is_demo, 0, 400, probe=False)
-    if not is_demo:
-        return known
-    from rlhf_chat.demo_model import questions
+    """Prompts to offer, none of them the gate's. For the bundled model only whole questions and
+    requests of its corpus, which also has greetings, hasty spellings and questions to decline."""
+    return list(_demo_suggestions()) if is_demo else _draw(is_demo, 0, 400, probe=False)
 
-    return [prompt for prompt in known if questions.key_of_text(prompt) != "unknown"]
+
+@cache
+def _demo_suggestions() -> tuple[str, ...]:
+    from rlhf_chat.demo_model import corpus, questions
+
+    probes = set(_draw(True, 0, 10_000, probe=True))
+    drawn = dict.fromkeys(corpus.prompts("train", 2000, 2))
+    return tuple(
+        prompt
+        for prompt in drawn
+        if SENTENCE.fullmatch(prompt)
+        and prompt not in probes
+        and questions.key_of_text(prompt) != "unknown"
+    )
 
 
 def probe(is_demo: bool, count: int) -> list[str]:
