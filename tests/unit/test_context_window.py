@@ -1,4 +1,4 @@
-"""A conversation as a model reads it, whatever was said in it and however little room there is."""
+"""A conversation as a model reads it, whatever was said in it and however little limit there is."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ TALK = [
 
 
 def test_all_of_it_is_read_where_it_fits():
-    ids, left_out = truncate(MODEL, "be kind", TALK, room=11)
+    ids, left_out = truncate(MODEL, "be kind", TALK, limit=11)
     assert left_out == 0
     assert " ".join(map(str, ids)) == "system be kind user one two assistant three user four five"
 
 
 def test_the_oldest_turns_give_way_and_the_user_begins():
-    ids, left_out = truncate(MODEL, "be kind", TALK, room=10)
+    ids, left_out = truncate(MODEL, "be kind", TALK, limit=10)
     assert left_out == 2 and " ".join(map(str, ids)) == "system be kind user four five"
 
 
@@ -49,12 +49,12 @@ def test_the_system_prompt_survives_sixty_long_turns():
         chat_message("assistant" if i % 2 else "user", f"turn{i} " + "word " * 40)
         for i in range(60)
     ] + [chat_message("user", "and now?")]
-    for room in (100, 500, 1000):
-        ids, left_out = truncate(MODEL, "be kind", turns, room)
+    for limit in (100, 500, 1000):
+        ids, left_out = truncate(MODEL, "be kind", turns, limit)
         words = list(map(str, ids))
         assert words[:3] == ["system", "be", "kind"] and words[-3:] == ["user", "and", "now?"]
         assert words[3] == "user" and words[4] == f"turn{left_out}"
-        assert room - 2 * 42 < len(words) <= room  # no more than needed is left out
+        assert limit - 2 * 42 < len(words) <= limit  # no more than needed is left out
 
 
 def test_few_prompts_are_encoded_to_find_what_fits():
@@ -67,13 +67,13 @@ def test_few_prompts_are_encoded_to_find_what_fits():
 
     counting = Counting()
     turns = [chat_message("assistant" if i % 2 else "user", "word") for i in range(501)]
-    truncate(cast(Model, counting), "", turns, room=20)
+    truncate(cast(Model, counting), "", turns, limit=20)
     assert counting.calls < 15
 
 
 def test_a_last_turn_that_does_not_fit_is_told_with_its_size():
     with pytest.raises(TooLongError) as error:
-        truncate(MODEL, "", TALK, room=2)
+        truncate(MODEL, "", TALK, limit=2)
     assert error.value.tokens == 3
 
 
