@@ -87,6 +87,7 @@ NAMES = (
     "picks up your words",
     "opening remarks",
     "closing remarks",
+    "long words",
 )
 KEY = hashlib.sha256("\n".join(NAMES).encode()).hexdigest()[:8]  # changes when they do
 REMARK_WORDS = 7
@@ -122,6 +123,7 @@ def measure(prompt: str, reply: str) -> np.ndarray:
         _overlap(prompt, words),
         float(_opens_with_a_remark(prompt, sentences)),
         float(_closes_with_a_remark(sentences)),
+        sum(map(len, words)) / count,
     ]
     return np.array(values, dtype=np.float32)
 

@@ -36,6 +36,7 @@ def of(reply: str, name: str, prompt: str = "Tell me about the sea") -> float:
         ("opening remarks", "How nice that you wrote!\n\n- The sea is deep."),
         ("closing remarks", PLAIN + " I hope this helps!"),
         ("closing remarks", PLAIN + " Have a lovely day."),
+        ("long words", PLAIN + " Cephalopods camouflage themselves extraordinarily."),
     ],
 )
 def test_a_measurement_rises_with_what_it_is_named_after(name: str, more: str) -> None:
