@@ -29,9 +29,11 @@ def with_system(system: str, turns: Sequence[Words]) -> list[Words]:
     return [chat_message("system", system), *turns] if system else list(turns)
 
 
-def truncate(model: Model, system: str, turns: Sequence[Words], limit: int) -> tuple[list[int], int]:
-    """Prompt ids, at most `limit` of them, and how many of the oldest turns were dropped. The system
-    prompt stays, and what is left of the turns begins with the user. Raises TooLongError."""
+def truncate(
+    model: Model, system: str, turns: Sequence[Words], limit: int
+) -> tuple[list[int], int]:
+    """Prompt ids, at most `limit` of them, and how many of the oldest turns were dropped. The
+    system prompt stays, and what is left of the turns begins with the user. Raises TooLongError."""
     starts = [i for i, turn in enumerate(turns) if i == 0 or turn["role"] == "user"]
 
     def ids_from(start: int) -> list[int]:

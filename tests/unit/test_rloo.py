@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model
 from rlhf_chat.training.advantages import Critic, LeaveOneOut
 from rlhf_chat.training.ppo import PPOConfig, masked_mean
@@ -148,6 +149,21 @@ def test_equal_scores_give_no_gradient(toy: Model) -> None:
 def test_the_first_ratio_is_exactly_1(toy: Model) -> None:
     trainer = make_trainer(toy)
     rollouts = collect(trainer, by_tokens)
+    for rows in rollouts.microbatches:
+        with toy.lease.slice(), torch.enable_grad():
+            _, _, stats = trainer._losses(rows, rollouts)
+        assert stats["ratio_max"] == 1.0
+
+
+@pytest.mark.parametrize("sampling", [Sampling(0.7, 0.9), Sampling(1.3, 1.0, 20), Sampling(0.0)])
+def test_however_replies_are_sampled_an_untouched_adapter_has_ratio_1_and_kl_0(
+    toy: Model, sampling: Sampling
+) -> None:
+    toy.set_policy({k: torch.zeros_like(v) for k, v in toy.policy_state().items()})
+    toy.sampling = sampling
+    trainer = make_trainer(toy)
+    rollouts = collect(trainer, by_tokens)
+    assert rollouts.kl == pytest.approx(0, abs=1e-4)
     for rows in rollouts.microbatches:
         with toy.lease.slice(), torch.enable_grad():
             _, _, stats = trainer._losses(rows, rollouts)
