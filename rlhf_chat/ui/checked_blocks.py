@@ -72,9 +72,14 @@ def fits(block: Any, value: Any) -> bool:
     if isinstance(block, gr.Number | gr.Slider):
         return isinstance(value, int | float | None)
     if isinstance(block, gr.HTML) and isinstance(block.value, dict):
-        return isinstance(value, dict) and all(
-            isinstance(value.get(key), type(first))
-            and (not isinstance(first, list) or all(isinstance(one, dict) for one in value[key]))
-            for key, first in block.value.items()
+        return (
+            isinstance(value, dict)
+            and all(isinstance(value.get(key), type(one)) for key, one in block.value.items())
+            and all(_is_turn(turn) for turn in value.get("turns", ()))
         )
     return True
+
+
+def _is_turn(turn: Any) -> bool:
+    """A message of the view, see transcript.py."""
+    return isinstance(turn, dict) and {"id", "role"} <= turn.keys()

@@ -9,6 +9,7 @@ import json
 import random
 import re
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,7 +19,10 @@ import httpx
 import pytest
 from PIL import Image
 
-from rlhf_chat.ui import app, open_routes
+from rlhf_chat.chat.message_feedback import MessageFeedback
+from rlhf_chat.ui import app, open_routes, transcript
+from rlhf_chat.ui.checked_blocks import fits
+from rlhf_chat.ui.rating_panel import chips_for
 from tests.fake_app import ToyChat, parts
 
 # What is open, written down a second time: a change of the list is a decision.
@@ -155,6 +159,20 @@ def test_an_unknown_handler_is_not_there(web):
         assert web.post("gradio_api/run/predict", json=body).status_code == 404
     joined = {"fn_index": 99999, "data": [], "session_hash": "x"}
     assert web.post("gradio_api/queue/join", json=joined).status_code == 404
+
+
+def test_what_the_page_sends_fits_and_another_shape_does_not():
+    chat = ToyChat(word_seconds=0)
+    *_, reply = chat.reply(chat.new_conversation(), "hello", stop=threading.Event())
+    turns = chat.history(chat.conversations()[0].id)
+    blocks = {getattr(b, "elem_id", ""): b for b in app.build(*parts(chat)).blocks.values()}
+    view = transcript.view("x", turns)
+    chips = chips_for(reply.message_id, MessageFeedback(-1, "Too long", "", 2))
+    assert chips["choices"] and fits(blocks["view"], view) and fits(blocks["reasons"], chips)
+    assert fits(blocks["message"], None) and fits(blocks["needed"], 7)
+    for odd in (None, [], {}, {**view, "turns": "x"}, {**view, "turns": [{}]}, {**view, "sent": 1}):
+        assert not fits(blocks["view"], odd)
+    assert not fits(blocks["message"], 5) and not fits(blocks["needed"], "7")
 
 
 # ---- bounds ------------------------------------------------------------------------------------
