@@ -1,9 +1,11 @@
-"""Text for components that read Markdown: no tag in it is taken for HTML, every character is shown.
+"""Text for components that read Markdown: no tag in it is taken for HTML, every character is shown,
+and an image is a link, so that drawing a reply asks no server for anything.
 
-Gradio takes the "<int>" of "vector<int>" for HTML and drops it. So outside code `<` goes to the
-page as an entity; inside code Markdown shows it anyway. The entities are spelt as nobody spells
-them, so that `raw`, and the page's own script (static/shortcuts.js) for copying and editing, give
-back exactly what was written. Asterisks and addresses of links are hidden by Markdown itself.
+Gradio takes the "<int>" of "vector<int>" for HTML and drops it. So outside code `<`, and the `!`
+of an image, go to the page as entities; inside code Markdown shows them anyway. The entities are
+spelt as nobody spells them, so that `raw`, and the page's own script (static/shortcuts.js) for
+copying and editing, give back exactly what was written. Asterisks and addresses of links are hidden
+by Markdown itself.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 
-LESS, AND, NOTHING = "&#x0003c;", "&#x00026;", "&#x00020;"
-MEANT = {LESS: "<", AND: "&", NOTHING: ""}
+LESS, AND, NOTHING, MARK = "&#x0003c;", "&#x00026;", "&#x00020;", "&#x00021;"
+MEANT = {LESS: "<", AND: "&", NOTHING: "", MARK: "!"}
 
 # What Gradio may not draw by the word after a fence: the first runs a program, the colours of the
 # second fail and leave the message empty. With something behind it the word picks nothing.
@@ -23,9 +25,10 @@ BULLET = re.compile(r"[ \t]*(?:[-*+]|\d{1,9}[.)])(?:[ \t]|$)")
 BEFORE = re.compile(r"[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+|>[ \t]*)*")  # bullets and quotes
 FENCE = re.compile(r"(?P<fence>`{3,}(?=[^`\r\n]*$)|~{3,})(?P<language>[ \t]*\S*)", re.MULTILINE)
 RUN = re.compile("`+")
-# The first that fits: an escaped backtick, backticks, an address, a tag, an entity.
+# The first that fits: an escaped mark, backticks, an address, a tag, an entity, an image.
 WITHIN = re.compile(
-    r"\\[\\`]|(?P<run>`+)|<(?:https?://|mailto:)[^\s<>]*>|(?P<less><)|(?P<and>&)(?=#?\w+;)"
+    r"\\[\\`!]|(?P<run>`+)|<(?:https?://|mailto:)[^\s<>]*>|(?P<less><)|(?P<and>&)(?=#?\w+;)"
+    r"|(?P<mark>!)(?=\[)"
 )
 
 
@@ -93,7 +96,8 @@ def _plain(paragraph: str) -> str:
             if later < len(same):
                 at = same[later] + len(found["run"])
         written = paragraph[found.start() : at]
-        done.append(LESS if found["less"] else AND if found["and"] else written)
+        entities = {"less": LESS, "and": AND, "mark": MARK}
+        done.append(entities.get(found.lastgroup or "", written))
     return "".join([*done, paragraph[at:]])
 
 

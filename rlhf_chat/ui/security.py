@@ -22,13 +22,14 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 # Scripts need 'unsafe-eval' and 'unsafe-inline': Gradio compiles its templates in the page. What
 # keeps text from becoming script is components.py and the chat's sanitiser; this policy adds that
-# nothing can connect to another host.
+# nothing can connect to another host. Images are none at all: the page has none of its own, and a
+# reply that held one would be drawn with a request.
 POLICY = "; ".join(
     (
         "default-src 'self'",
         "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
         "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:",
+        "img-src data: blob:",
         "media-src 'self' data: blob:",
         "font-src 'self' data:",
         "connect-src 'self'",

@@ -3,6 +3,7 @@
 Colours and fonts are here, positions and sizes in static/theme.css.
 """
 
+import base64
 from pathlib import Path
 
 import gradio as gr
@@ -101,13 +102,20 @@ THEME = gr.themes.Base(
     chatbot_text_size="15.5px",
 )
 
-CSS = (Path(__file__).parent / "static" / "theme.css").read_text(encoding="utf-8")
+STATIC = Path(__file__).parent / "static"
+CSS = (STATIC / "theme.css").read_text(encoding="utf-8")
 
 
 def head() -> str:
-    """The style sheet for `launch(head=...)`.
+    """The icon and the style sheet for `launch(head=...)`.
 
     Not `css=...`: Gradio rewrites each selector there, and breaks those with commas in brackets and
     those inside @media.
     """
-    return f"<style>\n{CSS}</style>\n"
+    return f"{_icon()}<style>\n{CSS}</style>\n"
+
+
+def _icon() -> str:
+    """The tab's icon, in the page itself: the policy (security.py) lets it fetch no image."""
+    image = base64.b64encode((STATIC / "icon-192.png").read_bytes()).decode()
+    return f'<link rel="icon" href="data:image/png;base64,{image}">\n'

@@ -208,7 +208,7 @@ def test_a_reply_cannot_call_out(page, served):
     there = f"http://127.0.0.1:{server.server_port}"
     try:
         leak = (
-            f"![x]({there}/a.png) <img src='{there}/b.png'> "
+            f"![x]({there}/a.png) ![own](/pwa_icon/512) <img src='{there}/b.png'> "
             f"<div style='background:url({there}/c.png)'>x</div> "
             f"<audio src='{there}/d.mp3' autoplay></audio>"
         )
@@ -216,10 +216,11 @@ def test_a_reply_cannot_call_out(page, served):
         open_tab(page, "Compare")
         draft(page, "echo " + leak)
         page.wait_for_timeout(800)
-        assert asked == []
-        # what the page's own rules refuse is seen before it is refused
-        assert page.outside and all(address.startswith(there) for address in page.outside)
-        page.outside.clear()
+        assert asked == [] and page.outside == []
+        assert page.locator("#bot .bot-row img, #draft-a img").count() == 0
+        open_tab(page, "Chat")
+        link = page.locator("#bot .bot-row a", has_text="own")
+        assert link.get_attribute("href") == "/pwa_icon/512"
     finally:
         server.shutdown()
         server.server_close()

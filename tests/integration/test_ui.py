@@ -731,6 +731,7 @@ TAGS = (
     "x\n\n    indented<code>\n\n<d>",
     "- a\n\n    <p>a paragraph of the point</p>",
     "> `a\n> <b>`\n<c>",
+    "![x](/pwa_icon/3000) \\![y](z) \\\\![z][1] `![code](a)` a ! [b](c)!",
     "```mermaid\ngraph LR\n```",
     "```cpp\nint x;\n```",
     "\\`<z>` \\\\`<z>`",
@@ -759,6 +760,27 @@ def test_what_was_written_can_be_had_back_from_what_is_shown(text):
 )
 def test_outside_code_nothing_is_a_tag_and_inside_code_nothing_is_changed(text, tags):
     assert re.findall(r"<[^>]*>?", markdown_escape.shown(text)) == tags
+
+
+@pytest.mark.parametrize(
+    ("text", "images"),
+    [
+        ("![v](/pwa_icon/3000)", 0),
+        ("![a][b] ![c] *![d](e)*\n\n[b]: http://x", 0),
+        ("[![badge](http://x)](http://y)", 0),
+        ("- ![a](b)\n> ![c](d)\n\n| ![e](f) |\n", 0),
+        ("\\\\![a](b)", 0),
+        ("`![a](b)`\n```\n![c](d)\n```", 2),
+    ],
+)
+def test_an_image_outside_code_is_a_link_whatever_its_host(text, images):
+    shown = markdown_escape.shown(text)
+    assert shown.count("![") == images and markdown_escape.raw(shown) == text
+    assert shown.count("[") == text.count("[")
+
+
+def test_the_policy_lets_the_page_fetch_no_image():
+    assert "img-src data: blob:" in security.POLICY.split("; ")
 
 
 def test_a_written_entity_is_shown_as_it_was_written():

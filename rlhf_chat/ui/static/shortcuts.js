@@ -14,7 +14,7 @@
   document.addEventListener('input', e => { if (e.target === box()) keep(e.target.value); });
 
   // What was written, from what markdown_escape.py made of it for the page; also for Gradio's copy button.
-  window.rlhfRaw = text => text.replace(/&#x000(3c|26|20);/g, (_, mark) => ({'3c': '<', '26': '&', '20': ''}[mark]));
+  window.rlhfRaw = text => text.replace(/&#x000(3c|26|20|21);/g, (_, mark) => ({'3c': '<', '26': '&', '20': '', '21': '!'}[mark]));
   if (navigator.clipboard) {
     const write = navigator.clipboard.writeText.bind(navigator.clipboard);
     navigator.clipboard.writeText = text => write(window.rlhfRaw(text));
