@@ -49,20 +49,13 @@ class CheckedBlocks(gr.Blocks):
         self, block_fn: Any, inputs: Any, state: Any, explicit_call: bool = False
     ) -> Any:
         blocks = block_fn.inputs
-        if len(inputs) != len(blocks) or not all(map(fits, blocks, inputs)):
-            raise Malformed
         try:
+            if len(inputs) != len(blocks) or not all(map(fits, blocks, inputs)):
+                raise Malformed
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
         except Exception as error:
+            log.warning("handler %s: its inputs do not fit: %s", block_fn.name, describe(error))
             raise Malformed from error
-
-    async def call_function(
-        self, block_fn: Any, processed_input: Any, *args: Any, **more: Any
-    ) -> Any:
-        for event in (*args, *more.values()):
-            if isinstance(event, gr.EventData) and not isinstance(event._data, dict | None):
-                raise Malformed
-        return await super().call_function(block_fn, processed_input, *args, **more)
 
 
 def fits(block: Any, value: Any) -> bool:
