@@ -141,6 +141,11 @@ class ToyChat:
 
     def forget_view(self, version: int) -> None: ...
 
+    def not_erased(self) -> Notice | None:
+        return self.unerased
+
+    unerased: Notice | None = None
+
     def rename(self, id: str, title: str) -> None:
         self._found(id).title = title
 

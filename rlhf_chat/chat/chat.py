@@ -137,6 +137,13 @@ class Chat:
     def delete(self, conversation_id: str) -> None:
         self.store.conversations.delete(conversation_id)
 
+    def not_erased(self) -> Notice | None:
+        """Where deleted words still are, until they could be erased from every backup."""
+        if not (left := self.store.unerased):
+            return None
+        names = ", ".join(path.name for path in left)
+        return Notice("data.not_erased", {"count": len(left), "names": names})
+
     def history(self, conversation_id: str, rater: str = "") -> list[Turn]:
         """The active branch, root to leaf, with the ratings of `rater`; if that is "", the
         newest of any rater."""

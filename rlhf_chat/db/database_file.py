@@ -154,18 +154,35 @@ def upgrade(db: Database, path: Path) -> None:
     if not migrations.pending(db):
         return
     add_backup(db, path)
-    # Rebuilding a table that others point at must not cascade; the check below stands in for it.
-    db.execute("PRAGMA foreign_keys = OFF")
     try:
-        migrations.apply(db)
-        broken = fetch(db, "PRAGMA foreign_key_check")
+        broken = apply_migrations(db)
     except Exception as error:
         raise StoreError(
             "db.upgrade_failed", path=path, error=str(error), rescue=rescue(path)
         ) from error
-    db.execute("PRAGMA foreign_keys = ON")
     if broken:
         raise DatabaseDamaged("db.dangling_rows", path=path, rescue=rescue(path))
+
+
+def apply_migrations(db: Database) -> list[tuple[object, ...]]:
+    """Brings an older file to today's shape; rows that point nowhere afterwards."""
+    if not migrations.pending(db):
+        return []
+    # Rebuilding a table that others point at must not cascade; the check stands in for it.
+    db.execute("PRAGMA foreign_keys = OFF")
+    migrations.apply(db)
+    broken = fetch(db, "PRAGMA foreign_key_check")
+    db.execute("PRAGMA foreign_keys = ON")
+    return broken
+
+
+def is_corrupt(path: Path) -> bool:
+    """Whether SQLite's integrity check says so: not for a file that is locked or unreadable."""
+    try:
+        with closing(connect(path, "ro")) as db:
+            return bool(one_value(db, "PRAGMA integrity_check(1)") != "ok")
+    except sqlite3.Error as error:
+        return code_of(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
 
 
 def add_backup(db: Database, path: Path) -> None:

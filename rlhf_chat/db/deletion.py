@@ -1,6 +1,7 @@
 """Deleting conversations with everything derived from their texts: caches, WAL and backups."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -11,10 +12,12 @@ from sqlite_utils.utils import sqlite3
 
 from rlhf_chat.db.codec import as_json, fetch
 from rlhf_chat.db.connection import DatabaseConnection
-from rlhf_chat.db.database_file import connect
+from rlhf_chat.db.database_file import apply_migrations, connect, is_corrupt
 from rlhf_chat.db.db_errors import backups_of, unfinished_backups_of
 from rlhf_chat.db.events import add_event
 from rlhf_chat.errors import StoreError
+
+log = logging.getLogger(__name__)
 
 
 def delete_conversations(
@@ -31,9 +34,11 @@ def delete_conversations(
         return ids
 
     ids = connection.write_feedback(change)
+    # What was in the way of an earlier deletion may be gone.
+    earlier = _deleted(connection) if connection.unerased else []
     try:
         with connection.copying:
-            erase_from_backups(connection.path, ids)
+            connection.unerased = erase_from_backups(connection.path, [*earlier, *ids])
     finally:  # a backup that cannot be cleaned must not keep the texts in the WAL
         connection.empty_wal()
     return len(ids)
@@ -41,15 +46,20 @@ def delete_conversations(
 
 def finish_deleting(connection: DatabaseConnection) -> None:
     """At start: a kill may have come between a deletion and the backups or the WAL."""
-    with connection.read() as db:
-        sql = "SELECT ref FROM events WHERE kind = 'conversation_deleted'"
-        deleted = [row[0] for row in fetch(db, sql)]
+    deleted = _deleted(connection)
     with suppress(StoreError):  # no reason not to start; the next start tries again
         try:
-            erase_from_backups(connection.path, deleted)
+            connection.unerased = erase_from_backups(connection.path, deleted)
         finally:  # a backup that cannot be cleaned must not keep the texts in the WAL
             if deleted:
                 connection.empty_wal()
+
+
+def _deleted(connection: DatabaseConnection) -> list[str]:
+    """Ids of all conversations that were ever deleted."""
+    with connection.read() as db:
+        sql = "SELECT ref FROM events WHERE kind = 'conversation_deleted'"
+        return [row[0] for row in fetch(db, sql)]
 
 
 def erase(db: Database, conversation_ids: Sequence[str]) -> None:
@@ -120,26 +130,35 @@ def _is_part(cached: bytes, prompt: bytes) -> bool:
     return sum(runs) >= len(a)
 
 
-def erase_from_backups(path: Path, conversation_ids: Sequence[str]) -> None:
-    """The same in every automatic copy of the file; a copy that was never finished is removed."""
+def erase_from_backups(path: Path, conversation_ids: Sequence[str]) -> list[Path]:
+    """The same in every automatic copy of the file; a copy that was never finished is removed.
+    Returns the copies that could not be erased now: kept, to be tried again at the next start."""
     for part in unfinished_backups_of(path):
         _remove(part)
-    if conversation_ids:
-        for backup in backups_of(path):
-            _erase_from_backup(backup, conversation_ids)
+    if not conversation_ids:
+        return []
+    return [backup for backup in backups_of(path) if not _erased(backup, conversation_ids)]
 
 
-def _erase_from_backup(backup: Path, conversation_ids: Sequence[str]) -> None:
-    """Deleted means deleted: a backup that cannot be cleaned is removed."""
+def _erased(backup: Path, conversation_ids: Sequence[str]) -> bool:
+    """A copy that is locked, unreadable or on a full disk is kept; one that is damaged is removed,
+    since nothing can be deleted from it and nothing restored."""
     try:
         with closing(connect(backup, "rw")) as db:
             sql = "SELECT id FROM conversations WHERE id IN (SELECT value FROM json_each(?))"
             held = [row[0] for row in fetch(db, sql, [json.dumps(list(conversation_ids))])]
             if held:
+                apply_migrations(db)  # the copy may be of an older version
                 with db.atomic():
                     erase(db, held)
-    except sqlite3.Error:
-        _remove(backup)
+        return True
+    except (sqlite3.Error, OSError) as error:
+        if is_corrupt(backup):
+            log.warning("%s is damaged and is removed: %s", backup, error)
+            _remove(backup)
+            return True
+        log.warning("deleted text is still in %s: %s; tried again at the next start", backup, error)
+        return False
 
 
 def _remove(copy: Path) -> None:

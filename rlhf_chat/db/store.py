@@ -54,6 +54,11 @@ class Store:
         """See DatabaseConnection.back_up."""
         return self.connection.back_up()
 
+    @property
+    def unerased(self) -> list[Path]:
+        """Backups that still hold text of deleted conversations, as something was in the way."""
+        return self.connection.unerased
+
     def close(self) -> None:
         """Finish the queued writes, then close the file. Idempotent."""
         self.connection.close()

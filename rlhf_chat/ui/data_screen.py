@@ -32,7 +32,7 @@ from rlhf_chat.ui.components import (
 )
 from rlhf_chat.ui.handlers import EACH, QUICK, quick
 from rlhf_chat.ui.import_panel import ImportPanel
-from rlhf_chat.ui.language import label, text
+from rlhf_chat.ui.language import label, message, text
 from rlhf_chat.ui.rating_panel import reason_text
 
 GONE = {"comparison": "data.deleted_vote", "ranking": "data.deleted_ranking"}
@@ -125,7 +125,9 @@ class DataScreen:
         try:
             everything = self.chat.ratings.all()
             found = self.chat.ratings.all(words or "", kind or "", answer or "")
+            left = self.chat.not_erased()
             return {
+                self.kept: status_message(message(left), "bad" if left else "quiet"),
                 self.table: {
                     "rows": [_row(f) for f in found[: int(shown or SHOWN)]],
                     "found": len(found),
@@ -161,6 +163,7 @@ class DataScreen:
             self.lines_button = gr.Button(label("export_jsonl"), scale=0, min_width=112)
             self.csv_button = gr.Button(label("export_csv"), scale=0, min_width=100)
             self.pairs_button = gr.Button(label("export_trl"), scale=0, min_width=120)
+        self.kept = status_line("data-kept")
         self.note = status_line("data-note")
         self.imports.lay_out(self.note)
         self.table = js_component(
@@ -197,7 +200,7 @@ class DataScreen:
     # ---- wiring --------------------------------------------------------------------------------
 
     def wire(self, rater: gr.Textbox) -> None:
-        self.page = [self.note, self.table, self.more_button, self.imports.past]
+        self.page = [self.note, self.kept, self.table, self.more_button, self.imports.past]
         what: list[Any] = [self.words, self.kind, self.answer]
         self.filters = [*what, self.shown]
         self.table.select(self.act, self.filters, self.page, **EACH)

@@ -1603,6 +1603,14 @@ def test_what_was_said_can_be_searched_changed_taken_back_and_deleted():
     assert ask(screen, "change", "nothing", value="up")[screen.note]["tone"] == "bad"
 
 
+def test_deleted_words_that_are_still_in_a_backup_are_told_until_they_are_gone():
+    screen, chat = data_screen()
+    assert screen.panel()[screen.kept]["text"] == ""
+    chat.unerased = Notice("data.not_erased", {"count": 1, "names": "feedback-0001.db"})
+    kept = screen.panel()[screen.kept]
+    assert "still in the backup feedback-0001.db" in kept["text"] and kept["tone"] == "bad"
+
+
 def test_what_was_said_can_be_taken_away_whole():
     screen, chat = data_screen()
     lines = asyncio.run(screen.export_lines("", "", ""))[screen.file]["text"].splitlines()

@@ -38,6 +38,7 @@ from rlhf_chat.db import (
     connection,
     content_key,
     conversations,
+    deletion,
     events,
     messages,
     schema,
@@ -1444,6 +1445,51 @@ def test_a_backup_that_can_be_neither_cleaned_nor_removed_is_named(path, monkeyp
     monkeypatch.undo()
     Store(path).close()
     assert not in_backups(path)
+
+
+def test_a_backup_that_another_program_reads_is_kept_and_erased_at_the_next_start(
+    path, monkeypatch
+):
+    monkeypatch.setattr(store_file, "BUSY_SECONDS", 0.1)
+    with closing(Store(path)) as store:
+        conversation, kept = backed_up(store), make_pair(store, text="another")[0]
+        [backup] = backups_of(path)
+        with raw(backup) as other:
+            other.execute("BEGIN")
+            other.execute("SELECT count(*) FROM messages").fetchall()
+            store.conversations.delete(conversation)
+            assert backup.exists() and store.unerased == [backup]
+    with closing(Store(path)) as store:
+        assert backup.exists() and store.unerased == []
+        assert [c.id for c in store.conversations.all("compare")] == [kept]
+    assert CANARY.encode() not in everything(path.parent)
+
+
+@pytest.mark.parametrize("code", ["SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_BUSY"])
+def test_no_error_but_damage_removes_a_backup(path, monkeypatch, caplog, code):
+    def failing(*_):
+        error = sqlite3.OperationalError("no")
+        error.sqlite_errorname = code
+        raise error
+
+    with closing(Store(path)) as store:
+        conversation = backed_up(store)
+        [backup] = backups_of(path)
+        monkeypatch.setattr(deletion, "apply_migrations", failing)
+        store.conversations.delete(conversation)
+        assert store.unerased == [backup] and backup.exists() and backup.name in caplog.text
+        monkeypatch.undo()
+        store.conversations.delete(make_pair(store)[0])  # the next deletion tries it again, too
+        assert store.unerased == [] and not in_backups(path)
+
+
+def test_a_backup_that_is_damaged_is_removed(path):
+    with closing(Store(path)) as store:
+        conversation = backed_up(store)
+        [backup] = backups_of(path)
+        backup.write_bytes(b"no database: " + CANARY.encode())
+        store.conversations.delete(conversation)
+        assert backups_of(path) == [] and store.unerased == []
 
 
 def denied(*_, **__) -> None:
