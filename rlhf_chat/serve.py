@@ -3,6 +3,7 @@ starts the training worker and then the screens."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from rlhf_chat import doctor
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.compare import Compare
 from rlhf_chat.chat.raters import Raters
-from rlhf_chat.db import Store
+from rlhf_chat.db import Store, make_private
 from rlhf_chat.inference import loading, memory, presets, pull
 from rlhf_chat.inference.calibration import calibrate
 from rlhf_chat.inference.model import Model, ModelError
@@ -38,10 +39,12 @@ def serve(
     PortError, StoreError, ModelError or OSError if the app cannot start; each message is one
     sentence for the user."""
     data = data.resolve()
+    make_private(data)
     store = Store(data / "feedback.db")
     worker = None
     try:
         model = load_model(model_name, quantization, page.step)
+        os.umask(0o077)  # not before: a downloaded model may be for every account
         page.step("versions")
         config = config_for(model, round_minutes)
         adapters = AdapterStore(data / "adapters")

@@ -4,6 +4,7 @@
 """
 
 from rlhf_chat.db.codec import clean_text, content_key
+from rlhf_chat.db.private_files import make_private
 from rlhf_chat.db.queries import SIMULATED
 from rlhf_chat.db.schema import (
     MOST_RANKED,
@@ -62,4 +63,5 @@ __all__ = [
     "StoreError",
     "clean_text",
     "content_key",
+    "make_private",
 ]

@@ -377,6 +377,8 @@ def test_it_starts_with_a_broken_adapter_and_keeps_a_second_instance_out(
     for file in folder.iterdir():
         file.write_bytes(b"broken")
     with running(tmp_path, str(toy_folder)) as (_, lines):
+        for kept in (tmp_path / "feedback.db", folder, tmp_path / "adapters", tmp_path / "tmp"):
+            assert os.name != "posix" or not kept.exists() or not kept.stat().st_mode & 0o077, kept
         sentence = refused(tmp_path, str(toy_folder), "--port", str(free_port()))
         assert "already open" in sentence
     text = "".join(lines)
