@@ -22,6 +22,7 @@ class GateConfig:
     min_labels: int = 6  # fewer change no weight
     provisional_p: float = 0.15
     proved_p: float = 0.02
+    judge_tolerance: float = 0.05  # log-odds; a judge that saw no signal in its half says about 0
     max_kl_over_target: float = 1.5
     max_extra_low_logprob: float = (
         0.06  # share of responses with a token the base almost never writes
@@ -155,11 +156,12 @@ def _checks(m: EvalResult, config: GateConfig) -> list[Check]:
     low, high = config.length_range
     length = m.candidate.tokens / max(m.base.tokens, 1e-9)
     gain, kl_limit = m.bootstrap_gain_low, config.max_kl_over_target * m.kl_target
+    least = -config.judge_tolerance
     least_distinct = config.min_distinct_share * m.base.distinct
     return [
         Check("finite", m.finite),
         Check("ratings", tier != DISCARDED, m.p_value, config.provisional_p),
-        Check("judges", math.isfinite(gain) and gain > 0, gain, 0.0),
+        Check("judges", gain > least and m.bootstrap_gain > -least, gain, least),
         Check("kl", m.kl <= kl_limit, m.kl, kl_limit),
         _at_most("low_logprob_rate", m, config.max_extra_low_logprob),
         _at_most("degeneration", m, config.max_extra_degeneration),

@@ -137,3 +137,12 @@ def test_a_verdict_can_be_stored() -> None:
     stored: dict[str, Any] = judge(GOOD, CONFIG).as_dict()
     assert stored["tier"] == PROVED and json.loads(json.dumps(stored)) is not None
     assert {tuple(check) for check in stored["checks"]} == {("name", "passed", "value", "limit")}
+
+
+def test_a_judge_that_saw_no_signal_does_not_outvote_the_others() -> None:
+    """On half of few ratings some heads stay at zero, and the gain by them is a little noise."""
+    hint = dataclasses.replace(GOOD, bootstrap_gain=0.08, bootstrap_gain_low=-0.02)
+    assert judge(hint, CONFIG).promoted
+    against = dataclasses.replace(GOOD, bootstrap_gain=0.08, bootstrap_gain_low=-0.06)
+    nothing = dataclasses.replace(GOOD, bootstrap_gain=0.01, bootstrap_gain_low=0.005)
+    assert not judge(against, CONFIG).promoted and not judge(nothing, CONFIG).promoted
