@@ -18,7 +18,6 @@ from rlhf_chat.inference import loading, memory, presets, pull
 from rlhf_chat.inference.calibration import calibrate
 from rlhf_chat.inference.model import Model, ModelError
 from rlhf_chat.inference.self_test import self_test
-from rlhf_chat.training.round_plan import config_for
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui import LoadingPage, launch
 from rlhf_chat.versions.adapter_store import AdapterStore
@@ -46,9 +45,10 @@ def serve(
         model = load_model(model_name, quantization, page.step)
         os.umask(0o077)  # not before: a downloaded model may be for every account
         page.step("versions")
-        config = config_for(model, round_minutes)
         adapters = AdapterStore(data / "adapters")
-        worker = TrainingWorker(store, model, adapters, config, needed=ratings_per_round)
+        worker = TrainingWorker(
+            store, model, adapters, needed=ratings_per_round, round_minutes=round_minutes
+        )
         worker.start(learn=train)
         chat = Chat(store, model, load_view=worker.versions.view, scorer=worker.scorer)
         compare = Compare(chat)

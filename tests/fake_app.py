@@ -29,6 +29,7 @@ from rlhf_chat.errors import AppError, Notice, Refused
 from rlhf_chat.feedback.agreement import Agreement
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.reward.scorer import TokenAttribution
+from rlhf_chat.training.round_plan import RoundSize
 from rlhf_chat.training.worker import Status
 from rlhf_chat.versions import standings
 from rlhf_chat.versions.leaderboard import Standing
@@ -547,6 +548,7 @@ class ToyTrainer:
             False,
             1,
         )
+        self.sizes_rounds, self.round_minutes = True, 10
         self.began: float | None = None
         self.error = None
         self.watched = ""
@@ -786,6 +788,12 @@ class ToyTrainer:
 
     def set_needed(self, n: int) -> None:
         self.needed = n
+
+    def set_round_minutes(self, minutes: float) -> None:
+        self.round_minutes = minutes
+
+    def round_size(self) -> RoundSize:
+        return RoundSize(updates=2 * self.round_minutes, replies=64, tokens=128)
 
     def feature_weights(self) -> list[tuple[str, float, float]]:
         return [

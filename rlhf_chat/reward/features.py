@@ -54,7 +54,7 @@ class FeatureExtractor:
         self.model = model
         self.generator: Generator = generator or model  # of the base's replies
         self.measured = 0  # rises whenever something new was measured
-        self._references: dict[str, Reference] = {}
+        self._references: dict[tuple[str, int], Reference] = {}  # by prompt and token limit
         self._readable: dict[Reply, bool] = {}  # whether its token ids are of this tokenizer
         self._suggested: set[str] = set()  # keys of the app's own prompts, which are not private
         self._key = f"{model.feature_key}-{text_features.KEY}"
@@ -109,9 +109,9 @@ class FeatureExtractor:
         keys = {content_key(r.prompt.ids, r.ids) for r in replies}
         return len(keys) - self.store.features.count(self._key, keys)
 
-    def answered(self, prompts: Sequence[Prompt]) -> bool:
+    def answered(self, prompts: Sequence[Prompt], max_new_tokens: int) -> bool:
         """Whether `references` would return at once, without computing anything."""
-        return all(p.key in self._references for p in prompts)
+        return all((p.key, max_new_tokens) in self._references for p in prompts)
 
     def measure_now(self, replies: Sequence[Reply]) -> tuple[Floats, Floats]:
         """`measure` for drafts somebody is waiting for: in chat's turn, and without the cache."""
@@ -132,16 +132,16 @@ class FeatureExtractor:
 
         `check` is called between slices and may raise; `advance` gets the share done, 0..1, after
         each batch of prompts."""
-        unknown = {p.key: p for p in prompts if p.key not in self._references}
+        unknown = {p.key: p for p in prompts if (p.key, max_new_tokens) not in self._references}
         if unknown:
             self._sample_references(list(unknown.values()), max_new_tokens, check, advance)
             self.measured += 1
         advance(1.0)
-        return [self._references[p.key] for p in prompts]
+        return [self._references[p.key, max_new_tokens] for p in prompts]
 
     def reference_work(self, prompts: Sequence[Prompt], max_new_tokens: int) -> tuple[int, int]:
         """How many prompts `references` would have to sample for, and how many to measure."""
-        unknown = {p.key for p in prompts if p.key not in self._references}
+        unknown = {p.key for p in prompts if (p.key, max_new_tokens) not in self._references}
         stored = self.store.features.reference_responses(
             self._reference_key(max_new_tokens), sorted(unknown)
         )
@@ -233,7 +233,7 @@ class FeatureExtractor:
         styles = np.stack([text_features.measure(r.prompt.text, r.text) for r in replies])
         for i, prompt in enumerate(prompts):
             part = slice(i * REFERENCES, (i + 1) * REFERENCES)
-            self._references[prompt.key] = Reference(
+            self._references[prompt.key, max_new_tokens] = Reference(
                 style=styles[part].astype(np.float64),
                 pooled=pooled.numpy()[part].astype(np.float64),
                 lengths=[len(r.ids) for r in replies[part]],

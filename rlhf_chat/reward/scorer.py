@@ -48,6 +48,7 @@ class BaseStatistics:
     base_probes: list[Reference]
     references: list[Reference]  # of probes, then bank
     feature_map: FeatureMap
+    max_new_tokens: int  # that a reply may have
 
     @classmethod
     def of(
@@ -68,7 +69,8 @@ class BaseStatistics:
         references = base + extractor.references(
             bank, max_new_tokens, check, lambda share: advance(part + (1 - part) * share)
         )
-        return cls(bank, probes, base, references, feature_map_from(references))
+        feature_map = feature_map_from(references)
+        return cls(bank, probes, base, references, feature_map, max_new_tokens)
 
 
 def base_prompts(
@@ -191,6 +193,7 @@ class RewardModelCache:
         self._tokens = max_new_tokens
         self._lock, self._adversarial_lock = threading.Lock(), threading.Lock()
         self._base_stats: BaseStatistics | None = None
+        self._resized = False  # `resize` was called after the warm-up
         self.requested = False  # `get` was called before the warm-up
         self.stale = False  # new feedback needs more work than `get` may do: call `refresh`
         self._model: _Entry[RewardModel] | None = None
@@ -198,21 +201,32 @@ class RewardModelCache:
 
     @property
     def ready(self) -> bool:
-        return self._base_stats is not None
+        return self._base_stats is not None and not self._resized
+
+    def resize(self, config: ScoringConfig, max_new_tokens: int) -> None:
+        """Other prompts or longer replies of the base, from the next warm-up on; until then the
+        present ones serve."""
+        if (config, max_new_tokens) != (self.config, self._tokens):
+            self.config, self._tokens = config, max_new_tokens
+            self._resized = self._base_stats is not None
 
     def warm_up(self, check: Callable[[], None] = lambda: None) -> None:
         """Samples and measures the base's replies; minutes the first time, in the worker."""
-        if self._base_stats is None:
-            self._base_stats = BaseStatistics.of(self.extractor, self.config, self._tokens, check)
+        if self.ready:
+            return
+        base_stats = BaseStatistics.of(self.extractor, self.config, self._tokens, check)
+        with self._lock, self._adversarial_lock:
+            self._base_stats, self._resized = base_stats, False
+            self._model = self._adversarial = None
 
     def get(self) -> RewardModel | None:
         """The reward model of all feedback so far, or an older one while it is `stale`; None before
         the warm-up. Without feedback it is the prior: mean 0 everywhere."""
-        base_stats = self._base_stats
-        if base_stats is None:
-            self.requested = True
-            return None
         with self._lock:
+            base_stats = self._base_stats
+            if base_stats is None:
+                self.requested = True
+                return None
             if self._model is None or not self._model.is_current(self.extractor):
                 self._model = self._updated(self._model, base_stats)
             self.stale = self.stale or self._model.measured is not None
@@ -225,7 +239,7 @@ class RewardModelCache:
         snapshot = load_snapshot(self.extractor)
         if entry and entry.hash == snapshot.hash:
             return replace(entry, revision=revision, measured=None)
-        if self._is_measured(snapshot):
+        if self._is_measured(snapshot, base_stats):
             return _Entry(revision, None, snapshot.hash, self._fitted(snapshot, base_stats))
         if entry is None:
             prior = self._fitted(snapshot.without(lambda _: True), base_stats)
@@ -244,12 +258,12 @@ class RewardModelCache:
         head = reward_model.fit_head(fitted_to, base_stats.feature_map.named, self._reward_config)
         return RewardModel.of(head, base_stats, self.config)
 
-    def _is_measured(self, snapshot: Snapshot) -> bool:
+    def _is_measured(self, snapshot: Snapshot, base_stats: BaseStatistics) -> bool:
         """Whether a fit needs nothing sampled and few replies measured; sets `stale` if not."""
         replies = [reply for item in snapshot.items for reply in item.replies]
         alone = [r.prompt for item in snapshot.items for r in dataset.absolute_replies(item)]
         quick = self.extractor.unmeasured(replies) <= MEASURED_AT_ONCE and self.extractor.answered(
-            alone
+            alone, base_stats.max_new_tokens
         )
         self.stale = self.stale or not quick
         return quick
@@ -262,15 +276,15 @@ class RewardModelCache:
     ) -> PreferenceDataset:
         both = self._reward_config.both_weight
         return dataset.build_dataset(
-            snapshot, self.extractor, base_stats.feature_map, self._tokens, both, check
+            snapshot, self.extractor, base_stats.feature_map, base_stats.max_new_tokens, both, check
         )
 
     def adversarial_rater(self) -> str | None:
         """The rater, if any, whose feedback is clearly the opposite of all others'."""
-        base_stats = self._base_stats
-        if base_stats is None:
-            return None
         with self._adversarial_lock:
+            base_stats = self._base_stats
+            if base_stats is None:
+                return None
             entry = self._adversarial
             if entry is None or not entry.is_current(self.extractor):
                 entry = self._adversarial = self._suspected(entry, base_stats)
@@ -285,7 +299,7 @@ class RewardModelCache:
             return replace(entry, revision=revision, measured=None)
         if len(snapshot.raters) < adversarial_raters.FEWEST:
             return _Entry(revision, None, snapshot.hash, None)
-        if self._is_measured(snapshot):
+        if self._is_measured(snapshot, base_stats):
             given, named = self._dataset(snapshot, base_stats), base_stats.feature_map.named
             found = adversarial_raters.suspect(given, named, self._reward_config)
             rater = None if found is None else snapshot.raters[found]

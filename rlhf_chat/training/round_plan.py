@@ -28,6 +28,19 @@ GATE_ATTEMPTS = 1.5  # evaluations of a candidate, on average
 
 
 @dataclass(frozen=True)
+class RoundSize:
+    """What a round does, in numbers to be shown."""
+
+    updates: int  # at most
+    replies: int  # for each update
+    tokens: int  # of a reply, at most
+
+    @classmethod
+    def of(cls, config: RoundConfig) -> RoundSize:
+        return cls(config.ppo.updates, config.ppo.rollouts, config.ppo.max_new_tokens)
+
+
+@dataclass(frozen=True)
 class Speed:
     """Seconds on this machine."""
 

@@ -83,17 +83,20 @@ class RoundRunner:
         versions: VersionRegistry,
         extractor: FeatureExtractor,
         history: TrainingHistory,
-        config: RoundConfig,
         seed: int | None = None,
     ) -> None:
         self.store, self.model = versions.store, versions.model
         self.versions, self.extractor, self.history = versions, extractor, history
-        self.config = config
         self._seeds = random.Random(seed)
         self._speeds: dict[str, float] = {}  # of the last round, for the next one's time left
 
     def open(
-        self, trigger: str, rater: str, exclude: Exclude | None = None, seed: int | None = None
+        self,
+        trigger: str,
+        rater: str,
+        config: RoundConfig,
+        exclude: Exclude | None = None,
+        seed: int | None = None,
     ) -> RoundState:
         """Takes the snapshot and adds the row. With `exclude` the round retrains from the base, as
         if the excluded feedback had never been given."""
@@ -104,7 +107,7 @@ class RoundRunner:
         parent = 0 if exclude else live
         seed = self._seeds.getrandbits(31) if seed is None else seed
         tests = 1 if exclude else 1 + self.store.rounds.interim_tests(snapshot.hash, rater)
-        config = replace(self.config, gate=self.config.gate.at_interim_test(tests))
+        config = replace(config, gate=config.gate.at_interim_test(tests))
         round_id = self.store.rounds.open(
             trigger=trigger,
             rater=rater,

@@ -22,7 +22,7 @@ from rlhf_chat.training.exclusion import Exclusion
 from rlhf_chat.training.history import TrainingHistory
 from rlhf_chat.training.idle_tasks import IdleTasks
 from rlhf_chat.training.round_control import RoundControl, Stopped
-from rlhf_chat.training.round_plan import config_for
+from rlhf_chat.training.round_plan import MINUTES, RoundSize, config_for
 from rlhf_chat.training.round_runner import Exclude, RoundMonitor, RoundRunner, RoundState
 from rlhf_chat.training.schedule import RoundRequest, RoundSchedule
 from rlhf_chat.training.simulation_session import (
@@ -47,10 +47,12 @@ class TrainingWorker:
         config: RoundConfig | None = None,
         *,
         needed: int = NEEDED,
+        round_minutes: float = MINUTES,
         seed: int | None = None,
     ) -> None:
         self.store, self.model = store, model
-        self.config = config or config_for(model)
+        self.round_minutes = round_minutes
+        self.config = config or config_for(model, round_minutes)  # of the next round
         self.versions = VersionRegistry(store, model, adapter_store)
         self.leaderboard = Leaderboard(store)
         self.history = TrainingHistory(store)
@@ -58,7 +60,7 @@ class TrainingWorker:
         self.scorer = RewardModelCache(
             self.extractor, self.config.scorer, self.config.reward, self.config.ppo.max_new_tokens
         )
-        self._runner = RoundRunner(self.versions, self.extractor, self.history, self.config, seed)
+        self._runner = RoundRunner(self.versions, self.extractor, self.history, seed)
         self._idle = IdleTasks(store, self.scorer, warm_up_unasked=model.is_demo)
         self.schedule = RoundSchedule(self.history, needed)
         self.simulation = SimulationSession(self.versions, self.halted, self.schedule.listen_to)
@@ -129,7 +131,9 @@ class TrainingWorker:
         self, trigger: str, exclude: Exclude | None = None, seed: int | None = None
     ) -> RoundState:
         """Called with the start lock held."""
-        state = self._runner.open(trigger, self.schedule.rater, exclude, seed)
+        config = self.config
+        state = self._runner.open(trigger, self.schedule.rater, config, exclude, seed)
+        self.scorer.resize(config.scorer, config.ppo.max_new_tokens)
         self._control.stop.clear()
         self.schedule.opened()
         self._error = None
@@ -214,6 +218,21 @@ class TrainingWorker:
 
     def set_needed(self, ratings: int) -> None:
         self.schedule.set_needed(ratings)
+
+    @property
+    def sizes_rounds(self) -> bool:
+        """Whether `set_round_minutes` changes anything: not with the bundled model."""
+        return not self.model.is_demo
+
+    def set_round_minutes(self, minutes: float) -> None:
+        """About how long a round may take, from the next one on."""
+        self.round_minutes = minutes
+        if self.sizes_rounds:
+            self.config = config_for(self.model, minutes)
+
+    def round_size(self) -> RoundSize:
+        """Of the next round."""
+        return RoundSize.of(self.config)
 
     def delete(self, version: int) -> Notice:
         """Deletes a version unless a round or the end of a simulation needs it (registry.py)."""

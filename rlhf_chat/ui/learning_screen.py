@@ -45,6 +45,7 @@ TIERS = {
 PHASES = ("features", "reward head", "rollouts", "ppo", "gate", "publishing")
 ROUNDS_SHOWN = 20
 MOST_NEEDED = 10_000  # ratings per round
+MOST_MINUTES = 24 * 60  # per round
 
 Update = dict[Any, Any]
 
@@ -92,12 +93,28 @@ class LearningScreen:
 
         return await self._do(act)
 
+    async def set_minutes(self, minutes: float | None) -> Update:
+        if minutes is None or not math.isfinite(minutes) or not 1 <= minutes <= MOST_MINUTES:
+            why = text("training.minutes_range", limit=MOST_MINUTES)
+            before = self.worker.round_minutes
+            return {self.note: status_message(why, "bad"), self.minutes: before}
+
+        def act() -> Notice:
+            self.worker.set_round_minutes(int(minutes))
+            return Notice("training.minutes_set", {"count": int(minutes)})
+
+        return await self._do(act)
+
     async def refresh(self) -> Update:
         return await quick(self.panel)
 
     async def load(self) -> Update:
         def read() -> Update:
-            return {self.needed: self.worker.status().needed, **self.panel()}
+            return {
+                self.needed: self.worker.status().needed,
+                self.minutes: self.worker.round_minutes,
+                **self.panel(),
+            }
 
         return await quick(read)
 
@@ -123,6 +140,7 @@ class LearningScreen:
             across = self._across(rounds)
             first, others = _split(measured, MAIN_LIVE)
             return {
+                self.round_size: self._round_size(),
                 self.now: _now(status, rounds),
                 self.better: '<div class="answers">'
                 + _better(board.standings(), message(board.advice()))
@@ -147,6 +165,16 @@ class LearningScreen:
             }
         except Exception as error:
             return {self.note: error_message(error)}
+
+    def _round_size(self) -> str:
+        """What the next round will do; nothing where it cannot be chosen."""
+        if not self.worker.sizes_rounds:
+            return ""
+        size = self.worker.round_size()
+        words = text(
+            "learning.round_size", count=size.updates, replies=size.replies, tokens=size.tokens
+        )
+        return f"<p class='quiet'>{safe(words)}</p>"
 
     def _across(self, rounds: list[Any]) -> dict[str, list[tuple[float, float | None]]]:
         """The last value of each measure, round by round."""
@@ -190,6 +218,15 @@ class LearningScreen:
                 min_width=150,
                 elem_id="needed",
             )
+            self.minutes = gr.Number(
+                label=label("minutes_per_round"),
+                precision=0,
+                scale=0,
+                min_width=150,
+                elem_id="minutes",
+                visible=self.worker.sizes_rounds,
+            )
+        self.round_size = gr.HTML(elem_id="round-size", apply_default_css=False)
         self.note = status_line("learning-note")
         self.now = gr.HTML(elem_id="now", apply_default_css=False)
         self.watching.lay_out()
@@ -215,6 +252,8 @@ class LearningScreen:
             self.pause_button,
             self.stop_button,
             self.needed,
+            self.minutes,
+            self.round_size,
             *self.watching.page,
         ]
         self.train_button.click(self.train_now, None, self.page, **QUICK)
@@ -222,6 +261,13 @@ class LearningScreen:
         self.stop_button.click(self.stop, None, self.page, **QUICK)
         gr.on(
             [self.needed.submit, self.needed.blur], self.set_needed, self.needed, self.page, **QUICK
+        )
+        gr.on(
+            [self.minutes.submit, self.minutes.blur],
+            self.set_minutes,
+            self.minutes,
+            self.page,
+            **QUICK,
         )
         demo.load(self.load, None, self.page, **QUICK)
 

@@ -1522,6 +1522,32 @@ def test_a_number_of_ratings_that_cannot_be_is_refused_in_words_and_the_old_one_
     assert worker.needed == 7
 
 
+@pytest.mark.parametrize("minutes", [0, -5, 1_441, None, float("inf")])
+def test_minutes_that_cannot_be_are_refused_in_words_and_the_old_ones_stay(minutes):
+    screen = learning_of(worker := ToyTrainer())
+    told = asyncio.run(screen.set_minutes(minutes))
+    assert told[screen.note] == components.status_message(
+        "Choose a number of minutes from 1 to 1,440.", "bad"
+    )
+    assert told[screen.minutes] == worker.round_minutes == 10
+
+
+def test_the_minutes_of_a_round_can_be_chosen_and_it_is_told_what_a_round_does():
+    screen = learning_of(worker := ToyTrainer())
+    assert asyncio.run(screen.load())[screen.minutes] == 10
+    told = asyncio.run(screen.set_minutes(7))
+    assert "about 7 minutes" in told[screen.note]["text"] and worker.round_minutes == 7
+    assert "up to 14 updates, each from 64 replies of up to 128 tokens" in told[screen.round_size]
+
+
+def test_where_the_minutes_change_nothing_they_are_not_shown():
+    worker = ToyTrainer()
+    assert learning_of(worker).minutes.visible
+    worker.sizes_rounds = False
+    screen = learning_of(worker)
+    assert not screen.minutes.visible and screen.panel()[screen.round_size] == ""
+
+
 @pytest.mark.parametrize(
     ("waiting", "whole", "short"),
     [

@@ -295,6 +295,34 @@ def test_never_two_rounds_at_once(store, chat, make, recipe):
     assert recipe.most == 1
 
 
+def test_other_minutes_take_effect_with_the_next_round(store, toy, chat, make, recipe, monkeypatch):
+    monkeypatch.setattr(toy, "step_seconds", 0.05)
+    monkeypatch.setattr(toy, "train_token_seconds", 0.002)
+    worker = make(needed=1, config=None, round_minutes=10)
+    rate(chat, 1)
+    worker.start()
+    wait_for(recipe.entered.is_set)
+    before = worker.round_size()
+    worker.set_round_minutes(60)
+    assert worker.round_size() != before
+    rate(chat, 1)
+    recipe.go.set()
+    worker.wake()
+    wait_for(ended(store, 2))
+    second, first = (r.config["ppo"] for r in worker.history.rounds(2))
+    assert (first["updates"], first["max_new_tokens"]) == (before.updates, before.tokens)
+    size = worker.round_size()
+    assert (second["updates"], second["max_new_tokens"]) == (size.updates, size.tokens)
+
+
+def test_the_bundled_model_has_rounds_of_one_size(toy, make, monkeypatch):
+    monkeypatch.setattr(toy, "name", "demo")
+    worker = make(config=None)
+    before = worker.config
+    worker.set_round_minutes(60)
+    assert worker.config is before and not worker.sizes_rounds
+
+
 # ---------------------------------------------------------------------- pause, stop, close
 
 

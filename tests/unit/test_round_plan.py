@@ -1,12 +1,14 @@
 """A round is sized so that it ends in about the time it is given."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from rlhf_chat.training import round_plan
 from rlhf_chat.training.context import RoundConfig
-from rlhf_chat.training.round_plan import Speed, planned
+from rlhf_chat.training.round_plan import RoundSize, Speed, config_for, planned
 
 CONFIG = RoundConfig(ppo=replace(round_plan.REAL_MODELS, max_new_tokens=256))
 TEN_MINUTES = 600.0
@@ -53,3 +55,13 @@ def test_a_very_slow_machine_gets_the_smallest_round_that_means_something() -> N
     config = planned(CONFIG, Speed(0.1, 0.1), TEN_MINUTES)
     assert (config.ppo.updates, config.ppo.max_new_tokens) == (4, 48)
     assert (config.scorer.rollout_prompts, config.scorer.probe_prompts) == (32, 24)
+
+
+def test_with_the_bundled_model_the_time_changes_nothing() -> None:
+    demo: Any = SimpleNamespace(is_demo=True)
+    assert config_for(demo, 1) == config_for(demo, 100) == RoundConfig()
+
+
+def test_the_size_of_a_round_is_that_of_its_config() -> None:
+    config = planned(CONFIG, Speed(0.1, 0.1), TEN_MINUTES)
+    assert RoundSize.of(config) == RoundSize(updates=4, replies=64, tokens=48)

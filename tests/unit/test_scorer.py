@@ -103,6 +103,24 @@ def test_in_a_new_session_answers_are_known_as_soon_as_they_are_read_again(
     assert fitted and np.allclose(fitted.head.weights, current.get().head.weights)
 
 
+def test_another_length_of_replies_serves_from_the_next_warm_up_on(compare, current, toy) -> None:
+    pair = pair_of(compare)
+    compare.vote(pair.set_id, "a")
+    before = current.get()
+    current.resize(current.config, 8)
+    assert current.ready  # nothing is different
+    smaller = replace(current.config, rollout_prompts=2)
+    current.resize(smaller, 3)
+    assert not current.ready and current.get() is before
+    current.warm_up()
+    after = current.get()
+    assert current.ready and after and after is not before and after.head.weights.any()
+    lengths = [n for r in current._base_stats.references for n in r.lengths]
+    assert len(lengths) == 4 * (2 + 3) and max(lengths) <= 3
+    old = current.extractor.references(current._base_stats.probes, 8, lambda: None)
+    assert max(n for r in old for n in r.lengths) > 3  # both are kept, each for its limit
+
+
 def test_who_clearly_wants_the_opposite_of_the_others_is_named_until_set_aside(
     compare, current, store
 ) -> None:
