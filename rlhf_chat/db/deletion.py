@@ -15,6 +15,7 @@ from rlhf_chat.db.connection import DatabaseConnection
 from rlhf_chat.db.database_file import apply_migrations, connect, is_corrupt
 from rlhf_chat.db.db_errors import backups_of, unfinished_backups_of
 from rlhf_chat.db.events import add_event
+from rlhf_chat.db.withdrawn_words import ERASED, erase_words, forget_erased
 from rlhf_chat.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -36,30 +37,46 @@ def delete_conversations(
     ids = connection.write_feedback(change)
     # What was in the way of an earlier deletion may be gone.
     earlier = _deleted(connection) if connection.unerased else []
+    answers = _deleted(connection, ERASED) if connection.unerased else []
     try:
         with connection.copying:
-            connection.unerased = erase_from_backups(connection.path, [*earlier, *ids])
+            connection.unerased = erase_from_backups(connection.path, [*earlier, *ids], answers)
     finally:  # a backup that cannot be cleaned must not keep the texts in the WAL
         connection.empty_wal()
     return len(ids)
 
 
+def finish_erasing_words(connection: DatabaseConnection, answer_ids: Sequence[str]) -> None:
+    """After the words of withdrawn or replaced answers were erased from the file: from its WAL and
+    the backups. What is in the way is tried again at the next start."""
+    with suppress(StoreError):
+        try:
+            with connection.copying:
+                left = erase_from_backups(connection.path, [], answer_ids)
+                connection.unerased = sorted({*connection.unerased, *left})
+        finally:
+            connection.empty_wal()
+        if not left:
+            connection.write(lambda db: forget_erased(db, answer_ids))
+
+
 def finish_deleting(connection: DatabaseConnection) -> None:
     """At start: a kill may have come between a deletion and the backups or the WAL."""
-    deleted = _deleted(connection)
+    deleted, answers = _deleted(connection), _deleted(connection, ERASED)
     with suppress(StoreError):  # no reason not to start; the next start tries again
         try:
-            connection.unerased = erase_from_backups(connection.path, deleted)
+            connection.unerased = erase_from_backups(connection.path, deleted, answers)
         finally:  # a backup that cannot be cleaned must not keep the texts in the WAL
-            if deleted:
+            if deleted or answers:
                 connection.empty_wal()
+        if answers and not connection.unerased:
+            connection.write(lambda db: forget_erased(db, answers))
 
 
-def _deleted(connection: DatabaseConnection) -> list[str]:
-    """Ids of all conversations that were ever deleted."""
+def _deleted(connection: DatabaseConnection, kind: str = "conversation_deleted") -> list[str]:
+    """Ids of all conversations that were ever deleted, or of answers whose words were."""
     with connection.read() as db:
-        sql = "SELECT ref FROM events WHERE kind = 'conversation_deleted'"
-        return [row[0] for row in fetch(db, sql)]
+        return [row[0] for row in fetch(db, "SELECT ref FROM events WHERE kind = ?", [kind])]
 
 
 def erase(db: Database, conversation_ids: Sequence[str]) -> None:
@@ -130,17 +147,19 @@ def _is_part(cached: bytes, prompt: bytes) -> bool:
     return sum(runs) >= len(a)
 
 
-def erase_from_backups(path: Path, conversation_ids: Sequence[str]) -> list[Path]:
+def erase_from_backups(
+    path: Path, conversation_ids: Sequence[str], answer_ids: Sequence[str] = ()
+) -> list[Path]:
     """The same in every automatic copy of the file; a copy that was never finished is removed.
     Returns the copies that could not be erased now: kept, to be tried again at the next start."""
     for part in unfinished_backups_of(path):
         _remove(part)
-    if not conversation_ids:
+    if not conversation_ids and not answer_ids:
         return []
-    return [backup for backup in backups_of(path) if not _erased(backup, conversation_ids)]
+    return [b for b in backups_of(path) if not _erased(b, conversation_ids, answer_ids)]
 
 
-def _erased(backup: Path, conversation_ids: Sequence[str]) -> bool:
+def _erased(backup: Path, conversation_ids: Sequence[str], answer_ids: Sequence[str]) -> bool:
     """A copy that is locked, unreadable or on a full disk is kept; one that is damaged is removed,
     since nothing can be deleted from it and nothing restored."""
     try:
@@ -151,6 +170,8 @@ def _erased(backup: Path, conversation_ids: Sequence[str]) -> bool:
                 apply_migrations(db)  # the copy may be of an older version
                 with db.atomic():
                     erase(db, held)
+            if answer_ids:
+                erase_words(db, answer_ids)
         return True
     except (sqlite3.Error, OSError) as error:
         if is_corrupt(backup):

@@ -20,6 +20,7 @@ from rlhf_chat.db.codec import (
     timestamp,
 )
 from rlhf_chat.db.connection import DatabaseConnection, Repository
+from rlhf_chat.db.deletion import finish_erasing_words
 from rlhf_chat.db.feedback_tables import TABLES
 from rlhf_chat.db.queries import (
     RATER_FILTER,
@@ -39,6 +40,7 @@ from rlhf_chat.db.schema import (
     Score,
 )
 from rlhf_chat.db.settings import put_setting
+from rlhf_chat.db.withdrawn_words import erase_replaced, note_erased
 from rlhf_chat.errors import StoreError
 
 QUARANTINED = "SELECT value FROM settings WHERE key = 'quarantined_raters'"
@@ -215,10 +217,16 @@ class FeedbackRepository(Repository):
         words = clean_text(comment)
 
         def change(db: Database) -> None:
+            if replaced:
+                note_erased(db, [answer_id])
             for table in ("preferences", "rankings"):
                 db.execute(f"UPDATE {table} SET comment = ? WHERE id = ?", [words, answer_id])
 
+        before = self.preference(answer_id) or self.ranking(answer_id)
+        replaced = before is not None and before.comment not in ("", words)
         self._db.write(change)
+        if replaced:
+            finish_erasing_words(self._db, [answer_id])
 
     def add_edit(
         self,
@@ -320,16 +328,25 @@ class FeedbackRepository(Repository):
             **row,
         }
 
+        table = next(one for one in TABLES.values() if one.name == log)
+        replaced: list[str] = []
+
         def change(db: Database) -> str:
+            replaced.clear()
             sql = f"SELECT id FROM {log} WHERE event_id = ?"
             stored = one_value(db, sql, [row["event_id"]])
             if stored is not None:
                 return stored
             check(db)
-            insert(db, log, number=next_number(db, "feedback"), **row)
+            number = next_number(db, "feedback")
+            insert(db, log, number=number, **row)
+            replaced.extend(erase_replaced(db, table, number))
             return row["id"]
 
-        return self._db.write_feedback(change)
+        id = self._db.write_feedback(change)
+        if replaced:
+            finish_erasing_words(self._db, replaced)
+        return id
 
 
 _CURRENT_RATING = """value <> 0 AND number = (SELECT max(number) FROM ratings

@@ -1492,6 +1492,47 @@ def test_a_backup_that_is_damaged_is_removed(path):
         assert backups_of(path) == [] and store.unerased == []
 
 
+@pytest.mark.parametrize("how", ["replaced", "withdrawn", "vote", "note", "ranking"])
+def test_words_of_a_withdrawn_or_replaced_answer_are_nowhere(path, how):
+    with closing(Store(path)) as store:
+        _, asked, a, b = make_pair(store)
+        feedback = store.feedback
+        if how in ("replaced", "withdrawn"):
+            feedback.add_rating(a, -1, reason=CANARY, comment=CANARY)
+        elif how == "ranking":
+            feedback.set_comment(feedback.add_ranking(asked, {a: 0, b: 1}), CANARY)
+        else:
+            vote = feedback.add_preference(a, b, "a", shown_first="a", comment=CANARY)
+        assert store.back_up() and in_backups(path)
+        if how in ("replaced", "withdrawn"):
+            feedback.add_rating(a, 1 if how == "replaced" else 0, comment="")
+        elif how == "ranking":
+            feedback.add_ranking(asked, {})
+        elif how == "note":
+            feedback.set_comment(vote, "another")
+        else:
+            feedback.add_preference(a, b, "withdrawn", shown_first="a")
+        assert CANARY.encode() not in everything(path.parent)
+        assert len(backups_of(path)) == 1 and store.unerased == []
+
+
+def test_words_that_a_locked_backup_kept_are_erased_at_the_next_start(path, monkeypatch):
+    monkeypatch.setattr(store_file, "BUSY_SECONDS", 0.1)
+    with closing(Store(path)) as store:
+        _, _, a, _ = make_pair(store)
+        store.feedback.add_rating(a, 1, comment=CANARY)
+        assert store.back_up()
+        [backup] = backups_of(path)
+        with raw(backup) as other:
+            other.execute("BEGIN")
+            other.execute("SELECT count(*) FROM messages").fetchall()
+            store.feedback.add_rating(a, 0)
+            assert store.unerased == [backup]
+    with closing(Store(path)) as store:
+        assert store.unerased == [] and CANARY.encode() not in everything(path.parent)
+        assert store.events.newest() == []
+
+
 def denied(*_, **__) -> None:
     raise PermissionError(13, "Permission denied")
 
