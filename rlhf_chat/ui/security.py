@@ -3,8 +3,9 @@
 Threat model: a web page that the person visits in another tab, and the text of the model itself. A
 foreign page may point its own host name at 127.0.0.1 (DNS rebinding: Gradio alone answers it, with
 credentials allowed), may post forms across origins, and a reply may hold an image whose address
-carries the conversation away. Other users of the same machine, and programs running as the same
-person, are not kept out: they can read the database.
+carries the conversation away. Other accounts of the same machine can open the window, as there is
+no log-in; they cannot read the files (db/private_files.py). Programs running as the same person are
+not kept out.
 """
 
 from __future__ import annotations
