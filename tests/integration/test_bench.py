@@ -18,7 +18,6 @@ from bench.simulated_rater import AGREEMENT, Person, load_utility, noise_scale
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.reward import reward_model, text_features
-from rlhf_chat.training import worker as worker_module
 from tests.tiny_models import tiny_round_config
 
 LENGTH = "def utility(prompt, reply):\n    return float(len(reply))\n"
@@ -133,7 +132,7 @@ def short_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(
         learning_curve, "speak", lambda m, v, p, seed, _, *rest: real(m, v, p, seed, 8, *rest)
     )
-    monkeypatch.setattr(worker_module.RoundConfig, "of", lambda model: tiny_round_config())
+    monkeypatch.setattr(learning_curve, "config_for", lambda model, minutes: tiny_round_config())
     init: Any = Chat.__init__
     short = Sampling(max_new_tokens=8)
     monkeypatch.setattr(Chat, "__init__", lambda self, *a, **k: init(self, *a, short, **k))
