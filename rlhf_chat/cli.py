@@ -184,7 +184,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     prepare_process()
     try:
-        return args.run(args)
+        result: int = args.run(args)
+        return result
     except AppError as error:
         print(error, file=sys.stderr)
     except OSError as error:

@@ -21,7 +21,8 @@ SET_LIVE = "UPDATE live_versions SET version = ? WHERE in_use = 1"
 
 class AdapterVersionRepository(Repository):
     def next_number(self) -> int:
-        return 1 + self._db.value("SELECT value FROM counters WHERE name = 'version'")
+        result: int = 1 + self._db.value("SELECT value FROM counters WHERE name = 'version'")
+        return result
 
     def promote(
         self,
@@ -175,7 +176,8 @@ def _version_exists(db: Database, version: int) -> None:
 
 
 def _base_in_use(db: Database) -> str:
-    return one_value(db, "SELECT base_hash FROM live_versions WHERE in_use = 1")
+    result: str = one_value(db, "SELECT base_hash FROM live_versions WHERE in_use = 1")
+    return result
 
 
 def _is_in_use(db: Database, base: str) -> bool:
@@ -185,6 +187,7 @@ def _is_in_use(db: Database, base: str) -> bool:
 
 def _live_version(db: Database, base: str = "") -> int:
     if _is_in_use(db, base):
-        return one_value(db, "SELECT version FROM live_versions WHERE in_use = 1")
+        result: int = one_value(db, "SELECT version FROM live_versions WHERE in_use = 1")
+        return result
     sql = "SELECT version FROM live_versions WHERE base_hash = ?"
     return one_value(db, sql, [base]) or 0

@@ -24,7 +24,8 @@ def ids_blob(ids: Sequence[int] | None) -> bytes | None:
 
 
 def ids_list(blob: bytes) -> list[int]:
-    return np.frombuffer(blob, dtype="<i4").tolist()
+    result: list[int] = np.frombuffer(blob, dtype="<i4").tolist()
+    return result
 
 
 def content_key(prompt_ids: Sequence[int], response_ids: Sequence[int] = ()) -> str:
@@ -124,7 +125,8 @@ def one_value(db: Database, sql: str, values: Sequence[Any] = ()) -> Any:
 def next_number(db: Database, counter: str) -> int:
     """The next number of a named sequence. Only inside a transaction of the writer."""
     sql = "UPDATE counters SET value = value + 1 WHERE name = ? RETURNING value"
-    return one_value(db, sql, [counter])
+    result: int = one_value(db, sql, [counter])
+    return result
 
 
 def split(flat: list[int], lengths: list[int]) -> list[list[int]]:

@@ -145,7 +145,8 @@ class DatabaseConnection:
     def _reader(self) -> Reader:
         reader = getattr(self._local, "reader", None)
         if reader is not None:
-            return reader
+            result: Reader = reader
+            return result
         with self._readers_lock:
             if self._closed:
                 raise StoreError("db.closed", name=self.path.name)

@@ -118,7 +118,8 @@ def _checked_version(db: Database, path: Path) -> int:
     verdict = " ".join(one_value(db, "PRAGMA quick_check(1)").split())
     if verdict != "ok":
         raise DatabaseDamaged("db.damaged", path=path, error=verdict, rescue=rescue(path))
-    return version
+    result: int = version
+    return result
 
 
 def has_bytes(path: Path) -> bool:
@@ -205,7 +206,8 @@ def backup_is_due(db: Database, path: Path) -> bool:
         return not newest
     try:
         with closing(connect(newest[0], "ro")) as copy:
-            return one_value(copy, counted) != now
+            result: bool = one_value(copy, counted) != now
+            return result
     except sqlite3.Error:
         return True
 

@@ -43,7 +43,8 @@ class FeatureCache(Repository):
         """How many of them have a cached vector."""
         sql = """SELECT count(*) FROM features WHERE feature_key = ?
             AND content_key IN (SELECT value FROM json_each(?))"""
-        return self._db.value(sql, [feature_key, json.dumps(list(content_keys))])
+        result: int = self._db.value(sql, [feature_key, json.dumps(list(content_keys))])
+        return result
 
     def put_reference_responses(
         self,

@@ -302,7 +302,8 @@ class FeedbackRepository(Repository):
 
     def count(self) -> int:
         """The number of the newest answer; it never goes back."""
-        return self._db.value("SELECT value FROM counters WHERE name = 'feedback'")
+        result: int = self._db.value("SELECT value FROM counters WHERE name = 'feedback'")
+        return result
 
     def count_since(self, watermark: int, rater: str = "") -> int:
         """How many subjects have answers after the watermark, withdrawals included. One reply or
@@ -311,7 +312,8 @@ class FeedbackRepository(Repository):
             f"SELECT rater, {table.subject} FROM {table.name} WHERE {RATER_FILTER} AND number > ?2"
             for table in TABLES.values()
         )
-        return self._db.value(f"SELECT count(*) FROM ({new})", [rater, watermark])
+        result: int = self._db.value(f"SELECT count(*) FROM ({new})", [rater, watermark])
+        return result
 
     def _append(
         self,
@@ -336,12 +338,14 @@ class FeedbackRepository(Repository):
             sql = f"SELECT id FROM {log} WHERE event_id = ?"
             stored = one_value(db, sql, [row["event_id"]])
             if stored is not None:
-                return stored
+                result: str = stored
+                return result
             check(db)
             number = next_number(db, "feedback")
             insert(db, log, number=number, **row)
             replaced.extend(erase_replaced(db, table, number))
-            return row["id"]
+            new: str = row["id"]
+            return new
 
         id = self._db.write_feedback(change)
         if replaced:

@@ -67,7 +67,8 @@ class MessageRepository(Repository):
         def change(db: Database) -> str:
             stored = one_value(db, "SELECT id FROM messages WHERE event_id = ?", [event_id])
             if stored is not None:
-                return stored
+                result: str = stored
+                return result
             title = conversation_row(db, conversation_id)[0]
             if parent_id is not None:
                 message_row(db, parent_id, conversation_id)
@@ -80,7 +81,8 @@ class MessageRepository(Repository):
             if make_head:
                 sql = "UPDATE conversations SET head_id = ? WHERE id = ?"
                 db.execute(sql, [row["id"], conversation_id])
-            return row["id"]
+            new: str = row["id"]
+            return new
 
         return self._db.write(change)
 

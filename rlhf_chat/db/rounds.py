@@ -40,7 +40,8 @@ class RoundRepository(Repository):
 
         def change(db: Database) -> int:
             insert(db, "rounds", **row)
-            return one_value(db, "SELECT last_insert_rowid()")
+            result: int = one_value(db, "SELECT last_insert_rowid()")
+            return result
 
         return self._db.write(change)
 
@@ -114,14 +115,16 @@ class RoundRepository(Repository):
         sql = f"""SELECT count(DISTINCT snapshot_hash) FROM rounds
             WHERE status IN ('promoted', 'discarded') AND "trigger" <> 'retrain_without'
             AND snapshot_hash <> ?2 AND {RATER_FILTER}"""
-        return self._db.value(sql, [rater, snapshot_hash])
+        result: int = self._db.value(sql, [rater, snapshot_hash])
+        return result
 
 
 def _round_status(db: Database, round_id: int) -> str:
     status = one_value(db, "SELECT status FROM rounds WHERE id = ?", [round_id])
     if status is None:
         raise NotFound("db.round_unknown", number=round_id)
-    return status
+    result: str = status
+    return result
 
 
 def close_round(

@@ -156,7 +156,8 @@ def _take_back(db: Database) -> None:
 
 def _use_wal(db: Database) -> bool:
     try:
-        return one_value(db, "PRAGMA journal_mode = WAL") == "wal"
+        result: bool = one_value(db, "PRAGMA journal_mode = WAL") == "wal"
+        return result
     except sqlite3.OperationalError:  # a file system without shared memory
         return False
 
@@ -165,7 +166,8 @@ def checkpoint(db: Database) -> bool:
     """Move the WAL into the file and empty it. False while a reader still needs it."""
     db.execute("PRAGMA busy_timeout = 0")  # clicks must not queue behind a slow reader
     try:
-        return one_value(db, "PRAGMA wal_checkpoint(TRUNCATE)") == 0
+        result: bool = one_value(db, "PRAGMA wal_checkpoint(TRUNCATE)") == 0
+        return result
     finally:
         db.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
 

@@ -88,7 +88,8 @@ class DecodeBatch:
         ).logits[:, -1]
         if len(distinct) < len(prompts):
             self._cache.reorder_cache(cast(torch.LongTensor, chosen))
-        return logits[chosen]
+        result: torch.Tensor = logits[chosen]
+        return result
 
     def _begin_preallocated(
         self,
@@ -153,13 +154,14 @@ class DecodeBatch:
         ids = tokens[:, None]
         if not self._preallocates:
             self._mask = torch.cat([self._mask, self._mask.new_ones(len(ids), 1)], -1)
-            return self.tree(
+            result: torch.Tensor = self.tree(
                 input_ids=ids,
                 attention_mask=self._mask,
                 position_ids=self._positions,
                 past_key_values=self._cache,
                 use_cache=True,
             ).logits[:, -1]
+            return result
         self._mask[..., self._length - 1] = True
         # a CUDA graph needs fixed sizes, so on a GPU a step attends over the whole allocation
         width = self._mask.shape[-1] if self._step_capture.on_gpu else self._length

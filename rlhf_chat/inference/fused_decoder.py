@@ -51,7 +51,10 @@ class PackedLinear(torch.nn.Module):
             return functional.linear(x, self.weight, self.bias)  # type: ignore[arg-type]
         if self._takes_int8(x):
             return self._int8_product(x)
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+            x, self.packed, self.bias, "none", [], ""
+        )
+        return result
 
     def add_to(self, residual: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """residual + what `forward` gives, in one call where the kernels can."""
@@ -59,7 +62,10 @@ class PackedLinear(torch.nn.Module):
             return residual + functional.linear(x, self.weight, self.bias)  # type: ignore[arg-type]
         if self._takes_int8(x):
             return residual + self._int8_product(x)
-        return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.packed, self.bias, "add")
+        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+            x, residual, self.packed, self.bias, "add"
+        )
+        return result
 
     def _takes_int8(self, x: torch.Tensor) -> bool:
         return x.dtype == torch.bfloat16 and x.numel() <= FEW_ROWS * self.in_features

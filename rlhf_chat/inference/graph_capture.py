@@ -141,7 +141,8 @@ def _traced(tree: Any, inputs: Inputs) -> CapturedStep:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about sizes baked in as constants: `_trace` checks that
-        return torch.jit.trace(step, (*inputs, *weights), check_trace=False)
+        result: CapturedStep = torch.jit.trace(step, (*inputs, *weights), check_trace=False)
+        return result
 
 
 def _graphed(tree: Any, inputs: Inputs, *, warm_up: bool) -> CapturedStep:

@@ -104,7 +104,7 @@ def _forward(
     mask: torch.Tensor,
     cache: PreallocatedCache,
 ) -> torch.Tensor:
-    return tree(
+    result: torch.Tensor = tree(
         input_ids=ids,
         position_ids=positions,
         attention_mask=mask,
@@ -112,3 +112,4 @@ def _forward(
         use_cache=True,
         logits_to_keep=1,
     ).logits[:, -1]
+    return result

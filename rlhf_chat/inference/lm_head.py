@@ -31,7 +31,8 @@ def lm_head_of(tree: Any, config: Any) -> Head:
             logits = logits / divisor
         if factor != 1.0:
             logits = logits * factor
-        return torch.tanh(logits / cap) * cap if cap else logits
+        result: torch.Tensor = torch.tanh(logits / cap) * cap if cap else logits
+        return result
 
     return head
 

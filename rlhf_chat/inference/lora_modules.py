@@ -123,7 +123,8 @@ def fused(
         if (found := factors.get(names[id(linear)])) is None:
             return weight
         a, b = found
-        return (weight + b.float() @ a.float()).to(weight.dtype)
+        result: torch.Tensor = (weight + b.float() @ a.float()).to(weight.dtype)
+        return result
 
     return fused_decoder.build(base, merged)
 
@@ -155,7 +156,8 @@ class InferenceLoRA(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         output = self.source(x)
         output.view(-1, output.shape[-1]).addmm_(x.flatten(0, -2) @ self.lora_a, self.lora_b)
-        return output
+        result: torch.Tensor = output
+        return result
 
 
 class MergedLinear(torch.nn.Linear):
@@ -177,7 +179,8 @@ class MergedLinear(torch.nn.Linear):
         rows = x.shape[0] if x.dim() > 1 else 1
         if self.packed is None or rows == 1 or torch.is_grad_enabled():
             return torch.nn.functional.linear(x, self.weight, self.bias)
-        return _packed_linear()(x, self.packed, self.bias)
+        result: torch.Tensor = _packed_linear()(x, self.packed, self.bias)
+        return result
 
 
 @cache

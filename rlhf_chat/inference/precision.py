@@ -48,7 +48,8 @@ def likes_bfloat16() -> bool:
     except RuntimeError:  # an operator that this build or processor does not have
         return False
     float32, bfloat16 = (min(seconds) for seconds in zip(*rounds, strict=True))
-    return float32 >= WORTH_IT * bfloat16
+    result: bool = float32 >= WORTH_IT * bfloat16
+    return result
 
 
 def has_amx() -> bool:

@@ -93,12 +93,14 @@ class PreferenceDataset:
 
     @property
     def dim(self) -> int:
-        return self.x.shape[1]
+        result: int = self.x.shape[1]
+        return result
 
     @property
     def alone(self) -> Mask:
         """Rows that rate a single reply."""
-        return (self.kind == THUMB) | (self.kind == STARS)
+        result: Mask = (self.kind == THUMB) | (self.kind == STARS)
+        return result
 
     @property
     def labels(self) -> int:

@@ -206,7 +206,8 @@ def _sensitivities(dataset: PreferenceDataset, head: RewardHead) -> Floats:
         rows, rankings = losses(sized, head)
         np.add.at(loss[:, i], dataset.rater, rows)
         np.add.at(loss[:, i], dataset.ranking_rater, rankings)
-    return np.exp(grid[(loss + 0.5 * (grid / SENSITIVITY_STD) ** 2).argmin(1)])
+    result: Floats = np.exp(grid[(loss + 0.5 * (grid / SENSITIVITY_STD) ** 2).argmin(1)])
+    return result
 
 
 # ---------------------------------------------------------------------- permutation test
@@ -268,7 +269,8 @@ def _centred_ranks(place: NDArray[np.int64]) -> Floats:
     value = np.where(there, -place.astype(np.float64), 0.0)
     count = np.maximum(there.sum(1, keepdims=True), 1)
     centred = np.where(there, value - value.sum(1, keepdims=True) / count, 0.0)
-    return centred / np.maximum(np.abs(centred).max(1, keepdims=True), 1e-9)
+    result: Floats = centred / np.maximum(np.abs(centred).max(1, keepdims=True), 1e-9)
+    return result
 
 
 def _shuffled_places(ranks: Floats, place: NDArray[np.int64], rng: np.random.Generator) -> Floats:

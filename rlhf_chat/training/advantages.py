@@ -62,7 +62,8 @@ class ValueHead(torch.nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """(B, R, H) -> (B, R)."""
-        return self.linear(hidden.detach().float()).squeeze(-1)
+        result: torch.Tensor = self.linear(hidden.detach().float()).squeeze(-1)
+        return result
 
 
 class Critic:
@@ -79,7 +80,8 @@ class Critic:
         return list(self.value_head.parameters())
 
     def values(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self.value_head(hidden)
+        result: torch.Tensor = self.value_head(hidden)
+        return result
 
     def estimate(
         self,

@@ -26,7 +26,8 @@ def leave_one_out_advantages(returns: torch.Tensor, groups: torch.Tensor) -> tor
     sums = torch.zeros(len(counts), dtype=returns.dtype).index_add_(0, member, returns)
     size = counts[member].to(returns.dtype)
     # r - (sum - r) / (k - 1) is the deviation from the mean of the group, times k / (k - 1)
-    return (returns - sums[member] / size) * size / (size - 1)
+    result: torch.Tensor = (returns - sums[member] / size) * size / (size - 1)
+    return result
 
 
 def scale(x: torch.Tensor, mask: torch.Tensor, floor: float) -> torch.Tensor:

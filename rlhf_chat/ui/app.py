@@ -104,7 +104,8 @@ def build(
         welcome.wire(demo)
         strip.wire(demo)
         Polling(strip, chatting, comparing, learning, versions, data, people).wire(tabs)
-    return demo
+    result: gr.Blocks = demo
+    return result
 
 
 def launch(

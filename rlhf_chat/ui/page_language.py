@@ -23,7 +23,8 @@ class PageLanguage:
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http" or scope["method"] != "GET":
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         accepted = dict(scope["headers"]).get(b"accept-language", b"").decode("latin-1")
         start: dict[str, Any] = {}  # of an HTML page, held back until its length is known
         body = bytearray()

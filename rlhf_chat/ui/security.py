@@ -119,7 +119,8 @@ class BodyLimit:
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         length = headers_of(scope).get("content-length", "0")
         if not length.isdigit() or int(length) > self.limit:
             return await refuse(send, 413, "security.too_long")
@@ -158,7 +159,8 @@ class SecurityHeaders:
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
 
         async def with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
