@@ -63,13 +63,14 @@ def build(
         VersionsScreen(chat, worker),
         DataScreen(chat, worker),
     )
-    with CheckedBlocks(
+    demo: gr.Blocks = CheckedBlocks(
         title=title,
         fill_height=True,
         fill_width=True,
         analytics_enabled=False,
         delete_cache=(3600, 86400),
-    ) as demo:
+    )
+    with demo:
         with gr.Sidebar(width=268, elem_id="side"):
             gr.HTML(
                 f'<div class="brand">{safe(title)}</div>', elem_id="brand", apply_default_css=False
@@ -104,8 +105,7 @@ def build(
         welcome.wire(demo)
         strip.wire(demo)
         Polling(strip, chatting, comparing, learning, versions, data, people).wire(tabs)
-    result: gr.Blocks = demo
-    return result
+    return demo
 
 
 def launch(
