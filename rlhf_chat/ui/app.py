@@ -77,7 +77,6 @@ def build(
             )
             chatting.conversations.lay_out()
             people.lay_out_name()
-            # Light, dark or the system's: the browser's own business, remembered there.
             gr.Button(label("theme"), size="sm", elem_id="theme-toggle").click(
                 None, js="() => { rlhfTheme(); }", **QUICK
             )
