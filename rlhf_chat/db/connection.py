@@ -143,10 +143,9 @@ class DatabaseConnection:
                 raise store_error(error, self.path) from error
 
     def _reader(self) -> Reader:
-        reader = getattr(self._local, "reader", None)
+        reader: Reader | None = getattr(self._local, "reader", None)
         if reader is not None:
-            result: Reader = reader
-            return result
+            return reader
         with self._readers_lock:
             if self._closed:
                 raise StoreError("db.closed", name=self.path.name)

@@ -112,14 +112,13 @@ def _refuse_foreign_wal(path: Path) -> None:
 def _checked_version(db: Database, path: Path) -> int:
     if one_value(db, "PRAGMA application_id") != APPLICATION_ID:
         raise DatabaseDamaged("db.other_program", path=path)
-    version = one_value(db, "PRAGMA user_version")
+    version: int = one_value(db, "PRAGMA user_version")
     if version > schema_version():
         raise DatabaseTooNew("db.too_new", path=path, version=version, known=schema_version())
     verdict = " ".join(one_value(db, "PRAGMA quick_check(1)").split())
     if verdict != "ok":
         raise DatabaseDamaged("db.damaged", path=path, error=verdict, rescue=rescue(path))
-    result: int = version
-    return result
+    return version
 
 
 def has_bytes(path: Path) -> bool:

@@ -336,10 +336,9 @@ class FeedbackRepository(Repository):
         def change(db: Database) -> str:
             replaced.clear()
             sql = f"SELECT id FROM {log} WHERE event_id = ?"
-            stored = one_value(db, sql, [row["event_id"]])
+            stored: str | None = one_value(db, sql, [row["event_id"]])
             if stored is not None:
-                result: str = stored
-                return result
+                return stored
             check(db)
             number = next_number(db, "feedback")
             insert(db, log, number=number, **row)

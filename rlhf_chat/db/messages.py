@@ -65,10 +65,11 @@ class MessageRepository(Repository):
             row["content_key"] = content_key(prompt_ids, response_ids)
 
         def change(db: Database) -> str:
-            stored = one_value(db, "SELECT id FROM messages WHERE event_id = ?", [event_id])
+            stored: str | None = one_value(
+                db, "SELECT id FROM messages WHERE event_id = ?", [event_id]
+            )
             if stored is not None:
-                result: str = stored
-                return result
+                return stored
             title = conversation_row(db, conversation_id)[0]
             if parent_id is not None:
                 message_row(db, parent_id, conversation_id)

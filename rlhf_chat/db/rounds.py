@@ -120,11 +120,10 @@ class RoundRepository(Repository):
 
 
 def _round_status(db: Database, round_id: int) -> str:
-    status = one_value(db, "SELECT status FROM rounds WHERE id = ?", [round_id])
+    status: str | None = one_value(db, "SELECT status FROM rounds WHERE id = ?", [round_id])
     if status is None:
         raise NotFound("db.round_unknown", number=round_id)
-    result: str = status
-    return result
+    return status
 
 
 def close_round(

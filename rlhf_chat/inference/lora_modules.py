@@ -154,10 +154,9 @@ class InferenceLoRA(torch.nn.Module):
         self.lora_b = torch.nn.Parameter(b.T.to(**target).contiguous(), requires_grad=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        output = self.source(x)
+        output: torch.Tensor = self.source(x)
         output.view(-1, output.shape[-1]).addmm_(x.flatten(0, -2) @ self.lora_a, self.lora_b)
-        result: torch.Tensor = output
-        return result
+        return output
 
 
 class MergedLinear(torch.nn.Linear):

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 import gradio as gr
+from gradio.i18n import I18nData
 
 from rlhf_chat.errors import Notice
 from rlhf_chat.locale import has
@@ -209,22 +210,9 @@ class LearningScreen:
             self.stop_button = gr.Button(
                 label("stop"), interactive=False, scale=0, min_width=80, elem_id="stop-round"
             )
-            # No minimum and maximum: Gradio refuses what is beyond them before a handler is asked,
-            # and tells the person nothing.
-            self.needed = gr.Number(
-                label=label("ratings_per_round"),
-                precision=0,
-                scale=0,
-                min_width=150,
-                elem_id="needed",
-            )
-            self.minutes = gr.Number(
-                label=label("minutes_per_round"),
-                precision=0,
-                scale=0,
-                min_width=150,
-                elem_id="minutes",
-                visible=self.worker.sizes_rounds,
+            self.needed = _whole_number(label("ratings_per_round"), "needed")
+            self.minutes = _whole_number(
+                label("minutes_per_round"), "minutes", visible=self.worker.sizes_rounds
             )
         self.round_size = gr.HTML(elem_id="round-size", apply_default_css=False)
         self.note = status_line("learning-note")
@@ -273,6 +261,19 @@ class LearningScreen:
 
 
 # ---- drawing -----------------------------------------------------------------------------------
+
+
+def _whole_number(name: I18nData, elem_id: str, *, visible: bool = True) -> gr.Number:
+    """A field without minimum and maximum: Gradio refuses what is beyond them before a handler is
+    asked, and tells the person nothing."""
+    return gr.Number(
+        label=name,
+        precision=0,
+        scale=0,
+        min_width=150,
+        elem_id=elem_id,
+        visible=visible,
+    )
 
 
 def _now(status: Status, rounds: list[Any]) -> str:
