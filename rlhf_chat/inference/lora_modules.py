@@ -229,6 +229,19 @@ def capture_hidden(tree: Any, layers: int) -> Iterator[list[torch.Tensor]]:
 
 
 @contextmanager
+def plain_attention(tree: Any, enabled: bool) -> Iterator[None]:
+    """Attention as two products and a softmax. On a CPU the backward of the fused kernel takes a
+    fifth of a training step for short rows, this one next to nothing (docs/LOG.md)."""
+    config = decoder_of(tree).config
+    before = config._attn_implementation
+    config._attn_implementation = "eager" if enabled else before
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+@contextmanager
 def checkpointed(tree: Any, layers: int, enabled: bool) -> Iterator[None]:
     """Gradient checkpointing: saves only the input of each layer and recomputes it in backward.
 

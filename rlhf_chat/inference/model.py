@@ -28,6 +28,7 @@ from rlhf_chat.inference import (
     lora_modules,
     memory,
     precision,
+    training_linear,
 )
 from rlhf_chat.inference.decode_batch import PrefixCache, left_pad
 from rlhf_chat.inference.generate import Response, Sampling, default_sampling, generate
@@ -41,6 +42,7 @@ from rlhf_chat.inference.memory_estimate import Workload
 log = logging.getLogger(__name__)
 
 MIN_TEMPERATURE = 0.1
+SHORT_ROW = 512  # tokens, up to which attention may hold all its weights in memory
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ class Model:
             and not precision.is_small(self.config)
             and fused_decoder.is_known(self.config)
         )
+        if self._can_fuse:
+            training_linear.use_in(self.policy.tree)
         self.live = self.reference
         self.live = self.base_view()
         self._policy_params = lora_modules.adapter_params(self.policy.tree)
@@ -323,6 +327,7 @@ class Model:
         with (
             lora_modules.capture_hidden(view.tree, layers) as middle,
             lora_modules.checkpointed(view.tree, layers, self.checkpointing),
+            lora_modules.plain_attention(view.tree, self._can_fuse and ids.shape[1] <= SHORT_ROW),
         ):
             final = lora_modules.decoder_of(view.tree)(
                 input_ids=ids, attention_mask=attention, position_ids=positions, use_cache=False

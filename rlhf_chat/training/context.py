@@ -14,6 +14,7 @@ from rlhf_chat.reward.scorer import BaseStatistics, RewardModel, ScoringConfig
 from rlhf_chat.training.demonstrations import Demonstration
 from rlhf_chat.training.gate import GateConfig
 from rlhf_chat.training.ppo import PPOConfig
+from rlhf_chat.training.time_budget import TimeBudget
 
 # report(phase, share of the phase that is done 0..1, step, metrics), for each batch of work
 Report = Callable[[str, float, int, Mapping[str, float]], None]
@@ -25,6 +26,7 @@ class RoundConfig:
     """Settings of one round, kept with it in the database."""
 
     algorithm: str = "ppo"  # a name in training/algorithm.py
+    minutes: float = 0.0  # the updates end early enough for the verdict to come by then; 0: never
     probe_samples: int = 4
     bootstrap_heads: int = 16  # heads fitted on random halves of the ratings, for the gate
     attempts: int = 4  # at the gate: a candidate too far from the base is shrunk and tried again
@@ -56,6 +58,7 @@ class RoundContext:
     seed: int
     report: Report
     check: Check
+    budget: TimeBudget = field(default_factory=lambda: TimeBudget(0.0))
 
 
 def longest_row(model: Model) -> int:

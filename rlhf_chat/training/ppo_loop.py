@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rlhf_chat.feedback.replies import Prompt
 from rlhf_chat.inference.generate import Response
 from rlhf_chat.reward.features import Floats
-from rlhf_chat.training import policy
+from rlhf_chat.training import policy, round_cost
 from rlhf_chat.training.advantages import AdvantageEstimator, Critic, LeaveOneOut
 from rlhf_chat.training.context import RoundContext
 from rlhf_chat.training.demonstrations import mask_unlikely
@@ -38,7 +38,8 @@ def run_rloo(context: RoundContext, prompts: Sequence[Prompt]) -> None:
 
 
 def _train(context: RoundContext, prompts: Sequence[Prompt], estimator: AdvantageEstimator) -> None:
-    """`updates` times rollouts and a few epochs on them, until the KL target is reached."""
+    """`updates` times rollouts and a few epochs on them, until the KL target is reached or
+    the round's time is nearly over."""
     model, config = context.extractor.model, context.config
     ppo_trainer, score = _ppo_trainer(context, estimator), _scorer(context, prompts)
     rng = np.random.default_rng(context.seed)
@@ -60,7 +61,11 @@ def _train(context: RoundContext, prompts: Sequence[Prompt], estimator: Advantag
 
     within_budget = model.policy_state()
     kl, limit = 0.0, config.gate.max_kl_over_target
+    gate = round_cost.updates_for_gate(config, round_cost.response_cost(model, config))
+    context.budget.updates_begin()
     for update in range(config.ppo.updates):
+        if not context.budget.allows_another(update, gate):
+            break
         rollouts, stats = collect(update)
         while update == 0 and _shrink_parent(context, stats["kl"]):
             rollouts, stats = collect(update)

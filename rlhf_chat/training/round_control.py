@@ -20,16 +20,24 @@ class RoundControl:
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
         self.paused = False
+        self._paused_seconds = 0.0
         self.stop = threading.Event()  # ends the running round
         self.closing = threading.Event()  # ends every round, for good
 
     def check(self) -> None:
         """Called by a round between slices: raises Stopped, or returns only once not paused."""
-        while self.paused and not self._ending:
-            self.lease.release_if_requested()
-            time.sleep(0.05)
+        if self.paused:
+            began = time.monotonic()
+            while self.paused and not self._ending:
+                self.lease.release_if_requested()
+                time.sleep(0.05)
+            self._paused_seconds += time.monotonic() - began
         if self._ending:
             raise Stopped
+
+    def clock(self) -> float:
+        """Seconds, which stood still while a round waited for the end of a pause."""
+        return time.monotonic() - self._paused_seconds
 
     def end_round(self, running: Callable[[], bool]) -> None:
         """Ends the round and returns when it is no longer `running`. Raises StoreError when that

@@ -13,18 +13,21 @@ from rlhf_chat.inference.model import Model
 from rlhf_chat.reward.features import REFERENCES
 from rlhf_chat.training.context import RoundConfig
 from rlhf_chat.training.ppo import PPOConfig
+from rlhf_chat.training.round_cost import (
+    GATE_ATTEMPTS,
+    ResponseCost,
+    Speed,
+    gate_cost,
+    update_cost,
+)
+from rlhf_chat.training.time_budget import MIN_UPDATES
 
 MINUTES = 10.0  # that a round should take
 REAL_MODELS = PPOConfig(rollouts=64, ppo_epochs=1, minibatches=4, learning_rate=4e-4)
-# On a CPU a step of 32 rows takes 2.7 times as long as the step of 8 that is timed (docs/LOG.md).
-CPU_ROWS = 32 / 2.7
-PROMPT_TOKENS = 40  # of an average prompt, with the chat template
 RESPONSE_TOKENS = 256, 192, 128, 96, 64, 48  # limits of a reply that are tried, longest first
 ENOUGH_UPDATES = 7  # before longer replies are worth it
-MIN_UPDATES, MAX_UPDATES = 4, 20
+MAX_UPDATES = 20
 SMALL_PROMPT_SETS = 32, 24  # suggested prompts and probes, where even short replies take too long
-FORWARD_SHARE = 1 / 3  # of a training step that is its forward pass
-GATE_ATTEMPTS = 1.5  # evaluations of a candidate, on average
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,6 @@ class RoundSize:
         return cls(config.ppo.updates, config.ppo.rollouts, config.ppo.max_new_tokens)
 
 
-@dataclass(frozen=True)
-class Speed:
-    """Seconds on this machine."""
-
-    sampled_token: float  # of one reply in a batch
-    trained_token: float  # forward and backward
-
-
 def config_for(model: Model, minutes: float = MINUTES) -> RoundConfig:
     """The settings of a round with this model: the defaults for the bundled one; real ones write
     longer replies and take small, many steps, as many as fit into the time. They have no critic: it
@@ -55,28 +50,10 @@ def config_for(model: Model, minutes: float = MINUTES) -> RoundConfig:
     if model.is_demo:
         return RoundConfig()
     tokens = min(Workload().response, model.context_tokens // 4)
-    config = RoundConfig(algorithm="rloo", ppo=replace(REAL_MODELS, max_new_tokens=tokens))
-    if not (model.step_seconds and model.train_token_seconds):
-        return config  # never calibrated
-    rows = CPU_ROWS if model.device.type == "cpu" else config.ppo.rollouts  # a step costs alike
-    speed = Speed(model.step_seconds / rows, model.train_token_seconds)
-    return planned(config, speed, 60 * minutes)
-
-
-@dataclass(frozen=True)
-class _Costs:
-    """Seconds for one response of a given length."""
-
-    reference: float  # sampled and measured by the base
-    evaluated: float  # sampled and read by the policy and the base
-    rollout: float  # the same, and trained on
-
-    @classmethod
-    def of(cls, speed: Speed, tokens: int, epochs: int) -> _Costs:
-        sampled = tokens * speed.sampled_token
-        trained = (PROMPT_TOKENS + tokens) * speed.trained_token
-        read = FORWARD_SHARE * trained
-        return cls(sampled + read, sampled + 2 * read, sampled + 2 * read + epochs * trained)
+    ppo = replace(REAL_MODELS, max_new_tokens=tokens)
+    config = RoundConfig(algorithm="rloo", minutes=minutes, ppo=ppo)
+    speed = Speed.of(model, config.ppo.rollouts)
+    return planned(config, speed, 60 * minutes) if speed else config
 
 
 def planned(config: RoundConfig, speed: Speed, seconds: float) -> RoundConfig:
@@ -96,11 +73,10 @@ def planned(config: RoundConfig, speed: Speed, seconds: float) -> RoundConfig:
 
 def updates_within(config: RoundConfig, speed: Speed, seconds: float, tokens: int) -> int:
     """How many updates fit into a round whose replies have up to `tokens` tokens; may be < 0."""
-    costs = _Costs.of(speed, tokens, config.ppo.ppo_epochs)
+    cost = ResponseCost.at(speed, tokens)
     prompts = config.scorer.rollout_prompts + config.scorer.probe_prompts
-    fixed = REFERENCES * prompts * costs.reference
-    fixed += GATE_ATTEMPTS * config.scorer.probe_prompts * config.probe_samples * costs.evaluated
-    return int((seconds - fixed) / (config.ppo.rollouts * costs.rollout))
+    fixed = REFERENCES * prompts * cost.reference + GATE_ATTEMPTS * gate_cost(config, cost)
+    return int((seconds - fixed) / update_cost(config, cost))
 
 
 def _sized(config: RoundConfig, tokens: int, updates: int) -> RoundConfig:

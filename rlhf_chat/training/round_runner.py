@@ -25,11 +25,13 @@ from rlhf_chat.training.context import Check, RoundConfig
 from rlhf_chat.training.history import TrainingHistory
 from rlhf_chat.training.progress import Progress
 from rlhf_chat.training.round_control import Stopped
+from rlhf_chat.training.time_budget import TimeBudget
 from rlhf_chat.versions.registry import VersionRegistry
 
 log = logging.getLogger(__name__)
 
 Exclude = Callable[[FeedbackItem], bool]
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class RoundMonitor:
         self.store, self.round_id = store, round_id
         self.phase = "features"
         self.progress: Progress | None = None
+        self.budget: TimeBudget | None = None
         self.error: Notice | None = None  # why the round failed, from before its row is closed
 
     def report(self, phase: str, done: float, step: int, numbers: Mapping[str, float]) -> None:
@@ -74,7 +77,9 @@ class RoundMonitor:
 
     @property
     def seconds_left(self) -> float | None:
-        return self.progress.seconds_left(time.monotonic()) if self.progress else None
+        left = self.progress.seconds_left(time.monotonic()) if self.progress else None
+        most = self.budget.seconds_left if self.budget else None
+        return left if left is None or most is None else min(left, most)
 
 
 class RoundRunner:
@@ -119,10 +124,13 @@ class RoundRunner:
         )
         return RoundState(round_id, rater, parent, live, seed, snapshot, config)
 
-    def run(self, state: RoundState, monitor: RoundMonitor, check: Check) -> RoundEnd:
-        """Runs the round and closes its row, whatever happens."""
+    def run(
+        self, state: RoundState, monitor: RoundMonitor, check: Check, clock: Clock = time.monotonic
+    ) -> RoundEnd:
+        """Runs the round and closes its row, whatever happens. `clock`: seconds for its time
+        budget."""
         try:
-            outcome = self._run(state, monitor, check)
+            outcome = self._run(state, monitor, check, TimeBudget(60 * state.config.minutes, clock))
             if outcome.verdict.promoted and outcome.state is not None:
                 self._promote(state, outcome, monitor)
                 return RoundEnd("promoted")
@@ -139,8 +147,9 @@ class RoundRunner:
             self._free_memory()
 
     def _run(
-        self, state: RoundState, monitor: RoundMonitor, check: Check
+        self, state: RoundState, monitor: RoundMonitor, check: Check, budget: TimeBudget
     ) -> training_round.Outcome:
+        monitor.budget = budget
         plan = training_round.plan(state.snapshot, self.extractor, state.config)
         monitor.progress = Progress(plan, time.monotonic(), self._speeds)
         outcome = training_round.run(
@@ -151,6 +160,7 @@ class RoundRunner:
             state.seed,
             monitor.report,
             check,
+            budget,
         )
         self._speeds |= monitor.progress.speeds()
         self.history.remember(outcome.head, state.rater)

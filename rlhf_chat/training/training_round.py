@@ -18,8 +18,6 @@ from rlhf_chat.feedback.replies import Prompt
 from rlhf_chat.feedback.snapshot import Snapshot
 from rlhf_chat.reward import dataset, reward_model
 from rlhf_chat.reward.features import (
-    MEASURE_COST,
-    REFERENCES,
     REPLY_BATCH,
     FeatureExtractor,
     Floats,
@@ -28,15 +26,20 @@ from rlhf_chat.reward.features import (
 from rlhf_chat.reward.likelihood import PreferenceDataset
 from rlhf_chat.reward.reward_model import RewardHead
 from rlhf_chat.reward.scorer import BaseStatistics, RewardModel, base_prompts
-from rlhf_chat.training import algorithm, demonstrations, evaluation, gate, policy, ppo
+from rlhf_chat.training import (
+    algorithm,
+    demonstrations,
+    evaluation,
+    gate,
+    policy,
+    ppo,
+    round_cost,
+)
 from rlhf_chat.training.context import Check, Report, RoundConfig, RoundContext, longest_row
 from rlhf_chat.training.gate import EvalResult, Verdict
 from rlhf_chat.training.progress import CountedCheck, Stage, within
 from rlhf_chat.training.report import build_report
-
-ROLLOUT_COST, UPDATE_COST, EVAL_COST = 1.3, 0.7, 1.3  # of a response, in sampled responses; UPDATE
-# for each epoch. Ratios as measured with the bundled model (docs/LOG.md).
-FIT_COST, PUBLISH_COST = 10.0, 3.0
+from rlhf_chat.training.time_budget import TimeBudget
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,10 @@ def run(
     seed: int,
     report: Report,
     check: Check,
+    budget: TimeBudget | None = None,
 ) -> Outcome:
-    """The whole round. Raises whatever `check` raises, and NumericError on a bad gradient."""
+    """The whole round. Raises whatever `check` raises, and NumericError on a bad gradient.
+    `budget`: of its time; without one it takes all its updates."""
     train = algorithm.by_name(config.algorithm)
     tokens = config.ppo.max_new_tokens
     base_stats = BaseStatistics.of(
@@ -89,6 +94,7 @@ def run(
         seed=seed,
         report=report,
         check=check,
+        budget=budget or TimeBudget(0.0),
     )
     model.set_policy(parent)
     train(context, _training_prompts(snapshot, context))
@@ -98,22 +104,12 @@ def run(
 
 
 def plan(snapshot: Snapshot, extractor: FeatureExtractor, config: RoundConfig) -> list[Stage]:
-    """Expected work of each phase, in sampled responses (progress.py): what is cached is free."""
+    """Expected work of each phase (progress.py): what is cached is free."""
     bank, probes = base_prompts(extractor, config.scorer)
     to_sample, to_measure = extractor.reference_work(bank + probes, config.ppo.max_new_tokens)
     replies = extractor.unmeasured([r for item in snapshot.items for r in item.replies])
-    rollouts = config.ppo.updates * config.ppo.rollouts
-    evaluated = config.scorer.probe_prompts * config.probe_samples
-    return [
-        {"features": REFERENCES * (to_sample + MEASURE_COST * to_measure)},
-        {"reward head": FIT_COST + MEASURE_COST * replies},
-        {
-            "rollouts": ROLLOUT_COST * rollouts,
-            "ppo": UPDATE_COST * config.ppo.ppo_epochs * rollouts,
-        },
-        {"gate": EVAL_COST * evaluated},
-        {"publishing": PUBLISH_COST},
-    ]
+    cost = round_cost.response_cost(extractor.model, config)
+    return round_cost.stages(config, cost, to_sample, to_measure, replies)
 
 
 def at_the_gate(context: RoundContext) -> tuple[Verdict, EvalResult, Floats]:

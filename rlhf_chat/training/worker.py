@@ -143,7 +143,7 @@ class TrainingWorker:
     def _run(self, state: RoundState) -> str:
         assert self._monitor
         try:
-            end = self._runner.run(state, self._monitor, self._control.check)
+            end = self._runner.run(state, self._monitor, self._control.check, self._control.clock)
             self._error = self._monitor.error
             self.schedule.ended(end.status, state.snapshot.watermark)
         finally:

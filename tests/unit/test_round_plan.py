@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from rlhf_chat.training import round_plan
+from rlhf_chat.training import round_cost, round_plan, time_budget
 from rlhf_chat.training.context import RoundConfig
-from rlhf_chat.training.round_plan import RoundSize, Speed, config_for, planned
+from rlhf_chat.training.round_cost import Speed
+from rlhf_chat.training.round_plan import RoundSize, config_for, planned
 
 CONFIG = RoundConfig(ppo=replace(round_plan.REAL_MODELS, max_new_tokens=256))
 TEN_MINUTES = 600.0
@@ -18,7 +19,7 @@ SPEEDS = [Speed(0.002 * k, 0.002 * k) for k in (0.02, 0.2, 0.7, 1.0, 1.5)]
 def seconds_of(config: RoundConfig, speed: Speed) -> float:
     """Of all the work of a round, counted here from its sizes."""
     tokens, ppo, scorer = config.ppo.max_new_tokens, config.ppo, config.scorer
-    row = (round_plan.PROMPT_TOKENS + tokens) * speed.trained_token
+    row = (round_cost.PROMPT_TOKENS + tokens) * speed.trained_token
     sampled = tokens * speed.sampled_token
     references = 4 * (scorer.rollout_prompts + scorer.probe_prompts) * (sampled + row / 3)
     rollouts = ppo.updates * ppo.rollouts * (sampled + row * (2 / 3 + ppo.ppo_epochs))
@@ -30,7 +31,7 @@ def seconds_of(config: RoundConfig, speed: Speed) -> float:
 def test_a_round_ends_in_time(speed: Speed) -> None:
     config = planned(CONFIG, speed, TEN_MINUTES)
     assert seconds_of(config, speed) <= TEN_MINUTES
-    assert round_plan.MIN_UPDATES <= config.ppo.updates <= round_plan.MAX_UPDATES
+    assert time_budget.MIN_UPDATES <= config.ppo.updates <= round_plan.MAX_UPDATES
 
 
 @pytest.mark.parametrize("speed", SPEEDS)

@@ -1,0 +1,108 @@
+"""What the work of a round costs: in seconds on this machine or, before anything was timed, in
+sampled responses. Only sizes and speeds go in; the planner (round_plan.py) and the time left
+(progress.py) work with the same numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlhf_chat.inference.model import Model
+from rlhf_chat.reward.features import MEASURE_COST, REFERENCES
+from rlhf_chat.training.context import RoundConfig
+from rlhf_chat.training.progress import Stage
+
+PROMPT_TOKENS = 40  # of an average prompt, with the chat template
+# On a CPU a step of 32 rows takes 2.7 times as long as the step of 8 that is timed (docs/LOG.md).
+CPU_ROWS = 32 / 2.7
+FORWARD_SHARE = 1 / 3  # of a training step that is its forward pass
+OVERHEAD = 1.4  # an update in a round / the same from timed steps: scoring, the optimiser, padding
+GATE_ATTEMPTS = 1.5  # evaluations of a candidate, on average
+FIT, PUBLISH = 10.0, 3.0  # seconds / seconds of one sampled response
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds on this machine."""
+
+    sampled_token: float  # of one reply in a batch
+    trained_token: float  # forward and backward
+
+    @classmethod
+    def of(cls, model: Model, rows: int) -> Speed | None:
+        """As `calibrate` timed it, for batches of so many rows; None if it never ran."""
+        if not (model.step_seconds and model.train_token_seconds):
+            return None
+        like = CPU_ROWS if model.device.type == "cpu" else rows  # on a GPU a step costs alike
+        return cls(
+            OVERHEAD * model.step_seconds / like,
+            OVERHEAD * model.train_token_seconds,
+        )
+
+
+@dataclass(frozen=True)
+class ResponseCost:
+    """Of one response with its prompt, in any unit of time."""
+
+    sampled: float
+    read: float  # by the base or the policy: one forward pass
+    trained: float  # forward and backward, once
+
+    @classmethod
+    def at(cls, speed: Speed, tokens: int) -> ResponseCost:
+        """Seconds, of responses of so many tokens."""
+        trained = (PROMPT_TOKENS + tokens) * speed.trained_token
+        return cls(tokens * speed.sampled_token, FORWARD_SHARE * trained, trained)
+
+    @property
+    def reference(self) -> float:
+        return self.sampled + self.read
+
+    @property
+    def evaluated(self) -> float:
+        """Sampled, and read by the policy and the base; collecting a rollout is the same work."""
+        return self.sampled + 2 * self.read
+
+
+# Of the bundled model, in its sampled responses (docs/LOG.md).
+BUNDLED = ResponseCost(sampled=1.0, read=0.15, trained=0.7)
+
+
+def response_cost(model: Model, config: RoundConfig) -> ResponseCost:
+    """With this model and these settings."""
+    speed = None if model.is_demo else Speed.of(model, config.ppo.rollouts)
+    return ResponseCost.at(speed, config.ppo.max_new_tokens) if speed else BUNDLED
+
+
+def update_cost(config: RoundConfig, cost: ResponseCost) -> float:
+    """Of one update: its rollouts and the passes over them."""
+    return config.ppo.rollouts * (cost.evaluated + config.ppo.ppo_epochs * cost.trained)
+
+
+def gate_cost(config: RoundConfig, cost: ResponseCost) -> float:
+    """Of one evaluation of a candidate."""
+    return config.scorer.probe_prompts * config.probe_samples * cost.evaluated
+
+
+def updates_for_gate(config: RoundConfig, cost: ResponseCost) -> float:
+    """What the evaluations after the updates take, in updates."""
+    return GATE_ATTEMPTS * gate_cost(config, cost) / update_cost(config, cost)
+
+
+def stages(
+    config: RoundConfig, cost: ResponseCost, to_sample: int, to_measure: int, replies: int
+) -> list[Stage]:
+    """Expected work of each phase. `to_sample` and `to_measure`: prompts whose reference replies
+    are not written or not measured yet; `replies`: rated ones that are not measured."""
+    measure = MEASURE_COST * cost.sampled
+    rollouts = config.ppo.updates * config.ppo.rollouts
+    return [
+        {"features": REFERENCES * (to_sample * cost.sampled + to_measure * measure)},
+        {"reward head": FIT * cost.sampled + replies * measure},
+        {
+            "rollouts": rollouts * cost.evaluated,
+            "ppo": rollouts * config.ppo.ppo_epochs * cost.trained,
+        },
+        {"gate": gate_cost(config, cost)},
+        {"publishing": PUBLISH * cost.sampled},
+    ]
