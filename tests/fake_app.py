@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
-from rlhf_chat.chat import importers
+from rlhf_chat import importers
 from rlhf_chat.chat.chat import ReplyChunk, Turn
 from rlhf_chat.chat.compare import Candidates, VoteResult
 from rlhf_chat.chat.imports import ImportPreview

@@ -1,7 +1,7 @@
 """Import of feedback: files of other tools, encoded for the loaded model and stored.
 
 A reply is kept as the token ids this model would have generated for it. File formats are in
-importers.py.
+rlhf_chat/importers.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from rlhf_chat.chat import importers
+from rlhf_chat import importers
 from rlhf_chat.chat.context_window import TooLongError, chat_message, truncate
+from rlhf_chat.chat.message_text import MAX_CHARACTERS, MAX_REASON
 from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.db import ImportBatch, ImportedFeedback, Store
 from rlhf_chat.errors import AppError, Notice
@@ -84,4 +85,5 @@ class Imports:
             return TOO_LONG
         by = checked_name(one.rater) if one.rater else ""
         made = replace(one, turns=one.turns[left_out:], rater=by)
+        made = replace(made, reason=one.reason[:MAX_REASON], comment=one.comment[:MAX_CHARACTERS])
         return replace(made, prompt_ids=tuple(prompt), response_ids=replies)

@@ -2,7 +2,7 @@
 
 Each answer gets a conversation of kind "compare" whose `origin` is the id of the import; a thumb,
 stars and corrections of one reply share it. The same answer twice is stored once. Files of other
-tools are read in rlhf_chat.chat.importers.
+tools are read in rlhf_chat/importers.
 """
 
 import hashlib

@@ -186,6 +186,7 @@ class ImportedFeedback:
     id: str = ""  # of the answer, where it comes from one of our own databases
     prompt_ids: tuple[int, ...] = ()
     response_ids: tuple[tuple[int, ...], ...] = ()  # of each reply
+    implied: bool = False  # nobody stated it: a version that was selected, an example
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rlhf_chat.chat import exporters, importers
+from rlhf_chat import importers
+from rlhf_chat.chat import exporters
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.compare import Compare
 from rlhf_chat.chat.imports import FOREIGN, TOO_LONG, Imports
@@ -137,7 +138,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_read():
         {"kind": "ranking", "answer": "ranked", "prompt": SEA, "reply": BLUE, "order": 3},
     )
     found = importers.read(text + "\n{not json\n\n" + lines(good))
-    assert [number for number, _ in found.items] == [1, 17]
+    assert [number for number, _ in found.items] == [1, 18]
     assert [number for number, _ in found.unread] == list(range(2, 17))
     for _, why in found.unread:
         assert str(why).endswith(".") and "Error" not in str(why)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlhf_chat import locale
-from rlhf_chat.chat import exporters, importers
+from rlhf_chat import importers, locale
+from rlhf_chat.chat import exporters
 from rlhf_chat.chat.message_feedback import Ratings
 from rlhf_chat.db import Feedback, ImportedFeedback, Store, feedback_tables
 from rlhf_chat.db.feedback_tables import TABLES, FeedbackTable
