@@ -100,7 +100,7 @@ TREE = {
         tree_message("gone", rank=2, deleted=True),
     ),
 }
-FLAT = [
+FLAT: list[dict] = [
     {"message_id": "1", "parent_id": None, "text": SEA, "role": "prompter"},
     {"message_id": "2", "parent_id": "1", "text": BLUE, "role": "assistant", "rank": 0.0},
     {"message_id": "3", "parent_id": "1", "text": DEEP, "role": "assistant", "rank": 1.0}
@@ -191,12 +191,12 @@ def webui_feedback(user_id: str, message: str, rating: int) -> dict:
     return told | {"snapshot": {"chat": WEBUI}}
 
 
-HELPSTEER = {"prompt": SEA, "response": BLUE, "helpfulness": 3, "correctness": 0, "verbosity": 4}
+HELPSTEER: dict[str, Any] = {"prompt": SEA, "response": BLUE, "helpfulness": 3, "correctness": 0, "verbosity": 4}
 COMPLETIONS = [
     {"response": text, "overall_score": score, "annotations": {"honesty": {"Rating": rating}}}
     for text, score, rating in ((BLUE, 8.5, "2"), (DEEP, 6, "5"), (WIDE, 6, "N/A"))
 ]
-SAFE = {"prompt": SEA, "response_0": BLUE, "response_1": DEEP}
+SAFE: dict[str, Any] = {"prompt": SEA, "response_0": BLUE, "response_1": DEEP}
 SAFE |= {"better_response_id": 0, "safer_response_id": 1}
 
 

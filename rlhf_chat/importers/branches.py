@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from rlhf_chat.importers.messages import Turns, selected, split_reply
@@ -36,20 +36,46 @@ class Tree:
         turns = tuple(turn for one in self.path(node) for turn in self.turn(one))
         return split_reply(turns)
 
-    def selections(
+    def versions(
         self, current: Node, is_reply: Callable[[Node], bool]
     ) -> Iterator[tuple[Node, list[Node]]]:
         """(reply, other versions of it) where the chat went on from one of several. The version
-        shown last is none: it is only the newest."""
+        shown last is none: it is only the newest. A reply may take several messages, with calls of
+        tools between them; its last one stands for it."""
         children: dict[Node, list[Node]] = {}
         for node, above in self.parent.items():
             if above:
                 children.setdefault(above, []).append(node)
-        for node in self.path(current):
+        path = self.path(current)
+        for i, node in enumerate(path):
             others = [o for o in children.get(self.parent[node] or "", []) if o != node]
-            others = [other for other in others if is_reply(other)]
-            if others and is_reply(node) and children.get(node):
-                yield node, others
+            if others and (kept := self._last_reply(path[i:], is_reply)) and children.get(kept):
+                left = [self._last_reply(self._newest(o, children), is_reply) for o in others]
+                yield kept, [one for one in left if one]
+
+    def _newest(self, node: Node, children: dict[Node, list[Node]]) -> Iterator[Node]:
+        """From `node` down, always to the newest message."""
+        yield node
+        for _ in self.parent:
+            if not children.get(node):
+                return
+            yield (node := children[node][-1])
+
+    def _last_reply(self, nodes: Iterable[Node], is_reply: Callable[[Node], bool]) -> Node | None:
+        """The last message of the assistant before the user writes."""
+        found: Node | None = None
+        for node in nodes:
+            if is_reply(node):
+                found = node
+            elif self._is_seen(node):
+                break
+        return found
+
+    def _is_seen(self, node: Node) -> bool:
+        try:
+            return bool(self.turn(node))
+        except UnreadableError:
+            return True
 
 
 def selections(
@@ -63,7 +89,7 @@ def selections(
     answer the same; not where one was `compared` in words."""
     if current not in tree.parent:
         return
-    for node, others in tree.selections(current, is_reply):
+    for node, others in tree.versions(current, is_reply):
         if not {node, *others} & set(compared):
             try:
                 turns, kept = tree.rated(node)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import codecs
 import io
-from typing import TextIO
+from typing import Any, TextIO
 
 # What stands where bytes are no text. JSON cannot hold it unescaped, so no file has it.
 BAD = "\udc80"
@@ -32,7 +32,7 @@ def encoding_of(start: bytes) -> str:
     return named or ZEROS.get(tuple(not byte for byte in start[:4]), "utf-8")
 
 
-def as_text(stream: io.BufferedReader) -> TextIO:
-    """A line ends at a line feed alone: texts may hold other separators."""
+def as_text(stream: Any) -> TextIO:
+    """The text of a buffered reader. A line ends at a line feed alone: others may be in texts."""
     encoding = encoding_of(stream.peek(4)[:4])
     return io.TextIOWrapper(stream, encoding, "rlhf_chat.bad_bytes", newline="\n")

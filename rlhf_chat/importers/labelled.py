@@ -32,7 +32,7 @@ def read(entry: Entry, options: Options) -> Iterator[Outcome]:
     thumb = _thumb(next(entry[name] for name in LABELS if name in entry))
     replied = next((entry[name] for name in REPLIES if name in entry), None)
     if replied is None:
-        turns, reply = split_reply(messages(next(entry[n] for n in WHOLE if n in entry)))
+        turns, reply = split_reply(messages(next((entry[n] for n in WHOLE if n in entry), None)))
     else:
         turns, reply = split_reply(asked(entry) + dialogue(replied))
         if turns != asked(entry):

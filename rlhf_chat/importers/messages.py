@@ -7,6 +7,7 @@ without it the rating would be about another question.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -216,6 +217,8 @@ def ordered(turns: Turns, scored: Iterable[tuple[str, float]], **more: Any) -> I
     tied. The same text twice counts once, and of more than MOST_RANKED the best are taken."""
     best: dict[str, float] = {}
     for reply, score in scored:
+        if not math.isfinite(score):
+            raise UnreadableError("imports.no_preference")
         best.setdefault(reply, score)
     if len(best) < 2:
         raise UnreadableError("imports.one_reply")

@@ -17,10 +17,22 @@ class UnreadableError(AppError):
     """Why one entry, or a whole file, holds no rating."""
 
 
+class StreamError(AppError):
+    """Why a file cannot be read any further."""
+
+
 Outcome = ImportedFeedback | UnreadableError  # of one rating
 
 # What reading a field raises when it is missing or of another type.
-SHAPE_ERRORS = (TypeError, ValueError, KeyError, AttributeError, IndexError, RecursionError)
+SHAPE_ERRORS = (
+    TypeError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True)

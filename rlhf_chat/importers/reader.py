@@ -36,7 +36,7 @@ from rlhf_chat.importers import (
     ultrafeedback,
 )
 from rlhf_chat.importers.decoding import as_text
-from rlhf_chat.importers.problems import Entry, Options, UnreadableError
+from rlhf_chat.importers.problems import SHAPE_ERRORS, Entry, Options, StreamError, UnreadableError
 from rlhf_chat.importers.records import Numbered, records
 from rlhf_chat.importers.row import Row, row_of
 from rlhf_chat.importers.source import DAMAGED, Report, Source, no_report, opened
@@ -145,9 +145,9 @@ class _Reader:
                     for row in self._rows(records(as_text(member.open()), member.name)):
                         last = row.line
                         yield replace(row, file=named)
-                except UnreadableError as error:
+                except (UnreadableError, StreamError) as error:
                     yield Row(last, problems=(error.notice,), file=named)
-                except (*DAMAGED, NotImplementedError, RuntimeError, OSError):
+                except (*DAMAGED, OSError):
                     yield Row(last, problems=(Notice("imports.damaged_here"),), file=named)
 
     def _rows(self, entries: Iterator[Numbered]) -> Iterator[Row]:
@@ -190,5 +190,5 @@ def _kept(made: Iterator[Row], line: int) -> Iterator[Row]:
         yield from made
     except UnreadableError as error:
         yield Row(line, problems=(error.notice,))
-    except (TypeError, ValueError, KeyError, AttributeError, IndexError, RecursionError):
+    except SHAPE_ERRORS:
         yield Row(line, problems=(Notice("imports.wrong_shape"),))

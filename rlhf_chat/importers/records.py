@@ -69,7 +69,8 @@ def _lines(text: TextBuffer) -> Iterator[Numbered]:
             if line is None:
                 return
             if line.strip():
-                yield number, _parsed(line)
+                for entry in _unwrapped(_parsed(line)):
+                    yield number, entry
         except UnreadableError as error:
             yield number, error
 
@@ -169,6 +170,7 @@ def _table(text: TextBuffer, delimiter: str) -> Iterator[Numbered]:
     header: list[str] = []
     before = 0
     while True:
+        cells: list[str] | None = []
         try:
             cells = next(rows, None)
             if cells is None:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rlhf_chat.importers.problems import UnreadableError
+from rlhf_chat.importers.problems import StreamError, UnreadableError
 
 Source = str | bytes | Path
 
@@ -33,6 +33,7 @@ PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others may ask for gigaby
 GZIP, ZIP, PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
 FOREIGN = (b"PAR1", b"SQLite format 3\0", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"BZh", b"\xfd7zXZ")
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, struct.error)
+UNZIP_ERRORS = (*DAMAGED, ValueError, KeyError, NotImplementedError, RuntimeError, OSError)
 
 Report = Callable[[float], None]
 
@@ -46,7 +47,7 @@ class Member:
     """One file. `open` gives its bytes, unpacked."""
 
     name: str
-    open: Callable[[], io.BufferedReader]
+    open: Callable[[], Any]  # io.BufferedReader
 
 
 class Counted(io.RawIOBase):
@@ -95,7 +96,7 @@ class Limited(io.RawIOBase):
         data = self._inner.read(len(view))
         self._limit.left -= len(data)
         if self._limit.left < 0:
-            raise UnreadableError("imports.too_much_unpacked", limit=MOST_UNPACKED // 1024**3)
+            raise StreamError("imports.too_much_unpacked", limit=MOST_UNPACKED // 1024**3)
         view[: len(data)] = data
         return len(data)
 
@@ -125,7 +126,7 @@ def _opened(source: bytes | Path, name: str, report: Report) -> Iterator[Iterato
             yield iter([Member(name, lambda: _single(counted, start, limit))])
 
 
-def _single(stream: io.BufferedReader, start: bytes, limit: Limit) -> io.BufferedReader:
+def _single(stream: Any, start: bytes, limit: Limit) -> Any:
     if start.startswith(PARQUET):
         raise UnreadableError("imports.parquet")
     if start.startswith(FOREIGN):
@@ -138,7 +139,7 @@ def _single(stream: io.BufferedReader, start: bytes, limit: Limit) -> io.Buffere
     return stream
 
 
-def _unpacked(stream: Any, limit: Limit) -> io.BufferedReader:
+def _unpacked(stream: Any, limit: Limit) -> Any:
     return io.BufferedReader(Limited(stream, limit), 1 << 16)
 
 
@@ -174,8 +175,11 @@ def _report_part(report: Report, before: float, share: float, done: float) -> No
 # ---- archives --------------------------------------------------------------------------------
 
 
-def _zip(stream: io.BufferedReader, limit: Limit) -> Iterator[Member]:
-    archive = zipfile.ZipFile(stream)
+def _zip(stream: Any, limit: Limit) -> Iterator[Member]:
+    try:
+        archive = zipfile.ZipFile(stream)
+    except UNZIP_ERRORS as error:
+        raise UnreadableError("imports.archive_damaged") from error
     members = {one.filename: one for one in archive.infolist() if _is_data(one.filename)}
     for name in in_order(list(members)):
         yield Member(name, partial(_member, archive, members[name], limit))
@@ -198,12 +202,15 @@ def _refuse_large_directory(raw: Any, size: int) -> None:
         raise UnreadableError("imports.too_many_files", limit=MOST_MEMBERS)
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: Limit) -> io.BufferedReader:
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: Limit) -> Any:
     if info.flag_bits & 1:
         raise UnreadableError("imports.encrypted")
     if info.compress_type not in PACKED:
         raise UnreadableError("imports.foreign_file")
-    inner = _unpacked(archive.open(info), limit)
+    try:
+        inner = _unpacked(archive.open(info), limit)
+    except UNZIP_ERRORS as error:  # places that are not in the file, for one
+        raise UnreadableError("imports.archive_damaged") from error
     start = inner.peek(16)[:16]
     if start.startswith(ZIP):
         raise UnreadableError("imports.foreign_file")

@@ -7,6 +7,7 @@ Completions without that score ("N/A") are left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from rlhf_chat.importers.messages import dialogue, ordered
@@ -33,6 +34,7 @@ def _score(completion: Entry, aspect: str) -> float | None:
     else:
         given = completion["annotations"][aspect]["Rating"]
     try:
-        return float(given)  # type: ignore[arg-type]
+        score = float(given)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return None
+    return score if math.isfinite(score) else None
