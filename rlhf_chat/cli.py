@@ -125,7 +125,44 @@ def convert(parser: argparse.ArgumentParser) -> Run:
     return run
 
 
-VERBS = {"serve": serve, "doctor": doctor, "models": models, "pull": pull, "convert": convert}
+def import_(parser: argparse.ArgumentParser) -> Run:
+    """read ratings of other tools from a file, and store them"""
+    parser.add_argument("file", type=Path, help="JSON, JSON lines, CSV, TSV, .gz, .zip or a folder")
+    parser.add_argument("--as", dest="rater", metavar="NAME", default="", help="who rated there")
+    parser.add_argument("--aspect", default="", help="which of several scores, such as helpfulness")
+    parser.add_argument("--scale", type=a_count, default=0, help="the best score: 5, 10 or 100")
+    parser.add_argument("--dry-run", action="store_true", help="read the file, store nothing")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    add_model(parser)
+    add_quantization(parser)
+    add_data(parser)
+
+    def run(args: argparse.Namespace) -> int:
+        from rlhf_chat import import_file
+        from rlhf_chat.importers import Options
+
+        return import_file.run(
+            args.file,
+            args.data,
+            options=Options(args.aspect, args.scale),
+            rater=args.rater,
+            model_name=args.model,
+            quantization=args.quantization,
+            dry_run=args.dry_run,
+            as_json=args.json,
+        )
+
+    return run
+
+
+VERBS = {
+    "serve": serve,
+    "import": import_,
+    "doctor": doctor,
+    "models": models,
+    "pull": pull,
+    "convert": convert,
+}
 
 
 # ---------------------------------------------------------------------- flags

@@ -384,14 +384,16 @@ class ToyArrivals:
         self.here: dict[str, list[ImportedFeedback]] = {}
         self.came: dict[str, str] = {}  # when
 
-    def preview(self, text: str) -> ImportPreview:
-        found = importers.read(text)
+    def preview(self, source: importers.Source, name: str = "") -> ImportPreview:
+        found = importers.read(source, name=name)
         if not found.items:
             raise AppError("imports.no_ratings", reason=Notice("imports.empty"))
         return ImportPreview(tuple(one for _, one in found.items), tuple(found.unread), 0)
 
-    def import_all(self, text: str, rater: str = "me") -> tuple[str, int, int]:
-        origin, asked = uuid.uuid4().hex, self.preview(text).items
+    def import_all(
+        self, source: importers.Source, rater: str = "me", name: str = ""
+    ) -> tuple[str, int, int]:
+        origin, asked = uuid.uuid4().hex, self.preview(source, name).items
         known = [one for some in self.here.values() for one in some]
         new = [one for one in asked if one not in known]
         if new:

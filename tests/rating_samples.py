@@ -191,7 +191,13 @@ def webui_feedback(user_id: str, message: str, rating: int) -> dict:
     return told | {"snapshot": {"chat": WEBUI}}
 
 
-HELPSTEER: dict[str, Any] = {"prompt": SEA, "response": BLUE, "helpfulness": 3, "correctness": 0, "verbosity": 4}
+HELPSTEER: dict[str, Any] = {
+    "prompt": SEA,
+    "response": BLUE,
+    "helpfulness": 3,
+    "correctness": 0,
+    "verbosity": 4,
+}
 COMPLETIONS = [
     {"response": text, "overall_score": score, "annotations": {"honesty": {"Rating": rating}}}
     for text, score, rating in ((BLUE, 8.5, "2"), (DEEP, 6, "5"), (WIDE, 6, "N/A"))

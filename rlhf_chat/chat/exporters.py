@@ -1,8 +1,9 @@
-"""Feedback as other tools read it: JSON lines, a spreadsheet, and preference pairs for TRL.
+"""Feedback as other tools read it: JSON lines, a spreadsheet, pairs and labelled replies for TRL.
 
 Pairs have the columns prompt, chosen and rejected in the conversational format that TRL's
-RewardTrainer and DPOTrainer read, the turns before the reply included. Which pairs an answer names
-is up to its kind (feedback/kinds); thumbs, stars and ties name none.
+RewardTrainer and DPOTrainer read; labelled replies have prompt, completion and label, for its
+KTOTrainer. The turns before the reply are included. Which pairs and labels an answer names is up to its kind
+(feedback/kinds): thumbs, stars and ties name no pair, votes and rankings label no reply.
 """
 
 from __future__ import annotations
@@ -78,6 +79,19 @@ def preference_pairs(store: Store, rows: Iterable[Feedback]) -> list[dict[str, A
             prompt = _prompt(store, better)
             pairs.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
     return pairs
+
+
+def labelled_replies(store: Store, rows: Iterable[Feedback]) -> list[dict[str, Any]]:
+    """One {"prompt", "completion", "label"} for each reply that these answers call good or bad."""
+    return [
+        {
+            "prompt": _prompt(store, id),
+            "completion": _completion(store.messages.get(id)),
+            "label": good,
+        }
+        for told in rows
+        for id, good in kind_of(told.kind).labels(told)
+    ]
 
 
 def _completion(reply: Message) -> list[Words]:

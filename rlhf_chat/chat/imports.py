@@ -1,22 +1,28 @@
 """Import of feedback: files of other tools, encoded for the loaded model and stored.
 
 A reply is kept as the token ids this model would have generated for it. File formats are in
-rlhf_chat/importers.
+rlhf_chat/importers. The Data screen previews and stores a file at once, up to MOST answers; the
+command line stores a file of any length in parts.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from rlhf_chat import importers
 from rlhf_chat.chat.context_window import TooLongError, chat_message, truncate
 from rlhf_chat.chat.message_text import MAX_CHARACTERS, MAX_REASON
 from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.db import ImportBatch, ImportedFeedback, Store
+from rlhf_chat.db.imports import Known
 from rlhf_chat.errors import AppError, Notice
+from rlhf_chat.importers import Row, Source
 from rlhf_chat.inference.model import Model
 
+PART = 500  # rows of a long file that are stored in one transaction
 MOST = 2000  # answers at a time: each reply is read once by the model, in the next round
 TOO_LONG = Notice("imports.too_long")
 FOREIGN = Notice("imports.unknown_characters")
@@ -31,18 +37,33 @@ class ImportPreview:
     left: int  # answers beyond what is taken at a time
 
     @property
+    def implied(self) -> int:
+        """How many nobody stated: versions that were selected, examples."""
+        return sum(one.implied for one in self.items)
+
+    @property
     def kinds(self) -> dict[str, int]:
         """How many of each kind, the most common first."""
         return dict(Counter(one.kind for one in self.items).most_common())
+
+
+@dataclass
+class ImportReport:
+    """What became of a file that was stored in parts."""
+
+    origin: str = ""  # what `undo` takes
+    read: int = 0
+    new: int = 0
+    unread: list[tuple[Row, Notice]] = field(default_factory=list)
 
 
 class Imports:
     def __init__(self, store: Store, model: Model) -> None:
         self.store, self.model = store, model
 
-    def preview(self, text: str) -> ImportPreview:
+    def preview(self, source: Source, name: str = "") -> ImportPreview:
         """Reads a file and changes nothing. Raises AppError where nothing in it is a rating."""
-        found = importers.read(text)
+        found = importers.read(source, name=name)
         unread, usable = list(found.unread), []
         for number, one in found.items[:MOST]:
             made = self._encoded(one)
@@ -56,12 +77,40 @@ class Imports:
             raise AppError("imports.no_ratings", reason=why)
         return ImportPreview(tuple(usable), tuple(unread), max(0, len(found.items) - MOST))
 
-    def import_all(self, text: str, rater: str = "me") -> tuple[str, int, int]:
+    def import_all(self, source: Source, rater: str = "me", name: str = "") -> tuple[str, int, int]:
         """Stores what the file holds, all or nothing. Returns what `undo` takes, how many
         answers are new, and how many were here already. Returns after COMMIT."""
-        imports = sorted(self.preview(text).items, key=lambda one: one.created_at)
+        imports = sorted(self.preview(source, name).items, key=lambda one: one.created_at)
         origin, new = self.store.imports.add(imports, rater)
         return origin, new, len(imports) - new
+
+    def import_rows(
+        self,
+        rows: Iterable[Row],
+        rater: str = "me",
+        stop: Callable[[], bool] = lambda: False,
+    ) -> ImportReport:
+        """Stores rows of a file in parts, each all or nothing. What has been stored stays when
+        `stop` says so; the same file again goes on from there."""
+        report = ImportReport()
+        known: Known = {}
+        waiting = iter(rows)
+        while part := list(islice(waiting, PART)):
+            usable = []
+            for row in part:
+                report.unread += [(row, why) for why in row.problems]
+                for one in row.items:
+                    made = self._encoded(one)
+                    if isinstance(made, ImportedFeedback):
+                        usable.append(made)
+                    else:
+                        report.unread.append((replace(row, items=()), made))
+            origin, new = self.store.imports.add(usable, rater, origin=report.origin, known=known)
+            report.origin, report.new = origin, report.new + new
+            report.read += len(usable)
+            if stop():
+                break
+        return report
 
     def newest(self, limit: int) -> list[ImportBatch]:
         """The files taken in last, as far as something of them is still here."""

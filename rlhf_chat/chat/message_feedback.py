@@ -119,6 +119,12 @@ class Ratings:
         """Which reply is better than which, of those answers, as TRL reads it (exporters.py)."""
         return exporters.preference_pairs(self.store, self.all(containing, kind, answer))
 
+    def labelled_replies(
+        self, containing: str = "", kind: str = "", answer: str = ""
+    ) -> list[dict[str, Any]]:
+        """Which replies those answers call good or bad, as TRL reads it (exporters.py)."""
+        return exporters.labelled_replies(self.store, self.all(containing, kind, answer))
+
     def change(self, feedback: Feedback, answer: str) -> None:
         """Changes a rating, under the name of its rater; "withdrawn" removes it. The log keeps
         both."""

@@ -30,18 +30,25 @@ from rlhf_chat.db.schema import ImportBatch, ImportedFeedback
 # In the ids of imported answers, which must not change: the same file again adds nothing.
 FIRST_NAMES = {"comparison": "vote", "correction": "edit"}
 
-# (system prompt, turns, reply) -> ids of its conversation, its question and itself
-Known = dict[tuple[Any, ...], tuple[str, str, str]]
+# Digest of system prompt, turns and reply -> ids of its conversation, its question and itself
+Known = dict[bytes, tuple[str, str, str]]
 
 
 class ImportRepository(Repository):
-    def add(self, imports: Sequence[ImportedFeedback], rater: str = "me") -> tuple[str, int]:
+    def add(
+        self,
+        imports: Sequence[ImportedFeedback],
+        rater: str = "me",
+        *,
+        origin: str = "",
+        known: Known | None = None,
+    ) -> tuple[str, int]:
         """Stores, in one transaction, those that are not here yet. Returns the origin, which
-        `undo` takes, and how many were new."""
-        origin = fresh_id()
+        `undo` takes, and how many were new. A long file comes in parts: with the `origin` of the
+        first one, and with one dictionary `known` for all of them."""
+        origin, known = origin or fresh_id(), {} if known is None else known
 
         def change(db: Database) -> int:
-            known: Known = {}
             return sum(_add(db, one, one.rater or rater, origin, known) for one in imports)
 
         return origin, self._db.write_feedback(change)
@@ -94,7 +101,8 @@ def _placed(
     db: Database, one: ImportedFeedback, origin: str, known: Known
 ) -> tuple[str, list[str]]:
     """Message ids of the question and of each reply, stored now or with an earlier answer."""
-    about = (one.system, one.turns, one.replies[0])
+    told = json.dumps([one.system, one.turns, one.replies[0]])
+    about = hashlib.sha256(told.encode()).digest()
     place = known.get(about) if TABLES[one.kind].of_one_reply else None
     if place is None:
         conversation, asked = _conversation(db, one, origin), ""

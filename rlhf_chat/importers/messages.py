@@ -146,10 +146,12 @@ def message(one: Entry) -> tuple[str, str, bool]:
 
 def dialogue(given: Any, alone: str = "assistant") -> Turns:
     """Messages, a dialogue marked "Human: ... Assistant: ...", or plain text, which then has the
-    role `alone`. A marked dialogue may end with an empty reply: somebody judged that silence."""
+    role `alone`; a reply that only begins with such a mark is plain. A marked dialogue may end with
+    an empty reply: somebody judged that silence."""
     if not isinstance(given, str):
         return messages(given)
-    if not _SPEAKERS.match(given):
+    marks = _SPEAKERS.findall(given) if _SPEAKERS.match(given) else []
+    if not marks or (alone == "assistant" and marks[-1] != "Assistant"):
         return ((alone, words(without_thoughts(given) if alone == "assistant" else given)),)
     _, *marked = _SPEAKERS.split(given)
     turns = [

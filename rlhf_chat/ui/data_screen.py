@@ -109,6 +109,13 @@ class DataScreen:
 
         return await self._export(make, "rlhf-chat-preferences.jsonl", "data.download_pairs")
 
+    async def export_labels(self, *what: str) -> Update:
+        def make() -> tuple[str, int]:
+            replies = self.chat.ratings.labelled_replies(*what)
+            return exporters.json_lines(replies), len(replies)
+
+        return await self._export(make, "rlhf-chat-labels.jsonl", "data.download_labels")
+
     async def _export(self, make: Callable[[], tuple[str, int]], name: str, what: str) -> Update:
         try:
             contents, count = await quick(make)
@@ -163,6 +170,7 @@ class DataScreen:
             self.lines_button = gr.Button(label("export_jsonl"), scale=0, min_width=112)
             self.csv_button = gr.Button(label("export_csv"), scale=0, min_width=100)
             self.pairs_button = gr.Button(label("export_trl"), scale=0, min_width=120)
+            self.labels_button = gr.Button(label("export_kto"), scale=0, min_width=120)
         self.kept = status_line("data-kept")
         self.note = status_line("data-note")
         self.imports.lay_out(self.note)
@@ -219,6 +227,7 @@ class DataScreen:
             event.then(self.refresh, self.filters, self.page, trigger_mode="always_last", **QUICK)
         self.csv_button.click(self.export_table, what, [self.file, self.note], **QUICK)
         self.pairs_button.click(self.export_pairs, what, [self.file, self.note], **QUICK)
+        self.labels_button.click(self.export_labels, what, [self.file, self.note], **QUICK)
 
 
 # ---- small parts -------------------------------------------------------------------------------

@@ -6,12 +6,14 @@ in a temporary folder.
 
 from __future__ import annotations
 
+from base64 import b64decode
 from typing import Any
 from uuid import uuid4
 
 import gradio as gr
 
 from rlhf_chat.chat.chat import Chat
+from rlhf_chat.errors import AppError, Notice
 from rlhf_chat.feedback.kinds import kind_of
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui.components import error_message, js_component, status_message, when
@@ -32,12 +34,15 @@ class ImportPanel:
 
     async def act(self, rater: str, event: gr.EventData) -> Update:
         """Look at a file, take in what it holds, or send that back, as the page asks."""
-        do, contents = str(getattr(event, "do", "")), str(getattr(event, "text", ""))
+        do, name = str(getattr(event, "do", "")), str(getattr(event, "name", ""))
         try:
             if do == "preview":
-                return {self.box: await quick(self._preview, contents), self.note: status_message()}
+                return {
+                    self.box: await quick(self._preview, _bytes(event), name),
+                    self.note: status_message(),
+                }
             if do == "import":
-                return await quick(self._import, contents, rater)
+                return await quick(self._import, _bytes(event), name, rater)
             await quick(self.chat.imports.undo, str(getattr(event, "origin", "")))
             self.worker.wake()
             word = status_message(text("imports.undone"), "good")
@@ -45,17 +50,18 @@ class ImportPanel:
         except Exception as error:
             return {self.box: _shown(), self.note: error_message(error)}
 
-    def _preview(self, contents: str) -> dict[str, Any]:
-        preview = self.chat.imports.preview(contents)
+    def _preview(self, contents: bytes, name: str) -> dict[str, Any]:
+        preview = self.chat.imports.preview(contents, name)
         return _shown(
             kinds=[[_kind_text(kind), count] for kind, count in preview.kinds.items()],
             unread=[[number, message(why)] for number, why in preview.unread[:UNREAD_SHOWN]],
             more=max(0, len(preview.unread) - UNREAD_SHOWN),
             left=preview.left,
+            implied=preview.implied,
         )
 
-    def _import(self, contents: str, rater: str) -> Update:
-        _, new, known = self.chat.imports.import_all(contents, rater)
+    def _import(self, contents: bytes, name: str, rater: str) -> Update:
+        _, new, known = self.chat.imports.import_all(contents, rater, name)
         if not new:
             told = status_message(text("imports.nothing_new"))
             return {self.box: _shown(), self.note: told}
@@ -93,6 +99,14 @@ class ImportPanel:
             self.box.select(self.act, rater, changed, **QUICK),
             self.past.select(self.act, rater, changed, **EACH),
         ]
+
+
+def _bytes(event: gr.EventData) -> bytes:
+    """The file, which the page sends in base64: it may be packed, or in another encoding."""
+    try:
+        return b64decode(str(getattr(event, "data", "")), validate=True)
+    except ValueError:
+        raise AppError("imports.no_ratings", reason=Notice("imports.empty")) from None
 
 
 def _shown(**what: Any) -> dict[str, Any]:

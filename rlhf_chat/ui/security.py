@@ -54,7 +54,7 @@ HEADERS = {
 }
 
 # Bytes. A message of 100,000 characters is well below, so that a handler can refuse it in words,
-# and so is a file of ratings that the page accepts (static/import_preview.js), escaped for JSON.
+# and so is a file of ratings that the page accepts (static/import_preview.js), in base64.
 BODY_LIMIT = 32 * 1024 * 1024
 
 

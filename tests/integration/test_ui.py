@@ -5,7 +5,9 @@ No drawing here.
 from __future__ import annotations
 
 import asyncio
+import base64
 import csv
+import gzip
 import io
 import json
 import re
@@ -1661,21 +1663,24 @@ def test_a_file_is_looked_at_taken_in_once_and_undone():
         return update[panel.box], update[panel.note]
 
     pair = {"prompt": "the sea", "chosen": "blue", "rejected": "green"}
-    text = "\n".join([json.dumps(pair), *["{"] * 7])
-    box, note = act("preview", text=text)
+    lines = "\n".join([json.dumps(pair), *["{"] * 7])
+    data = base64.b64encode(gzip.compress(lines.encode())).decode()
+    box, note = act("preview", data=data, name="x.jsonl.gz")
     assert box["kinds"] == [["Votes", 1]] and not here and not note["text"]
     assert [at for at, _ in box["unread"]] == [2, 3, 4, 5, 6] and box["more"] == 2
-    box, note = act("import", text=text)
+    box, note = act("import", data=data, name="x.jsonl.gz")
     assert note == {"text": "Imported: 1 new rating.", "tone": "good"} and len(here) == 1
     [past] = screen.panel()[panel.past]["rows"]
     assert re.fullmatch(r"Imported .*, \d\d:\d\d: 1 chat", past["told"])
-    box, note = act("import", text=text)
+    box, note = act("import", data=data, name="x.jsonl.gz")
     assert "here already" in note["text"]
     assert [one["origin"] for one in screen.panel()[panel.past]["rows"]] == [past["origin"]]
     told = asyncio.run(panel.act("me", SimpleNamespace(do="undo", origin=past["origin"])))
     assert not here and told[panel.note]["tone"] == "good" and panel.box not in told
     assert not screen.panel()[panel.past]["rows"]
-    box, note = act("preview", text="no ratings")
+    box, note = act("preview", data=base64.b64encode(b"no ratings").decode())
+    assert note["tone"] == "bad" and set(box) == {"id"}
+    box, note = act("preview", data="no base64")
     assert note["tone"] == "bad" and set(box) == {"id"}
 
 

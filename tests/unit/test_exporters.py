@@ -8,6 +8,7 @@ import json
 
 import pytest
 
+from rlhf_chat import importers
 from rlhf_chat.chat import exporters
 from rlhf_chat.db import Store
 
@@ -67,6 +68,29 @@ def test_a_correction_is_better_than_what_it_corrects(store):
     wrote, mine = replies(store, talk(store), "it is blu", "it is blue")
     store.feedback.add_edit(wrote, mine)
     assert pairs(store) == [("it is blue", "it is blu")]
+
+
+def test_replies_are_labelled_where_an_answer_calls_them_good_or_bad(store):
+    asked = talk(store)
+    one, two, three, four, mine = replies(store, asked, "one", "two", "three", "four", "mine")
+    store.feedback.add_rating(one, -1)
+    store.feedback.add_score(two, 4)
+    store.feedback.add_score(three, 3)
+    store.feedback.add_preference(one, two, "a", shown_first="a")
+    store.feedback.add_preference(three, four, "both_good", shown_first="a")
+    store.feedback.add_edit(four, mine)
+    found = exporters.labelled_replies(store, store.feedback.all())
+    assert sorted((row["completion"][0]["content"], row["label"]) for row in found) == [
+        ("four", False),
+        ("four", True),
+        ("mine", True),
+        ("one", False),
+        ("three", True),
+        ("two", True),
+    ]
+    assert all(row["prompt"][-1]["content"] == "and the sea?" for row in found)
+    again = importers.read(exporters.json_lines(found))
+    assert not again.unread and {one.kind for _, one in again.items} == {"thumb"}
 
 
 def ranked(store, *places: int) -> None:

@@ -184,6 +184,13 @@ def test_a_word_like_human_within_a_reply_begins_no_turn():
     assert one.turns == ASKED and one.replies == (reply, DEEP)
 
 
+def test_a_reply_that_begins_like_a_turn_is_a_reply():
+    reply = "Human: that is what I am called."
+    text = lines({"prompt": SEA, "chosen": reply, "rejected": DEEP})
+    [(_, one)] = importers.read(text).items
+    assert one.turns == ASKED and one.replies == (reply, DEEP)
+
+
 def test_nothing_at_all_makes_it_fail():
     """Whatever the bytes are, the answer is a list."""
     rng = random.Random(0)
@@ -319,6 +326,37 @@ def test_a_later_answer_replaces_it_like_any_other(store, toy, imports):
     assert [p.outcome for p in store.feedback.preferences()] == ["b"]
     imports.import_all(lines(PAIRS["words"]))
     assert [p.outcome for p in store.feedback.preferences()] == ["b"]
+
+
+def test_an_empty_reply_is_stored_learned_from_and_exported(store, toy, imports):
+    text = lines({"chosen": MARKED, "rejected": MARKED + DEEP})
+    imports.import_all(text)
+    [told] = store.feedback.all()
+    assert (told.reply, told.other, told.answer) == ("", DEEP, "a")
+    [item] = load_snapshot(FeatureExtractor(store, toy)).items
+    assert [r.text for r in item.replies] == ["", DEEP] and len(item.replies[0].ids) == 1
+    again = importers.read(exporters.json_lines(exporters.answers(store, [told])))
+    [(_, one)] = again.items
+    assert one.replies == ("", DEEP) and one.turns == ASKED
+
+
+def test_a_long_file_is_stored_in_parts_and_goes_on_where_it_stopped(store, imports, monkeypatch):
+    from rlhf_chat.chat import imports as module
+
+    monkeypatch.setattr(module, "PART", 2)
+    thumb, stars = {"kind": "thumb", "answer": "up"}, {"kind": "stars", "answer": "4"}
+    rows = [OWN | thumb, *(OWN | thumb | {"reply": f"{BLUE} {i}"} for i in range(5)), OWN | stars]
+    text = lines(*rows, {"text": "x"})
+    first = imports.import_rows(importers.rows(text), "Kim", stop=lambda: True)
+    assert (first.read, first.new, first.unread) == (2, 2, [])
+    second = imports.import_rows(importers.rows(text), "Kim")
+    assert (second.read, second.new) == (7, 5) and [r.line for r, _ in second.unread] == [8]
+    assert imports.undo(second.origin) == 5 and imports.undo(first.origin) == 2
+    whole = imports.import_rows(importers.rows(text), "Kim")
+    assert {b.id for b in imports.newest(3)} == {whole.origin}
+    # A thumb and stars of one reply stay of one reply, also in different parts.
+    [scored] = store.feedback.scores()
+    assert scored.message_id in {one.message_id for one in store.feedback.ratings()}
 
 
 def test_an_arrival_is_sent_back_whole_and_nothing_else_is(store, toy, imports):

@@ -36,8 +36,18 @@ ARROWS = {
     "doctor": {"db", "errors", "inference"},
     "ui": {"chat", "errors", "feedback", "locale", "simulation", "training", "versions"},
     "serve": {"chat", "db", "doctor", "inference", "training", "ui", "versions"},
+    "import_file": {"chat", "db", "errors", "importers", "inference", "serve"},
     "model_list": {"inference"},
-    "cli": {"doctor", "errors", "inference", "model_list", "serve", "ui"},
+    "cli": {
+        "doctor",
+        "errors",
+        "import_file",
+        "importers",
+        "inference",
+        "model_list",
+        "serve",
+        "ui",
+    },
     "__main__": {"cli"},
 }
 

@@ -72,6 +72,10 @@ class FeedbackKind(ABC):
         """Message ids of each (better, worse) pair that the answer names: rows for DPO."""
         yield from ()
 
+    def labels(self, feedback: Feedback) -> Iterator[tuple[str, bool]]:
+        """Message ids of replies that the answer calls good or bad by themselves: rows for KTO."""
+        yield from ()
+
     def better_side(self, feedback: Feedback) -> str:
         """Which of two replies is better: "reply", "other", or "" for neither."""
         return ""

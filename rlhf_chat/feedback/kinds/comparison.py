@@ -76,5 +76,10 @@ class Comparison(FeedbackKind):
         elif feedback.answer == "b":
             yield feedback.other_id, feedback.message_id
 
+    def labels(self, feedback: Feedback) -> Iterator[tuple[str, bool]]:
+        if feedback.answer in BOTH:
+            yield feedback.message_id, feedback.answer == "both_good"
+            yield feedback.other_id, feedback.answer == "both_good"
+
     def shared_question(self, feedback: Feedback) -> str:
         return f"{feedback.message_id} {feedback.other_id}"

@@ -43,5 +43,9 @@ class Correction(FeedbackKind):
     def better_side(self, feedback: Feedback) -> str:
         return "other"
 
+    def labels(self, feedback: Feedback) -> Iterator[tuple[str, bool]]:
+        yield feedback.other_id, True
+        yield feedback.message_id, False
+
     def ordered_pairs(self, store: Store, feedback: Feedback) -> Iterator[tuple[str, str]]:
         yield feedback.other_id, feedback.message_id

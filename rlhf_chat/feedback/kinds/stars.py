@@ -35,5 +35,10 @@ class Stars(FeedbackKind):
             raise self.unknown(answer)
         return ImportedAnswer(int(answer), (entry["reply"],))
 
+    def labels(self, feedback: Feedback) -> Iterator[tuple[str, bool]]:
+        """Three stars call it neither."""
+        if feedback.answer != "3":
+            yield feedback.message_id, feedback.answer > "3"
+
     def describe(self, item: FeedbackItem, texts: Sequence[str]) -> Notice:
         return Notice("feedback.stars", {"count": item.answer, "text": texts[0]})

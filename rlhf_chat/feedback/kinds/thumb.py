@@ -45,6 +45,9 @@ class Thumb(FeedbackKind):
             raise self.unknown(answer)
         return ImportedAnswer(VALUES[answer], (entry["reply"],))
 
+    def labels(self, feedback: Feedback) -> Iterator[tuple[str, bool]]:
+        yield feedback.message_id, feedback.answer == "up"
+
     def shared_question(self, feedback: Feedback) -> str:
         return feedback.message_id
 

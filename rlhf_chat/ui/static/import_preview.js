@@ -1,40 +1,46 @@
-// Ratings from a file: read here, previewed by the server, imported once the preview is confirmed.
+// Ratings from a file: its bytes are read here, previewed by the server, imported once the preview is confirmed.
 // Text reaches the page through textContent only.
 const t = window.rlhfText;
-const LIMIT = 16 * 1024 * 1024;  // bytes; the server takes twice that, for signs that JSON escapes
+const LIMIT = 16 * 1024 * 1024;  // bytes; the server takes twice that, for base64
 const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
 const button = (text, cls, act) => { const b = el('button', cls, text); b.type = 'button'; b.onclick = act; return b; };
-let name = '', text = '';
+let name = '', data = '';
 const tell = (what, word) => { say(word); trigger('select', {...what, value: what.do, index: 0}); };
 const say = word => element.replaceChildren(...(word ? [el('p', 'doing', word)] : []));
-const end = () => { name = text = ''; say(''); };
+const end = () => { name = data = ''; say(''); };
+const base64 = blob => new Promise(done => {
+  const reader = new FileReader();
+  reader.onload = () => done(reader.result.slice(reader.result.indexOf(',') + 1));
+  reader.onerror = () => done(''); reader.readAsDataURL(blob);
+});
 const file = document.createElement('input');
-file.type = 'file'; file.accept = '.json,.jsonl,application/json'; file.hidden = true;
+file.type = 'file'; file.accept = '.json,.jsonl,.ndjson,.csv,.tsv,.gz,.zip,application/json'; file.hidden = true;
 file.setAttribute('aria-label', t('file_of_ratings')); document.body.append(file);
 file.onchange = async () => {
   const chosen = file.files[0];
   if (!chosen) return;
   if (chosen.size > LIMIT) { file.value = ''; return say(t('file_too_large')); }
-  name = chosen.name; text = await chosen.text(); file.value = '';
-  tell({do: 'preview', text}, t('reading_file'));
+  name = chosen.name; data = await base64(chosen); file.value = '';
+  tell({do: 'preview', data, name}, t('reading_file'));
 };
 window.rlhfImport = () => file.click();
 const found = v => {
   const counts = el('p', 'counts'), parts = [el('p', 'name', name), counts];
   for (const [kind, n] of v.kinds) { const s = el('span'); s.append(el('span', '', kind), el('b', '', String(n))); counts.append(s); }
+  if (v.implied) parts.push(el('p', '', t('import_implied', {count: v.implied})));
   if (v.left) parts.push(el('p', '', t('import_left', {count: v.left})));
   if (v.unread.length) {
     const list = el('ul'); parts.push(el('p', '', t('import_unread')), list);
     for (const [at, why] of v.unread) { const li = el('li'); li.append(el('b', '', String(at)), el('span', '', why)); list.append(li); }
     if (v.more) list.append(el('li', '', t('import_more', {count: v.more})));
   }
-  const foot = el('p', 'foot'), yes = button(t('import_these'), 'yes', () => tell({do: 'import', text}, t('importing')));
+  const foot = el('p', 'foot'), yes = button(t('import_these'), 'yes', () => tell({do: 'import', data, name}, t('importing')));
   foot.append(yes, button(t('cancel'), '', end)); parts.push(foot);
   element.replaceChildren(...parts); yes.focus();
 };
 const draw = () => {
   const v = props.value || {};
-  if (v.kinds && text) return found(v);
+  if (v.kinds && data) return found(v);
   end();
 };
 watch('value', draw); draw();
