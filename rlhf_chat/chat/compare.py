@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 from rlhf_chat.chat.chat import Chat, GeneratedReply
 from rlhf_chat.chat.message_text import MAX_CHARACTERS, checked
@@ -23,7 +24,6 @@ from rlhf_chat.feedback.replies import Prompt, Reply
 from rlhf_chat.inference.generate import Response, Sampling
 from rlhf_chat.inference.model import ModelView
 from rlhf_chat.reward import active_sampling, prompt_sets
-from rlhf_chat.reward.scorer import RewardModel
 
 MOST_DRAFTS = 4
 REDRAWN = 4  # times a draft that came out like another is drawn anew
@@ -65,14 +65,18 @@ class _Asked:
     prompt: Prompt
     views: list[ModelView]
     seeds: list[int]
+    sampling: Sampling
     stop: threading.Event
+    hurry: threading.Event  # set: somebody waits for these drafts, so none are chosen from more
 
     @property
     def one_version(self) -> bool:
         return all(view is self.views[0] for view in self.views)
 
 
-DRAFT_SECONDS = 5.0  # that the drafts of a prompt may take to write
+# That the drafts of a prompt may take to write. Measuring eight of them, to choose between, takes a
+# quarter of that again: 8 x .5 ms a token beside 16 ms a step, of a model of 135M on two cores.
+DRAFT_SECONDS = 3.5
 LEAST_TOKENS = 64  # of a draft, however slow the machine
 
 
@@ -137,11 +141,14 @@ class Compare:
         event_id: str | None = None,
         stop: threading.Event | None = None,
         versions: tuple[int, int] | None = None,
+        hurry: threading.Event | None = None,
     ) -> Iterator[Candidates]:
         """Streams drafts of one prompt side by side and stores them when all are whole.
 
         `versions` sets two against each other; otherwise they are drawn
-        (active_sampling.py). The same event again yields the stored drafts.
+        (active_sampling.py). The same event again yields the stored drafts. Drafts to choose from
+        are written unseen; once `hurry` is set the first of them are shown as they go on, and the
+        set is whole when these are.
         """
         text = checked(prompt)
         if not 2 <= count <= MOST_DRAFTS:
@@ -151,14 +158,16 @@ class Compare:
             yield self.shown(known.conversation_id)
             return
         set_id = event_id if event_id and not known else uuid.uuid4().hex
-        asked = self._asked(text, count, versions, stop or threading.Event())
+        stop, hurry = stop or threading.Event(), hurry or threading.Event()
+        asked = self._asked(text, count, versions, stop, hurry)
         latest = [Response([], False)] * count
-        scorer = self._judge(asked, versions)
-        stream = self._chosen(asked, scorer) if scorer else self._streamed(asked)
+        chooses = self._chooses(asked, versions)
+        stream = self._chosen(asked) if chooses else self._streamed(asked)
         for latest, note in stream:
             if asked.stop.is_set():
                 break
             yield self._telling(set_id, text, latest, note)
+        before = [draft.ids for draft in latest]
         kept = self._redrawn(asked, latest)
         if asked.stop.is_set():
             note = Notice("compare.stopped")
@@ -167,10 +176,16 @@ class Compare:
             note = Notice("compare.all_equal")
             yield self._telling(set_id, text, latest, note, done=True)
         else:
-            yield self.shown(self._save(set_id, asked, latest, kept))
+            note = Notice("compare.redrawn") if before != [d.ids for d in latest] else None
+            yield replace(self.shown(self._save(set_id, asked, latest, kept)), note=note)
 
     def _asked(
-        self, text: str, count: int, versions: tuple[int, int] | None, stop: threading.Event
+        self,
+        text: str,
+        count: int,
+        versions: tuple[int, int] | None,
+        stop: threading.Event,
+        hurry: threading.Event,
     ) -> _Asked:
         live = self.model.live.version
         drawn: tuple[int, ...] = versions or active_sampling.choose(live, self._rng)
@@ -178,51 +193,79 @@ class Compare:
             drawn = (live,) * count
         views = [self.chat.view(version) for version in drawn]
         ids = self.model.encode([{"role": "user", "content": text}])
-        limit = self.model.context_tokens - self._sampling().max_new_tokens
+        sampling = self.sampling()
+        limit = self.model.context_tokens - sampling.max_new_tokens
         if len(ids) > limit:
             raise AppError("compare.prompt_too_long", tokens=len(ids), limit=limit)
         seeds = [self._rng.getrandbits(31) for _ in drawn]
-        asked = _Asked(Prompt(tuple(ids), text), views, seeds, stop)
+        asked = _Asked(Prompt(tuple(ids), text), views, seeds, sampling, stop, hurry)
         return replace(asked, seeds=seeds[:1] * len(seeds)) if asked.one_version else asked
 
-    def _judge(self, asked: _Asked, versions: tuple[int, int] | None) -> RewardModel | None:
-        """The reward model to choose drafts by; None where they are not chosen."""
-        if not (self.chat.scorer and self.active and versions is None and asked.one_version):
-            return None
-        if self._drafts(asked) <= len(asked.views):
-            return None  # there is no memory for more than are shown
-        return (
-            self.chat.scorer.get() if self._rng.random() >= active_sampling.RANDOM_SHARE else None
-        )
+    def _chooses(self, asked: _Asked, versions: tuple[int, int] | None) -> bool:
+        """Whether more drafts are written than are shown, for the reward model to choose from."""
+        scorer = self.chat.scorer
+        if not (scorer and self.active and versions is None and asked.one_version):
+            return False
+        if asked.hurry.is_set() or self._drafts(asked) <= len(asked.views):
+            return False  # somebody waits, or there is no memory for more than are shown
+        if not scorer.ready and scorer.get() is None:
+            return False
+        return self._rng.random() >= active_sampling.RANDOM_SHARE
 
     def _drafts(self, asked: _Asked) -> int:
         """How many to choose from."""
-        wanted, limit = max(active_sampling.DRAFTS, len(asked.views) + 2), self._sampling()
-        return self.model.max_parallel_drafts(wanted, asked.prompt.ids, limit.max_new_tokens)
+        wanted, tokens = max(active_sampling.DRAFTS, len(asked.views) + 2), asked.sampling
+        return self.model.max_parallel_drafts(wanted, asked.prompt.ids, tokens.max_new_tokens)
 
-    def _sampling(self) -> Sampling:
+    def sampling(self) -> Sampling:
         """As new conversations are answered, but no longer than a reader waits for: several drafts
         are written before the first can be chosen."""
         wanted = self.chat.settings.default().sampling
         most = self.model.tokens_within(DRAFT_SECONDS)
         return wanted.limited(min(wanted.max_new_tokens, max(most, LEAST_TOKENS)))
 
-    def _chosen(self, asked: _Asked, scorer: RewardModel) -> Iterator[Streamed]:
+    def _chosen(self, asked: _Asked) -> Iterator[Streamed]:
         """Writes more drafts than are shown, then picks those with the most uncertain order."""
-        shown, judge = len(asked.views), self.chat.scorer
-        assert judge
+        shown = len(asked.views)
         blank, drafts = [Response([], False)] * shown, []
         count = self._drafts(asked)
-        for drafts in self._batch(asked, count):  # noqa: B007 (kept after)
+        writing = self._batch(asked, count)
+        for drafts in writing:
+            if asked.hurry.is_set():
+                yield from self._hurried(asked, drafts, writing)
+                return
             yield blank, Notice("compare.choosing", {"count": count, "shown": shown})
         distinct = [drafts[i] for i in _firsts(drafts) if drafts[i].ids]
-        if asked.stop.is_set() or len(distinct) <= shown:
+        if asked.stop.is_set() or asked.hurry.is_set() or len(distinct) <= shown:
             yield [*distinct, *drafts][:shown], None
             return
-        replies = [Reply(asked.prompt, tuple(r.ids), self.model.decode(r.ids)) for r in distinct]
-        x = scorer.capped(judge.features(scorer, replies))
-        telling = active_sampling.max_variance(x, scorer.head.covariance, shown)
-        yield [distinct[i] for i in telling], None
+        yield self._telling_most(asked, distinct), None
+
+    def _telling_most(self, asked: _Asked, drafts: list[Response]) -> list[Response]:
+        """Those whose order the reward model is least certain of. It is fitted to the newest
+        feedback here and not before the drafts are written: who comes for them may not wait."""
+        cache = self.chat.scorer
+        scorer = cache.get() if cache else None
+        if cache is None or scorer is None:
+            return drafts[: len(asked.views)]
+        replies = [Reply(asked.prompt, tuple(r.ids), self.model.decode(r.ids)) for r in drafts]
+        x = scorer.capped(cache.features(scorer, replies))
+        telling = active_sampling.max_variance(x, scorer.head.covariance, len(asked.views))
+        return [drafts[i] for i in telling]
+
+    def _hurried(
+        self, asked: _Asked, drafts: list[Response], writing: Iterator[list[Response]]
+    ) -> Iterator[Streamed]:
+        """The first distinct drafts of a batch from here on, until these are whole. Which end
+        first must not decide, or short ones would be preferred."""
+        firsts = _firsts(drafts)
+        others = [i for i in range(len(drafts)) if i not in firsts]
+        places = sorted([*firsts, *others][: len(asked.views)])
+        for latest in chain([drafts], writing):
+            chosen = [latest[i] for i in places]
+            yield chosen, None
+            if all(d.finished or len(d.ids) >= asked.sampling.max_new_tokens for d in chosen):
+                return
 
     def _streamed(self, asked: _Asked) -> Iterator[Streamed]:
         """All drafts at once: one batch where the version is the same, else in turns."""
@@ -245,16 +288,16 @@ class Compare:
                 stream.close()
 
     def _batch(self, asked: _Asked, count: int) -> Iterator[list[Response]]:
-        rows, sampling = [asked.prompt.ids] * count, self._sampling()
+        rows = [asked.prompt.ids] * count
         for drafts in self.chat.generator.stream(
-            asked.views[0], rows, sampling, seed=asked.seeds[0]
+            asked.views[0], rows, asked.sampling, seed=asked.seeds[0]
         ):
             yield drafts
             if asked.stop.is_set():
                 return
 
     def _one(self, asked: _Asked, i: int) -> Generator[list[Response]]:
-        ids, sampling = asked.prompt.ids, self._sampling()
+        ids, sampling = asked.prompt.ids, asked.sampling
         return self.chat.generator.stream(asked.views[i], [ids], sampling, seed=asked.seeds[i])
 
     def _redrawn(self, asked: _Asked, latest: list[Response]) -> list[int]:
@@ -292,7 +335,7 @@ class Compare:
         for i in kept:
             generated = GeneratedReply(
                 asked.views[i],
-                self._sampling(),
+                asked.sampling,
                 asked.seeds[i],
                 list(asked.prompt.ids),
                 latest[i],

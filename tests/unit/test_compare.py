@@ -15,7 +15,7 @@ from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.compare import Candidates, Compare
 from rlhf_chat.chat.raters import Raters, checked_name
 from rlhf_chat.db import Store
-from rlhf_chat.errors import AppError
+from rlhf_chat.errors import AppError, Notice
 from rlhf_chat.feedback.snapshot import take_snapshot
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model
@@ -134,6 +134,38 @@ def test_equal_drafts_cannot_be_voted_on(compare, store):
     last = drafts_of(compare)
     assert last.done and not last.votable and "same" in str(last.note)
     assert store.counts()["messages"] == 0
+
+
+def test_settings_changed_while_drafts_are_written_are_those_of_the_next_ones(compare, store):
+    compare.chat.settings.sampling = Sampling(temperature=0.5, max_new_tokens=6)
+    writing = compare.write("tell me about the sea")
+    next(writing)
+    compare.chat.settings.sampling = Sampling(temperature=1.0, max_new_tokens=4)
+    *_, pair = writing
+    [asked] = store.messages.roots(pair.set_id)
+    for draft in map(store.messages.get, store.messages.children(asked)):
+        assert draft.sampling["temperature"] == 0.5 and draft.sampling["max_new_tokens"] == 6
+    assert compare.sampling() == Sampling(temperature=1.0, max_new_tokens=4)
+
+
+def test_a_draft_that_was_written_again_after_it_was_seen_is_told(compare, monkeypatch):
+    """A vote given before then was about another text."""
+    monkeypatch.setattr(compare.chat.generator, "stream", two_alike(compare.chat.generator.stream))
+    pair = drafts_of(compare)
+    assert pair.votable and pair.note == Notice("compare.redrawn")
+    assert drafts_of(compare, "another one").note is None
+
+
+def two_alike(real):
+    """The first batch comes out as the same draft twice."""
+    batches = []
+
+    def stream(view, prompts, sampling, *, seed):
+        batches.append(len(prompts))
+        for drafts in real(view, prompts, sampling, seed=seed):
+            yield drafts[:1] * 2 if len(batches) == 1 else drafts
+
+    return stream
 
 
 def test_a_pair_of_two_versions_says_which_was_which(compare, store, toy):

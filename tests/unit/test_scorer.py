@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +16,7 @@ from rlhf_chat.chat.raters import Raters
 from rlhf_chat.db import ImportedFeedback, Store
 from rlhf_chat.errors import AppError, Notice
 from rlhf_chat.feedback.snapshot import take_snapshot
-from rlhf_chat.inference.generate import Sampling
+from rlhf_chat.inference.generate import Response, Sampling
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import active_sampling, reward_model, text_features
 from rlhf_chat.reward.features import FeatureExtractor
@@ -210,6 +212,62 @@ def test_as_many_drafts_are_written_as_fit_into_memory(chat, compare, toy, monke
     assert 2 < fewer == drafts < 8
     assert notes[0] == Notice("compare.choosing", {"count": drafts, "shown": 2})
     assert written(60)[:2] == (1, 2)  # an ordinary reply, and the drafts that are shown
+
+
+def test_who_waits_gets_the_first_drafts_as_they_stream(chat, compare, toy, monkeypatch) -> None:
+    """Nobody waits: eight are written unseen. From the start: only two are. In the middle: two of
+    the eight are shown from then on, and the set ends with them."""
+    rows, real = [], toy.stream
+
+    def stream(view, prompts, sampling, *, seed):
+        """Token by token, where the toy writes all of them in one slice."""
+        rows.append(len(prompts))
+        *_, whole = real(view, prompts, sampling, seed=seed)
+        for n in range(1, max(len(d.ids) for d in whole) + 1):
+            yield [Response(d.ids[:n], d.finished and n >= len(d.ids)) for d in whole]
+
+    monkeypatch.setattr(toy, "stream", stream)
+    monkeypatch.setattr(active_sampling, "RANDOM_SHARE", 0.0)
+    chat.settings.sampling = Sampling(max_new_tokens=12)
+    unseen = list(compare.write("tell me about the sea"))
+    assert rows[0] == 8 and unseen[0].note and unseen[0].texts == ("", "")
+    hurry = threading.Event()
+    hurry.set()
+    rows.clear()
+    streamed = list(compare.write("tell me about the hills", hurry=hurry))
+    assert rows[0] == 2 and not any(part.note for part in streamed)
+    hurry.clear()
+    rows.clear()
+    parts = []
+    for part in compare.write("tell me about the town", hurry=hurry):
+        parts.append(part)
+        if len(parts) == 3:
+            hurry.set()
+    blank, seen = parts[:3], parts[3:]
+    assert rows[0] == 8 and all(p.note and p.texts == ("", "") for p in blank)
+    assert not seen[0].done and any(seen[0].texts), "read as they go on"
+    assert all(
+        after.startswith(before.rstrip())
+        for one, other in itertools.pairwise(seen)
+        for before, after in zip(one.texts, other.texts, strict=True)
+    )
+    assert seen[-1].votable and len(rows) == 1, "nothing was begun again"
+
+
+def test_drafts_to_choose_from_are_measured_only_while_nobody_waits(
+    chat, compare, current, monkeypatch
+) -> None:
+    measured, hurry, real = [], threading.Event(), current.features
+    monkeypatch.setattr(active_sampling, "RANDOM_SHARE", 0.0)
+    monkeypatch.setattr(
+        current, "features", lambda *given: measured.append(len(given[1])) or real(*given)
+    )
+    list(compare.write("tell me about the sea"))
+    assert measured and measured[0] > 2
+    measured.clear()
+    for part in compare.write("tell me about the hills", hurry=hurry):
+        hurry.set()
+    assert part.votable and not measured
 
 
 def test_drafts_that_fit_are_all_there_are_to_an_ordinary_prompt(toy, monkeypatch) -> None:
