@@ -47,6 +47,7 @@ WORDS = (
     "Do you have a river near your home?"
 )
 LONGEST = 8000
+CHOOSING = Notice("compare.choosing", {"count": 8, "shown": 2})
 FAILED_KL = {
     "name": {"code": "gate.check.kl"},
     "found": {"code": "gate.range.kl", "params": {"value": 9.3, "limit": 6.0}},
@@ -420,6 +421,7 @@ class ToyCompare:
         self.asked: list[tuple[str, tuple[int, int] | None]] = []
         self.sets: dict[str, tuple[Candidates, tuple[int, ...]]] = {}
         self.again: Candidates | None = None
+        self.redrawn = False
         self._prompts = itertools.cycle(PROMPTS)
 
     def suggest_prompt(self) -> str:
@@ -432,7 +434,11 @@ class ToyCompare:
     def repeat_pair(self, rater: str = "me") -> Candidates | None:
         return self.again
 
-    def write(self, prompt, count=2, *, event_id=None, stop, versions=None):
+    def sampling(self) -> Sampling:
+        return self.chat.settings.get().sampling
+
+    def write(self, prompt, count=2, *, event_id=None, stop, versions=None, hurry=None):
+        """Unseen, as drafts to choose from, until somebody hurries."""
         self.asked.append((prompt, versions))
         if not prompt.strip():
             raise AppError("text.empty")
@@ -448,10 +454,13 @@ class ToyCompare:
                 if prompt.startswith("echo") or i < len(words) / (n + 1):
                     texts[n] += word
             time.sleep(pace)
-            yield Candidates(None, prompt, tuple(texts), False)
+            if hurry is None or hurry.is_set():
+                yield Candidates(None, prompt, tuple(texts), False)
+            else:
+                yield Candidates(None, prompt, ("",) * count, False, CHOOSING)
         drafts = Candidates(uuid.uuid4().hex, prompt, tuple(texts), True)
         self.sets[drafts.set_id] = (drafts, versions or (self.worker.live, *[0] * (count - 1)))
-        yield drafts
+        yield replace(drafts, note=Notice("compare.redrawn") if self.redrawn else None)
 
     def shown(self, set_id: str) -> Candidates:
         if set_id not in self.sets:

@@ -1,9 +1,10 @@
 """The Compare screen: one prompt, two to four answers with hidden versions, a vote, the versions.
 
-The next answers are written while the person reads these (prefetch.py). Prompts are suggested,
-taken from one's own chats, or typed; a duel (duel_panel.py) sets two chosen versions against each
-other. A vote (vote_panel.py) counts only when all answers are complete, so its buttons wait for
-`Candidates.votable`. Which answers are shown is decided in rlhf_chat.chat.compare.
+Answers are shown as they are written, and can be voted on from the first words; the next ones come
+by themselves after a vote, because they are written while the person reads these (prefetch.py).
+Prompts are suggested, taken from one's own chats, or typed; a duel (duel_panel.py) sets two chosen
+versions against each other. A vote (vote_panel.py) is stored when all answers are complete, see
+shown_sets.py. Which answers are shown is decided in rlhf_chat.chat.compare.
 """
 
 from __future__ import annotations
@@ -11,27 +12,30 @@ from __future__ import annotations
 import random
 import threading
 import time
+import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from rlhf_chat.chat.compare import Candidates, Compare
+from rlhf_chat.chat.message_text import checked
 from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui import markdown_escape
-from rlhf_chat.ui.components import error_message, hidden, status_line, status_message
-from rlhf_chat.ui.duel_panel import Duel, between
-from rlhf_chat.ui.handlers import (
-    FRAME_SECONDS,
-    QUICK,
-    REPLIES,
-    close,
-    quick,
-    with_event_id,
+from rlhf_chat.ui.components import (
+    error_message,
+    hidden,
+    js_component,
+    status_line,
+    status_message,
 )
+from rlhf_chat.ui.duel_panel import Duel, between
+from rlhf_chat.ui.handlers import FRAME_SECONDS, QUICK, REPLIES, quick, with_event_id
 from rlhf_chat.ui.language import label, message, text
-from rlhf_chat.ui.prefetch import Prefetcher
+from rlhf_chat.ui.prefetch import Prefetcher, PrefetchJob
+from rlhf_chat.ui.shown_sets import EarlyVote, ShownSet, ShownSets
 from rlhf_chat.ui.vote_panel import LETTERS, VotePanel, asking
 
 COUNTS: list[Any] = [(label("two_answers"), 2), ("3", 3), ("4", 4)]
@@ -45,21 +49,34 @@ SOURCES: list[Any] = [
 Update = dict[Any, Any]
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be drafted. Sets written ahead are for exactly one of these: the name is in it
+    because they may be a pair that this person has seen before."""
+
+    source: str
+    prompt: str  # one's own, else ""
+    versions: tuple[int, int] | None  # of a duel
+    count: int
+    rater: str
+    live: int
+    sampling: Any
+
+
 class CompareScreen:
     def __init__(self, compare: Compare, worker: TrainingWorker) -> None:
         self.compare, self.worker, self.duel = compare, worker, Duel(worker)
-        self.answers = VotePanel(compare, worker, self._answered)
-        self._under_way: dict[str, threading.Event] = {}  # event id -> how to stop these drafts
-        self._lock = threading.Lock()
-        self._ahead = Prefetcher()
+        self.sets, self._ahead = ShownSets(), Prefetcher()
+        self.answers = VotePanel(compare, worker, self.sets, self._answered, self._bring_back)
         self._rng = random.Random()
 
     # ---- acts: drafts --------------------------------------------------------------------------
 
     def draft(
         self,
-        prompt: str,
         event_id: str,
+        prompt: str,
+        drafted: str,
         source: str = SUGGESTED,
         dueling: bool = False,
         one: str = "",
@@ -68,119 +85,89 @@ class CompareScreen:
         rater: str = "me",
         request: gr.Request | None = None,
     ) -> Iterator[Update]:
-        tab, rater = (request.session_hash or "") if request else "", checked_name(rater)
+        """Shows the next set as it is written. With a prompt of one's own, another set for the one
+        before if nothing new was typed."""
+        tab = (request.session_hash or "") if request else ""
         try:
-            versions = between(dueling, one, other)
-            count = 2 if versions else int(count)
-            stop, sets = self._sets(tab, prompt, count, versions, rater, event_id)
+            prompt = checked(prompt.strip() or drafted) if source == OWN else ""
+            wanted = self._wanted(source, prompt, between(dueling, one, other), count, rater)
+            current = self.sets.of(tab)
+            if current and current.early and current.key == wanted:
+                # The vote on these is not stored yet, and the next ones come after it.
+                yield {self.answers.asking: self.answers.waiting(current.early.outcome)}
+                return
+            shown = self._show(tab, event_id, wanted)
+            sets = shown.job.follow()
             drafts = next(sets)  # refusals come here; the last drafts then stay on the page
         except Exception as error:
-            yield {self.verdict: error_message(error)}
+            hidden_stop = gr.update(value=text("label.stop"), visible=False)
+            yield {self.answers.asking: error_message(error), self.stop_button: hidden_stop}
             return
-        with self._lock:
-            self._under_way[event_id] = stop
-        whole = False
-        try:
-            yield self._begun(drafts, prompt, event_id)
-            drawn = time.monotonic()
-            for drafts in sets:
-                if time.monotonic() - drawn >= FRAME_SECONDS:
-                    yield {
-                        **self._panes(drafts),
-                        self.verdict: _writing(drafts),
-                    }
-                    drawn = time.monotonic()
-            word = status_message(asking(len(drafts.texts)))
-            if not drafts.votable:
-                word = status_message(message(drafts.note) or text("compare.not_comparable"), "bad")
-            whole = drafts.done
-        except GeneratorExit:
-            raise
-        except Exception as error:
-            word = error_message(error)
-        finally:
-            stop.set()
-            close(sets)
-            with self._lock:
-                self._under_way.pop(event_id, None)
-        update = self._ended(drafts) | {self.verdict: word}
-        if whole and source != OWN:
-            update[self.coming] = coming = self._next_prompt(source)
-            self._write_ahead(tab, coming, count, versions, rater)
-        yield update
+        shown.now(drafts)
+        begun = self._begun(shown, drafts, wanted)
+        if drafts.done:
+            yield {**begun, **self._ended(drafts)}
+        else:
+            yield from self._streamed(shown, begun, sets, wanted)
 
-    def _sets(
+    def _wanted(
         self,
-        tab: str,
+        source: str,
         prompt: str,
-        count: int,
         versions: tuple[int, int] | None,
+        count: int,
         rater: str,
-        event_id: str,
-    ) -> tuple[threading.Event, Iterator[Candidates]]:
-        """The drafts made ahead for this tab if they are the ones wanted, else new ones; and how to
-        stop them."""
-        ahead = self._ahead.take(tab, self._key(prompt, versions, count, rater))
-        if ahead is not None:
-            return ahead.stop, ahead.follow()
-        stop = threading.Event()
-        return stop, self._write(prompt, count, versions, stop, event_id)
-
-    def _ended(self, drafts: Candidates) -> Update:
-        return {
-            **self._panes(drafts),
-            **self._columns(len(drafts.texts)),
-            **self.answers.shown(len(drafts.texts), drafts.votable),
-            self.asked: status_message(drafts.prompt),
-            self.set_id: drafts.set_id or "",
-            self.next_button: gr.update(value=text("label.new_answers"), visible=True),
-            self.stop_button: gr.update(value=text("label.stop"), visible=False),
-        }
-
-    def _begun(self, drafts: Candidates, prompt: str, event_id: str) -> Update:
-        return {
-            **self._panes(drafts),
-            **self._columns(len(drafts.texts)),
-            **self.answers.cleared(len(drafts.texts)),
-            self.asked: status_message(drafts.prompt),
-            self.set_id: drafts.set_id or "",
-            self.coming: "",
-            self.drafted: prompt,
-            self.running: event_id,
-            self.verdict: _writing(drafts),
-            self.next_button: gr.update(value=text("label.new_answers"), visible=False),
-            self.stop_button: gr.update(value=text("label.stop"), visible=True),
-        }
-
-    def _write(
-        self,
-        prompt: str,
-        count: int,
-        versions: tuple[int, int] | None,
-        stop: threading.Event,
-        event_id: str = "",
-    ) -> Iterator[Candidates]:
-        return self.compare.write(
-            prompt, count, event_id=event_id or None, stop=stop, versions=versions
+    ) -> Wanted:
+        return Wanted(
+            source,
+            prompt,
+            versions,
+            2 if versions else int(count),
+            checked_name(rater),
+            self.worker.status().live_version,
+            self.compare.sampling(),
         )
 
-    def _key(
-        self, prompt: str, versions: tuple[int, int] | None, count: int, rater: str
-    ) -> tuple[Any, ...]:
-        """What drafts made ahead must agree in to be shown; the name, because they may be a pair
-        that this person has seen before."""
-        return prompt.strip(), versions, count, rater, self.worker.status().live_version
+    def _show(self, tab: str, event_id: str, wanted: Wanted) -> ShownSet:
+        """The set that this page shows from now on: written ahead, or begun now. Either way nothing
+        is chosen from here on, the person waits; and the next ones are put behind it."""
+        job = self._ahead.take(tab, wanted)
+        if job is None:
+
+            def start(stop: threading.Event, hurry: threading.Event) -> Iterator[Candidates]:
+                hurry.set()
+                return self._write(wanted, stop, hurry, event_id)
+
+            job = PrefetchJob(start)
+        job.hurry.set()
+        shown = ShownSet(tab, event_id, wanted, job)
+        self.sets.show(shown)
+        if wanted.source != OWN:
+            self._ahead.fill(
+                tab, wanted, job, lambda stop, hurry: self._write_ahead(wanted, stop, hurry)
+            )
+        return shown
+
+    def _write(
+        self, wanted: Wanted, stop: threading.Event, hurry: threading.Event, event_id: str = ""
+    ) -> Iterator[Candidates]:
+        prompt = wanted.prompt if wanted.source == OWN else self._next_prompt(wanted.source)
+        return self.compare.write(
+            prompt,
+            wanted.count,
+            event_id=event_id or None,
+            stop=stop,
+            versions=wanted.versions,
+            hurry=hurry,
+        )
 
     def _write_ahead(
-        self, tab: str, prompt: str, count: int, versions: tuple[int, int] | None, rater: str
-    ) -> None:
+        self, wanted: Wanted, stop: threading.Event, hurry: threading.Event
+    ) -> Iterator[Candidates]:
         """The next drafts; now and then, instead, a pair this person has seen before."""
-
-        def start(stop: threading.Event) -> Iterator[Candidates]:
-            old = self.compare.repeat_pair(rater) if count == 2 and versions is None else None
-            return iter([old]) if old else self._write(prompt, count, versions, stop)
-
-        self._ahead.begin(tab, self._key(prompt, versions, count, rater), start)
+        plain = wanted.count == 2 and wanted.versions is None
+        old = self.compare.repeat_pair(wanted.rater) if plain else None
+        return iter([old]) if old else self._write(wanted, stop, hurry)
 
     def _next_prompt(self, source: str) -> str:
         if source == RECENT:
@@ -189,87 +176,208 @@ class CompareScreen:
                 return self._rng.choice(asked)
         return self.compare.suggest_prompt()
 
-    async def stop(self, running: str) -> None:
-        with self._lock:
-            stop = self._under_way.get(running)
-        if stop:
-            stop.set()
+    def _streamed(
+        self, shown: ShownSet, begun: Update, sets: Iterator[Candidates], wanted: Wanted
+    ) -> Iterator[Update]:
+        """What the page shows until the set is whole, and what follows from an early vote on it."""
+        open_, early, problem = shown.readable, None, None
+        try:
+            yield begun
+            drawn = time.monotonic()
+            for drafts in sets:
+                if shown.left:
+                    return
+                early = shown.now(drafts)
+                if drafts.done or time.monotonic() - drawn < FRAME_SECONDS:
+                    continue
+                yield self._frame(shown, drafts, opens=shown.readable and not open_)
+                open_, drawn = shown.readable, time.monotonic()
+        except GeneratorExit:  # the tab was closed
+            if not shown.left:
+                shown.job.stop.set()
+                self._ahead.drop(shown.tab)
+            raise
+        except Exception as error:
+            early, problem = shown.early, error
+        if shown.left or shown.drafts is None:
+            return
+        update = self._ended(shown.drafts)
+        if problem is not None:
+            update[self.answers.asking] = error_message(problem)
+        if early:
+            update |= self._early_stored(early, shown.drafts, wanted)
+        yield update
 
-    async def _answered(
+    def _frame(self, shown: ShownSet, drafts: Candidates, opens: bool) -> Update:
+        """The answers as they are by now; `opens`: there is text in each for the first time."""
+        update = self._panes(drafts)
+        if shown.early is None:
+            update[self.answers.asking] = self._asking(drafts)
+        return update | (self.answers.opened("") if opens and len(drafts.texts) == 2 else {})
+
+    def _early_stored(self, early: EarlyVote, drafts: Candidates, wanted: Wanted) -> Update:
+        """A vote that was given while the answers were written, now that they are complete. One of
+        answers that were stopped, or changed since, is not stored."""
+        forgotten = self.answers.forgotten()
+        if not (drafts.votable and drafts.set_id and drafts.note is None):
+            return forgotten
+        after = (wanted.source, *self._duel_fields(wanted))
+        return forgotten | self.answers.stored(early, drafts.set_id, *after)
+
+    @staticmethod
+    def _duel_fields(wanted: Wanted) -> tuple[bool, str, str]:
+        one, other = wanted.versions or ("", "")
+        return bool(wanted.versions), str(one), str(other)
+
+    @staticmethod
+    def _asking(drafts: Candidates) -> dict[str, str]:
+        """What the person can do with these drafts, or why nothing."""
+        if drafts.votable:
+            return status_message(message(drafts.note) or asking(len(drafts.texts)))
+        if drafts.done:
+            return status_message(message(drafts.note) or text("compare.not_comparable"), "bad")
+        return status_message(message(drafts.note) or text("compare.writing"))
+
+    def _begun(self, shown: ShownSet, drafts: Candidates, wanted: Wanted) -> Update:
+        count = len(drafts.texts)
+        update: Update = {
+            **self._panes(drafts),
+            **self._columns(count),
+            **self.answers.shown(count, shown.readable and count == 2),
+            self.asked: status_message(drafts.prompt),
+            self.set_id: "",
+            self.shown_id: shown.id,
+            self.answers.asking: self._asking(drafts),
+            self.sampled: self._sampled(wanted.sampling),
+            self.stop_button: gr.update(value=text("label.stop"), visible=True),
+        }
+        if wanted.source == OWN:
+            update |= {self.prompt: "", self.drafted: wanted.prompt}
+        return update
+
+    def _ended(self, drafts: Candidates) -> Update:
+        count = len(drafts.texts)
+        return {
+            **self._panes(drafts),
+            **self._columns(count),
+            **self.answers.shown(count, drafts.votable),
+            self.asked: status_message(drafts.prompt),
+            self.set_id: drafts.set_id or "",
+            self.answers.asking: self._asking(drafts),
+            self.stop_button: gr.update(value=text("label.stop"), visible=False),
+        }
+
+    async def stop(self, shown_id: str) -> None:
+        shown = self.sets.get(shown_id)
+        if shown:
+            shown.job.stop.set()
+
+    # ---- acts: after an answer -----------------------------------------------------------------
+
+    def _answered(
         self,
-        prompt: str = "",
-        drafted: str = "",
-        coming: str = "",
+        set_id: str,
         source: str = SUGGESTED,
         dueling: bool = False,
         one: str = "",
         other: str = "",
     ) -> Update:
-        """What follows a saved answer: the next prompt, unless the box holds another than these
-        drafts were asked for with; what the next vote unlocks, and in a duel how it stands."""
-        update: Update = {self.next_button: gr.update(value=text("compare.next_answers"))}
+        """What follows a saved answer: the next set, unless prompts are typed; what the next vote
+        unlocks, and in a duel how it stands."""
+        update: Update = {}
+        if source == OWN:
+            update[self.answers.asking] = status_message(text("compare.next_prompt"))
+        else:
+            update[self.advance] = {"after": set_id}
         try:
-            if source != OWN and prompt == drafted:
-                update[self.prompt] = coming or await quick(self._next_prompt, source)
-            update[self.answers.count] = await self.answers.recount()
-            update |= await quick(self.duel.stand, between(dueling, one, other))
+            update[self.answers.count] = self.answers.counted()
+            update |= self.duel.stand(between(dueling, one, other))
         except Exception as error:  # the vote is stored; what follows must not look like a loss
-            update |= {self.answers.count: error_message(error)}
+            update[self.answers.count] = error_message(error)
         return update
+
+    def _bring_back(self, set_id: str, shown_id: str) -> Update:
+        """A stored set again; the one that is shown instead comes next."""
+        drafts = self.compare.shown(set_id)
+        shown = self.sets.get(shown_id)
+        if shown and (shown.drafts is None or shown.drafts.set_id != set_id):
+            self.sets.leave(shown)
+            self._ahead.put_back(shown.tab, shown.key, shown.job)
+        return {**self._ended(drafts), self.shown_id: "", self.advance: {"after": ""}}
 
     # ---- acts: what to compare -----------------------------------------------------------------
 
-    async def choose_source(self, source: str) -> Update:
+    async def choose_source(self, source: str, request: gr.Request | None = None) -> Update:
         if source == OWN:
+            self._ahead.drop((request.session_hash or "") if request else "")
             return {
-                self.prompt: "",
-                self.verdict: status_message(text("compare.write_prompt")),
+                self.prompt: gr.update(visible=True),
+                self.answers.asking: status_message(text("compare.write_prompt")),
             }
+        update: Update = {self.prompt: gr.update(visible=False), **self._onward()}
         try:
             if source == RECENT and not await quick(self.compare.recent_prompts):
-                return {
-                    self.prompt: await quick(self.compare.suggest_prompt),
-                    self.verdict: status_message(text("compare.no_recent")),
-                }
-            return {
-                self.prompt: await quick(self._next_prompt, source),
-                self.verdict: status_message(),
-            }
+                update[self.verdict] = status_message(text("compare.no_recent"))
         except Exception as error:
-            return {self.verdict: error_message(error)}
+            return {self.answers.asking: error_message(error)}
+        return update
 
-    async def choose_count(self, count: int) -> Update:
-        """Room for so many drafts; the ones on the page stay until new ones are made."""
-        return {
+    def _onward(self) -> Update:
+        """Makes the page ask for the next set."""
+        return {self.advance: {"after": uuid.uuid4().hex}}
+
+    async def choose_count(self, count: int, source: str = OWN) -> Update:
+        """Room for so many drafts. Those on the page can no longer be voted on, and the next ones
+        come; one's own prompt waits until it is sent."""
+        update: Update = {
             **self._columns(int(count)),
-            **self.answers.cleared(int(count)),
+            **self.answers.shown(int(count), False),
+            **self.answers.forgotten(),
             self.set_id: "",
-            self.next_button: gr.update(value=text("label.new_answers")),
-            self.verdict: status_message(text("compare.press_new")),
+            self.verdict: status_message(),
+            self.answers.asking: status_message(text("compare.press_new")),
         }
+        return update if source == OWN else update | self._onward()
 
-    async def set_duel(self, dueling: bool, one: str, other: str) -> Update:
+    async def set_duel(self, dueling: bool, one: str, other: str, source: str = OWN) -> Update:
         try:
-            return await quick(self.duel.menus, dueling, one, other)
+            update = await quick(self.duel.menus, dueling, one, other)
         except Exception as error:
-            return {self.verdict: error_message(error)}
+            return {self.answers.asking: error_message(error)}
+        return update if source == OWN else update | self._onward()
 
     async def begin_duel(self, version: int) -> Update:
         """From the Versions screen."""
         try:
             update = await quick(self.duel.begun, version)
         except Exception as error:
-            return {self.verdict: error_message(error)}
-        return {**update, self.tabs: gr.update(selected="compare")}
+            return {self.answers.asking: error_message(error)}
+        suggested = {self.source: SUGGESTED, self.prompt: gr.update(visible=False)}
+        return {**update, **suggested, **self._onward(), self.tabs: gr.update(selected="compare")}
 
     # ---- what is shown -------------------------------------------------------------------------
 
     async def load(self) -> Update:
+        return {**await self.refresh(), **await quick(self.duel.menus, False, "", "")}
+
+    async def refresh(self) -> Update:
+        """What may have changed while the screen is looked at."""
+        sampling = await quick(self.compare.sampling)
         return {
-            self.prompt: await quick(self.compare.suggest_prompt),
             self.answers.count: await self.answers.recount(),
-            **await quick(self.duel.menus, False, "", ""),
+            self.sampled: self._sampled(sampling),
         }
+
+    @staticmethod
+    def _sampled(sampling: Any) -> dict[str, str]:
+        return status_message(
+            text(
+                "compare.sampling",
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                count=sampling.max_new_tokens,
+            )
+        )
 
     def _panes(self, drafts: Candidates) -> Update:
         texts = [*drafts.texts, *[""] * (len(LETTERS) - len(drafts.texts))]
@@ -285,16 +393,17 @@ class CompareScreen:
     # ---- layout --------------------------------------------------------------------------------
 
     def lay_out(self) -> None:
-        self.set_id, self.running = hidden("set-id"), hidden("running")
-        self.event_id, self.coming = hidden("compare-event-id"), hidden("coming")
-        self.drafted = hidden("drafted")  # the prompt these drafts were asked for with
+        self.set_id, self.shown_id = hidden("set-id"), hidden("shown-id")
+        self.event_id = hidden("compare-event-id")
+        self.drafted = hidden("drafted")  # the last prompt of one's own
         self._lay_out_question()
-        self.asked = status_line("asked")
         with gr.Row(elem_id="candidates", equal_height=True):
             made = [self._pane(letter) for letter in LETTERS]
             self.columns, self.panes = [c for c, _ in made], [pane for _, pane in made]
         self.answers.lay_out()
         self.verdict = self.answers.verdict
+        self.sampled = status_line("sampled")
+        self.advance = js_component("next_answers", {"after": ""}, elem_id="next-answers")
 
     def _lay_out_question(self) -> None:
         with gr.Row(elem_id="from"):
@@ -318,25 +427,23 @@ class CompareScreen:
             )
             self.duel.lay_out()
         with gr.Row(elem_id="ask"):
+            self.asked = status_line("asked")
             self.prompt = gr.Textbox(
                 label=label("prompt"),
                 show_label=False,
                 container=False,
+                visible=False,
                 lines=1,
                 max_lines=4,
                 elem_id="prompt",
                 scale=1,
                 placeholder=label("prompt_hint"),
             )
-            self.next_button = gr.Button(
-                label("new_answers"),
-                variant="primary",
-                elem_id="new-drafts",
-                scale=0,
-                min_width=112,
-            )
             self.stop_button = gr.Button(
-                label("stop"), elem_id="stop-drafts", visible=False, scale=0, min_width=112
+                label("stop"), elem_id="stop-drafts", visible=False, scale=0, min_width=80
+            )
+            self.next_button = gr.Button(
+                label("new_answers"), elem_id="new-drafts", scale=0, min_width=112
             )
 
     def _pane(self, letter: str) -> tuple[gr.Column, gr.Markdown]:
@@ -352,6 +459,7 @@ class CompareScreen:
                 line_breaks=True,
                 elem_classes="draft",
             )
+            self.answers.lay_out_under(letter)
         return column, pane
 
     # ---- wiring --------------------------------------------------------------------------------
@@ -363,12 +471,13 @@ class CompareScreen:
             *self.columns,
             *self.panes,
             self.asked,
+            self.source,
             self.prompt,
-            self.coming,
             self.drafted,
             self.set_id,
-            self.running,
-            self.next_button,
+            self.shown_id,
+            self.sampled,
+            self.advance,
             self.stop_button,
             *self.duel.page,
             *self.answers.page,
@@ -376,22 +485,20 @@ class CompareScreen:
         if tabs is not None:
             page.append(tabs)
         self.page = page
+        # "multiple": a set may be asked for while the one before is still being written.
         gr.on(
-            [self.prompt.submit, self.next_button.click],
+            [self.prompt.submit, self.next_button.click, self.advance.select],
             self.draft,
-            [self.prompt, self.event_id, self.source, *duel, self.how_many, rater],
+            [self.event_id, self.prompt, self.drafted, self.source, *duel, self.how_many, rater],
             page,
-            js=with_event_id(1),
+            js=with_event_id(0),
+            trigger_mode="multiple",
             **REPLIES,
         )
-        self.stop_button.click(self.stop, self.running, None, **QUICK)
-        after: list[Any] = [self.prompt, self.drafted, self.coming, self.source, *duel]
-        self.answers.wire(self.set_id, self.event_id, rater, after, page)
+        self.stop_button.click(self.stop, self.shown_id, None, **QUICK)
+        after: list[Any] = [self.source, *duel]
+        self.answers.wire(self.set_id, self.event_id, self.shown_id, rater, after, page)
         self.source.input(self.choose_source, self.source, page, **QUICK)
-        self.how_many.input(self.choose_count, self.how_many, page, **QUICK)
-        gr.on([box.input for box in duel], self.set_duel, duel, page, **QUICK)
+        self.how_many.input(self.choose_count, [self.how_many, self.source], page, **QUICK)
+        gr.on([box.input for box in duel], self.set_duel, [*duel, self.source], page, **QUICK)
         demo.load(self.load, None, page, **QUICK)
-
-
-def _writing(drafts: Candidates) -> dict[str, str]:
-    return status_message(message(drafts.note) or text("compare.writing"))

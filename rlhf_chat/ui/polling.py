@@ -85,7 +85,7 @@ class Polling:
         if name == "versions":
             return await self.versions.refresh()
         if name == "compare":
-            return {self.comparing.answers.count: await self.comparing.answers.recount()}
+            return await self.comparing.refresh()
         return {}
 
     def wire(self, tabs: gr.Tabs) -> None:
@@ -97,7 +97,7 @@ class Polling:
             visible="hidden",
             elem_id="page-seen",
         )
-        often = [*self.versions.page, self.comparing.answers.count]
+        often = [*self.versions.page, self.comparing.answers.count, self.comparing.sampled]
         pages = [*self.learning.page, *self.data.page, *often]
         tabs.select(self.on_tab, self.data.filters, [self.open_tab, self.fast, *pages], **EACH)
         chat = self.chatting

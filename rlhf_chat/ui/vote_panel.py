@@ -1,12 +1,14 @@
 """Votes on Compare: a vote or a ranking, its strength, a note, and undo.
 
-A part of the Compare screen. Two answers get a vote; three or four are pressed in order, best
-first. Writing the answers is in compare_screen.py.
+A part of the Compare screen. Two answers get a vote, also while they are still being written
+(shown_sets.py); three or four are pressed in order, best first. What was voted on last stays at
+hand while the next answers are read: its versions, its strength, a note, and Undo. Writing the
+answers is in compare_screen.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -24,6 +26,7 @@ from rlhf_chat.ui.components import (
 )
 from rlhf_chat.ui.handlers import QUICK, quick, with_event_id
 from rlhf_chat.ui.language import label, text
+from rlhf_chat.ui.shown_sets import EarlyVote, ShownSets
 
 VOTES = tuple((o, f"vote-{o.removeprefix('both_')}") for o in OUTCOMES)  # outcome, element id
 STRENGTHS = ("slightly", "much")
@@ -42,12 +45,18 @@ def asking(count: int) -> str:
 
 class VotePanel:
     """`then` says what the screen shows after a saved answer; it gets what the screen wired for it,
-    unread here (`after`)."""
+    unread here (`after`). `bring_back(set_id, shown_id)` shows a set again in place of another."""
 
     def __init__(
-        self, compare: Compare, worker: TrainingWorker, then: Callable[..., Awaitable[Update]]
+        self,
+        compare: Compare,
+        worker: TrainingWorker,
+        sets: ShownSets,
+        then: Callable[..., Update],
+        bring_back: Callable[[str, str], Update],
     ) -> None:
-        self.compare, self.worker, self._then = compare, worker, then
+        self.compare, self.worker, self.sets = compare, worker, sets
+        self._then, self._bring_back = then, bring_back
 
     # ---- acts ----------------------------------------------------------------------------------
 
@@ -56,25 +65,36 @@ class VotePanel:
         outcome: str,
         set_id: str,
         event_id: str,
+        shown_id: str = "",
         rater: str = "me",
         *after: Any,
     ) -> Update:
+        """Of a pair that is whole: stored. Of one that is still being written: kept until then."""
+        early = EarlyVote(outcome, checked_name(rater), event_id)
         if not set_id:
-            return {self.verdict: status_message(text("compare.wait_for_both"), "bad")}
-        rater = checked_name(rater)
+            shown = self.sets.get(shown_id)
+            found = shown.vote(early) if shown else None
+            if found == "":
+                return self._kept_early(outcome)
+            if not found:
+                return {self.asking: status_message(text("compare.wait_for_both"), "bad")}
+            set_id = found
+        return await quick(self.stored, early, set_id, *after)
+
+    def stored(self, vote: EarlyVote, set_id: str, *after: Any) -> Update:
+        """After COMMIT, or with what went wrong."""
         try:
-            revealed = await quick(
-                self.compare.vote, set_id, outcome, event_id=event_id or None, rater=rater
+            revealed = self.compare.vote(
+                set_id, vote.outcome, event_id=vote.event_id or None, rater=vote.rater
             )
             self.worker.wake()
         except Exception as error:
             return self._not_saved(error)
         return {
-            **self.shown(2, False, outcome),
-            **self._strengths(outcome in ("a", "b")),
-            self.voted: outcome,
-            **self._saved(vote_saved(outcome, revealed), rater),
-            **await self._then(*after),
+            **self.shown(2, False, vote.outcome),
+            **self._strengths(vote.outcome in ("a", "b")),
+            **self._saved(vote_saved(vote.outcome, revealed), set_id, vote.outcome, vote.rater),
+            **self._then(set_id, *after),
         }
 
     async def place(
@@ -89,7 +109,7 @@ class VotePanel:
         """The next best draft, after those of `order`; no letter says that the rest are equal. With
         one left the ranking is whole, and saved."""
         if not set_id:
-            return {self.verdict: status_message(text("compare.wait_for_all"), "bad")}
+            return {self.asking: status_message(text("compare.wait_for_all"), "bad")}
         rater, count = checked_name(rater), 0
         try:
             count = await quick(self._drafts, set_id)
@@ -98,7 +118,7 @@ class VotePanel:
             if letter and len(left) > 1:
                 return {
                     **self._ranked(count, order),
-                    self.verdict: status_message(
+                    self.asking: status_message(
                         text("compare.order_so_far", order=text("compare.then").join(order))
                     ),
                     self.undo_button: gr.update(value=text("label.undo"), visible=True),
@@ -113,9 +133,10 @@ class VotePanel:
         return {
             **self.shown(count, False),
             **self._ranked(count, order, False),
-            self.voted: "ranking",
-            **self._saved(ranking_saved(places, revealed), rater),
-            **await self._then(*after),
+            self.order: "",
+            **self._strengths(False),
+            **self._saved(ranking_saved(places, revealed), set_id, "ranking", rater),
+            **await quick(self._then, set_id, *after),
         }
 
     async def refine(self, strength: str, set_id: str, voted: str, voter: str = "me") -> Update:
@@ -140,16 +161,38 @@ class VotePanel:
             self.because: gr.update(visible=False),
         }
 
-    async def undo(self, set_id: str, voted: str, voter: str = "me") -> Update:
-        """Takes a saved answer back; with none, the places given so far."""
-        try:
-            count = await quick(self._drafts, set_id)
-            if voted:
-                await quick(self.compare.withdraw, set_id, rater=voter)
+    async def undo(
+        self,
+        set_id: str,
+        shown_id: str,
+        order: str,
+        voted_set: str,
+        voted: str,
+        voter: str = "me",
+    ) -> Update:
+        """The last thing that was said: a vote that waits for its answers, places given so far, or
+        a saved answer, which brings back what it was about."""
+        shown = self.sets.get(shown_id)
+        if shown and not set_id and shown.withdraw():
             return {
-                **self.cleared(count),
-                **self.shown(count, True),
-                self.verdict: status_message(text("compare.withdrawn", next=asking(count))),
+                **self.opened(""),
+                **self.forgotten(),
+                self.asking: status_message(asking(2)),
+                self.verdict: status_message(text("compare.withdrawn")),
+            }
+        try:
+            if order:
+                count = await quick(self._drafts, set_id)
+                visible = gr.update(value=text("label.undo"), visible=bool(voted_set))
+                said = {self.asking: status_message(asking(count)), self.undo_button: visible}
+                return {**self.shown(count, True), **said}
+            if not voted:
+                return {self.undo_button: gr.update(value=text("label.undo"), visible=False)}
+            await quick(self.compare.withdraw, voted_set, rater=voter)
+            return {
+                **await quick(self._bring_back, voted_set, shown_id),
+                **self.forgotten(),
+                self.verdict: status_message(text("compare.withdrawn")),
                 self.count: await self.recount(),
             }
         except Exception as error:
@@ -160,18 +203,19 @@ class VotePanel:
 
     async def recount(self) -> dict[str, Any]:
         """What the next vote unlocks."""
-        return await quick(
-            lambda: status_message(unlocks(self.worker.status(), self.worker.history.rounds(1)))
-        )
+        return await quick(self.counted)
+
+    def counted(self) -> dict[str, Any]:
+        return status_message(unlocks(self.worker.status(), self.worker.history.rounds(1)))
 
     # ---- what is shown -------------------------------------------------------------------------
 
-    def cleared(self, count: int) -> Update:
-        """No vote on these drafts, and voting not yet possible."""
+    def forgotten(self) -> Update:
+        """Nothing that was said before can be changed any more."""
         return {
-            **self.shown(count, False),
             **self._strengths(False),
             self.voted: "",
+            self.voted_set: "",
             self.voter: "",
             self.undo_button: gr.update(value=text("label.undo"), visible=False),
             self.because: gr.update(value="", visible=False),
@@ -188,8 +232,32 @@ class VotePanel:
             )
             for button, (outcome, _) in zip(self.vote_buttons, VOTES, strict=True)
         }
-        keys = {self.keys: text("label.rank_keys" if count > 2 else "label.vote_keys")}
-        return {**votes, **keys, **self._ranked(count, "", open_)}
+        return {**votes, **self._ranked(count, "", open_)}
+
+    def opened(self, chosen: str) -> Update:
+        """Votes on two, possible from now on."""
+        return {
+            button: gr.update(
+                interactive=True, variant="primary" if outcome == chosen else "secondary"
+            )
+            for button, (outcome, _) in zip(self.vote_buttons, VOTES, strict=True)
+        }
+
+    def _kept_early(self, outcome: str) -> Update:
+        """A vote before the answers are whole. It can be changed, or undone, until then; what was
+        said of the pair before it cannot."""
+        return {
+            **self.opened(outcome),
+            **self.forgotten(),
+            self.asking: self.waiting(outcome),
+            self.verdict: status_message(),
+            self.undo_button: gr.update(value=text("label.undo"), visible=True),
+        }
+
+    @staticmethod
+    def waiting(outcome: str) -> dict[str, str]:
+        """What is said of a vote that waits for its answers."""
+        return status_message(text("compare.saved_when_whole", vote=_told(outcome)))
 
     def _ranked(self, count: int, order: str, open_: bool = True) -> Update:
         """The buttons of a ranking: each draft once, then it says its place."""
@@ -220,9 +288,12 @@ class VotePanel:
             for button, strength in zip(self.strength_buttons, STRENGTHS, strict=True)
         }
 
-    def _saved(self, saved: str, rater: str) -> Update:
+    def _saved(self, saved: str, set_id: str, voted: str, rater: str) -> Update:
         return {
+            self.voted: voted,
+            self.voted_set: set_id,
             self.voter: rater,
+            self.asking: status_message(),
             self.verdict: status_message(saved, "good"),
             self.undo_button: gr.update(value=text("label.undo"), visible=True),
             self.because: gr.update(value="", visible=True),
@@ -233,28 +304,38 @@ class VotePanel:
 
     # ---- layout and wiring ---------------------------------------------------------------------
 
+    def lay_out_under(self, letter: str) -> None:
+        """The buttons under one answer: its vote, of two, or its place, of more."""
+        if letter == "A":
+            self.vote_buttons: list[Any] = []
+            self.place_buttons: list[Any] = []
+        if letter in "AB":
+            self._lay_out_vote(*VOTES["AB".index(letter)])
+        place = gr.Button(letter, elem_id=f"place-{letter.lower()}", visible=False, min_width=90)
+        self.place_buttons.append(place)
+
+    def _lay_out_vote(self, outcome: str, elem_id: str) -> None:
+        button = gr.Button(
+            label(f"vote_{outcome}"), elem_id=elem_id, interactive=False, min_width=90
+        )
+        self.vote_buttons.append(button)
+
     def lay_out(self) -> None:
+        """What is below the answers."""
         self.order, self.voted, self.voter = hidden("order"), hidden("voted"), hidden("voter")
+        self.voted_set = hidden("voted-set")
         self.letters = [hidden(f"letter-{x}", x) for x in (*LETTERS, "")]
         self.outcomes = [hidden(f"outcome-{outcome}", outcome) for outcome, _ in VOTES]
         self.strengths = [hidden(f"strength-{word}", word) for word in STRENGTHS]
-        self.verdict = status_line("verdict")
         with gr.Row(elem_id="votes"):
-            self.vote_buttons = [
-                gr.Button(
-                    label(f"vote_{outcome}"), elem_id=elem_id, interactive=False, min_width=120
-                )
-                for outcome, elem_id in VOTES
-            ]
-            self.place_buttons = [
-                gr.Button(x, elem_id=f"place-{x.lower()}", visible=False, min_width=90)
-                for x in LETTERS
-            ]
+            self.asking = status_line("asking")
+            for vote in VOTES[2:]:
+                self._lay_out_vote(*vote)
             self.rest_button = gr.Button(
                 label("rest_equal"), elem_id="rest-equal", visible=False, min_width=140
             )
         with gr.Row(elem_id="after"):
-            self.count = status_line("count")
+            self.verdict = status_line("verdict")
             self.strength_buttons = [
                 gr.Button(
                     label(word), visible=False, size="sm", scale=0, min_width=84, elem_id=word
@@ -264,7 +345,6 @@ class VotePanel:
             self.undo_button = gr.Button(
                 label("undo"), visible=False, size="sm", scale=0, min_width=72, elem_id="undo"
             )
-            self.keys = gr.HTML(label("vote_keys"), elem_id="compare-keys", apply_default_css=False)
         with gr.Row(elem_id="because-space"):  # as high without the box: nothing moves under a hand
             self.because = gr.Textbox(
                 label=label("comment"),
@@ -275,16 +355,18 @@ class VotePanel:
                 elem_id="because",
                 placeholder=label("vote_note_hint"),
             )
+        self.count = status_line("count")
 
     @property
     def page(self) -> list[Any]:
         return [
+            self.asking,
             self.verdict,
             self.count,
             self.order,
             self.voted,
+            self.voted_set,
             self.voter,
-            self.keys,
             self.undo_button,
             self.because,
             self.rest_button,
@@ -297,6 +379,7 @@ class VotePanel:
         self,
         set_id: gr.Textbox,
         event_id: gr.Textbox,
+        shown_id: gr.Textbox,
         rater: gr.Textbox,
         after: list[Any],
         page: list[Any],
@@ -304,17 +387,18 @@ class VotePanel:
         """`after`: what the screen wants to know after a saved answer; `page`: all that an answer
         may change."""
         for button, outcome in zip(self.vote_buttons, self.outcomes, strict=True):
-            fields = [outcome, set_id, event_id, rater, *after]
+            fields = [outcome, set_id, event_id, shown_id, rater, *after]
             button.click(self.vote, fields, page, js=with_event_id(2), **QUICK)
         for button, letter in zip(
             [*self.place_buttons, self.rest_button], self.letters, strict=True
         ):
             fields = [letter, set_id, event_id, self.order, rater, *after]
             button.click(self.place, fields, page, js=WITH_ORDER, **QUICK)
+        last = self.voted_set
         for button, strength in zip(self.strength_buttons, self.strengths, strict=True):
-            button.click(self.refine, [strength, set_id, self.voted, self.voter], page, **QUICK)
-        self.because.submit(self.explain, [self.because, set_id, self.voter], page, **QUICK)
-        fields = [set_id, self.voted, self.voter]
+            button.click(self.refine, [strength, last, self.voted, self.voter], page, **QUICK)
+        self.because.submit(self.explain, [self.because, last, self.voter], page, **QUICK)
+        fields = [set_id, shown_id, self.order, last, self.voted, self.voter]
         self.undo_button.click(self.undo, fields, page, js=WITHOUT_ORDER, **QUICK)
 
 
@@ -338,15 +422,19 @@ def unlocks(status: Status, rounds: list[Any]) -> str:
 
 def vote_saved(outcome: str, result: VoteResult, strength: str = "") -> str:
     """A saved vote in words, with the versions that wrote the answers."""
-    if outcome in ("a", "b"):
-        vote = text("compare.better", letter=outcome.upper(), strength=strength)
-    else:
-        vote = text(f"label.vote_{outcome}")
+    vote = _told(outcome, strength)
     saved = text("compare.saved", vote=vote, authors=authors(result.versions))
     if result.same_as_before is None:
         return saved
     repeat = text("compare.repeat_same" if result.same_as_before else "compare.repeat_other")
     return text("compare.saved_repeat", saved=saved, repeat=repeat)
+
+
+def _told(outcome: str, strength: str = "") -> str:
+    """A vote in words."""
+    if outcome in ("a", "b"):
+        return text("compare.better", letter=outcome.upper(), strength=strength)
+    return text(f"label.vote_{outcome}")
 
 
 def ranking_saved(places: Sequence[int], result: VoteResult) -> str:

@@ -15,16 +15,18 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import gradio as gr
 import httpx
 import pytest
 
 from rlhf_chat.chat import exporters
-from rlhf_chat.chat.compare import VoteResult
+from rlhf_chat.chat.compare import Candidates, VoteResult
 from rlhf_chat.chat.message_feedback import MessageFeedback
 from rlhf_chat.errors import AppError, Notice, PortError
 from rlhf_chat.inference.generate import Sampling
@@ -45,6 +47,7 @@ from rlhf_chat.ui.chat_screen import ChatScreen
 from rlhf_chat.ui.compare_screen import CompareScreen
 from rlhf_chat.ui.data_screen import DataScreen
 from rlhf_chat.ui.learning_screen import LearningScreen, measure_title
+from rlhf_chat.ui.prefetch import PrefetchJob
 from rlhf_chat.ui.raters_panel import RatersPanel
 from rlhf_chat.ui.simulation_panel import SimulationPanel
 from rlhf_chat.ui.status_bar import StatusBar
@@ -806,7 +809,7 @@ def test_long_odd_text_is_made_ready_at_once(piece):
 
 def test_drafts_show_every_character_too():
     screen, _ = compare_screen()
-    *_, last = screen.draft("echo vector<int>", "click")
+    *_, last = own(screen, "echo vector<int>")
     assert markdown_escape.raw(last[screen.panes[0]]).strip() == "vector<int>"
     assert "<" not in last[screen.panes[0]]
 
@@ -1019,25 +1022,120 @@ def compare_screen() -> tuple[CompareScreen, ToyChat]:
     return screen, chat
 
 
-def test_a_vote_needs_two_ended_drafts_and_can_be_taken_back():
+def own(screen: CompareScreen, prompt: str, event_id: str = "click", *duel, **more):
+    """Drafts of a prompt that was typed."""
+    return screen.draft(event_id, prompt, "", "own", *duel, **more)
+
+
+def suggested(screen: CompareScreen, event_id: str, *duel, **more):
+    return screen.draft(event_id, "", "", "suggested", *duel, **more)
+
+
+def undo(screen: CompareScreen, page: dict, shown_id: str = "") -> dict:
+    """With the values that the page has after these updates."""
+    a = screen.answers
+    found = [page.get(x, "") for x in (screen.set_id, a.order, a.voted_set, a.voted, a.voter)]
+    return asyncio.run(a.undo(found[0], page.get(screen.shown_id, shown_id), *found[1:]))
+
+
+def test_a_vote_can_be_taken_back_and_then_its_pair_is_there_again():
     screen, chat = compare_screen()
-    running = screen.draft("rivers", "click")
-    first = next(running)
+    first, *_, last = own(screen, "rivers")
     assert all(first[button]["interactive"] is False for button in screen.answers.vote_buttons)
-    refused = asyncio.run(screen.answers.vote("a", "", "id"))
-    assert not chat.compare.votes and refused[screen.answers.verdict]["tone"] == "bad"
-    last = list(running)[-1]
     assert all(last[button]["interactive"] for button in screen.answers.vote_buttons)
     voted = asyncio.run(screen.answers.vote("a", last[screen.set_id], "id"))
     assert voted[screen.answers.verdict]["text"] == "Saved: A is better. A was v1, B was base."
     assert list(chat.compare.votes.values()) == ["a"]
-    asyncio.run(screen.answers.undo(last[screen.set_id], voted[screen.answers.voted]))
+    back = undo(screen, {**first, **last, **voted})
+    assert not chat.compare.votes and back[screen.set_id] == last[screen.set_id]
+    assert (
+        back[screen.asked]["text"] == "rivers"
+        and back[screen.answers.vote_buttons[0]]["interactive"]
+    )
+
+
+def early(screen: CompareScreen, chat: ToyChat, outcome: str = "a"):
+    """A pair that is still being written and was voted on: its stream, and what the page has."""
+    chat.word_seconds = 0.03
+    running, page = own(screen, "rivers"), {}
+    for update in running:
+        page |= update
+        if page[screen.answers.vote_buttons[0]].get("interactive"):
+            break
+    chat.word_seconds = 0
+    kept = asyncio.run(screen.answers.vote(outcome, "", "vote", page[screen.shown_id], "Ada"))
+    return running, {**page, **kept}
+
+
+def test_a_vote_on_drafts_that_are_still_written_is_stored_when_they_end():
+    screen, chat = compare_screen()
+    running, page = early(screen, chat)
+    told = page[screen.answers.asking]["text"]
+    assert not chat.compare.votes and "when both answers are complete" in told
+    assert "Saved" not in told and page[screen.answers.undo_button]["visible"]
+    chat.compare.vote, real = lambda *a, **k: real(*a, **k), chat.compare.vote
+    other = asyncio.run(screen.answers.vote("b", "", "vote-2", page[screen.shown_id], "Ada"))
+    assert other[screen.answers.vote_buttons[1]]["variant"] == "primary"  # the last word counts
+    *_, last = running
+    assert list(chat.compare.votes.values()) == ["b"] and list(chat.compare.by.values()) == ["Ada"]
+    assert last[screen.answers.verdict]["text"].startswith("Saved: B is better.")
+    assert last[screen.answers.voted_set] == last[screen.set_id]
+    assert not any(last[b]["interactive"] for b in screen.answers.vote_buttons)
+
+
+@pytest.mark.parametrize("how", ["undo", "stop", "the tab is closed", "the answers changed"])
+def test_an_early_vote_that_was_withdrawn_or_whose_drafts_did_not_end_is_not_stored(how):
+    screen, chat = compare_screen()
+    running, page = early(screen, chat)
+    if how == "the tab is closed":
+        running.close()
+        time.sleep(0.2)
+        assert not chat.compare.votes
+        return
+    if how == "undo":
+        taken = undo(screen, page)
+        assert "Withdrawn" in taken[screen.answers.verdict]["text"]
+    elif how == "stop":
+        asyncio.run(screen.stop(page[screen.shown_id]))
+    else:
+        chat.compare.redrawn = True
+    *_, last = running
     assert not chat.compare.votes
+    assert "Saved" not in last.get(screen.answers.verdict, {}).get("text", "")
+    if how == "the answers changed":
+        assert "written again" in last[screen.answers.asking]["text"]
+    if how != "stop":
+        assert last[screen.answers.vote_buttons[0]]["interactive"]
+
+
+def test_an_early_vote_needs_text_in_both_drafts():
+    screen, chat = compare_screen()
+    chat.word_seconds = 0.02
+    running = own(screen, "slow rivers")
+    first = next(running)
+    told = asyncio.run(screen.answers.vote("a", "", "vote", first[screen.shown_id]))
+    assert (
+        told[screen.answers.asking]["tone"] == "bad"
+        and "Wait" in told[screen.answers.asking]["text"]
+    )
+    running.close()
+    told = asyncio.run(screen.answers.vote("a", "", "vote", "from another page"))
+    assert told[screen.answers.asking]["tone"] == "bad" and not chat.compare.votes
+
+
+def test_an_early_vote_that_cannot_be_stored_says_so():
+    screen, chat = compare_screen()
+    running, _ = early(screen, chat)
+    chat.compare.vote = lambda *given, **more: 1 / 0
+    *_, last = running
+    assert last[screen.answers.verdict]["text"].startswith("Not saved.")
+    assert last[screen.answers.vote_buttons[0]]["interactive"]
+    assert screen.advance not in last
 
 
 def test_after_a_choice_one_can_say_how_much_better():
     screen, chat = compare_screen()
-    last = list(screen.draft("rivers", "click"))[-1]
+    last = list(own(screen, "rivers"))[-1]
     pair = last[screen.set_id]
     early = asyncio.run(screen.answers.refine("much", pair, ""))
     assert early[screen.answers.verdict]["tone"] == "bad" and not chat.compare.votes
@@ -1051,7 +1149,7 @@ def test_after_a_choice_one_can_say_how_much_better():
 
 def test_after_an_answer_one_can_say_why():
     screen, chat = compare_screen()
-    last = list(screen.draft("rivers", "click"))[-1]
+    last = list(own(screen, "rivers"))[-1]
     pair = last[screen.set_id]
     early = asyncio.run(screen.answers.explain("it is short", pair))
     assert early[screen.answers.verdict]["tone"] == "bad"
@@ -1068,22 +1166,21 @@ def test_after_an_answer_one_can_say_why():
 def test_after_an_answer_the_name_may_change_and_it_is_still_the_answer_of_who_gave_it(count):
     screen, chat = compare_screen()
     answers, compare = screen.answers, chat.compare
-    pair = list(screen.draft("rivers", "click", count=count))[-1][screen.set_id]
+    pair = list(own(screen, "rivers", count=count))[-1][screen.set_id]
     if count == 2:
-        saved = asyncio.run(answers.vote("a", pair, "id", " Ada "))
+        saved = asyncio.run(answers.vote("a", pair, "id", "", " Ada "))
     else:
         saved = asyncio.run(answers.place("", pair, "id", "", " Ada "))
     assert saved[answers.voter] == compare.by[pair] == "Ada"
     wired = {fn.name: fn.inputs for fn in screen.demo.fns.values() if fn.fn is not None}
     for name in ("refine", "explain", "undo"):
         assert wired[name][-1] is answers.voter, name
-    back = asyncio.run(answers.undo(pair, saved[answers.voted], saved[answers.voter]))
-    assert back[answers.voter] == ""
+    assert undo(screen, saved)[answers.voter] == "" and not (compare.votes or compare.rankings)
 
 
 def test_several_drafts_are_pressed_in_order_and_the_last_one_places_itself():
     screen, chat = compare_screen()
-    *_, last = screen.draft("rivers", "click", "own", count=3)
+    *_, last = own(screen, "rivers", count=3)
     assert [last[c]["visible"] for c in screen.columns[2:]] == [True, False]
     assert [last[b]["visible"] for b in screen.answers.place_buttons] == [True, True, True, False]
     assert not any(last[b]["visible"] for b in screen.answers.vote_buttons)
@@ -1094,19 +1191,19 @@ def test_several_drafts_are_pressed_in_order_and_the_last_one_places_itself():
         assert order == "C" and told[screen.answers.place_buttons[2]]["value"] == "1: C"
     assert not chat.compare.rankings and told[screen.answers.undo_button]["visible"]
     waiting = chat.worker.waiting
-    over = asyncio.run(screen.answers.undo(drafts, "", "Ada"))  # only the places given so far
+    over = undo(screen, {**last, **told})  # only the places given so far
     assert over[screen.answers.order] == "" and chat.worker.waiting == waiting
     whole = asyncio.run(screen.answers.place("A", drafts, "id", order, "Ada"))
     assert chat.compare.rankings == {drafts: (1, 2, 0)} and chat.compare.by == {drafts: "Ada"}
     assert whole[screen.answers.verdict]["text"].startswith("Saved: C, then A, then B. A was v1")
-    back = asyncio.run(screen.answers.undo(drafts, whole[screen.answers.voted], "Ada"))
+    back = undo(screen, {**last, **whole})
     assert not chat.compare.rankings and back[screen.answers.place_buttons[0]]["interactive"]
 
 
 @pytest.mark.parametrize(("pressed", "places"), [("", (0, 0, 0, 0)), ("B", (1, 0, 1, 1))])
 def test_the_rest_can_be_called_equal(pressed, places):
     screen, chat = compare_screen()
-    *_, last = screen.draft("rivers", "click", count=4)
+    *_, last = own(screen, "rivers", count=4)
     asyncio.run(screen.answers.place("", last[screen.set_id], "id", order=pressed))
     assert list(chat.compare.rankings.values()) == [places]
 
@@ -1117,7 +1214,7 @@ def test_an_order_that_could_not_be_stored_can_be_sent_again_as_it_is_or_be_undo
 ):
     screen, chat = compare_screen()
     answers, compare = screen.answers, chat.compare
-    pair = list(screen.draft("rivers", "click", count=4))[-1][screen.set_id]
+    pair = list(own(screen, "rivers", count=4))[-1][screen.set_id]
     with monkeypatch.context() as full:
         full.setattr(compare, "rank", lambda *given, **more: 1 / 0)
         told = asyncio.run(answers.place(letter, pair, "id", order))
@@ -1161,15 +1258,15 @@ def test_a_saved_vote_names_the_versions(outcome, strength, versions, same, told
 def test_a_ranking_needs_whole_drafts():
     screen, chat = compare_screen()
     told = asyncio.run(screen.answers.place("A", "", "id"))
-    assert told[screen.answers.verdict]["tone"] == "bad" and not chat.compare.rankings
+    assert told[screen.answers.asking]["tone"] == "bad" and not chat.compare.rankings
 
 
 def test_a_pair_seen_before_may_be_the_next_one():
     screen, chat = compare_screen()
-    *_, first = screen.draft("rivers", "click", request=tab())
+    *_, first = own(screen, "rivers", request=tab())
     chat.compare.again = chat.compare.shown(first[screen.set_id])
-    *_, second = screen.draft("mountains", "click-2", request=tab())
-    *_, shown = screen.draft(second[screen.coming], "click-3", request=tab())
+    list(suggested(screen, "click-2", request=tab()))
+    *_, shown = suggested(screen, "click-3", request=tab())
     assert shown[screen.set_id] == first[screen.set_id]
     assert shown[screen.asked]["text"] == "rivers"  # with the question it was an answer to
 
@@ -1206,7 +1303,7 @@ def test_the_best_of_several_drafts_is_a_switch():
 def test_stopped_drafts_cannot_be_voted_on():
     screen, chat = compare_screen()
     chat.word_seconds = 0.05
-    running = screen.draft("rivers", "click")
+    running = own(screen, "rivers")
     next(running)
     asyncio.run(screen.stop("click"))
     last = list(running)[-1]
@@ -1227,76 +1324,146 @@ def wait_for(condition, seconds: float = 60.0) -> None:
         time.sleep(0.005)
 
 
-def test_the_next_pair_is_written_while_this_one_is_read():
+def test_two_sets_are_written_ahead_and_come_after_a_vote_by_themselves():
     screen, chat = compare_screen()
-    *_, last = screen.draft("rivers", "click", request=tab())
-    coming = last[screen.coming]
-    wait_for(lambda: len(chat.compare.sets) == 2)
-    after = ("rivers", "rivers", coming, "suggested")
-    voted = asyncio.run(screen.answers.vote("a", last[screen.set_id], "id", "me", *after))
-    assert voted[screen.prompt] == coming  # what the box shows next is what is ready
+    *_, last = suggested(screen, "click", request=tab())
+    wait_for(lambda: len(chat.compare.sets) == 3)
+    time.sleep(0.1)
+    assert len(chat.compare.asked) == 3  # two ahead, no more
+    made = list(chat.compare.sets)
+    voted = asyncio.run(
+        screen.answers.vote("a", last[screen.set_id], "id", "click", "me", "suggested")
+    )
+    assert voted[screen.advance] == {"after": last[screen.set_id]}
     chat.word_seconds = 10  # drafts written now would take minutes
-    *_, shown = screen.draft(coming, "click-2", request=tab())
-    assert shown[screen.set_id] in chat.compare.sets
+    for n in (1, 2):
+        [shown] = suggested(screen, f"click-{n + 1}", request=tab())
+        assert (
+            shown[screen.set_id] == made[n] and shown[screen.answers.vote_buttons[0]]["interactive"]
+        )
+        assert shown[screen.asked]["text"] == chat.compare.shown(made[n]).prompt
+        assert screen.verdict not in shown  # what was said of the pair before stays
     chat.word_seconds = 0
 
 
-@pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize(
-    ("box", "source", "stays"),
-    [
-        ("rivers", "suggested", False),
-        ("typed meanwhile", "suggested", True),
-        ("typed meanwhile", "recent", True),
-        ("rivers", "own", True),
-        ("", "own", True),
-    ],
-)
-def test_a_prompt_typed_while_drafts_are_read_outlives_the_answer(box, source, stays, count):
-    screen, _ = compare_screen()
-    first, *_, last = screen.draft("rivers", "click", count=count, request=tab())
-    pair, after = last[screen.set_id], (box, first[screen.drafted], last[screen.coming], source)
-    if count == 2:
-        saved = asyncio.run(screen.answers.vote("a", pair, "id", "me", *after))
-    else:
-        saved = asyncio.run(screen.answers.place("", pair, "id", "", "me", *after))
-    assert saved[screen.verdict]["tone"] == "good"
-    assert (screen.prompt not in saved) == stays
+def test_drafts_that_are_being_chosen_are_shown_as_they_stream_once_somebody_comes():
+    screen, chat = compare_screen()
+    list(suggested(screen, "click", request=tab()))
+    chat.word_seconds = 0.01
+    wait_for(lambda: len(chat.compare.asked) == 3)
+    begun = len(chat.compare.asked)
+    parts = [u[screen.panes[0]] for u in suggested(screen, "click-2", request=tab())]
+    parts += [u[screen.panes[0]] for u in suggested(screen, "click-3", request=tab())]
+    chat.word_seconds = 0
+    seen = [part for part in parts if part != "…"]
+    assert len(seen) > 4 and any(len(part) < len(seen[-1]) for part in seen)
+    assert len(chat.compare.asked) <= begun + 2  # what was ahead went on, only the next were begun
+
+
+def test_a_pair_that_gave_way_to_the_one_before_it_comes_next():
+    screen, chat = compare_screen()
+    page: dict = {}
+    for update in suggested(screen, "click", request=tab()):
+        page |= update
+    page |= asyncio.run(
+        screen.answers.vote("a", page[screen.set_id], "id", "click", "me", "suggested")
+    )
+    first = page[screen.set_id]
+    for update in suggested(screen, "click-2", request=tab()):
+        page |= update
+    second = page[screen.set_id]
+    page |= undo(screen, page)
+    assert page[screen.set_id] == first != second and not chat.compare.votes
+    assert page[screen.advance] == {"after": ""}  # the same pair may be answered again
+    assert not page[screen.answers.undo_button]["visible"]
+    *_, last = suggested(screen, "click-3", request=tab())
+    assert last[screen.set_id] == second
+
+
+def test_the_next_prompt_is_no_guess_when_prompts_are_typed():
+    """The pair stays; the box is free for the next prompt, or the same one is asked again."""
+    screen, chat = compare_screen()
+    first, *_, last = own(screen, "rivers", request=tab())
+    assert first[screen.prompt] == "" and first[screen.drafted] == "rivers"
+    saved = asyncio.run(screen.answers.vote("a", last[screen.set_id], "id", "click", "me", "own"))
+    assert screen.advance not in saved and screen.prompt not in saved
+    *_, again = screen.draft("click-2", "", "rivers", "own", request=tab())
+    assert again[screen.asked]["text"] == "rivers" and again[screen.set_id] != last[screen.set_id]
+    assert len(chat.compare.asked) == 2  # nothing is written ahead
+
+
+def test_asking_for_more_does_not_lose_a_vote_that_waits():
+    screen, chat = compare_screen()
+    chat.word_seconds = 0.03
+    running, page = suggested(screen, "click", request=tab()), {}
+    for update in running:
+        page |= update
+        if page[screen.answers.vote_buttons[0]].get("interactive"):
+            break
+    asyncio.run(screen.answers.vote("a", "", "vote", page[screen.shown_id]))
+    [told] = suggested(screen, "click-2", request=tab())
+    assert "when both answers are complete" in told[screen.answers.asking]["text"]
+    chat.word_seconds = 0
+    *_, last = running
+    assert last[screen.verdict]["text"].startswith("Saved") and last[screen.advance]["after"]
 
 
 @pytest.mark.parametrize(
-    "change", ["another prompt", "another tab", "another name", "another version", "a duel"]
-)
+    "change", ["another source", "another tab", "another name", "another version", "a duel",
+               "another number", "other settings"]
+)  # fmt: skip
 def test_drafts_made_ahead_are_shown_only_for_what_they_were_made_for(change):
     screen, chat = compare_screen()
-    *_, last = screen.draft("rivers", "click", request=tab())
-    wait_for(lambda: len(chat.compare.sets) == 2)
-    prompt, request, duel, rater = last[screen.coming], tab(), (), "me"
-    if change == "another prompt":
-        prompt = "mountains"
+    list(suggested(screen, "click", request=tab()))
+    wait_for(lambda: len(chat.compare.sets) == 3)
+    made, before = list(chat.compare.sets), len(chat.compare.asked)
+    request, duel, source = tab(), (), "suggested"
+    more: dict[str, Any] = {}
+    if change == "another source":
+        source = "recent"
     elif change == "another tab":
         request = tab("other")
     elif change == "another name":
-        rater = "Ada"
+        more = {"rater": "Ada"}
     elif change == "another version":
         chat.worker.live = 0
+    elif change == "another number":
+        more = {"count": 3}
+    elif change == "other settings":
+        kept = chat.settings.get()
+        chat.settings.set("", replace(kept, sampling=Sampling(temperature=0.3)))
     else:
         duel = (True, "1", "0")
-    before = len(chat.compare.asked)
-    asked = screen.draft(prompt, "click-2", "suggested", *duel, rater=rater, request=request)
-    *_, shown = asked
-    assert (prompt, (1, 0) if duel else None) in chat.compare.asked[before:]
+    *_, shown = screen.draft("click-2", "", "", source, *duel, **more, request=request)
+    assert shown[screen.set_id] not in made
+    assert chat.compare.asked[before][1] == ((1, 0) if duel else None)
+    if change == "other settings":
+        assert "temperature 0.3" in asyncio.run(screen.refresh())[screen.sampled]["text"]
+
+
+def test_sets_ahead_that_failed_are_passed_over():
+    screen, chat = compare_screen()
+    list(suggested(screen, "click", request=tab()))
+    wait_for(lambda: len(chat.compare.sets) == 3)
+    key = screen.sets.of("tab").key
+
+    def fails(stop: threading.Event, hurry: threading.Event) -> Iterator[Candidates]:
+        raise AppError("text.empty")
+
+    broken = PrefetchJob(fails)
+    broken.over.wait()
+    screen._ahead.put_back("tab", key, broken)
+    *_, shown = suggested(screen, "click-2", request=tab())
     assert shown[screen.set_id]
 
 
 def test_a_duel_sets_the_chosen_versions_against_each_other_and_says_how_it_stands():
     screen, chat = compare_screen()
-    *_, last = screen.draft("rivers", "c", "own", True, "1", "0", request=tab())
-    assert chat.compare.asked == [("rivers", (1, 0))] and screen.coming not in last
-    after = ("rivers", "rivers", "", "own", True, "1", "0")
-    voted = asyncio.run(screen.answers.vote("a", last[screen.set_id], "id", "me", *after))
+    *_, last = own(screen, "rivers", "c", True, "1", "0", request=tab())
+    assert chat.compare.asked == [("rivers", (1, 0))]
+    after = ("own", True, "1", "0")
+    voted = asyncio.run(screen.answers.vote("a", last[screen.set_id], "id", "c", "me", *after))
     assert voted[screen.duel.standing]["text"].startswith("v1 won 7 of 10 against base")
-    assert screen.prompt not in voted  # one's own prompt is not overwritten
 
 
 def test_prompts_come_from_where_they_are_wanted():
@@ -1304,32 +1471,37 @@ def test_prompts_come_from_where_they_are_wanted():
     asked = asyncio.run(screen.choose_source("recent"))
     assert "Suggested" in asked[screen.answers.verdict]["text"]
     list(chat.reply(chat.new_conversation(), "my question", stop=threading.Event()))
-    assert asyncio.run(screen.choose_source("recent"))[screen.prompt] == "my question"
-    assert asyncio.run(screen.choose_source("own"))[screen.prompt] == ""
+    asked = asyncio.run(screen.choose_source("recent"))
+    assert asked[screen.advance]["after"] and not asked[screen.prompt]["visible"]
+    *_, shown = screen.draft("click", "typed before", "", "recent", request=tab())
+    assert shown[screen.asked]["text"] == "my question"
+    asked = asyncio.run(screen.choose_source("own"))
+    assert asked[screen.prompt]["visible"] and screen.advance not in asked
 
 
 def test_choosing_another_number_of_drafts_begins_anew():
     """Nothing of the last answer stays to be pressed: it would be about drafts that are gone."""
     screen, _ = compare_screen()
-    *_, last = screen.draft("rivers", "click", count=4)
+    *_, last = own(screen, "rivers", count=4)
     asyncio.run(screen.answers.place("", last[screen.set_id], "id", order="B"))
     told = asyncio.run(screen.choose_count(2))
     assert not told[screen.answers.undo_button]["visible"]
     assert not told[screen.answers.because]["visible"]
     assert told[screen.answers.voted] == told[screen.answers.order] == told[screen.set_id] == ""
-    assert told[screen.next_button]["value"] in told[screen.verdict]["text"]
+    assert "New answers" in told[screen.answers.asking]["text"]
+    assert asyncio.run(screen.choose_count(3, "suggested"))[screen.advance]["after"]
 
 
 def test_the_chosen_button_is_marked_until_the_answer_is_taken_back():
     screen, _ = compare_screen()
-    *_, last = screen.draft("rivers", "click")
+    *_, last = own(screen, "rivers")
 
     def marked(update: dict) -> list[bool]:
         return [update[b]["variant"] == "primary" for b in screen.answers.vote_buttons]
 
     voted = asyncio.run(screen.answers.vote("tie", last[screen.set_id], "id"))
     assert marked(voted) == [False, False, True, False, False]
-    back = asyncio.run(screen.answers.undo(last[screen.set_id], "tie"))
+    back = undo(screen, {**last, **voted})
     assert not any(marked(back)) and not any(marked(last))
 
 
@@ -1473,8 +1645,8 @@ def test_search_names_the_chats_that_contain_the_words():
 
 def test_an_empty_prompt_gets_one_sentence():
     screen, _ = compare_screen()
-    updates = list(screen.draft("  ", "click"))
-    assert [u[screen.answers.verdict]["tone"] for u in updates] == ["bad"]
+    updates = list(own(screen, "  "))
+    assert [u[screen.answers.asking]["tone"] for u in updates] == ["bad"]
 
 
 def test_learning_shows_each_measure_under_a_sensible_title():

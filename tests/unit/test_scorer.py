@@ -265,7 +265,7 @@ def test_drafts_to_choose_from_are_measured_only_while_nobody_waits(
     list(compare.write("tell me about the sea"))
     assert measured and measured[0] > 2
     measured.clear()
-    for part in compare.write("tell me about the hills", hurry=hurry):
+    for part in compare.write("tell me about the hills", hurry=hurry):  # noqa: B007 (kept after)
         hurry.set()
     assert part.votable and not measured
 

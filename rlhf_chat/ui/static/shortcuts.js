@@ -130,19 +130,22 @@
     if (all.length < 2) return false;
     all[all.length - 1].click(); return true;
   };
-  let votedAt = 0;
+  // After a vote the next answers come by themselves: for half a second keys vote on nothing, and N, by
+  // habit, does not skip them. The second half of a double click falls on whatever appears there by then.
+  let votedAt = 0, clicked = {id: '', at: 0};
+  const fresh = ms => Date.now() - votedAt < ms;
   const vote = id => {
-    if (Date.now() - votedAt < 500) return false;
-    if (!press(id)) return false;
+    if (fresh(500) || !press(id)) return false;
     votedAt = Date.now(); return true;
   };
-  // The second half of a double click on a vote falls on whatever appears there by then.
-  let clickedAt = 0;
   document.addEventListener('click', e => {
     const b = e.isTrusted && e.target.closest && e.target.closest('button');
     if (!b) return;
-    if (/^(vote|place)-|^rest-equal$/.test(b.id)) clickedAt = Date.now();
-    else if (/^(slightly|much|undo)$/.test(b.id) && Date.now() - clickedAt < 500) { e.stopImmediatePropagation(); e.preventDefault(); }
+    const voting = /^(vote|place)-|^rest-equal$/, after = /^(vote-.*|slightly|much|undo)$/;
+    const again = Date.now() - clicked.at < 500 && (b.id === clicked.id || (voting.test(clicked.id) && after.test(b.id)));
+    if (again && /^(vote|place)-|^(rest-equal|slightly|much|undo|new-drafts)$/.test(b.id)) { e.stopImmediatePropagation(); e.preventDefault(); return; }
+    if (/^vote-/.test(b.id)) votedAt = Date.now();
+    if (voting.test(b.id) || b.id === 'new-drafts') clicked = {id: b.id, at: Date.now()};
   }, true);
   // The order of several drafts grows here: the server's word of it comes too late for quick keys. One
   // id until Undo, and nothing more after "the rest": however often keys are pressed, one ranking.
@@ -156,11 +159,17 @@
   };
   window.rlhfUnplace = inputs => { ranking = {}; return inputs; };
   const say = () => { const b = document.querySelector('#because textarea'); if (!seen(b)) return false; b.focus(); return true; };
-  const next = () => { const b = byId('new-drafts'); return seen(b) ? press('new-drafts') : false; };
+  // A vote on answers that are not complete yet waits for them; Esc takes it back, N does not lose it.
+  const early = () => seen(byId('stop-drafts')) && document.querySelector('#candidates button.primary[id^=vote-], #votes button.primary[id^=vote-]');
+  const next = () => {
+    const typed = seen(document.querySelector('#prompt textarea'));
+    return early() || (fresh(1000) && !typed) ? false : press('new-drafts');
+  };
 
   const acts = {
     '1': () => press('place-a') || vote('vote-a'), '2': () => press('place-b') || vote('vote-b'),
     '3': () => press('place-c') || vote('vote-tie'), '4': () => press('place-d') || vote('vote-bad'), '5': () => vote('vote-good'),
+    '0': () => vote('vote-tie'), 'ArrowLeft': () => vote('vote-a'), 'ArrowRight': () => vote('vote-b'),
     't': () => press('rest-equal'),
     's': () => press('slightly'), 'b': () => press('much'),
     'n': next,
@@ -203,19 +212,21 @@
       return;
     }
     if (e.key === 'Escape') {
-      if (press('stop') || press('stop-drafts')) { e.preventDefault(); return; }
+      if (press('stop') || (early() ? press('undo') : press('stop-drafts'))) { e.preventDefault(); return; }
       document.querySelectorAll('#why .shut, #attribution .shut').forEach(b => { if (seen(b)) b.click(); });
       if (typing) t.blur();
       return;
     }
     if (typing || e.ctrlKey || e.metaKey || e.altKey) return;
     if (e.key === 'Enter') {
-      // After a vote; a focused button keeps its own Enter, except the vote button that was just pressed.
-      const free = tag !== 'BUTTON' || t.disabled || /^(vote|place)-/.test(t.id || '');
-      if (free && seen(byId('undo')) && !seen(byId('rest-equal')) && next()) e.preventDefault();
+      // Where nothing is left to vote on; a focused button keeps its own Enter, except one that was just pressed.
+      const free = tag !== 'BUTTON' || t.disabled || t.getAttribute('role') === 'tab';
+      const open = document.querySelector(':is(#candidates, #votes) button:is([id^=vote-], [id^=place-], #rest-equal):enabled');
+      if (free && !seen(open) && !seen(byId('stop-drafts')) && next()) e.preventDefault();
       return;
     }
     if (Date.now() - going < 1500 && GO[e.key.toLowerCase()]) { going = 0; if (go(GO[e.key.toLowerCase()])) e.preventDefault(); return; }
+    if (e.key.startsWith('Arrow') && tag === 'INPUT') return;  // choices move by them
     const act = acts[e.key.length === 1 ? e.key.toLowerCase() : e.key];
     if (act && act()) e.preventDefault();
   });

@@ -1,4 +1,4 @@
-// The welcome card; its last button opens Compare and asks for two answers.
+// The welcome card; its last button opens Compare, where two answers come by themselves.
 const t = window.rlhfText;
 const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
 let at = 0;
@@ -17,11 +17,6 @@ const draw = () => {
   next.onclick = () => {
     if (!last) { at += 1; draw(); element.querySelector('.main').focus(); return; }
     away(); document.getElementById('tab-compare-button').click();
-    const begin = tries => {
-      const box = document.querySelector('#prompt textarea'), b = document.getElementById('new-drafts');
-      if (box && box.value && b && b.offsetParent) b.click(); else if (tries) setTimeout(begin, 100, tries - 1);
-    };
-    begin(50);
   };
   foot.append(dots, skip);
   if (at) { const back = el('button', '', t('back')); back.type = 'button'; back.onclick = () => { at -= 1; draw(); }; foot.append(back); }
