@@ -1,7 +1,7 @@
 """The set of answers that each Compare page shows, and a vote that is given before it is whole.
 
 An early vote waits here, with the page that shows the answers, and is stored when they end. If the
-tab is closed before, it is lost with them: nothing has said that it was saved.
+tab is closed before, it is lost with them: nobody was told that it was saved.
 """
 
 from __future__ import annotations

@@ -184,8 +184,8 @@ class VotePanel:
             if order:
                 count = await quick(self._drafts, set_id)
                 visible = gr.update(value=text("label.undo"), visible=bool(voted_set))
-                said = {self.asking: status_message(asking(count)), self.undo_button: visible}
-                return {**self.shown(count, True), **said}
+                told = {self.asking: status_message(asking(count)), self.undo_button: visible}
+                return {**self.shown(count, True), **told}
             if not voted:
                 return {self.undo_button: gr.update(value=text("label.undo"), visible=False)}
             await quick(self.compare.withdraw, voted_set, rater=voter)

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from tests.browser.window import (
+    PATIENCE,
     button,
-    draft,
     go_to,
     open_tab,
     prefer_the_shorter,
@@ -37,24 +37,56 @@ def round_trip(page) -> float:
     }""")
 
 
-def test_sixty_votes_in_five_minutes_are_comfortable(opened, served):
-    """Twelve votes by keys alone; the next pair is there when it is asked for."""
-    page = opened()
-    go_to(page, "compare")
-    draft(page, "rivers")
-    page.locator("#draft-a").click()
-    waits, busy = [], round_trip(page)
-    for _ in range(12):
-        page.wait_for_timeout(600)  # reading
+def shown(page) -> str:
+    return page.locator("#asked").inner_text() + page.locator("#draft-a").inner_text()
+
+
+def voting(page, votes: int, reading_ms: int) -> list[float]:
+    """Seconds from each vote by key until the next pair can be read and voted on."""
+    waits = []
+    for _ in range(votes):
+        page.wait_for_selector("#vote-a:enabled")
+        page.wait_for_timeout(reading_ms)
+        before, began = shown(page), time.monotonic()
         page.keyboard.press("1")
         page.locator("#verdict", has_text="Saved").wait_for()
-        began = time.monotonic()
-        page.keyboard.press("n")
-        page.wait_for_function("document.querySelector('#verdict').innerText.includes('better?')")
+        while shown(page) == before or page.locator("#vote-a").is_disabled():
+            assert time.monotonic() - began < PATIENCE / 1000
+            page.wait_for_timeout(20)
         waits.append(time.monotonic() - began)
+    return waits
+
+
+def test_25_votes_a_minute_are_comfortable(opened, served):
+    """Twelve votes by keys alone, with 1.4 s to read: the next pair comes within a second."""
+    page = opened()
+    go_to(page, "compare")
+    busy = round_trip(page)
+    waits = voting(page, 12, 1400)
     busy = max(busy, round_trip(page))
     # the median; five seconds a vote would be enough
     assert sorted(waits)[6] < min(max(1.0, 20 * busy), 5.0), (busy, waits)
+
+
+def test_pairs_of_the_bundled_model_come_in_time(browser, real_app):
+    """The first within 6 s after the screen opens, the next ones within 1 s after 5 s of reading;
+    more on a busy machine."""
+    context = browser.new_context(viewport={"width": 1366, "height": 768})
+    try:
+        page = watched(context, real_app)
+        busy, began = round_trip(page), time.monotonic()
+        go_to(page, "compare")
+        page.wait_for_selector("#vote-a:enabled")
+        first = time.monotonic() - began
+        waits = voting(page, 6, 5000)
+        busy = max(busy, round_trip(page))
+        assert first < max(6.0, 100 * busy) and sorted(waits)[3] < max(1.0, 20 * busy), (
+            busy,
+            first,
+            waits,
+        )
+    finally:
+        context.close()
 
 
 def test_a_thumb_is_saved_and_shown_within_150_ms(opened, served):
