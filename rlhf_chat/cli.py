@@ -42,6 +42,7 @@ def serve(parser: argparse.ArgumentParser) -> Run:
         help="about how long a round of learning may take with a real model",
     )
     parser.add_argument("--no-train", action="store_true", help="chat and rate, never learn")
+    parser.add_argument("--api", action="store_true", help="answer other programs below /v1")
     parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
     parser.add_argument("--window", action="store_true", help="an app window, if Chromium is there")
 
@@ -63,6 +64,7 @@ def serve(parser: argparse.ArgumentParser) -> Run:
                 round_minutes=args.round_minutes,
                 train=not args.no_train,
                 page=page,
+                api=args.api,
             )
         return 0
 

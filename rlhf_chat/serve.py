@@ -10,6 +10,7 @@ import torch
 from huggingface_hub import is_offline_mode
 
 from rlhf_chat import doctor
+from rlhf_chat.api.server import ApiServer
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.compare import Compare
 from rlhf_chat.chat.raters import Raters
@@ -33,14 +34,15 @@ def serve(
     round_minutes: float,
     train: bool,
     page: LoadingPage,
+    api: bool = False,
 ) -> None:
     """Builds everything and stays until Ctrl+C. `page` is on the port until the app is. Raises
     PortError, StoreError, ModelError or OSError if the app cannot start; each message is one
-    sentence for the user."""
+    sentence for the user. `api`: other programs are answered below /v1."""
     data = data.resolve()
     make_private(data)
     store = Store(data / "feedback.db")
-    worker = None
+    worker = served = None
     try:
         model = load_model(model_name, quantization, page.step)
         os.umask(0o077)  # not before: a downloaded model may be for every account
@@ -53,6 +55,7 @@ def serve(
         chat = Chat(store, model, load_view=worker.versions.view, scorer=worker.scorer)
         compare = Compare(chat)
         compare.forget_unanswered()
+        served = ApiServer(chat, worker, data, port) if api else None
         page.step("opening")
         launch(
             chat,
@@ -62,8 +65,11 @@ def serve(
             port=port,
             data_dir=data,
             free_port=page.close,
+            api=served and served.app,
         )
     finally:
+        if served:
+            served.close()
         if worker:
             worker.close()
         store.close()

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Stream
 from dataclasses import dataclass
+from typing import Any
 
 from rlhf_chat import db
 from rlhf_chat.chat.context_window import TooLongError, Words, chat_message, truncate
@@ -21,6 +22,7 @@ from rlhf_chat.chat.imports import Imports
 from rlhf_chat.chat.message_feedback import Ratings
 from rlhf_chat.chat.message_text import checked
 from rlhf_chat.chat.settings import ConversationSettings, SettingsService
+from rlhf_chat.chat.stop_texts import ended_by
 from rlhf_chat.db import Conversation, Message, Store
 from rlhf_chat.errors import AppError, ModelError, Notice
 from rlhf_chat.feedback.replies import Prompt, Reply, reply_of
@@ -60,6 +62,7 @@ class ReplyChunk:
     finish_reason: str
     note: Notice | None
     tokens_per_second: float
+    response_ids: tuple[int, ...] = ()  # once it is done
 
 
 @dataclass(frozen=True)
@@ -73,10 +76,11 @@ class GeneratedReply:
     response: Response
     text: str
     finish_reason: str
+    stop_texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Ready:
+class ReplyPlan:
     """All that a reply needs. Everything that can be refused is checked before one is made, so that
     nothing is stored for a refused message."""
 
@@ -84,6 +88,10 @@ class _Ready:
     sampling: Sampling
     prompt_ids: list[int]
     left_out: int  # messages the model no longer reads
+    seed: int | None = None  # drawn if it is None
+    stop_texts: tuple[str, ...] = ()  # that end the reply where the model writes one
+    reply_id: str = ""  # under which it is stored; drawn if it is ""
+    keep: bool = True
 
 
 class Chat:
@@ -107,6 +115,7 @@ class Chat:
         self._load_view = load_view
         self.scorer = scorer  # None, or not warm yet: drafts are shown as they come
         self._views: OrderedDict[int, ModelView] = OrderedDict()  # loaded beside the live one
+        self._views_lock = threading.Lock()
         self._rng = random.Random()
 
     # ------------------------------------------------------------------ conversations
@@ -204,7 +213,7 @@ class Chat:
             head = self.store.conversations.get(conversation_id).head_id
             ready = self._ready(conversation_id, head, text)
             asked = self._ask(conversation_id, head, text, event_id)
-        yield from self._answer(asked, ready, stop)
+        yield from self.answer(asked, ready, stop)
 
     @staticmethod
     def _told(reply: Message) -> ReplyChunk:
@@ -220,7 +229,7 @@ class Chat:
         if message.role == "assistant" and message.parent_id:
             message = self.store.messages.get(message.parent_id)
         ready = self._ready(message.conversation_id, message.id)
-        yield from self._answer(message, ready, stop)
+        yield from self.answer(message, ready, stop)
 
     def edit(
         self, message_id: str, text: str, *, stop: threading.Event | None = None
@@ -232,9 +241,9 @@ class Chat:
             raise AppError("chat.only_own_edited")
         ready = self._ready(old.conversation_id, old.parent_id, text)
         asked = self._ask(old.conversation_id, old.parent_id, text)
-        yield from self._answer(asked, ready, stop)
+        yield from self.answer(asked, ready, stop)
 
-    def _ready(self, conversation_id: str, message_id: str | None, text: str = "") -> _Ready:
+    def _ready(self, conversation_id: str, message_id: str | None, text: str = "") -> ReplyPlan:
         """What is needed to answer the branch down to a message, with `text` after it if given."""
         settings = self.settings.get(conversation_id)
         view = self.model.live if settings.version is None else self.view(settings.version)
@@ -242,7 +251,7 @@ class Chat:
         turns = [chat_message(m.role, m.content) for m in path]
         if text:
             turns.append(chat_message("user", text))
-        return _Ready(view, settings.sampling, *self._prompt_ids(turns, settings))
+        return ReplyPlan(view, settings.sampling, *self.prompt_ids(turns, settings))
 
     def _ask(
         self, conversation_id: str, parent_id: str | None, text: str, event_id: str | None = None
@@ -253,13 +262,14 @@ class Chat:
         )
         return self.store.messages.get(asked)
 
-    def _answer(
-        self, asked: Message, ready: _Ready, stop: threading.Event | None
+    def answer(
+        self, asked: Message, ready: ReplyPlan, stop: threading.Event | None
     ) -> Iterator[ReplyChunk]:
+        """Streams the reply to a message, and stores it if it is to be kept."""
         stop = stop or threading.Event()
         view, sampling, prompt_ids = ready.view, ready.sampling, ready.prompt_ids
         note = _trimmed(ready.left_out)
-        seed = self._rng.getrandbits(31)
+        seed = self._rng.getrandbits(31) if ready.seed is None else ready.seed
         yield ReplyChunk(None, "", False, view.version, "", note or Notice("chat.thinking"), 0.0)
         started, response, text = time.monotonic(), Response([], False), ""
         best_of = self.model.max_parallel_drafts(
@@ -271,6 +281,8 @@ class Chat:
             stream = self._best(view, asked_for, sampling, scorer, seed, best_of)
         else:
             stream = self.generator.stream(view, [prompt_ids], sampling, seed=seed)
+        if ready.stop_texts:
+            stream = ended_by(stream, ready.stop_texts, self.model.decode)
         cut = "cancelled"
         try:
             for (response,) in stream:
@@ -290,12 +302,16 @@ class Chat:
         finally:  # also when the tab is closed in the middle
             stream.close()
             text = self.model.decode(response.ids)
-            message = GeneratedReply(view, sampling, seed, prompt_ids, response, text, cut)
+            made = GeneratedReply(
+                view, sampling, seed, prompt_ids, response, text, cut, ready.stop_texts
+            )
             saved = None
-            if response.ids or cut in ("stop", "length"):  # an empty reply cannot be rated
-                saved = self.save_reply(asked, message)
+            worth = response.ids or cut in ("stop", "length")  # an empty reply cannot be rated
+            if ready.keep and worth:
+                saved = self.save_reply(asked, made, message_id=ready.reply_id)
         rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
-        yield ReplyChunk(saved, text, True, view.version, cut, note, rate)
+        ids = tuple(response.ids)
+        yield ReplyChunk(saved, text, True, view.version, cut, note, rate, ids)
 
     def _best(
         self,
@@ -318,8 +334,17 @@ class Chat:
         assert self.scorer
         yield [message[self.scorer.best(scorer, replies)]]
 
-    def save_reply(self, asked: Message, generated: GeneratedReply, make_head: bool = True) -> str:
+    def save_reply(
+        self,
+        asked: Message,
+        generated: GeneratedReply,
+        make_head: bool = True,
+        message_id: str = "",
+    ) -> str:
         """Stores a reply to a message; its id."""
+        sampling: dict[str, Any] = {**generated.sampling.as_dict(), "seed": generated.seed}
+        if generated.stop_texts:
+            sampling["stop"] = list(generated.stop_texts)
         return self.store.messages.add(
             asked.conversation_id,
             "assistant",
@@ -328,12 +353,13 @@ class Chat:
             prompt_ids=generated.prompt_ids,
             response_ids=generated.response.ids,
             adapter_version=generated.view.version,
-            sampling={**generated.sampling.as_dict(), "seed": generated.seed},
+            sampling=sampling,
             finish_reason=generated.finish_reason,
             make_head=make_head,
+            message_id=message_id,
         )
 
-    def _prompt_ids(
+    def prompt_ids(
         self, path: Sequence[Words], settings: ConversationSettings
     ) -> tuple[list[int], int]:
         """Encodes the conversation as far as it fits; how many of its messages do not."""
@@ -359,18 +385,20 @@ class Chat:
         """A version ready to generate: live, base, or loaded now and kept while it is used."""
         if view_if_live := self.model.view_if_live(version):
             return view_if_live
-        if version not in self._views:
-            if self._load_view is None:
-                raise AppError("chat.version_not_loaded", version=version)
-            self._views[version] = self._load_view(version)
-        self._views.move_to_end(version)
-        while len(self._views) > VIEWS_KEPT:
-            self._views.popitem(last=False)
-        return self._views[version]
+        with self._views_lock:
+            if version not in self._views:
+                if self._load_view is None:
+                    raise AppError("chat.version_not_loaded", version=version)
+                self._views[version] = self._load_view(version)
+            self._views.move_to_end(version)
+            while len(self._views) > VIEWS_KEPT:
+                self._views.popitem(last=False)
+            return self._views[version]
 
     def forget_view(self, version: int) -> None:
         """Drops a deleted version from memory."""
-        self._views.pop(version, None)
+        with self._views_lock:
+            self._views.pop(version, None)
 
 
 def _trimmed(left_out: int) -> Notice | None:

@@ -18,7 +18,7 @@ from itertools import chain
 
 from rlhf_chat.chat.chat import Chat, GeneratedReply
 from rlhf_chat.chat.message_text import MAX_CHARACTERS, checked
-from rlhf_chat.db import Message, Preference
+from rlhf_chat.db import Message, Preference, Store
 from rlhf_chat.errors import AppError, Notice
 from rlhf_chat.feedback.replies import Prompt, Reply
 from rlhf_chat.inference.generate import Response, Sampling
@@ -394,9 +394,7 @@ class Compare:
 
     def comment(self, set_id: str, words: str, *, rater: str = "me") -> None:
         """Stores a note beside the vote or ranking of this rater. Returns after COMMIT."""
-        words = words.strip()
-        if len(words) > MAX_CHARACTERS:
-            raise AppError("text.comment_too_long", limit=MAX_CHARACTERS)
+        words = _checked_note(words)
         question, drafts = self._stored(set_id)
         if len(drafts) == 2:
             vote = self._vote(set_id, drafts, rater)
@@ -466,6 +464,63 @@ class Compare:
         if set_id.startswith(AGAIN):
             order = order[::-1]
         return self.store.messages.get(question), [drafts[i] for i in order]
+
+
+def prefer(
+    store: Store,
+    better: str,
+    worse: str,
+    *,
+    strength: str = "",
+    note: str = "",
+    rater: str = "me",
+    event_id: str | None = None,
+) -> str:
+    """A vote on two replies to one message that were shown outside this app, by their ids. Which
+    was seen first is not known: the one that was written first is taken for it. Returns the id of
+    the vote, after COMMIT."""
+    a, b = _by_age(store, [better, worse])
+    return store.feedback.add_preference(
+        a,
+        b,
+        "a" if a == better else "b",
+        shown_first="a",
+        strength=strength,
+        comment=_checked_note(note),
+        rater=rater,
+        event_id=event_id,
+    )
+
+
+def order(
+    store: Store,
+    replies: Sequence[str],
+    *,
+    note: str = "",
+    rater: str = "me",
+    event_id: str | None = None,
+) -> str:
+    """A ranking of replies to one message, the best first, by their ids. Returns the id of the
+    ranking, after COMMIT."""
+    words = _checked_note(note)
+    asked = store.messages.get(replies[0]).parent_id or ""
+    places = {reply: place for place, reply in enumerate(replies)}
+    made = store.feedback.add_ranking(asked, places, rater=rater, event_id=event_id)
+    if words:
+        store.feedback.set_comment(made, words)
+    return made
+
+
+def _by_age(store: Store, replies: Sequence[str]) -> list[str]:
+    """The oldest first, where they answer the same message."""
+    found = store.messages.siblings(replies[0])
+    return sorted(replies, key=lambda id: found.index(id) if id in found else len(found))
+
+
+def _checked_note(words: str) -> str:
+    if len(words) > MAX_CHARACTERS:
+        raise AppError("text.comment_too_long", limit=MAX_CHARACTERS)
+    return words.strip()
 
 
 def _ids(vote: Preference) -> tuple[str, str]:

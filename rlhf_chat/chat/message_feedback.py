@@ -48,13 +48,13 @@ class Ratings:
         comment: str = "",
         rater: str = "me",
         event_id: str | None = None,
-    ) -> None:
-        """A thumb: +1, -1, or 0 to withdraw it. Returns after COMMIT."""
+    ) -> str:
+        """A thumb: +1, -1, or 0 to withdraw it. Returns its id, after COMMIT."""
         if value not in (1, -1, 0):
             raise AppError("rating.thumb_value")
         if len(comment) > MAX_CHARACTERS:
             raise AppError("text.comment_too_long", limit=MAX_CHARACTERS)
-        self.store.feedback.add_rating(
+        return self.store.feedback.add_rating(
             message_id,
             value,
             reason=reason[:MAX_REASON],
@@ -65,9 +65,9 @@ class Ratings:
 
     def score(
         self, message_id: str, stars: int, *, rater: str = "me", event_id: str | None = None
-    ) -> None:
-        """1 to 5 stars, or 0 to withdraw them. Returns after COMMIT."""
-        self.store.feedback.add_score(message_id, stars, rater=rater, event_id=event_id)
+    ) -> str:
+        """1 to 5 stars, or 0 to withdraw them. Returns the id, after COMMIT."""
+        return self.store.feedback.add_score(message_id, stars, rater=rater, event_id=event_id)
 
     def of(self, message_id: str, rater: str = "me") -> MessageFeedback:
         """The current ratings of this reply by this rater."""
@@ -124,6 +124,10 @@ class Ratings:
     ) -> list[dict[str, Any]]:
         """Which replies those answers call good or bad, as TRL reads it (exporters.py)."""
         return exporters.labelled_replies(self.store, self.all(containing, kind, answer))
+
+    def withdraw(self, feedback_id: str) -> None:
+        """Withdraws any answer that counts now. Raises NotFound."""
+        self.change(self.store.feedback.get(feedback_id), WITHDRAWN)
 
     def change(self, feedback: Feedback, answer: str) -> None:
         """Changes a rating, under the name of its rater; "withdrawn" removes it. The log keeps

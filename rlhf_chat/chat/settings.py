@@ -83,7 +83,7 @@ class SettingsService:
 
     def set(self, conversation_id: str, settings: ConversationSettings) -> None:
         """From the next reply on; with no id, for conversations not yet begun."""
-        settings = self._checked(settings)
+        settings = self.checked(settings)
         if conversation_id:
             self._store_for(conversation_id, settings)
         else:
@@ -109,7 +109,8 @@ class SettingsService:
             conversation_id, settings.system_prompt, settings.sampling.as_dict(), settings.version
         )
 
-    def _checked(self, settings: ConversationSettings) -> ConversationSettings:
+    def checked(self, settings: ConversationSettings) -> ConversationSettings:
+        """As they are stored. Raises AppError for values that cannot be used."""
         drawn = settings.sampling
         if len(settings.system_prompt) > MAX_CHARACTERS:
             raise AppError("settings.instructions_too_long", limit=MAX_CHARACTERS)

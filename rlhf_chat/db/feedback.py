@@ -27,6 +27,7 @@ from rlhf_chat.db.queries import (
     SIMULATED,
     current_feedback,
     erase_rater,
+    feedback_of_id,
     votes_between_versions,
 )
 from rlhf_chat.db.schema import (
@@ -41,7 +42,7 @@ from rlhf_chat.db.schema import (
 )
 from rlhf_chat.db.settings import put_setting
 from rlhf_chat.db.withdrawn_words import erase_replaced, note_erased
-from rlhf_chat.errors import StoreError
+from rlhf_chat.errors import NotFound, StoreError
 
 QUARANTINED = "SELECT value FROM settings WHERE key = 'quarantined_raters'"
 OUTCOMES = (*VOTES, "withdrawn")
@@ -246,6 +247,14 @@ class FeedbackRepository(Repository):
             {**row, "rater": rater},
         )
 
+    def edit_to(self, edited_id: str) -> Edit:
+        """The correction that made this message, whether it counts now or not. Raises NotFound."""
+        rest = "FROM edits WHERE edited_id = ? AND withdrawn = 0 ORDER BY number"
+        found = self._db.rows(Edit, rest, [edited_id])
+        if not found:
+            raise NotFound("db.answer_gone")
+        return found[0]
+
     def edits(self, rater: str = "") -> list[Edit]:
         """What counts now, oldest first."""
         rest = f"""FROM edits AS e WHERE withdrawn = 0 AND {RATER_FILTER} AND number =
@@ -273,6 +282,14 @@ class FeedbackRepository(Repository):
         """Every rating and vote that counts now, newest first, with the texts it is about."""
         with self._db.read() as db:
             return current_feedback(db, rater, containing, kind, answer)
+
+    def get(self, id: str) -> Feedback:
+        """One answer of a person that counts now. Raises NotFound."""
+        with self._db.read() as db:
+            found = feedback_of_id(db, id)
+        if found is None:
+            raise NotFound("db.answer_gone")
+        return found
 
     def erase_rater(self, rater: str) -> None:
         """Delete a simulated rater: its feedback, drafts, rounds and the rows of their versions."""

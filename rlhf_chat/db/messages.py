@@ -42,12 +42,14 @@ class MessageRepository(Repository):
         finish_reason: str | None = None,
         event_id: str | None = None,
         make_head: bool = True,
+        message_id: str = "",
     ) -> str:
-        """Store one message under its parent; the same event_id again gives the same id."""
+        """Store one message under its parent; the same event_id again gives the same id.
+        `message_id`: a fresh id that was handed out before; one is drawn if it is ""."""
         if role not in ("system", "user", "assistant"):
             raise StoreError("db.invalid", what="role", value=str(role))
         row: dict[str, Any] = {
-            "id": fresh_id(),
+            "id": message_id or fresh_id(),
             "conversation_id": conversation_id,
             "parent_id": parent_id,
             "role": role,
@@ -101,6 +103,15 @@ class MessageRepository(Repository):
     def of_event(self, event_id: str) -> Message | None:
         """What an event stored, if it did."""
         found = self._db.rows(Message, "FROM messages WHERE event_id = ?", [event_id])
+        return found[0] if found else None
+
+    def newest_reply(self) -> Message | None:
+        """The reply in a chat that the model wrote last."""
+        rest = """FROM messages WHERE role = 'assistant' AND prompt_ids IS NOT NULL
+            AND adapter_version IS NOT NULL AND conversation_id IN
+            (SELECT id FROM conversations WHERE kind = 'chat' AND origin = '')
+            ORDER BY number DESC LIMIT 1"""
+        found = self._db.rows(Message, rest)
         return found[0] if found else None
 
     def path_to(self, message_id: str) -> list[Message]:

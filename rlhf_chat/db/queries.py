@@ -36,6 +36,14 @@ def current_feedback(
     return select(db, Feedback, rest, [rater, like(containing), kind, answer])
 
 
+def feedback_of_id(db: Database, id: str) -> Feedback | None:
+    """One answer of a person, if it counts now."""
+    found = select(
+        db, Feedback, f"FROM ({everything()}) WHERE id = ?2 AND {RATER_FILTER}", ["", id]
+    )
+    return found[0] if found else None
+
+
 def recent_prompts(db: Database, limit: int) -> list[str]:
     sql = """SELECT content FROM messages m JOIN conversations c ON c.id = conversation_id
         WHERE kind = 'chat' AND role = 'user' GROUP BY content ORDER BY max(number) DESC LIMIT ?"""

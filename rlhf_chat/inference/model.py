@@ -101,7 +101,7 @@ class Model:
         self._prefix_cache: list[PrefixCache] = []  # of the last streamed reply, at most one
         self.config = base.config.get_text_config()
         self.device = next(base.parameters()).device
-        self._step_capture = StepCapture(on_gpu=self.device.type == "cuda")
+        self.step_capture = StepCapture(on_gpu=self.device.type == "cuda")
         self._tokenizer = tokenizer
         self._per_thread = threading.local()
         base.requires_grad_(False)
@@ -299,7 +299,7 @@ class Model:
             pad=self.pad_id,
             seed=seed,
             turn=turn,
-            step_capture=self._step_capture,
+            step_capture=self.step_capture,
             prefix_cache=prefix_cache,
             stop=lambda ids: self.chat_template.stop_length(self.tokenizer, ids),
         )

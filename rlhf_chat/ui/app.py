@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -119,8 +120,10 @@ def launch(
     prevent_thread_lock: bool = False,
     free_port: Callable[[], None] = lambda: None,
     title: str = "RLHF Chat",
+    api: Any = None,
 ) -> str:
     """Start the server, say where it is, and stay; with `prevent_thread_lock` return its address.
+    `api`: an ASGI app that answers what is below /v1.
     `free_port` is called at the last moment, to end what holds the port until then.
 
     Call it on the main thread: made elsewhere, Gradio's queue does not work.
@@ -136,11 +139,13 @@ def launch(
     free_port()
     check_port(port, host)
     try:
-        _serve(demo, host, port, Path(data_dir))
+        _serve(demo, host, port, Path(data_dir), api)
     except OSError as error:  # someone took the port between the check and the start
         raise port_error(host, port, error) from error
     _running = demo
     url = f"http://{host}:{port}/"
+    if api:
+        print(f"API at {url}v1", flush=True)
     print(f"Ready at {url}", flush=True)
     if not prevent_thread_lock:
         _wait_for_the_end()
@@ -148,7 +153,7 @@ def launch(
     return url
 
 
-def _serve(demo: gr.Blocks, host: str, port: int, data_dir: Path) -> None:
+def _serve(demo: gr.Blocks, host: str, port: int, data_dir: Path, api: Any) -> None:
     """Starts the server, local and private."""
     demo.queue(max_size=128, api_open=False, default_concurrency_limit=8, status_update_rate=5)
     # Gradio looks for work a thousand times a second and for progress a hundred times, which takes
@@ -183,7 +188,7 @@ def _serve(demo: gr.Blocks, host: str, port: int, data_dir: Path) -> None:
             "docs_url": None,
             "redoc_url": None,
             "openapi_url": None,
-            "middleware": [*security.guards(), Middleware(PageLanguage)],
+            "middleware": [*security.guards(api=api), Middleware(PageLanguage)],
         },
     )
 

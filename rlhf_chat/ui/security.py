@@ -58,16 +58,17 @@ HEADERS = {
 BODY_LIMIT = 32 * 1024 * 1024
 
 
-def guards(*, body_limit: int = BODY_LIMIT) -> list[Middleware]:
+def guards(*, body_limit: int = BODY_LIMIT, api: Any = None) -> list[Middleware]:
     """All guards, outermost first, for `launch(app_kwargs={"middleware": guards()})`.
 
     Gradio puts its own CORS answers outside these. They grant other local ports, so SameOrigin
-    compares the port.
+    compares the port. `api`: what answers /v1, which has a guard and limits of its own.
     """
     return [
         Middleware(SecurityHeaders),  # first, so that refusals carry the headers too
         Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK], www_redirect=False),
         Middleware(SameOrigin),
+        *([Middleware(ApiPaths, api=api)] if api else []),
         Middleware(OpenRoutes),
         Middleware(BodyLimit, limit=body_limit),
     ]
@@ -107,6 +108,17 @@ class SameOrigin:
             and headers.get("sec-fetch-dest") == "document"
         )
         return method == "GET" and path == "/" and opens_window
+
+
+class ApiPaths:
+    """Hands what is below /v1 to the API, before the rules for the page."""
+
+    def __init__(self, app: Any, api: Any) -> None:
+        self.app, self.api = app, api
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        is_api = scope["type"] == "http" and scope["path"].startswith("/v1/")
+        await (self.api if is_api else self.app)(scope, receive, send)
 
 
 class BodyLimit:

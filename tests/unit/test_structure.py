@@ -34,8 +34,9 @@ ARROWS = {
     "chat": {"db", "errors", "feedback", "importers", "inference", "reward", "versions"},
     "simulation": {"chat", "db", "errors", "reward", "training"},
     "doctor": {"db", "errors", "inference"},
+    "api": {"chat", "db", "errors", "inference", "training", "versions"},
     "ui": {"chat", "errors", "feedback", "locale", "simulation", "training", "versions"},
-    "serve": {"chat", "db", "doctor", "inference", "training", "ui", "versions"},
+    "serve": {"api", "chat", "db", "doctor", "inference", "training", "ui", "versions"},
     "import_file": {"chat", "db", "errors", "importers", "inference", "serve"},
     "model_list": {"inference"},
     "cli": {
