@@ -1,3 +1,26 @@
-"""A chat that learns from its ratings, on one machine."""
+"""A chat that learns from its ratings, on one machine.
+
+    import rlhf_chat
+    with rlhf_chat.open("my-chats", "demo") as session:
+        session.rate(session.reply("Why is the sky blue?"), "up")
+
+`open` gives a `Session` (session.py); what it needs is imported when it is called.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rlhf_chat.session import Session
 
 __version__ = "0.2.0"
+__all__ = ["__version__", "open"]
+
+
+def open(data: "Path | str" = ".", model: str = "", quantization: str = "nf4") -> "Session":
+    """A session on a data folder, made if it is new: see rlhf_chat.session.Session. `model` as
+    `rlhf-chat --model`; ignored while an app is open on the folder, which then answers."""
+    from rlhf_chat.session import open_session
+
+    return open_session(data, model, quantization)

@@ -15,13 +15,17 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 from rlhf_chat import __version__
+from rlhf_chat.commands.chat import chat
+from rlhf_chat.commands.export import export
+from rlhf_chat.commands.flags import Run, a_count, a_port, add_data, add_model, add_quantization
+from rlhf_chat.commands.rate import rate
+from rlhf_chat.commands.token import token
+from rlhf_chat.commands.train import train
+from rlhf_chat.commands.versions import versions
 from rlhf_chat.errors import AppError
-
-Run = Callable[[argparse.Namespace], int]
 
 EXIT_FAILED = 1
 DEFAULT_VERB = "serve"
@@ -159,42 +163,18 @@ def import_(parser: argparse.ArgumentParser) -> Run:
 
 VERBS = {
     "serve": serve,
+    "chat": chat,
+    "rate": rate,
+    "train": train,
+    "versions": versions,
+    "export": export,
+    "token": token,
     "import": import_,
     "doctor": doctor,
     "models": models,
     "pull": pull,
     "convert": convert,
 }
-
-
-# ---------------------------------------------------------------------- flags
-
-
-def add_model(parser: argparse.ArgumentParser) -> None:
-    about = "pocket (default), demo, auto, another preset, a folder, a .gguf file, ollama:NAME"
-    parser.add_argument("--model", default="", help=f"{about} or a hub id")
-
-
-def add_quantization(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--quantization", default="nf4", choices=("nf4", "none"))
-
-
-def add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, default=Path("."), help="holds feedback.db, adapters/")
-
-
-def a_port(text: str) -> int:
-    return _between(text, 1, 65535, "a port is a number from 1 to 65535")
-
-
-def a_count(text: str) -> int:
-    return _between(text, 1, sys.maxsize, "it takes a number, 1 or more")
-
-
-def _between(text: str, least: int, most: int, wanted: str) -> int:
-    if not text.strip().isdecimal() or not least <= int(text) <= most:
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be used: {wanted}")
-    return int(text)
 
 
 # ---------------------------------------------------------------------- from arguments to an exit

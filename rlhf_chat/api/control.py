@@ -1,4 +1,4 @@
-"""Routes for the command line beside a running app: `/v1/versions`, `/v1/training`, `/v1/export`."""
+"""Routes for the command line beside an open app: `/v1/versions`, `/v1/training`, `/v1/export`."""
 
 from __future__ import annotations
 

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from rlhf_chat.api import fields
 from rlhf_chat.api.errors import Refusal, bad
-from rlhf_chat.api.fields import Body
+from rlhf_chat.api.rating_body import as_json, entry_of
 from rlhf_chat.chat.chat import Chat
-from rlhf_chat.chat.raters import checked_name
-from rlhf_chat.chat.rating_entry import KINDS, RatingEntry, give
-from rlhf_chat.db import Feedback
+from rlhf_chat.chat.rating_entry import KINDS, give
 from rlhf_chat.training.worker import TrainingWorker
 
-MOST_RANKED = 8
 PAGE, LONGEST_PAGE = 20, 100
 
 
@@ -55,38 +50,6 @@ class FeedbackRoutes:
         ends |= {"last_id": page[-1]["id"] if page else None}
         more = len(rows) > limit
         return JSONResponse({"object": "list", "data": page, **ends, "has_more": more})
-
-
-def entry_of(body: Body) -> RatingEntry:
-    """One answer, from the body of a request. Raises Refusal."""
-    ranking = body.get("ranking")
-    if ranking is not None and not isinstance(ranking, list):
-        raise bad("ranking", "api.not_texts")
-    entry = RatingEntry(
-        response_id=fields.text(body, "response_id"),
-        thumb=fields.choice(body, "thumb", ("up", "down")),
-        stars=fields.whole(body, "stars", 1, 5) or 0,
-        correction=fields.text(body, "correction"),
-        better=fields.text(body, "better"),
-        worse=fields.text(body, "worse"),
-        strength=fields.choice(body, "strength", ("slightly", "much")),
-        ranking=fields.texts(body, "ranking", MOST_RANKED),
-        note=fields.text(body, "note"),
-        reason=fields.text(body, "reason"),
-        rater=checked_name(fields.text(body, "rater")),
-        event_id=fields.text(body, "event_id") or None,
-    )
-    return entry
-
-
-def as_json(row: Feedback) -> dict[str, Any]:
-    kept = {name: value for name, value in asdict(row).items() if name not in ("message_id",)}
-    return {
-        **kept,
-        "object": "feedback",
-        "response_id": row.message_id,
-        "other_id": row.other_id or None,
-    }
 
 
 def _limit(text: str) -> int:

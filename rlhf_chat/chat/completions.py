@@ -20,12 +20,9 @@ from rlhf_chat.chat.context_window import Words, chat_message
 from rlhf_chat.chat.message_text import checked
 from rlhf_chat.chat.settings import ConversationSettings
 from rlhf_chat.chat.stop_texts import ended_by, visible
-from rlhf_chat.db import Message, Store, clean_text
-from rlhf_chat.errors import AppError, NotFound
+from rlhf_chat.db import Message, clean_text
+from rlhf_chat.errors import AppError
 from rlhf_chat.inference.generate import Response, Sampling
-
-LAST = "last"  # stands for the id of the reply that was written last
-PREFIXES = ("chatcmpl-", "cmpl-")  # of ids as clients know them
 
 
 @dataclass(frozen=True)
@@ -253,21 +250,6 @@ class Completions:
             self.chat.save_reply(asked, made, message_id=id)
         shown = visible(text, plan.stop_texts, done=True)
         return Draft(id, shown, True, cut, tuple(response.ids), kept)
-
-
-def reply_id(store: Store, response_id: str) -> str:
-    """The id of a reply as the database has it. Raises NotFound if no such reply was kept."""
-    if response_id == LAST:
-        newest = store.messages.newest_reply()
-        if newest is None:
-            raise NotFound("api.nothing_to_rate")
-        return newest.id
-    for prefix in PREFIXES:
-        response_id = response_id.removeprefix(prefix)
-    found = store.messages.get_many([response_id]).get(response_id)
-    if found is None or found.role != "assistant":
-        raise NotFound("api.unknown_response")
-    return found.id
 
 
 def _checked_turns(turns: Sequence[Words]) -> list[Words]:

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from rlhf_chat.inference.model import Model
+if TYPE_CHECKING:  # a thumb in the terminal loads no model
+    from rlhf_chat.inference.model import Model
 
 Words = Mapping[str, str]  # role and content of a turn
 

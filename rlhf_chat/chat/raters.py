@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rlhf_chat.db import Store, clean_text
 from rlhf_chat.errors import Notice
 from rlhf_chat.feedback import agreement
 from rlhf_chat.feedback.agreement import Agreement, Answer
 from rlhf_chat.feedback.kinds import kind_of
-from rlhf_chat.reward.scorer import RewardModelCache
+
+if TYPE_CHECKING:
+    from rlhf_chat.reward.scorer import RewardModelCache
 
 ME = "me"  # the default name
 LONGEST_NAME = 40

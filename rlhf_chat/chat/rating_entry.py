@@ -3,18 +3,19 @@ stored by its kind."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from rlhf_chat.chat import compare
-from rlhf_chat.chat.completions import reply_id
 from rlhf_chat.chat.message_feedback import Ratings
+from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.db import Store
-from rlhf_chat.errors import AppError
+from rlhf_chat.errors import AppError, NotFound
 from rlhf_chat.feedback.kinds import kinds
 
 KINDS = tuple(kind.code for kind in kinds())
 WITH_NOTE = ("thumb", "comparison", "ranking")
+LAST = "last"  # stands for the id of the reply that was written last
+PREFIXES = ("chatcmpl-", "cmpl-")  # of ids as clients know them
 THUMBS = {"up": 1, "down": -1}
 
 
@@ -58,6 +59,7 @@ class RatingEntry:
 
 def give(store: Store, ratings: Ratings, entry: RatingEntry) -> dict[str, Any]:
     """Stores the answer; what was stored, as JSON. Returns after COMMIT. Raises AppError."""
+    entry = replace(entry, rater=checked_name(entry.rater))
     kind = entry.kind
     if kind == "comparison":
         return _comparison(store, entry)
@@ -97,6 +99,8 @@ def _comparison(store: Store, entry: RatingEntry) -> dict[str, Any]:
     for name in ("better", "worse"):
         if not getattr(entry, name):
             raise AppError("api.missing", name=name)
+    from rlhf_chat.chat import compare  # which loads torch: a thumb in the terminal waits for none
+
     better, worse = (reply_id(store, one) for one in (entry.better, entry.worse))
     made = compare.prefer(
         store,
@@ -115,6 +119,8 @@ def _ranking(store: Store, entry: RatingEntry) -> dict[str, Any]:
     replies = [reply_id(store, one) for one in entry.ranking]
     if len(set(replies)) < len(replies):
         raise AppError("db.same_reply")
+    from rlhf_chat.chat import compare
+
     made = compare.order(
         store, replies, note=entry.note, rater=entry.rater, event_id=entry.event_id
     )
@@ -125,3 +131,18 @@ def _ranking(store: Store, entry: RatingEntry) -> dict[str, Any]:
 def _given(entry: RatingEntry, kind: str, made: str, reply: str) -> dict[str, Any]:
     about = {"response_id": reply, "rater": entry.rater}
     return {"id": made, "object": "feedback", "kind": kind, **about}
+
+
+def reply_id(store: Store, response_id: str) -> str:
+    """The id of a reply as the database has it. Raises NotFound if no such reply was kept."""
+    if response_id == LAST:
+        newest = store.messages.newest_reply()
+        if newest is None:
+            raise NotFound("api.nothing_to_rate")
+        return newest.id
+    for prefix in PREFIXES:
+        response_id = response_id.removeprefix(prefix)
+    found = store.messages.get_many([response_id]).get(response_id)
+    if found is None or found.role != "assistant":
+        raise NotFound("api.unknown_response")
+    return found.id

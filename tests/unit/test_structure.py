@@ -39,7 +39,10 @@ ARROWS = {
     "serve": {"api", "chat", "db", "doctor", "inference", "training", "ui", "versions"},
     "import_file": {"chat", "db", "errors", "importers", "inference", "serve"},
     "model_list": {"inference"},
+    "session": {"api", "chat", "db", "errors", "serve", "training", "versions"},
+    "commands": {"api", "session"},
     "cli": {
+        "commands",
         "doctor",
         "errors",
         "import_file",
@@ -49,6 +52,7 @@ ARROWS = {
         "serve",
         "ui",
     },
+    "__init__": {"session"},
     "__main__": {"cli"},
 }
 
