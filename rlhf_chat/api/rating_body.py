@@ -21,6 +21,7 @@ def entry_of(body: Body) -> RatingEntry:
         raise bad("ranking", "api.not_texts")
     entry = RatingEntry(
         response_id=fields.text(body, "response_id"),
+        response_text=fields.text(body, "response_text"),
         thumb=fields.choice(body, "thumb", ("up", "down")),
         stars=fields.whole(body, "stars", 1, 5) or 0,
         correction=fields.text(body, "correction"),

@@ -25,6 +25,7 @@ class RatingEntry:
     A note alone goes with the thumb that is there already."""
 
     response_id: str = ""
+    response_text: str = ""  # instead of the id: the newest reply with these words
     thumb: str = ""  # up or down
     stars: int = 0
     correction: str = ""
@@ -65,9 +66,7 @@ def give(store: Store, ratings: Ratings, entry: RatingEntry) -> dict[str, Any]:
         return _comparison(store, entry)
     if kind == "ranking":
         return _ranking(store, entry)
-    if not entry.response_id:
-        raise AppError("api.missing", name="response_id")
-    reply = reply_id(store, entry.response_id)
+    reply = _reply(store, entry)
     by: dict[str, Any] = {"rater": entry.rater, "event_id": entry.event_id}
     if kind == "stars":
         return _given(entry, kind, ratings.score(reply, entry.stars, **by), reply)
@@ -76,6 +75,17 @@ def give(store: Store, ratings: Ratings, entry: RatingEntry) -> dict[str, Any]:
         made = store.feedback.edit_to(edited)
         return _given(entry, kind, made.id, reply) | {"corrected_id": edited}
     return _thumb(ratings, entry, reply, by)
+
+
+def _reply(store: Store, entry: RatingEntry) -> str:
+    if entry.response_id:
+        return reply_id(store, entry.response_id)
+    if not entry.response_text:
+        raise AppError("api.missing", name="response_id")
+    found = store.messages.newest_reply(entry.response_text)
+    if found is None:
+        raise NotFound("api.unknown_text")
+    return found.id
 
 
 def _thumb(ratings: Ratings, entry: RatingEntry, reply: str, by: dict[str, Any]) -> dict[str, Any]:

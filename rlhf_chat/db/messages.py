@@ -25,6 +25,7 @@ from rlhf_chat.db.schema import Message
 from rlhf_chat.errors import NotFound, StoreError
 
 TITLE_LENGTH = 60
+WHITE = " \t\r\n"
 
 
 class MessageRepository(Repository):
@@ -105,13 +106,14 @@ class MessageRepository(Repository):
         found = self._db.rows(Message, "FROM messages WHERE event_id = ?", [event_id])
         return found[0] if found else None
 
-    def newest_reply(self) -> Message | None:
-        """The reply in a chat that the model wrote last."""
+    def newest_reply(self, text: str | None = None) -> Message | None:
+        """The reply in a chat that the model wrote last. `text`: with these words, white space at
+        its ends aside."""
         rest = """FROM messages WHERE role = 'assistant' AND prompt_ids IS NOT NULL
             AND adapter_version IS NOT NULL AND conversation_id IN
             (SELECT id FROM conversations WHERE kind = 'chat' AND origin = '')
-            ORDER BY number DESC LIMIT 1"""
-        found = self._db.rows(Message, rest)
+            AND (?1 IS NULL OR trim(content, ?2) = ?1) ORDER BY number DESC LIMIT 1"""
+        found = self._db.rows(Message, rest, [text and text.strip(WHITE), WHITE])
         return found[0] if found else None
 
     def path_to(self, message_id: str) -> list[Message]:

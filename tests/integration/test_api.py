@@ -5,6 +5,7 @@ Left out: many clients at once (test_api_load.py), the command line (test_comman
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ import httpx
 import openai
 import pytest
 
+from docs.open_webui_feedback import Action
 from rlhf_chat.api import token
 from rlhf_chat.inference.model import Model
 from tests.api_server import TOKENS, Running, api_server
@@ -484,3 +486,34 @@ def test_curl_streams_and_rates(app):
     id = json.loads(told.splitlines()[0].removeprefix("data: "))["id"]
     given = json.loads(curl("feedback", {"response_id": id, "thumb": "up"}))
     assert given["kind"] == "thumb"
+
+
+# ---------------------------------------------------------------------- Open WebUI
+
+
+def test_the_function_for_open_webui_rates_the_reply_that_was_shown(app):
+    """As Open WebUI calls it, without Open WebUI."""
+    function = Action()
+    function.valves.url, function.valves.token = app.api, app.token
+    made = chat(app, "about the sea")
+    shown = made["choices"][0]["message"]["content"]
+    body = {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": shown}]}
+    told: list[Any] = []
+
+    async def emit(event: Any) -> None:
+        told.append(event["data"]["description"])
+
+    for button, value in (("down", -1), ("rate_in_rlhf_chat.up", 1)):
+        asyncio.run(function.action(body, button, {"name": "Ada"}, emit))
+        rated = app.chat.ratings.of(made["id"].partition("-")[2], "Ada")
+        assert told[-1] == "Saved in RLHF Chat." and rated.value == value
+    asyncio.run(function.action({"messages": []}, "up", None, emit))
+    body["messages"][1]["content"] = "never written"
+    asyncio.run(function.action(body, "up", None, emit))
+    function.valves.token = "x"
+    asyncio.run(function.action(body, "up", None, emit))
+    function.valves.url = "http://127.0.0.1:1/v1"
+    asyncio.run(function.action(body, "up", None, emit))
+    assert "no reply" in told[-4] and "No reply" in told[-3] and "token" in told[-2]
+    assert "does not answer" in told[-1]
+    assert [one["id"] for one in Action.actions] == ["up", "down"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import openai
 
@@ -29,7 +30,7 @@ def test_fifty_clients_get_their_own_replies_while_training_takes_slices(toy, tm
             """The text and the id; every other client streams."""
             prompt = f"{WORDS[i % len(WORDS)]} {WORDS[i // len(WORDS)]}"
             talk = [{"role": "user", "content": prompt}]
-            more = {"model": "live", "messages": talk, "temperature": 0}
+            more: Any = {"model": "live", "messages": talk, "temperature": 0}
             if i % 2:
                 made = client.chat.completions.create(**more)
                 return made.choices[0].message.content, made.id
@@ -50,7 +51,7 @@ def test_fifty_clients_get_their_own_replies_while_training_takes_slices(toy, tm
             app.chat.model.lease._patience = 5.0
         for i, (text, id) in enumerate(answers):
             kept = app.store.messages.get(id.removeprefix("chatcmpl-"))
-            asked = app.store.messages.get(kept.parent_id)
+            asked = app.store.messages.get(kept.parent_id or "")
             assert asked.content == f"{WORDS[i % len(WORDS)]} {WORDS[i // len(WORDS)]}"
             assert kept.content == text
             talk = [{"role": "user", "content": asked.content}]

@@ -6,6 +6,7 @@ Each start costs seconds, so there are few of them.
 from __future__ import annotations
 
 import errno
+import http.client
 import http.server
 import json
 import os
@@ -65,11 +66,11 @@ def refused(data: Path, model: str, *more: str) -> str:
 
 
 @contextmanager
-def running(data: Path, model: str) -> Iterator[tuple[int, list[str]]]:
+def running(data: Path, model: str, *more: str) -> Iterator[tuple[int, list[str]]]:
     """A ready app: its port and the lines it has said so far. Ended with Ctrl+C, as people do."""
     port = free_port()
     process = subprocess.Popen(
-        command(data, model, "--port", str(port)),
+        command(data, model, "--port", str(port), *more),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -389,3 +390,35 @@ def test_it_starts_with_a_broken_adapter_and_keeps_a_second_instance_out(
         assert store.events.newest(1)[0].kind == "set_live"
     finally:
         store.close()
+
+
+# ---------------------------------------------------------------------- the API
+
+
+def test_the_api_is_there_when_asked_for_and_the_verbs_find_it(tmp_path, toy_folder, capsys, quiet):
+    def verb(*words: str) -> tuple[int, str, str]:
+        code = cli.main([*words, "--data", str(tmp_path)])
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    token = verb("token")[1].strip()
+    with running(tmp_path, str(toy_folder)) as (port, lines):
+        assert ask(port, "/v1/models", token) == 404
+        assert not [line for line in lines if line.startswith("API at")]
+        code, _, told = verb("rate", "last", "up")
+        assert code == 1 and "--api" in told and told.count("\n") == 1
+    with running(tmp_path, str(toy_folder), "--api") as (port, lines):
+        assert f"API at http://127.0.0.1:{port}/v1\n" in lines
+        assert ask(port, "/v1/models", token) == 200 and ask(port, "/v1/models", "x") == 401
+        assert ask(port, "/", "") == 200
+        made = json.loads(verb("chat", "hello", "--max-tokens", "4", "--json")[1])
+        assert verb("rate", "last", "up")[:2] == (0, "Saved.\n")
+    assert not (tmp_path / "api.json").exists()
+    rows = [json.loads(line) for line in verb("export")[1].splitlines()]
+    assert [row["reply"] for row in rows] == [made["text"]]
+
+
+def ask(port: int, path: str, token: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+    return connection.getresponse().status

@@ -1,5 +1,5 @@
 """The verbs that use a data folder, and `rlhf_chat.open`: alone with the model, and beside an app
-that is open on the folder. A model of random weights; the bundled one runs in the notebook (docs)."""
+that is open on the folder. A model of random weights."""
 
 from __future__ import annotations
 
@@ -241,3 +241,17 @@ def test_a_session_does_the_same_alone_and_beside_an_app(app, tmp_path, load):
         use(alone)
     with rlhf_chat.open(app.data) as beside:
         use(beside)
+
+
+def test_the_notebook_runs(tmp_path, load, monkeypatch):
+    """Its code cells in order, as a notebook runs them."""
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((ROOT / "docs" / "notebook.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    names: dict[str, Any] = {}
+    for i, source in enumerate(code):
+        exec(compile(source, f"cell {i}", "exec"), names)
+    assert load == [("demo", "nf4")] and (tmp_path / "notebook-chats" / "feedback.db").exists()
+    used = {name for name in vars(Session) if f"session.{name}(" in "".join(code)}
+    public = {name for name in vars(Session) if not name.startswith("_")}
+    assert used == public  # it shows every name
