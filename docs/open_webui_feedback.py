@@ -5,8 +5,8 @@ version: 0.1.0
 """
 
 # A function of the kind "action" for Open WebUI. It runs in Open WebUI's own process, so it uses
-# only the standard library and pydantic, which Open WebUI brings. Open WebUI does not keep the id of
-# the answer it got, so the reply is named by its text: the newest one with these words is rated.
+# only the standard library and pydantic, which Open WebUI brings. Open WebUI does not keep the id
+# of the answer it got, so the reply is named by its text: the newest with these words is rated.
 
 from __future__ import annotations
 

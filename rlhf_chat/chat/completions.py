@@ -137,7 +137,9 @@ class Completions:
             children = self.store.messages.children(found[-1].id)
             below = self.store.messages.get_many(children)
             turn = turns[len(found)]
-            same = next((below[id] for id in children if _repeats(turn, below[id])), None)
+            # of equal replies the newest: the client goes on from what it was shown last
+            newest = (below[id] for id in reversed(children) if id in below)
+            same = next((one for one in newest if _repeats(turn, one)), None)
             if same is None:
                 break
             found.append(same)

@@ -149,6 +149,14 @@ def test_equal_requests_at_once_share_their_message(toy, store):
     assert len(store.conversations.all()) == 1
 
 
+def test_of_equal_replies_the_newest_is_gone_on_from(toy, store):
+    chat = Chat(store, toy, GREEDY)
+    one, other = (ask(chat, "hello").drafts[0] for _ in range(2))
+    assert one.text == other.text
+    after = ask(chat, "hello", one.text, "and you").drafts[0]
+    assert store.messages.path_to(after.reply_id)[1].id == other.reply_id
+
+
 def test_a_deleted_chat_is_begun_anew(toy, store):
     chat = Chat(store, toy, GREEDY)
     first = store.messages.get(ask(chat, "hello").drafts[0].reply_id)
