@@ -111,9 +111,9 @@ def test_a_recording_that_is_not_right_is_not_used(
     limit = Sampling(temperature=0.0, max_new_tokens=9)
     right = [r.ids for r in toy.sample(toy.reference, prompts, limit, seed=0)]
     monkeypatch.setattr(graph_capture, "_traced", record)
-    monkeypatch.setattr(toy, "_step_capture", StepCapture())
+    monkeypatch.setattr(toy, "step_capture", StepCapture())
     assert [r.ids for r in toy.sample(toy.reference, prompts, limit, seed=0)] == right
-    assert list(toy._step_capture._traces.values()) == [None]
+    assert list(toy.step_capture._traces.values()) == [None]
 
 
 def test_recording_that_runs_out_of_memory_is_no_fault_of_the_model(
@@ -204,7 +204,7 @@ class StillGraphs:
 
 @pytest.fixture
 def graphs(toy: Model, monkeypatch: pytest.MonkeyPatch) -> StillGraphs:
-    monkeypatch.setattr(toy, "_step_capture", StepCapture(on_gpu=True))
+    monkeypatch.setattr(toy, "step_capture", StepCapture(on_gpu=True))
     toy._prefix_cache.clear()
     return StillGraphs(monkeypatch)
 
@@ -267,6 +267,6 @@ def test_a_graph_that_says_something_else_is_not_used(
         "_graphed",
         lambda tree, inputs, warm_up: lambda *given: decode_step(tree, *inputs) + 1,
     )
-    monkeypatch.setattr(toy, "_step_capture", StepCapture(on_gpu=True))
+    monkeypatch.setattr(toy, "step_capture", StepCapture(on_gpu=True))
     (tokens_said,) = toy.sample(toy.reference, [prompt], limit, seed=0)
-    assert tokens_said.ids == right.ids and list(toy._step_capture._graphs.values()) == [False]
+    assert tokens_said.ids == right.ids and list(toy.step_capture._graphs.values()) == [False]
