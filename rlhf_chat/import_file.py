@@ -17,11 +17,9 @@ from itertools import chain
 from pathlib import Path
 
 from rlhf_chat import importers
-from rlhf_chat.chat.imports import ImportReport, Imports
-from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.db import Store, make_private
 from rlhf_chat.errors import AppError, Notice
-from rlhf_chat.importers import Options, Row
+from rlhf_chat.importers import ImportReport, Options, Row
 
 SHOWN = 20  # entries that could not be read, unless JSON is asked for
 
@@ -37,11 +35,12 @@ class Reading:
 
     def rows(self) -> Iterator[Row]:
         """Those that hold ratings, or cannot be read."""
-        for row in importers.rows(
-            self.file, self.options, report=self._told, stop=lambda: self.stopped
-        ):
+        for row in importers.rows(self.file, self.options, report=self._told, stop=self.is_stopped):
             if row.items or row.problems:
                 yield row
+
+    def is_stopped(self) -> bool:
+        return self.stopped
 
     def _told(self, share: float) -> None:
         shown = sys.stderr.isatty() and int(100 * share) > int(100 * self.share)
@@ -69,7 +68,7 @@ def run(
     if dry_run:
         report = _dry(reading.rows())
     else:
-        report = _stored(reading, data, checked_name(rater), model_name, quantization)
+        report = _stored(reading, data, rater, model_name, quantization)
     _print(report, dry_run=dry_run, stopped=reading.stopped, as_json=as_json)
     return 0 if report.read else 1
 
@@ -96,22 +95,21 @@ def _stored(
     data.mkdir(parents=True, exist_ok=True)
     with closing(Store(data.resolve() / "feedback.db")) as store:  # Busy while an app has it
         make_private(data.resolve())
+        # They take seconds, so whether the folder is free is found out first.
+        from rlhf_chat.chat.imports import Imports
+        from rlhf_chat.chat.raters import checked_name
         from rlhf_chat.inference.model import Model
         from rlhf_chat.serve import choose_model
 
         name, _ = choose_model(model_name, quantization)
         imports = Imports(store, Model.load(name, quantization=quantization))
         os.umask(0o077)
-        return _parts(imports, reading, chain(seen, rows), rater)
-
-
-def _parts(imports: Imports, reading: Reading, rows: Iterator[Row], rater: str) -> ImportReport:
-    """Ctrl+C lets the part be finished that is being stored."""
-    before = signal.signal(signal.SIGINT, lambda *_: setattr(reading, "stopped", True))
-    try:
-        return imports.import_rows(rows, rater, stop=lambda: reading.stopped)
-    finally:
-        signal.signal(signal.SIGINT, before)
+        # Ctrl+C lets the part be finished that is being stored.
+        before = signal.signal(signal.SIGINT, lambda *_: setattr(reading, "stopped", True))
+        try:
+            return imports.import_rows(chain(seen, rows), checked_name(rater), reading.is_stopped)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 def _print(report: ImportReport, *, dry_run: bool, stopped: bool, as_json: bool) -> None:

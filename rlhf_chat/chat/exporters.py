@@ -2,8 +2,8 @@
 
 Pairs have the columns prompt, chosen and rejected in the conversational format that TRL's
 RewardTrainer and DPOTrainer read; labelled replies have prompt, completion and label, for its
-KTOTrainer. The turns before the reply are included. Which pairs and labels an answer names is up to its kind
-(feedback/kinds): thumbs, stars and ties name no pair, votes and rankings label no reply.
+KTOTrainer. The turns before the reply are included. Which pairs and labels an answer names is up to
+its kind (feedback/kinds): thumbs, stars and ties name no pair, votes and rankings label no reply.
 """
 
 from __future__ import annotations

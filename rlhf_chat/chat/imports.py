@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from rlhf_chat import importers
@@ -19,7 +19,7 @@ from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.db import ImportBatch, ImportedFeedback, Store
 from rlhf_chat.db.imports import Known
 from rlhf_chat.errors import AppError, Notice
-from rlhf_chat.importers import Row, Source
+from rlhf_chat.importers import ImportReport, Row, Source
 from rlhf_chat.inference.model import Model
 
 PART = 500  # rows of a long file that are stored in one transaction
@@ -45,16 +45,6 @@ class ImportPreview:
     def kinds(self) -> dict[str, int]:
         """How many of each kind, the most common first."""
         return dict(Counter(one.kind for one in self.items).most_common())
-
-
-@dataclass
-class ImportReport:
-    """What became of a file that was stored in parts."""
-
-    origin: str = ""  # what `undo` takes
-    read: int = 0
-    new: int = 0
-    unread: list[tuple[Row, Notice]] = field(default_factory=list)
 
 
 class Imports:

@@ -10,7 +10,8 @@ from rlhf_chat.importers.decoding import BAD
 from rlhf_chat.importers.problems import UnreadableError
 
 PIECE = 1 << 16  # characters
-MOST_CHARACTERS = 16 * 1024**2  # of one entry
+MOST_AT_ONCE = 1 << 20
+MOST_CHARACTERS = 8 * 1024**2  # of one entry
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
@@ -25,12 +26,12 @@ class TextBuffer:
         self.ended = False
 
     def fill(self) -> bool:
-        """Reads on, as much as is waiting already, so that a long value costs a linear time.
+        """Reads on, more the more is waiting, so that a long value is not tried too often.
         False at the end. Raises UnreadableError where one entry grows too long."""
         waiting = len(self.text) - self.at
         if waiting > MOST_CHARACTERS:
             raise UnreadableError("imports.entry_too_long", limit=MOST_CHARACTERS // 1024**2)
-        piece = "" if self.ended else self._stream.read(max(PIECE, waiting))
+        piece = "" if self.ended else self._stream.read(min(max(PIECE, waiting), MOST_AT_ONCE))
         self.ended = not piece
         self.text, self.at = self.text[self.at :] + piece, 0
         return bool(piece)
