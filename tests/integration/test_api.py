@@ -10,8 +10,7 @@ import json
 import shutil
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -21,7 +20,7 @@ import pytest
 from docs.open_webui_feedback import Action
 from rlhf_chat.api import token
 from rlhf_chat.inference.model import Model
-from tests.api_server import TOKENS, Running, api_server
+from tests.api_server import TOKENS, Running, api_server, eventually
 
 HELLO = [{"role": "user", "content": "hello how are you"}]
 
@@ -54,13 +53,6 @@ def rate(app: Running, **body: Any) -> Any:
 
 def stored(app: Running, response_id: str) -> Any:
     return app.store.messages.get(response_id.partition("-")[2])
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 60) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.01)
 
 
 # ---------------------------------------------------------------------- replies

@@ -9,7 +9,7 @@ from typing import Any
 
 import openai
 
-from tests.api_server import api_server
+from tests.api_server import api_server, eventually
 
 CLIENTS = 50
 WORDS = ("hello", "how", "are", "today", "well", "thank", "tell", "me", "about", "the", "sea")
@@ -58,4 +58,4 @@ def test_fifty_clients_get_their_own_replies_while_training_takes_slices(toy, tm
             assert kept.prompt_ids == app.chat.model.encode(talk)
         again = {ask(i)[0] == answers[i][0] for i in range(0, CLIENTS, 7)}
         assert again == {True}  # greedy: alone, each prompt has the same reply
-        assert app.server.places.taken == 0
+        eventually(lambda: app.server.places.taken == 0)
