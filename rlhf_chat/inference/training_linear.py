@@ -60,7 +60,7 @@ class TrainingLinear:
 
     def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
         base = self.get_base_layer()
-        result: torch.Tensor = LoRAProduct.apply(
+        result: torch.Tensor = LoRAProduct.apply(  # type: ignore[no-untyped-call]
             x,
             base.dequantized,
             base.bias,
