@@ -189,7 +189,10 @@ def imported(
     **more: Any,
 ) -> ImportedFeedback:
     """The rating with the system prompt apart and turns that alternate, the person's first and
-    last."""
+    last. Half of a surrogate pair, which JSON can name, becomes a "?" in all texts."""
+    replies = tuple(map(clean_text, replies))
+    more = {name: clean_text(v) if isinstance(v, str) else v for name, v in more.items()}
+    turns = tuple((role, clean_text(text)) for role, text in turns)
     system = "\n\n".join(text for role, text in turns if role == "system" and text)
     told: list[tuple[str, str]] = []
     for role, text in turns:
@@ -203,7 +206,7 @@ def imported(
         raise UnreadableError("imports.no_prompt")
     if len(set(replies)) < len(replies):
         raise UnreadableError("imports.equal_replies")
-    return ImportedFeedback(kind, tuple(told), tuple(replies), answer, system, **more)
+    return ImportedFeedback(kind, tuple(told), replies, answer, system, **more)
 
 
 def stars(value: Any, low: float, high: float) -> int:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from rlhf_chat.db import clean_text
 from rlhf_chat.importers.branches import Tree, selections
 from rlhf_chat.importers.messages import (
     Turns,
@@ -66,7 +67,7 @@ class Feedback:
 def _user(entry: Entry) -> str:
     user = entry.get("user")
     name = user.get("name") if isinstance(user, dict) else ""
-    return str(name or entry.get("user_id") or "")
+    return clean_text(str(name or entry.get("user_id") or ""))
 
 
 def read_feedback(entry: Entry) -> Iterator[Outcome]:

@@ -29,6 +29,7 @@ from tests.rating_samples import (
     SAMPLES,
     SEA,
     WELL,
+    WIDE,
     Sample,
     assistant,
     duel,
@@ -121,6 +122,18 @@ def test_fields_of_any_type_give_reasons_and_never_an_error(name: str) -> None:
             found = importers.read(lines(*changed), sample.options)
             for _, one in found.items:
                 assert one.turns and all(isinstance(text, str) for text in one.replies)
+
+
+@EACH
+def test_half_a_character_does_not_come_through(name: str) -> None:
+    sample = SAMPLES[name]
+    if not sample.name.endswith(("json", "jsonl")):
+        return
+    for whole in (BLUE, DEEP, SEA, WIDE, "ann", "user7"):
+        data = sample.data.replace(whole.encode(), whole.encode() + b"\\ud800")
+        for _, one in importers.read(data, sample.options).items:
+            words = (*one.replies, *(text for _, text in one.turns), one.rater, one.comment)
+            assert all(text.encode() is not None for text in words)
 
 
 def with_changes(value: Any, wrong: Any):
