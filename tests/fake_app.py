@@ -422,6 +422,8 @@ class ToyCompare:
         self.sets: dict[str, tuple[Candidates, tuple[int, ...]]] = {}
         self.again: Candidates | None = None
         self.redrawn = False
+        self.ending = threading.Event()  # cleared: answers stay at their first half
+        self.ending.set()
         self._prompts = itertools.cycle(PROMPTS)
 
     def suggest_prompt(self) -> str:
@@ -447,6 +449,8 @@ class ToyCompare:
         pace = self.chat.word_seconds * (60 if prompt.startswith("slow") else 1)
         texts = [""] * count
         for i, word in enumerate(words):
+            while 2 * i > len(words) and not stop.is_set() and not self.ending.wait(0.02):
+                pass
             if stop.is_set():
                 yield Candidates(None, prompt, tuple(texts), True, Notice("compare.stopped"))
                 return

@@ -86,16 +86,25 @@ class CompareScreen:
         request: gr.Request | None = None,
     ) -> Iterator[Update]:
         """Shows the next set as it is written. With a prompt of one's own, another set for the one
-        before if nothing new was typed."""
+        before if nothing new was typed. Gradio shows the last update a second time as a stream
+        ends, when there may be another set on the page; so the last one changes nothing."""
         tab = (request.session_hash or "") if request else ""
         try:
             prompt = checked(prompt.strip() or drafted) if source == OWN else ""
             wanted = self._wanted(source, prompt, between(dueling, one, other), count, rater)
-            current = self.sets.of(tab)
-            if current and current.early and current.key == wanted:
-                # The vote on these is not stored yet, and the next ones come after it.
-                yield {self.answers.asking: self.answers.waiting(current.early.outcome)}
-                return
+        except Exception as error:
+            yield {self.answers.asking: error_message(error)}
+        else:
+            yield from self._next_set(tab, event_id, wanted)
+        yield {self.sampled: gr.skip()}
+
+    def _next_set(self, tab: str, event_id: str, wanted: Wanted) -> Iterator[Update]:
+        current = self.sets.of(tab)
+        if current and current.early and current.key == wanted:
+            # The vote on these is not stored yet, and the next ones come after it.
+            yield {self.answers.asking: self.answers.waiting(current.early.outcome)}
+            return
+        try:
             shown = self._show(tab, event_id, wanted)
             sets = shown.job.follow()
             drafts = next(sets)  # refusals come here; the last drafts then stay on the page
@@ -186,11 +195,12 @@ class CompareScreen:
             drawn = time.monotonic()
             for drafts in sets:
                 if shown.left:
-                    return
+                    break
                 early = shown.now(drafts)
-                if drafts.done or time.monotonic() - drawn < FRAME_SECONDS:
+                opens = shown.readable and not open_
+                if drafts.done or (time.monotonic() - drawn < FRAME_SECONDS and not opens):
                     continue
-                yield self._frame(shown, drafts, opens=shown.readable and not open_)
+                yield self._frame(shown, drafts, opens)
                 open_, drawn = shown.readable, time.monotonic()
         except GeneratorExit:  # the tab was closed
             if not shown.left:

@@ -5,6 +5,7 @@ and a journey by keys alone.
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
@@ -14,15 +15,15 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def slowly(served):
-    """Answers take seconds to be written."""
-    before, served.word_seconds = served.word_seconds, 0.06
-    yield served
-    served.word_seconds = before
+def half(served):
+    """Answers stay at their first half until `half.ending` is set."""
+    served.compare.ending.clear()
+    yield served.compare
+    served.compare.ending.set()
 
 
 def asked(page) -> str:
-    return page.locator("#asked").inner_text()
+    return page.locator("#asked .status-message").inner_text()
 
 
 def next_pair(page, after: str) -> None:
@@ -31,47 +32,49 @@ def next_pair(page, after: str) -> None:
     page.wait_for_selector("#vote-a:enabled")
 
 
-def test_two_answers_are_written_as_soon_as_the_screen_opens_and_can_be_read_at_once(
-    opened, slowly
-):
+def test_two_answers_are_written_as_soon_as_the_screen_opens_and_can_be_read_at_once(opened, half):
     page = opened()
-    before = len(slowly.compare.asked)
+    before = len(half.asked)
     page.wait_for_timeout(300)
-    assert len(slowly.compare.asked) == before  # not while another screen is open
+    assert len(half.asked) == before  # not while another screen is open
     go_to(page, "compare")
     page.wait_for_selector("#vote-a:enabled")
     assert page.locator("#stop-drafts").is_visible()  # they are still being written
+    wait_for(page, lambda: len(page.locator("#draft-a").inner_text().split()) > 10)
+    assert len(half.asked) == before + 1  # the next ones begin when these are complete
     first = page.locator("#draft-a").inner_text()
-    assert len(first.split()) >= 1
+    half.ending.set()
     wait_for(page, lambda: len(page.locator("#draft-a").inner_text()) > len(first) + 20)
     assert page.locator("#prompt").count() == 0 and asked(page)  # the prompt, once
     assert page.get_by_text(asked(page), exact=True).count() == 1
 
 
-def test_a_vote_while_it_streams_is_saved_when_it_ends_and_the_next_pair_comes(opened, slowly):
+def test_a_vote_while_it_streams_is_saved_when_it_ends_and_the_next_pair_comes(opened, half):
     from playwright.sync_api import expect
 
-    page, votes = opened(), len(slowly.compare.votes)
+    page, votes = opened(), len(half.votes)
     go_to(page, "compare")
     page.wait_for_selector("#vote-a:enabled")
     first = asked(page)
     press(page, "1")
     expect(page.locator("#asking")).to_contain_text("saved when both answers are complete")
     expect(page.locator("#vote-a")).to_have_class(re.compile("primary"))
-    assert len(slowly.compare.votes) == votes
-    assert "Saved" not in page.locator("#verdict").inner_text()
+    assert len(half.votes) == votes
+    assert "Saved" not in page.locator("#verdict .status-message").inner_text()
     press(page, "n")  # by habit; the vote is not lost by it
+    page.wait_for_timeout(300)
+    half.ending.set()
     expect(page.locator("#verdict")).to_contain_text("Saved: A is better. A was v1, B was base.")
-    assert list(slowly.compare.votes.values())[votes:] == ["a"]
+    assert list(half.votes.values())[votes:] == ["a"]
     next_pair(page, first)
     expect(page.locator("#verdict")).to_contain_text("A was v1")  # of the pair before
 
 
 @pytest.mark.parametrize("key", ["Escape", "u"])
-def test_an_early_vote_is_withdrawn_by_key_and_the_answers_go_on(opened, slowly, key):
+def test_an_early_vote_is_withdrawn_by_key_and_the_answers_go_on(opened, half, key):
     from playwright.sync_api import expect
 
-    page, votes = opened(), len(slowly.compare.votes)
+    page, votes = opened(), len(half.votes)
     go_to(page, "compare")
     page.wait_for_selector("#vote-a:enabled")
     press(page, "2")
@@ -79,40 +82,38 @@ def test_an_early_vote_is_withdrawn_by_key_and_the_answers_go_on(opened, slowly,
     press(page, key)
     expect(page.locator("#verdict")).to_contain_text("Withdrawn")
     expect(page.locator("#vote-b")).not_to_have_class(re.compile("primary"))
+    half.ending.set()
     page.wait_for_selector("#stop-drafts", state="detached")
     expect(page.locator("#asking")).to_contain_text("Which answer is better?")
     expect(page.locator("#vote-b")).to_be_enabled()
-    assert len(slowly.compare.votes) == votes
+    assert len(half.votes) == votes
 
 
-def test_escape_without_a_vote_stops_the_answers(opened, slowly):
+def test_escape_without_a_vote_stops_the_answers(opened, half):
     from playwright.sync_api import expect
 
-    page, votes = opened(), len(slowly.compare.votes)
+    page, votes = opened(), len(half.votes)
     go_to(page, "compare")
     button(page, "Stop").wait_for()
     press(page, "Escape")
     expect(page.locator("#asking")).to_contain_text("Stopped")
     expect(page.locator("#vote-a")).to_be_disabled()
-    assert len(slowly.compare.votes) == votes
+    assert len(half.votes) == votes
 
 
-def test_a_tab_that_is_closed_keeps_no_vote_that_was_not_saved(browser, slowly):
+def test_a_tab_that_is_closed_keeps_no_vote_that_was_not_saved(browser, served, half):
     context = browser.new_context(viewport={"width": 1366, "height": 768})
-    page, votes = watched(context, slowly.url), len(slowly.compare.votes)
+    page, votes = watched(context, served.url), len(half.votes)
     go_to(page, "compare")
     page.wait_for_selector("#vote-a:enabled")
     press(page, "1")
     page.locator("#asking", has_text="complete").wait_for()
+    sets = len(half.sets)
     context.close()
-    wait_for_seconds(4)
-    assert len(slowly.compare.votes) == votes
-
-
-def wait_for_seconds(seconds: float) -> None:
-    import time
-
-    time.sleep(seconds)
+    time.sleep(1)  # the server learns of it
+    half.ending.set()
+    time.sleep(1)
+    assert len(half.votes) == votes and len(half.sets) == sets
 
 
 def test_undo_brings_the_voted_pair_back_and_then_the_one_that_was_shown(opened, served):
@@ -127,7 +128,7 @@ def test_undo_brings_the_voted_pair_back_and_then_the_one_that_was_shown(opened,
     next_pair(page, first)
     second = asked(page)
     press(page, "u")
-    expect(page.locator("#asked")).to_have_text(first)
+    expect(page.locator("#asked .status-message")).to_have_text(first)
     expect(page.locator("#verdict")).to_contain_text("Withdrawn")
     expect(page.locator("#vote-a")).to_be_enabled()
     expect(page.locator("#undo")).to_have_count(0)
@@ -135,7 +136,7 @@ def test_undo_brings_the_voted_pair_back_and_then_the_one_that_was_shown(opened,
     page.wait_for_timeout(600)
     press(page, "2")
     expect(page.locator("#verdict")).to_contain_text("Saved: B is better.")
-    expect(page.locator("#asked")).to_have_text(second)
+    expect(page.locator("#asked .status-message")).to_have_text(second)
 
 
 @pytest.mark.parametrize("where", ["tab", "radio", "draft", "vote"])
@@ -163,7 +164,7 @@ def test_keys_work_wherever_the_focus_is(opened, served, where):
     if where in ("tab", "draft"):
         press(page, "Enter")
         page.wait_for_timeout(700)
-        assert asked(page) == third
+        assert asked(page) == third and not page.locator("#vote-a").is_disabled()
     assert len(served.compare.votes) == votes + 1
 
 

@@ -1024,11 +1024,25 @@ def compare_screen() -> tuple[CompareScreen, ToyChat]:
 
 def own(screen: CompareScreen, prompt: str, event_id: str = "click", *duel, **more):
     """Drafts of a prompt that was typed."""
-    return screen.draft(event_id, prompt, "", "own", *duel, **more)
+    return updates(screen, screen.draft(event_id, prompt, "", "own", *duel, **more))
 
 
 def suggested(screen: CompareScreen, event_id: str, *duel, **more):
-    return screen.draft(event_id, "", "", "suggested", *duel, **more)
+    return updates(screen, screen.draft(event_id, "", "", "suggested", *duel, **more))
+
+
+def updates(screen: CompareScreen, stream):
+    """All but the last one, which Gradio shows a second time when the stream ends: it must be none,
+    or it would be drawn over the set that followed."""
+    ended = False
+    try:
+        for update in stream:
+            ended = list(update) == [screen.sampled] and update[screen.sampled] == gr.skip()
+            if not ended:
+                yield update
+        assert ended
+    finally:
+        stream.close()
 
 
 def undo(screen: CompareScreen, page: dict, shown_id: str = "") -> dict:
@@ -1056,13 +1070,12 @@ def test_a_vote_can_be_taken_back_and_then_its_pair_is_there_again():
 
 def early(screen: CompareScreen, chat: ToyChat, outcome: str = "a"):
     """A pair that is still being written and was voted on: its stream, and what the page has."""
-    chat.word_seconds = 0.03
+    chat.compare.ending.clear()
     running, page = own(screen, "rivers"), {}
     for update in running:
         page |= update
         if page[screen.answers.vote_buttons[0]].get("interactive"):
             break
-    chat.word_seconds = 0
     kept = asyncio.run(screen.answers.vote(outcome, "", "vote", page[screen.shown_id], "Ada"))
     return running, {**page, **kept}
 
@@ -1073,9 +1086,9 @@ def test_a_vote_on_drafts_that_are_still_written_is_stored_when_they_end():
     told = page[screen.answers.asking]["text"]
     assert not chat.compare.votes and "when both answers are complete" in told
     assert "Saved" not in told and page[screen.answers.undo_button]["visible"]
-    chat.compare.vote, real = lambda *a, **k: real(*a, **k), chat.compare.vote
     other = asyncio.run(screen.answers.vote("b", "", "vote-2", page[screen.shown_id], "Ada"))
     assert other[screen.answers.vote_buttons[1]]["variant"] == "primary"  # the last word counts
+    chat.compare.ending.set()
     *_, last = running
     assert list(chat.compare.votes.values()) == ["b"] and list(chat.compare.by.values()) == ["Ada"]
     assert last[screen.answers.verdict]["text"].startswith("Saved: B is better.")
@@ -1099,6 +1112,8 @@ def test_an_early_vote_that_was_withdrawn_or_whose_drafts_did_not_end_is_not_sto
         asyncio.run(screen.stop(page[screen.shown_id]))
     else:
         chat.compare.redrawn = True
+    if how != "stop":
+        chat.compare.ending.set()
     *_, last = running
     assert not chat.compare.votes
     assert "Saved" not in last.get(screen.answers.verdict, {}).get("text", "")
@@ -1127,6 +1142,7 @@ def test_an_early_vote_that_cannot_be_stored_says_so():
     screen, chat = compare_screen()
     running, _ = early(screen, chat)
     chat.compare.vote = lambda *given, **more: 1 / 0
+    chat.compare.ending.set()
     *_, last = running
     assert last[screen.answers.verdict]["text"].startswith("Not saved.")
     assert last[screen.answers.vote_buttons[0]]["interactive"]
@@ -1387,14 +1403,14 @@ def test_the_next_prompt_is_no_guess_when_prompts_are_typed():
     assert first[screen.prompt] == "" and first[screen.drafted] == "rivers"
     saved = asyncio.run(screen.answers.vote("a", last[screen.set_id], "id", "click", "me", "own"))
     assert screen.advance not in saved and screen.prompt not in saved
-    *_, again = screen.draft("click-2", "", "rivers", "own", request=tab())
+    *_, again, _ = screen.draft("click-2", "", "rivers", "own", request=tab())
     assert again[screen.asked]["text"] == "rivers" and again[screen.set_id] != last[screen.set_id]
     assert len(chat.compare.asked) == 2  # nothing is written ahead
 
 
 def test_asking_for_more_does_not_lose_a_vote_that_waits():
     screen, chat = compare_screen()
-    chat.word_seconds = 0.03
+    chat.compare.ending.clear()
     running, page = suggested(screen, "click", request=tab()), {}
     for update in running:
         page |= update
@@ -1403,7 +1419,7 @@ def test_asking_for_more_does_not_lose_a_vote_that_waits():
     asyncio.run(screen.answers.vote("a", "", "vote", page[screen.shown_id]))
     [told] = suggested(screen, "click-2", request=tab())
     assert "when both answers are complete" in told[screen.answers.asking]["text"]
-    chat.word_seconds = 0
+    chat.compare.ending.set()
     *_, last = running
     assert last[screen.verdict]["text"].startswith("Saved") and last[screen.advance]["after"]
 
@@ -1434,7 +1450,7 @@ def test_drafts_made_ahead_are_shown_only_for_what_they_were_made_for(change):
         chat.settings.set("", replace(kept, sampling=Sampling(temperature=0.3)))
     else:
         duel = (True, "1", "0")
-    *_, shown = screen.draft("click-2", "", "", source, *duel, **more, request=request)
+    *_, shown, _ = screen.draft("click-2", "", "", source, *duel, **more, request=request)
     assert shown[screen.set_id] not in made
     assert chat.compare.asked[before][1] == ((1, 0) if duel else None)
     if change == "other settings":
@@ -1473,7 +1489,7 @@ def test_prompts_come_from_where_they_are_wanted():
     list(chat.reply(chat.new_conversation(), "my question", stop=threading.Event()))
     asked = asyncio.run(screen.choose_source("recent"))
     assert asked[screen.advance]["after"] and not asked[screen.prompt]["visible"]
-    *_, shown = screen.draft("click", "typed before", "", "recent", request=tab())
+    *_, shown, _ = screen.draft("click", "typed before", "", "recent", request=tab())
     assert shown[screen.asked]["text"] == "my question"
     asked = asyncio.run(screen.choose_source("own"))
     assert asked[screen.prompt]["visible"] and screen.advance not in asked
@@ -1645,8 +1661,8 @@ def test_search_names_the_chats_that_contain_the_words():
 
 def test_an_empty_prompt_gets_one_sentence():
     screen, _ = compare_screen()
-    updates = list(own(screen, "  "))
-    assert [u[screen.answers.asking]["tone"] for u in updates] == ["bad"]
+    [told] = own(screen, "  ")
+    assert told[screen.answers.asking]["tone"] == "bad"
 
 
 def test_learning_shows_each_measure_under_a_sensible_title():

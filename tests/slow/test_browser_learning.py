@@ -38,7 +38,9 @@ def round_trip(page) -> float:
 
 
 def shown(page) -> str:
-    return page.locator("#asked").inner_text() + page.locator("#draft-a").inner_text()
+    return (
+        page.locator("#asked .status-message").inner_text() + page.locator("#draft-a").inner_text()
+    )
 
 
 def voting(page, votes: int, reading_ms: int) -> list[float]:

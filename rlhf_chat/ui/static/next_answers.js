@@ -1,7 +1,15 @@
 // Asks for the next answers: when Compare is first seen, and once for each `after`, which names what was
 // answered. An empty one means that the last of them is open again.
-let last = '', begun = false;
-const next = () => { begun = true; trigger('select', {value: 'next', index: 0}); };
+let last = '', begun = false, ready = false;
+// Gradio puts the parts of a tab on the page one by one when it is first opened, and a part that comes while
+// updates arrive may be left with an old one: so nothing is asked for until all of them are there.
+const PARTS = ['asked', 'new-drafts', 'draft-a', 'draft-b', 'vote-a', 'vote-b', 'asking', 'vote-tie', 'vote-bad', 'vote-good', 'verdict', 'count', 'sampled'];
+const next = () => {
+  begun = true;
+  if (ready) trigger('select', {value: 'next', index: 0});
+  else if (PARTS.some(id => !document.getElementById(id))) setTimeout(next, 50);
+  else setTimeout(() => { ready = true; next(); }, 150);
+};
 const draw = () => {
   const after = (props.value || {}).after || '';
   if (after === last) return;
