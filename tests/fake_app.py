@@ -2,7 +2,8 @@
 training.
 
 `python -m tests.fake_app [port]` serves the window with them. A message chooses what the toy says:
-"echo X" answers X, "slow ..." answers slowly, "long ..." answers at length, "fail" breaks off.
+"echo X" answers X, "slow ..." answers slowly, "long ..." answers at length, "cut X" stops at the
+length limit, "fail" breaks off.
 """
 
 from __future__ import annotations
@@ -101,6 +102,8 @@ class ToyChat:
         self.kept: dict[str, ConversationSettings] = {}
         self._seen: set[str] = set()
         self.refuse_ratings = ""
+        self.go = threading.Event()  # cleared, replies wait before their first word
+        self.go.set()
         self.best_of = 1
         self.ratings = self.settings = self  # one toy for all of it
         self.compare, self.raters = ToyCompare(self), ToyRaters()
@@ -196,6 +199,7 @@ class ToyChat:
             siblings=len(family),
             finish_reason=node.finish,
             sibling_ids=tuple(family),
+            can_continue=node.finish in ("length", "cancelled"),
         )
 
     # replies
@@ -209,6 +213,11 @@ class ToyChat:
 
     def regenerate(self, message_id, *, stop):
         yield from self._answer(self._nodes[self._nodes[message_id].parent], stop)
+
+    def continue_reply(self, message_id, *, stop):
+        old = self._nodes[message_id]
+        yield from self._answer(self._nodes[old.parent], stop, old)
+        old.parent = "continued"  # out of the family
 
     def edit(self, message_id, text, *, stop):
         checked(text)
@@ -230,15 +239,21 @@ class ToyChat:
         conversation.head_id, conversation.updated_at = node.id, now()
         return node
 
-    def _answer(self, asked: Node, stop: threading.Event):
+    def _answer(self, asked: Node, stop: threading.Event, old: Node | None = None):
         by = self.get(asked.conversation).version
         version = self.worker.live if by is None else by
         text, finish, note, made = "", "stop", None, None
+        words = self._words(asked.text)
+        if asked.text.startswith("cut ") and not old:
+            words, finish = words[:2], "length"
+        if old:
+            text, words = old.text, words[old.text.count(" ") :]
         pace = self.word_seconds * (60 if asked.text.startswith("slow") else 1)
         began = time.monotonic()
-        yield ReplyChunk(None, "", False, version, None, Notice("chat.thinking"), None)
+        yield ReplyChunk(None, text, False, version, None, Notice("chat.thinking"), None)
         try:
-            for word in self._words(asked.text):
+            self.go.wait()
+            for word in words:
                 if stop.is_set():
                     finish = "cancelled"
                     break
@@ -263,8 +278,8 @@ class ToyChat:
     @staticmethod
     def _words(prompt: str) -> list[str]:
         text = (
-            prompt[5:]
-            if prompt.startswith("echo ")
+            prompt.partition(" ")[2]
+            if prompt.startswith(("echo ", "cut "))
             else WORDS * (6 if prompt.startswith("long") else 1)
         )
         return [word + " " for word in text.split(" ")]

@@ -13,7 +13,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Stream
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rlhf_chat import db
@@ -32,6 +33,8 @@ from rlhf_chat.inference.model import Model, ModelView
 from rlhf_chat.reward.scorer import RewardModel, RewardModelCache, TokenAttribution
 
 VIEWS_KEPT = 3  # versions loaded beside the live one; each is the size of an adapter
+CUT = ("length", "cancelled")  # finish reasons of replies that can be continued
+CONTINUES = "continues"  # in the sampling of a continued reply: the id of the cut one
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Turn:
     siblings: int
     finish_reason: str
     sibling_ids: tuple[str, ...]
+    can_continue: bool = False  # a reply of the model that was cut
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class GeneratedReply:
     text: str
     finish_reason: str
     stop_texts: tuple[str, ...] = ()
+    continues: str | None = None  # id of the cut reply that it begins with
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,8 @@ class ReplyPlan:
     stop_texts: tuple[str, ...] = ()  # that end the reply where the model writes one
     reply_id: str = ""  # under which it is stored; drawn if it is ""
     keep: bool = True
+    written: tuple[int, ...] = ()  # tokens that the reply begins with
+    continues: str | None = None  # id of the cut reply that they are from
 
 
 class Chat:
@@ -172,7 +179,7 @@ class Chat:
         return message_id
 
     def _turn(self, message: Message, rating: db.Rating | None) -> Turn:
-        siblings = self.store.messages.siblings(message.id)
+        siblings = self._alternatives(message.id)
         return Turn(
             message_id=message.id,
             role=message.role,
@@ -185,7 +192,18 @@ class Chat:
             siblings=len(siblings),
             finish_reason=message.finish_reason or "",
             sibling_ids=tuple(siblings),
+            can_continue=_can_continue(message),
         )
+
+    def _alternatives(self, message_id: str) -> list[str]:
+        """The message and its siblings, oldest first, without cut replies that were continued:
+        their whole text is in the longer one."""
+        siblings = self.store.messages.siblings(message_id)
+        if len(siblings) == 1:
+            return siblings
+        stored = self.store.messages.get_many(siblings).values()
+        continued = {(m.sampling or {}).get(CONTINUES) for m in stored} - {message_id}
+        return [id for id in siblings if id not in continued]
 
     # ------------------------------------------------------------------ replies
 
@@ -231,6 +249,44 @@ class Chat:
         ready = self._ready(message.conversation_id, message.id)
         yield from self.answer(message, ready, stop)
 
+    def continue_reply(
+        self, message_id: str, *, stop: threading.Event | None = None
+    ) -> Iterator[ReplyChunk]:
+        """Writes on at a cut reply: the version that began it, from its exact tokens.
+
+        Messages never change, since feedback is about the tokens that were shown. So the longer
+        text is a message of its own, in the place of the cut one. The cut one keeps its ratings;
+        the longer one has none yet.
+        """
+        cut = self.store.messages.get(message_id)
+        if not _can_continue(cut) or cut.parent_id is None:
+            raise AppError("chat.not_cut")
+        ready = self._ready_to_continue(cut)
+        yield from self.answer(self.store.messages.get(cut.parent_id), ready, stop)
+
+    def _ready_to_continue(self, cut: Message) -> ReplyPlan:
+        prompt_ids, written = cut.prompt_ids or [], tuple(cut.response_ids or [])
+        if cut.adapter_version is None or not self.model.reads_as(written, cut.content):
+            raise AppError("chat.continue_other_model")
+        try:
+            view = self.view(cut.adapter_version)
+        except AppError as error:
+            raise AppError("chat.continue_no_version", version=cut.adapter_version) from error
+        sampling = self.settings.get(cut.conversation_id).sampling
+        room = self.model.context_tokens - len(prompt_ids) - len(written)
+        if room < 1:
+            raise AppError("chat.continue_no_room", limit=self.model.context_tokens)
+        sampling = replace(sampling, max_new_tokens=min(sampling.max_new_tokens, room))
+        return ReplyPlan(
+            view,
+            sampling,
+            prompt_ids,
+            0,
+            stop_texts=tuple((cut.sampling or {}).get("stop", ())),
+            written=written,
+            continues=cut.id,
+        )
+
     def edit(
         self, message_id: str, text: str, *, stop: threading.Event | None = None
     ) -> Iterator[ReplyChunk]:
@@ -267,30 +323,21 @@ class Chat:
     ) -> Iterator[ReplyChunk]:
         """Streams the reply to a message, and stores it if it is to be kept."""
         stop = stop or threading.Event()
-        view, sampling, prompt_ids = ready.view, ready.sampling, ready.prompt_ids
-        note = _trimmed(ready.left_out)
+        view, version, note = ready.view, ready.view.version, _trimmed(ready.left_out)
         seed = self._rng.getrandbits(31) if ready.seed is None else ready.seed
-        yield ReplyChunk(None, "", False, view.version, "", note or Notice("chat.thinking"), 0.0)
-        started, response, text = time.monotonic(), Response([], False), ""
-        best_of = self.model.max_parallel_drafts(
-            self.settings.best_of, prompt_ids, sampling.max_new_tokens
-        )
-        scorer = self.scorer.get() if self.scorer and best_of > 1 else None
-        if scorer:
-            asked_for = Prompt(tuple(prompt_ids), asked.content)
-            stream = self._best(view, asked_for, sampling, scorer, seed, best_of)
-        else:
-            stream = self.generator.stream(view, [prompt_ids], sampling, seed=seed)
-        if ready.stop_texts:
-            stream = ended_by(stream, ready.stop_texts, self.model.decode)
+        response, begun = Response(list(ready.written), False), len(ready.written)
+        text = self.model.decode(response.ids, partial=True)
+        yield ReplyChunk(None, text, False, version, "", note or Notice("chat.thinking"), 0.0)
+        started = time.monotonic()
+        stream = self._stream(asked, ready, seed)
         cut = "cancelled"
         try:
             for (response,) in stream:
                 text = self.model.decode(response.ids, partial=not response.finished)
-                rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
+                rate = (len(response.ids) - begun) / max(time.monotonic() - started, 1e-6)
                 if stop.is_set():
                     break
-                yield ReplyChunk(None, text, False, view.version, "", note, rate)
+                yield ReplyChunk(None, text, False, version, "", note, rate)
             else:
                 cut = "stop" if response.finished else "length"
         except ModelError:
@@ -299,19 +346,45 @@ class Chat:
         except Exception as error:
             cut = "error"
             raise AppError("chat.broke_off") from error
-        finally:  # also when the tab is closed in the middle
+        finally:  # also when the reader goes away in the middle
             stream.close()
             text = self.model.decode(response.ids)
             made = GeneratedReply(
-                view, sampling, seed, prompt_ids, response, text, cut, ready.stop_texts
+                view,
+                ready.sampling,
+                seed,
+                ready.prompt_ids,
+                response,
+                text,
+                cut,
+                ready.stop_texts,
+                ready.continues,
             )
-            saved = None
-            worth = response.ids or cut in ("stop", "length")  # an empty reply cannot be rated
+            saved, new = ready.continues, len(response.ids) - begun
+            worth = new or (not begun and cut in ("stop", "length"))  # nothing cannot be rated
             if ready.keep and worth:
                 saved = self.save_reply(asked, made, message_id=ready.reply_id)
-        rate = len(response.ids) / max(time.monotonic() - started, 1e-6)
-        ids = tuple(response.ids)
-        yield ReplyChunk(saved, text, True, view.version, cut, note, rate, ids)
+        rate = new / max(time.monotonic() - started, 1e-6)
+        yield ReplyChunk(saved, text, True, version, cut, note, rate, tuple(response.ids))
+
+    def _stream(self, asked: Message, ready: ReplyPlan, seed: int) -> Stream[list[Response]]:
+        """The reply as it grows, with the tokens that it begins with."""
+        view, sampling, prompt_ids = ready.view, ready.sampling, ready.prompt_ids
+        best_of = self.model.max_parallel_drafts(
+            self.settings.best_of, prompt_ids, sampling.max_new_tokens
+        )
+        scorer = self.scorer.get() if self.scorer and best_of > 1 else None
+        if ready.written:
+            begun = [[*prompt_ids, *ready.written]]
+            stream = _after(ready.written, self.generator.stream(view, begun, sampling, seed=seed))
+        elif scorer:
+            asked_for = Prompt(tuple(prompt_ids), asked.content)
+            stream = self._best(view, asked_for, sampling, scorer, seed, best_of)
+        else:
+            stream = self.generator.stream(view, [prompt_ids], sampling, seed=seed)
+        if ready.stop_texts:
+            stream = ended_by(stream, ready.stop_texts, self.model.decode)
+        return stream
 
     def _best(
         self,
@@ -345,6 +418,8 @@ class Chat:
         sampling: dict[str, Any] = {**generated.sampling.as_dict(), "seed": generated.seed}
         if generated.stop_texts:
             sampling["stop"] = list(generated.stop_texts)
+        if generated.continues:
+            sampling[CONTINUES] = generated.continues
         return self.store.messages.add(
             asked.conversation_id,
             "assistant",
@@ -403,3 +478,14 @@ class Chat:
 
 def _trimmed(left_out: int) -> Notice | None:
     return Notice("chat.trimmed", {"count": left_out}) if left_out else None
+
+
+def _can_continue(message: Message) -> bool:
+    return message.finish_reason in CUT and message.adapter_version is not None
+
+
+def _after(written: tuple[int, ...], stream: Stream[list[Response]]) -> Stream[list[Response]]:
+    """The rest of a reply as it is written, as the whole reply."""
+    with closing(stream):
+        for (rest,) in stream:
+            yield [Response([*written, *rest.ids], rest.finished)]

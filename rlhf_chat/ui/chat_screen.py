@@ -16,6 +16,7 @@ from rlhf_chat.chat.raters import ME, checked_name
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui.charts import attribution, safe
 from rlhf_chat.ui.chat_view import SHOWN_AT_FIRST, ChatView, Update, limit_of, rater_of, tab_of
+from rlhf_chat.ui.checked_blocks import CheckedBlocks
 from rlhf_chat.ui.components import error_message, status_message
 from rlhf_chat.ui.handlers import EACH, QUICK, REPLIES, WITH_SEND_ID, quick
 from rlhf_chat.ui.language import text
@@ -149,6 +150,8 @@ class ChatScreen(ChatView):
 
     def wire(self, demo: gr.Blocks, tabs: gr.Tabs, rater: gr.Textbox) -> None:
         self.tabs = tabs
+        if isinstance(demo, CheckedBlocks):
+            demo.before_close = self.presence.stop_all  # what there is of running replies is kept
         self.settings.wire(self.view)
         self.page = page = [
             *self.settings.page,
@@ -213,6 +216,9 @@ class ChatScreen(ChatView):
         )
         for first in (sent, begun):
             first.then(self.settings.after_sending, self.view, self.settings.whose, **QUICK)
+        self.bot.option_select(
+            replying.continue_reply, self.view, streamed, trigger_mode="multiple", **REPLIES
+        )
         self.bot.retry(replying.regenerate, self.view, streamed, trigger_mode="multiple", **REPLIES)
         self.bot.edit(
             replying.edit,

@@ -74,7 +74,7 @@ class ChatView:
         turns = self.chat.history(conversation_id, rater) if conversation_id else []
         return {
             self.bot: gr.update(
-                value=transcript.bubbles(turns[-limit:]),
+                value=transcript.offered(turns[-limit:]),
                 feedback_value=transcript.thumbs(turns[-limit:]),
             ),
             self.view: {

@@ -5,6 +5,7 @@ shape that the page sends, or the request is refused. A handler that fails is on
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -22,6 +23,13 @@ class Malformed(gr.Error):
 
 
 class CheckedBlocks(gr.Blocks):
+    before_close: Callable[[], None] | None = None
+
+    def close(self, *args: Any, **more: Any) -> None:
+        if self.before_close:
+            self.before_close()
+        super().close(*args, **more)
+
     def queue(self, *args: Any, **more: Any) -> Any:
         blocks = super().queue(*args, **more)
         push = self._queue.push

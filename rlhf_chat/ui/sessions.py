@@ -1,29 +1,39 @@
 """Open tabs and running replies: what several tabs must agree on.
 
-One reply at a time in a conversation, drawn only where that conversation is on the screen.
+One reply at a time in a conversation, drawn only where that conversation is on the screen. Each is
+written on a thread of its own, so that it goes on when its tab is reloaded or closed.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
+from rlhf_chat.chat.chat import ReplyChunk
 from rlhf_chat.chat.raters import ME
-from rlhf_chat.errors import Notice
+from rlhf_chat.ui.handlers import close
 
 CLICKS = 256  # newest clicks on Send that are remembered: the same click twice is one
 TABS = 1000
 
 
+Start = Callable[[threading.Event], Iterator[ReplyChunk]]  # given the event that stops it
+
+
 @dataclass
 class Reply:
-    """A reply under way: how to stop it, which tab asked for it, and what it says so far."""
+    """A reply under way: how to stop it, which tab asked for it, and what there is of it so far."""
 
     tab: str
+    before: list[dict[str, Any]] = field(default_factory=list)  # bubbles above it
     stop: threading.Event = field(default_factory=threading.Event)
-    text: str = ""
-    note: Notice | None = None
+    begun: threading.Event = field(default_factory=threading.Event)  # accepted, or refused
+    ended: threading.Event = field(default_factory=threading.Event)
+    chunk: ReplyChunk | None = None  # the newest; None where it was refused
+    error: Exception | None = None
 
 
 class Sessions:
@@ -41,15 +51,44 @@ class Sessions:
             self._clicks.append(event_id)
             return before
 
-    def begin(self, conversation_id: str, tab: str) -> Reply | None:
-        """A reply that may now be written; None while another one is."""
-        reply = Reply(tab)
+    def begin(
+        self, conversation_id: str, tab: str, before: list[dict[str, Any]], start: Start
+    ) -> Reply | None:
+        """Has a reply written, and returns once it is accepted or refused; None while another one
+        is being written."""
+        reply = Reply(tab, before)
         with self._lock:
-            return reply if self._under_way.setdefault(conversation_id, reply) is reply else None
+            if self._under_way.setdefault(conversation_id, reply) is not reply:
+                return None
+        args = (conversation_id, reply, start)
+        threading.Thread(target=self._write, args=args, name="reply", daemon=True).start()
+        reply.begun.wait()
+        return reply
 
-    def end(self, conversation_id: str) -> None:
+    def _write(self, conversation_id: str, reply: Reply, start: Start) -> None:
+        try:
+            chunks = start(reply.stop)
+            try:
+                for reply.chunk in chunks:
+                    reply.begun.set()
+            finally:
+                close(chunks)  # stores the partial text
+        except Exception as error:  # told by the handlers that show the reply
+            reply.error = error
+        finally:
+            with self._lock:
+                del self._under_way[conversation_id]
+            reply.ended.set()
+            reply.begun.set()
+
+    def stop_all(self, seconds: float = 5.0) -> None:
+        """Ends every reply, and waits until what there is of it is stored."""
         with self._lock:
-            del self._under_way[conversation_id]
+            replies = list(self._under_way.values())
+        for reply in replies:
+            reply.stop.set()
+        for reply in replies:
+            reply.ended.wait(seconds)
 
     def reply(self, conversation_id: str) -> Reply | None:
         return self._under_way.get(conversation_id)

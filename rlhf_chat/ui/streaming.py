@@ -1,9 +1,8 @@
-"""Replies on the Chat screen: sending, regenerating, editing, streaming, stopping."""
+"""Replies on the Chat screen: sending, regenerating, continuing, editing, streaming, stopping."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator
 from itertools import takewhile
 from typing import Any
@@ -15,10 +14,10 @@ from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.ui import markdown_escape, transcript
 from rlhf_chat.ui.chat_view import ChatView, Update, limit_of, rater_of, tab_of
 from rlhf_chat.ui.components import error_message, not_saved_message, status_message
-from rlhf_chat.ui.handlers import FRAME_SECONDS, close
+from rlhf_chat.ui.handlers import FRAME_SECONDS
 from rlhf_chat.ui.language import message, text
-from rlhf_chat.ui.rating_panel import event_index
-from rlhf_chat.ui.sessions import Reply
+from rlhf_chat.ui.rating_panel import NOTHING, event_index
+from rlhf_chat.ui.sessions import Reply, Start
 
 
 class ReplyStreaming:
@@ -83,6 +82,14 @@ class ReplyStreaming:
         else:
             yield {self.pane.note: status_message(text("chat.nothing_to_regenerate"), "bad")}
 
+    def continue_reply(self, view: dict[str, Any], request: gr.Request) -> Iterator[Update]:
+        """The last reply was cut: write on at it."""
+        last = view["turns"][-1]["id"] if view["turns"] else ""
+        rated = self.chat.ratings.of(last, rater_of(view)) != NOTHING
+        grew = yield from self._branch(request, view, last, self.chat.continue_reply)
+        if grew and rated:
+            yield {self.pane.note: status_message(text("chat.continued_reply_rated"))}
+
     def edit(
         self, view: dict[str, Any], rater: str, draft: str, request: gr.Request, event: gr.EditData
     ) -> Iterator[Update]:
@@ -125,9 +132,9 @@ class ReplyStreaming:
         act: Callable[..., Iterator[ReplyChunk]],
         edited: str | None = None,
         kept: Update | None = None,
-    ) -> Iterator[Update]:
+    ) -> Generator[Update, None, bool]:
         """A new message beside an old one: show the conversation up to there, then stream. `kept`:
-        shown where the message is refused."""
+        shown where the message is refused. Returns whether it was accepted."""
         conversation_id = view["conversation"]
         try:
             before = list(
@@ -138,7 +145,7 @@ class ReplyStreaming:
             )
         except Exception as error:
             yield {**self.pane.refused(conversation_id, tab_of(request), error), **(kept or {})}
-            return
+            return False
         said_now = transcript.bubbles(before) + (
             [transcript.bubble("user", edited)] if edited is not None else []
         )
@@ -152,6 +159,7 @@ class ReplyStreaming:
         )
         if kept and not accepted:
             yield kept
+        return accepted
 
     def _stream(
         self,
@@ -159,106 +167,88 @@ class ReplyStreaming:
         conversation_id: str,
         before: list[Turn],
         said_now: list[dict[str, Any]],
-        start: Callable[[threading.Event], Iterator[ReplyChunk]],
+        start: Start,
         *,
         view: dict[str, Any],
         sent: bool = False,
         typed: bool = False,
     ) -> Generator[Update, None, bool]:
         """Show a reply as it is written. Returns whether the message was accepted."""
-        reply = self.pane.presence.begin(conversation_id, session)
+        limit, rater = limit_of(view), rater_of(view)
+        reply = self.pane.presence.begin(conversation_id, session, said_now[-limit:], start)
         if reply is None:
             yield {self.pane.note: status_message(text("chat.reply_running"), "bad")}
             return False
-        limit, rater = limit_of(view), rater_of(view)
-        said_now, accepted = said_now[-limit:], False
-        partials: Iterator[ReplyChunk] | None = None
-        try:
-            partials = start(reply.stop)
-            partial = next(partials)  # refusals come here, before anything on the page has changed
-            accepted = True
-            begun = self._begun(conversation_id, before[-limit:], said_now, partial, rater, typed)
-            listed = self.pane.conversations.rows(conversation_id) if sent else {}
-            yield {**begun, **listed}
-            drawn = time.monotonic()
-            for partial in partials:
-                reply.text, reply.note = partial.text, partial.note
-                waited = time.monotonic() - drawn >= FRAME_SECONDS
-                if waited and self.pane.presence.shows(session, conversation_id):
-                    yield self._frame(said_now, reply)
-                    drawn = time.monotonic()
-            note = status_message(transcript.ending(partial))
-        except GeneratorExit:
-            raise  # the tab was closed or reloaded
-        except Exception as error:
-            note = error_message(error)
-            if not accepted:  # an edited message on the page goes back to what it was
-                ended = {} if sent else self._ended(conversation_id, session, limit, rater, note)
-                yield {self.pane.note: note, **ended}
-                return False
-        finally:
-            # Closing it stores the partial text, so this comes before the page is told the end.
-            reply.stop.set()
-            try:
-                close(partials)
-            finally:  # also where nothing can be stored: the next message must not wait for ever
-                self.pane.presence.end(conversation_id)
+        if reply.chunk is None:  # an edited message on the page goes back to what it was
+            note = error_message(reply.error or RuntimeError("no reply"))
+            ended = {} if sent else self._ended(conversation_id, session, limit, rater, note)
+            yield {self.pane.note: note, **ended}
+            return False
+        begun = self._begun(conversation_id, before[-limit:], reply, rater, typed)
+        yield {**begun, **(self.pane.conversations.rows(conversation_id) if sent else {})}
+        yield from self._frames(conversation_id, session, reply)
         if self.pane.presence.shows(session, conversation_id):
             rater = self.pane.presence.named(session, rater)
-            speed = partial.tokens_per_second
-            yield self._ended(conversation_id, session, limit, rater, note, speed)
+            yield self._ended(
+                conversation_id,
+                session,
+                limit,
+                rater,
+                _note_at_the_end(reply),
+                reply.chunk.tokens_per_second,
+            )
         return True
+
+    def _frames(self, conversation_id: str, session: str, reply: Reply) -> Iterator[Update]:
+        """The reply as it grows, while this tab shows its conversation."""
+        drawn = reply.chunk
+        while not reply.ended.wait(FRAME_SECONDS):
+            if drawn is not reply.chunk and self.pane.presence.shows(session, conversation_id):
+                drawn = reply.chunk
+                yield self._frame(reply)
 
     def _begun(
         self,
         conversation_id: str,
         before: list[Turn],
-        said_now: list[dict[str, Any]],
-        partial: ReplyChunk,
+        reply: Reply,
         rater: str,
         typed: bool,
     ) -> Update:
         update = {
+            **self._frame(reply),
             # The thumbs go out whenever the value changes, so they are sent with the first one of
             # each reply.
             self.pane.bot: gr.update(
-                value=[*said_now, transcript.bubble("assistant", partial.text or "…")],
+                value=_bubbles(reply),
                 feedback_value=[*transcript.thumbs(before), None],
             ),
             self.pane.view: transcript.view(conversation_id, before, rater=rater, sent=typed),
-            self.pane.note: status_message(message(partial.note)),
             **self.pane.put_away(),
             **self.pane.buttons(replying=True),
         }
         return update | ({self.pane.message: ""} if typed else {})
 
     def follow(self, view: dict[str, Any], request: gr.Request) -> Iterator[Update]:
-        """A conversation opened in a second tab while its reply is being written elsewhere: draw
-        along.
-        """
+        """A conversation opened while its reply is being written for another tab, or for this page
+        before it was reloaded: draw along."""
         conversation_id, session = view["conversation"], tab_of(request)
         reply = self.pane.presence.reply(conversation_id)
         yield {self.pane.note: gr.skip()}
         if reply is None or reply.tab == session:
             return
-        try:
-            said_now = transcript.bubbles(self.chat.history(conversation_id))[-limit_of(view) :]
-        except Exception as error:
-            yield self._gone(conversation_id, session, error)
-            return
-        while self.pane.presence.reply(conversation_id) is reply:
-            if not self.pane.presence.shows(session, conversation_id):
-                return
-            yield self._frame(said_now, reply)
-            time.sleep(2 * FRAME_SECONDS)
+        yield self._frame(reply)
+        yield from self._frames(conversation_id, session, reply)
         if self.pane.presence.shows(session, conversation_id):
             rater = self.pane.presence.named(session, rater_of(view))
-            yield self._ended(conversation_id, session, limit_of(view), rater, status_message())
+            note = _note_at_the_end(reply)
+            yield self._ended(conversation_id, session, limit_of(view), rater, note)
 
-    def _frame(self, said_now: list[dict[str, Any]], reply: Reply) -> Update:
+    def _frame(self, reply: Reply) -> Update:
+        note = reply.chunk.note if reply.chunk else None
         return {
-            self.pane.bot: [*said_now, transcript.bubble("assistant", reply.text or "…")],
-            self.pane.note: status_message(message(reply.note)),
+            self.pane.bot: _bubbles(reply),
+            self.pane.note: status_message(message(note)),
         }
 
     def _ended(
@@ -290,3 +280,18 @@ class ReplyStreaming:
         reply = self.pane.presence.reply(view["conversation"])
         if reply:
             reply.stop.set()
+
+
+# ---- small parts -------------------------------------------------------------------------------
+
+
+def _bubbles(reply: Reply) -> list[dict[str, Any]]:
+    """The conversation down to what there is of the reply."""
+    text = reply.chunk.text if reply.chunk else ""
+    return [*reply.before, transcript.bubble("assistant", text or "…")]
+
+
+def _note_at_the_end(reply: Reply) -> dict[str, Any]:
+    if reply.error:
+        return error_message(reply.error)
+    return status_message(transcript.ending(reply.chunk) if reply.chunk else "")

@@ -36,6 +36,14 @@ def bubbles(turns: Sequence[Turn]) -> list[dict[str, Any]]:
     return [bubble(turn.role, turn.content, turn.message_id) for turn in turns]
 
 
+def offered(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    """The same, with a button to continue the last reply where it was cut."""
+    drawn = bubbles(turns)
+    if turns and turns[-1].can_continue:
+        drawn[-1]["options"] = [{"value": "continue", "label": text("chat.continue")}]
+    return drawn
+
+
 def thumbs(turns: Sequence[Turn]) -> list[str | None]:
     """One for each reply, in order, as Gradio wants them."""
     return [THUMBS[turn.rating] for turn in turns if turn.role == "assistant"]

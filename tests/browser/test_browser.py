@@ -106,6 +106,36 @@ def test_stop_keeps_the_text(page, served):
     button(page, "Send").wait_for()
 
 
+def test_a_cut_reply_is_continued_in_its_place(page):
+    from playwright.sync_api import expect
+
+    send(page, "cut one two three four five")
+    reply = page.locator("#bot .bot.message")
+    expect(reply).to_have_text("one two")
+    button(page, "Continue").click()
+    expect(reply).to_have_text("one two three four five")
+    expect(button(page, "Continue")).to_have_count(0)
+    page.reload()
+    expect(reply).to_have_text("one two three four five")
+
+
+def test_a_reply_goes_on_when_its_page_is_reloaded(page, served):
+    from playwright.sync_api import expect
+
+    served.go.clear()
+    try:
+        send(page, "long story", wait=False)
+        button(page, "Stop").wait_for()
+        page.reload()
+        button(page, "Stop").wait_for()
+    finally:
+        served.go.set()
+    page.locator("#bot .stamp").wait_for()
+    expect(page.locator("#bot .bot.message")).to_contain_text("near your home?")
+    expect(page.locator("#bot .stamp")).not_to_contain_text("stopped")
+    button(page, "Send").wait_for()
+
+
 def test_a_refused_message_and_its_draft_are_kept(page):
     from playwright.sync_api import expect
 

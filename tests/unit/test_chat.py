@@ -621,3 +621,86 @@ def test_the_best_of_several_drafts_is_a_setting_that_lasts(chat, store, toy):
     with pytest.raises(AppError) as error:
         chat.settings.set_best_of(3)
     assert one_sentence(error)
+
+
+# ---------------------------------------------------------------------- continuing
+
+
+def cut_reply(chat: Chat, store: Store):
+    conversation = chat.new_conversation()
+    say(chat, conversation)
+    return store.messages.get(chat.history(conversation)[-1].message_id)
+
+
+def test_a_cut_reply_is_continued_from_its_exact_tokens(chat, store):
+    cut = cut_reply(chat, store)
+    assert cut.finish_reason == "length" and len(cut.response_ids) == 6
+    chunks = list(chat.continue_reply(cut.id))
+    assert chunks[0].text and cut.content.startswith(chunks[0].text)
+    whole = store.messages.get(chunks[-1].message_id)
+    assert whole.response_ids[:6] == cut.response_ids and 6 < len(whole.response_ids) <= 12
+    assert (whole.prompt_ids, whole.parent_id) == (cut.prompt_ids, cut.parent_id)
+    assert whole.adapter_version == cut.adapter_version
+    assert whole.content.startswith(cut.content) and whole.content == chunks[-1].text
+    assert store.messages.get(cut.id) == cut
+
+
+def test_a_continued_reply_takes_the_place_of_the_cut_one(chat, store):
+    cut = cut_reply(chat, store)
+    *_, last = chat.continue_reply(cut.id)
+    turns = chat.history(cut.conversation_id)
+    assert [t.message_id for t in turns[1:]] == [last.message_id]
+    assert (turns[-1].sibling, turns[-1].siblings) == (1, 1)
+    chat.select(cut.id)  # from Data, for one
+    assert chat.history(cut.conversation_id)[-1].siblings == 2
+
+
+def test_a_rating_stays_with_the_text_that_was_rated(chat, store):
+    cut = cut_reply(chat, store)
+    chat.ratings.rate(cut.id, 1)
+    *_, last = chat.continue_reply(cut.id)
+    assert chat.history(cut.conversation_id)[-1].rating == 0
+    assert [r.message_id for r in store.feedback.ratings()] == [cut.id]
+    assert chat.ratings.of(last.message_id) == MessageFeedback()
+
+
+def test_the_version_that_began_a_reply_continues_it(chat, store, toy):
+    cut = cut_reply(chat, store)
+    begun = cut.adapter_version
+    toy.serve(ModelView(toy.reference.tree, 7))
+    try:
+        *_, last = chat.continue_reply(cut.id)
+        assert store.messages.get(last.message_id).adapter_version == begun
+    finally:
+        toy.serve(toy.reference)
+
+
+def test_a_continuation_stopped_before_its_first_token_changes_nothing(chat, store):
+    cut, stop = cut_reply(chat, store), threading.Event()
+    stream = chat.continue_reply(cut.id, stop=stop)
+    next(stream)
+    stream.close()
+    assert [t.message_id for t in chat.history(cut.conversation_id)][-1] == cut.id
+
+
+def test_what_cannot_be_continued_is_said_and_leaves_no_trace(chat, store, toy, monkeypatch):
+    cut = cut_reply(chat, store)
+    question = chat.history(cut.conversation_id)[0]
+    assert chat.history(cut.conversation_id)[-1].can_continue and not question.can_continue
+
+    def refused(code: str) -> bool:
+        with pytest.raises(AppError) as error:
+            list(chat.continue_reply(cut.id))
+        return error.value.notice.code == code and one_sentence(error)
+
+    with pytest.raises(AppError):
+        list(chat.continue_reply(question.message_id))
+    monkeypatch.setattr(toy, "context_tokens", len(cut.prompt_ids) + 6)
+    assert refused("chat.continue_no_room")
+    monkeypatch.undo()
+    monkeypatch.setattr(toy, "reads_as", lambda ids, text: False)
+    assert refused("chat.continue_other_model")
+    monkeypatch.undo()
+    monkeypatch.setattr(toy, "view_if_live", lambda version: None)
+    assert refused("chat.continue_no_version")
+    assert len(chat.history(cut.conversation_id)) == 2
