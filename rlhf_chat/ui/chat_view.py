@@ -14,7 +14,7 @@ import gradio as gr
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.raters import ME
 from rlhf_chat.training.worker import TrainingWorker
-from rlhf_chat.ui import transcript
+from rlhf_chat.ui import markdown_escape, transcript
 from rlhf_chat.ui.components import error_message, hidden, js_component, status_line, status_message
 from rlhf_chat.ui.conversation_list import ConversationList
 from rlhf_chat.ui.language import label, text
@@ -136,6 +136,7 @@ class ChatView:
             placeholder=str(label("empty_chat")),
             examples=[{"text": prompt} for prompt in self.starters],
             sanitize_html=True,
+            latex_delimiters=markdown_escape.DELIMITERS,
             allow_tags=False,
             group_consecutive_messages=False,
             height="100%",

@@ -2,10 +2,11 @@
 and an image is a link, so that drawing a reply asks no server for anything.
 
 Gradio takes the "<int>" of "vector<int>" for HTML and drops it. So outside code `<`, and the `!`
-of an image, go to the page as entities; inside code Markdown shows them anyway. The entities are
-spelt as nobody spells them, so that `raw`, and the page's own script (static/shortcuts.js) for
-copying and editing, give back exactly what was written. Asterisks and addresses of links are hidden
-by Markdown itself.
+of an image, go to the page as entities; inside code Markdown shows them anyway. Asterisks and
+addresses of links are hidden by Markdown itself. A person's own text is no Markdown (`literal`).
+Maths is put between marks of our own, which Gradio is told (`DELIMITERS`): with a dollar as a mark
+every price would be one. `raw`, and the page's own script (static/shortcuts.js) for copying and
+editing, give back exactly what was written: the entities are spelt as nobody spells them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,27 @@ import re
 from bisect import bisect_right
 
 LESS, AND, NOTHING, MARK = "&#x0003c;", "&#x00026;", "&#x00020;", "&#x00021;"
-MEANT = {LESS: "<", AND: "&", NOTHING: "", MARK: "!"}
+SPELT = re.compile("&#x(0[0-9a-f]{4});|([\ue0f0-\ue0f7])")
+
+# Marks around maths on the page: private characters, two for each way to write it.
+WRITTEN = ("$", "$", "\\(", "\\)", "$$", "$$", "\\[", "\\]")
+MARKS = "\ue0f0\ue0f1\ue0f2\ue0f3\ue0f4\ue0f5\ue0f6\ue0f7"
+DELIMITERS = [
+    {"left": MARKS[i], "right": MARKS[i + 1], "display": i >= 4} for i in range(0, len(MARKS), 2)
+]
+# A price is no maths: no space within the dollars, and neither letter nor digit right outside.
+MATHS = re.compile(
+    r"(?<![\\$])\$\$(?P<block>(?:[^$\\]|\\.){1,2000})\$\$(?!\$)"
+    r"|(?<!\\)\\\[(?P<square>.{1,2000}?)\\\]|(?<!\\)\\\((?P<round>.{1,500}?)\\\)"
+    r"|(?<![\w$\\])\$(?=[^\s$])(?P<dollars>(?:[^$\n\\]|\\.){1,500})(?<!\s)\$(?![\w$])",
+    re.DOTALL,
+)
+DISPLAY = re.compile(
+    r"[ \t]*(?:\$\$|\\\[)(?:(?!\n[ \t]*\n).){1,2000}?(?:\$\$|\\\])[^\n]*\n?", re.DOTALL
+)
+WORD, SIGN = re.compile(r"[^\W\d_]{3}"), re.compile(r"\\[A-Za-z]|[\^_=]")
+# What Markdown could read: ASCII punctuation, and the ends of lines.
+SPECIAL = re.compile(r"[!-/:-@\[-`{-~\n\r\t]|[\ue0f0-\ue0f7]")
 
 # What Gradio may not draw by the word after a fence: the first runs a program, the colours of the
 # second fail and leave the message empty. With something behind it the word picks nothing.
@@ -30,24 +51,36 @@ WITHIN = re.compile(
     r"\\[\\`!]|(?P<run>`+)|<(?:https?://|mailto:)[^\s<>]*>|(?P<less><)|(?P<and>&)(?=#?\w+;)"
     r"|(?P<mark>!)(?=\[)"
 )
+WITH_MATHS = re.compile(rf"{MATHS.pattern}|{WITHIN.pattern}", re.DOTALL)
 
 
-def shown(text: str) -> str:
+def literal(text: str) -> str:
+    """For Markdown: shown to the letter. Whoever draws it keeps its white space (theme.css)."""
+    return SPECIAL.sub(_entity, text)
+
+
+def shown(text: str, *, maths: bool = False) -> str:
     """For Markdown: every `<` that it could take for a tag, and every entity, is made plain text.
+    `maths`: formulas are put between `DELIMITERS`.
 
     The same blocks as Markdown's: code spans end with their paragraph, fences and indented lines
     are code.
     """
+    text = re.sub(f"[{MARKS}]", _entity, text)
     done: list[str] = []
     paragraph: list[str] = []  # its lines so far
     fence = ""  # what opened the fence we are in
     in_list, after_blank = False, True
 
     def end_paragraph() -> None:
-        done.append(_plain("".join(paragraph)))
+        done.append(_plain("".join(paragraph), maths))
         paragraph.clear()
 
-    for line in LINES.findall(text):
+    at = 0
+    while at < len(text):
+        found = DISPLAY.match(text, at) if maths and not fence else None
+        line = (found or LINES.match(text, at) or "")[0]
+        at += len(line)
         deep = len(line.expandtabs(4)) - len(line.expandtabs(4).lstrip(" ")) >= 4
         if fence:
             done.append(line)
@@ -77,19 +110,33 @@ def shown(text: str) -> str:
 
 
 def raw(text: str) -> str:
-    """What was written, from what `shown` made of it."""
-    return re.sub("|".join(MEANT), lambda found: MEANT[found[0]], text)
+    """What was written, from what `shown` or `literal` made of it."""
+    return SPELT.sub(_meant, text)
 
 
-def _plain(paragraph: str) -> str:
+def _entity(found: re.Match[str]) -> str:
+    return f"&#x{ord(found[0]):05x};"
+
+
+def _meant(found: re.Match[str]) -> str:
+    if found[2]:
+        return WRITTEN[MARKS.index(found[2])]
+    return "" if found[0] == NOTHING else chr(int(found[1], 16))
+
+
+def _plain(paragraph: str, maths: bool) -> str:
     """With code spans left alone: from a run of backticks to the next one as long."""
+    within = WITH_MATHS if maths else WITHIN
     runs: dict[int, list[int]] = {}
     for run in RUN.finditer(paragraph):
         runs.setdefault(len(run[0]), []).append(run.start())
     done, at = [], 0
-    while found := WITHIN.search(paragraph, at):
+    while found := within.search(paragraph, at):
         done.append(paragraph[at : found.start()])
         at = found.end()
+        if (formula := _formula(found)) is not None:
+            done.append(formula)
+            continue
         if found["run"]:
             same = runs.get(len(found["run"]), [])
             later = bisect_right(same, found.start())
@@ -99,6 +146,17 @@ def _plain(paragraph: str) -> str:
         entities = {"less": LESS, "and": AND, "mark": MARK}
         done.append(entities.get(found.lastgroup or "", written))
     return "".join([*done, paragraph[at:]])
+
+
+def _formula(found: re.Match[str]) -> str | None:
+    """The same between our own marks; None where it is no maths, or not all of it."""
+    for i, name in enumerate(("dollars", "round", "block", "square")):
+        inside = found.groupdict().get(name)
+        if inside is None:
+            continue
+        words = name == "dollars" and WORD.search(inside) and not SIGN.search(inside)
+        return None if words else f"{MARKS[2 * i]}{inside}{MARKS[2 * i + 1]}"
+    return None
 
 
 def _start(line: str) -> int:

@@ -24,10 +24,14 @@ THUMBS = {1: "Like", -1: "Dislike", 0: None}
 
 
 def bubble(role: str, text: str, message_id: str = "") -> dict[str, Any]:
+    """A reply is Markdown, a person's own text is shown to the letter."""
+    drawn = markdown_escape.literal(text)
+    if role == "assistant":
+        drawn = markdown_escape.shown(text, maths=True)
     # A content part, not a bare string: Gradio strips and re-indents bare strings.
     return {
         "role": role,
-        "content": [{"type": "text", "text": markdown_escape.shown(text)}],
+        "content": [{"type": "text", "text": drawn}],
         "metadata": {"id": message_id},
     }
 

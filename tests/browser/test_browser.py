@@ -201,6 +201,37 @@ def test_every_character_is_seen_copied_and_edited_as_it_was_written(opened):
     expect(page.locator("#bot .bot.message").last).to_have_text("List<String>")
 
 
+def test_maths_is_drawn_and_prices_and_ones_own_text_stay_as_they_are(opened):
+    from playwright.sync_api import expect
+
+    page = opened("laptop", permissions=["clipboard-read", "clipboard-write"])
+    formulas = "Is $E=mc^2$ or \\(a<b\\) worth $5 and $6?\n\n$$\nx_1\n$$"
+    send(page, f"echo {formulas}")
+    reply, own = page.locator("#bot .bot.message"), page.locator("#bot .user.message .prose")
+    expect(reply.locator(".katex-html")).to_have_count(3)
+    expect(reply.locator(".katex-display")).to_have_count(1)
+    expect(reply).to_contain_text("worth $5 and $6?")
+    assert own.inner_text().strip() == f"echo {formulas}"
+    assert own.locator(".katex, em, code").count() == 0
+    page.get_by_label("Copy message").last.click()
+    assert page.evaluate("navigator.clipboard.readText()").strip() == formulas
+
+
+def test_code_names_its_language_and_wraps_and_lists_keep_their_size(page):
+    from playwright.sync_api import expect
+
+    code = "x = '" + "long " * 60 + "'"
+    send(page, f"echo - a\n  - b\n    - c\n\n```python\n{code}\n```")
+    block = page.locator("#bot .bot.message pre")
+    expect(block).to_have_attribute("data-language", "python")
+    assert block.evaluate("e => e.scrollWidth <= e.clientWidth")
+    sizes = page.locator("#bot .bot.message li").evaluate_all(
+        "all => all.map(e => getComputedStyle(e).fontSize)"
+    )
+    assert len(sizes) == 3 and len(set(sizes)) == 1
+    expect(page.locator("#bot .bot.message .copy_code_button")).to_have_count(1)
+
+
 def test_escape_and_a_second_press_close_what_a_reply_opened(page):
     from playwright.sync_api import expect
 

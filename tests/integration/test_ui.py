@@ -772,7 +772,8 @@ def test_a_message_is_sent_byte_for_byte():
     text = "x\n\tall:\n\t\tgcc x"
     tab.send(text)
     shown = transcript.bubbles(tab.chat.history(tab.view["conversation"]))
-    assert shown[0]["content"] == [{"type": "text", "text": text}]
+    [part] = shown[0]["content"]
+    assert part["type"] == "text" and markdown_escape.raw(part["text"]) == text
 
 
 def test_an_unexpected_error_shows_no_traceback(caplog):
@@ -805,6 +806,42 @@ TAGS = (
 @pytest.mark.parametrize("text", TAGS)
 def test_what_was_written_can_be_had_back_from_what_is_shown(text):
     assert markdown_escape.raw(markdown_escape.shown(text)) == text
+    assert markdown_escape.raw(markdown_escape.shown(text, maths=True)) == text
+    assert markdown_escape.raw(markdown_escape.literal(text)) == text
+
+
+FORMULA = re.compile("[\ue0f0\ue0f2\ue0f4\ue0f6](.+?)[\ue0f1\ue0f3\ue0f5\ue0f7]", re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("text", "formulas"),
+    [
+        ("It is $E=mc^2$, and \\(a_1 < b\\).", ["E=mc^2", "a_1 < b"]),
+        ("($n$) or $x$, $O(n)$: $3$", ["n", "x", "O(n)", "3"]),
+        ("$$\n\\frac{a}{b}\n+ c\n$$\n\n\\[x\n- y\\]", ["\n\\frac{a}{b}\n+ c\n", "x\n- y"]),
+        ("- $$x$$\n- $\\alpha$", ["x", "\\alpha"]),
+        ("$5 and $6", []),
+        ("from $5-$10 or US$5 to US$6, 5$ or 6$", []),
+        ("$5/$6, ($5 or more, 10$)", []),
+        ("$HOME/bin and $PATH; \\$x$", []),
+        ("`$x$` and\n```\n$y$\n\\(z\\)\n```\n\n    $w$", []),
+        ("a \\\\(b\\\\)", []),
+        ("$$ is a lot\n\n```\na<b\n```", []),
+        ("\\[ open\n\n```\na<b\n```", []),
+    ],
+)
+def test_maths_is_told_from_prices_and_code(text, formulas):
+    shown = markdown_escape.shown(text, maths=True)
+    assert FORMULA.findall(shown) == formulas and markdown_escape.raw(shown) == text
+    assert not FORMULA.search(markdown_escape.shown(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["\\(x\\) *a* _b_ `c`", "# x\n- y\n    z\n1. <b>", "|a|\n|-|", "http://x.org", "$x$"]
+)
+def test_a_persons_own_text_holds_nothing_that_markdown_reads(text):
+    drawn = transcript.bubble("user", text)["content"][0]["text"]
+    assert re.fullmatch(r"(?:\w| |&#x0\w{4};)*", drawn) and markdown_escape.raw(drawn) == text
 
 
 @pytest.mark.parametrize(
@@ -857,10 +894,13 @@ def test_a_word_after_a_fence_runs_no_program():
     assert not re.search(r"```mermaid\s*\n", markdown_escape.shown("```mermaid\ngraph LR\n```"))
 
 
-@pytest.mark.parametrize("piece", ["`", "<", "&a;", " ", "> ", "- ", "```\n", "\\", "1. "])
+ODD = ["`", "<", "&a;", " ", "> ", "- ", "```\n", "\\", "1. ", "$", "$a ", "\\(", "\\[", "$$\n"]
+
+
+@pytest.mark.parametrize("piece", ODD)
 def test_long_odd_text_is_made_ready_at_once(piece):
     began = time.process_time()
-    markdown_escape.shown(piece * (60_000 // len(piece)))
+    markdown_escape.shown(piece * (60_000 // len(piece)), maths=True)
     markdown_escape.shown(" ".join("`" * i for i in range(300)))
     assert time.process_time() - began < 2
 

@@ -14,7 +14,8 @@
   document.addEventListener('input', e => { if (e.target === box()) keep(e.target.value); });
 
   // What was written, from what markdown_escape.py made of it for the page; also for Gradio's copy button.
-  window.rlhfRaw = text => text.replace(/&#x000(3c|26|20|21);/g, (_, mark) => ({'3c': '<', '26': '&', '20': '', '21': '!'}[mark]));
+  const MATHS = ['$', '$', '\\(', '\\)', '$$', '$$', '\\[', '\\]'];
+  window.rlhfRaw = text => text.replace(/&#x(0[0-9a-f]{4});|[\ue0f0-\ue0f7]/g, (mark, code) => !code ? MATHS[mark.charCodeAt(0) - 0xe0f0] : code === '00020' ? '' : String.fromCharCode(parseInt(code, 16)));
   if (navigator.clipboard) {
     const write = navigator.clipboard.writeText.bind(navigator.clipboard);
     navigator.clipboard.writeText = text => write(window.rlhfRaw(text));

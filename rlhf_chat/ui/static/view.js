@@ -42,7 +42,11 @@ const mark = () => {
   const turns = (props.value || {}).turns || [], bot = document.getElementById('bot');
   if (!bot) return;
   bot.querySelectorAll('.edit-textarea:not([data-open])').forEach(openBox);
-  bot.querySelectorAll('[data-testid][aria-label*="&#x000"]').forEach(e => e.setAttribute('aria-label', window.rlhfRaw(e.getAttribute('aria-label'))));
+  bot.querySelectorAll('[data-testid][aria-label]').forEach(e => {
+    const name = e.getAttribute('aria-label'), read = window.rlhfRaw(name);
+    if (read !== name) e.setAttribute('aria-label', read);
+  });
+  bot.querySelectorAll('pre:not([data-language]) > code[class^=language-]').forEach(e => { e.parentElement.dataset.language = e.className.slice(9); });
   [...bot.querySelectorAll('.message-row')].forEach((row, i) => {
     const bar = row.nextElementSibling;
     if (!bar || !bar.classList.contains('message-buttons')) return;
