@@ -32,17 +32,15 @@ class ChatScreen(ChatView):
     # ---- acts ----------------------------------------------------------------------------------
 
     async def on_view(self, view: dict[str, Any], event: gr.EventData) -> Update:
-        """What is under a message was pressed: the picker "2/3" shows another branch, "why" what
+        """What is under a message was pressed: the picker shows another branch, "Explain" what
         each word of the reply does to its score, the star the ratings of the reply."""
         try:
             if getattr(event, "shut", ""):
                 return {self.heat: ""}
             if asked := str(getattr(event, "explain", "")):
                 pieces = await quick(self.chat.explain, asked)
-                return {
-                    self.heat: _close_button()
-                    + attribution([(p.text, p.gain, p.sigma) for p in pieces])
-                }
+                drawn = attribution([(p.text, p.gain, p.sigma) for p in pieces])
+                return {self.heat: _about(asked) + drawn + _close_button()}
             if asked := str(getattr(event, "rate", "")):
                 return await self.ratings.opened(asked, rater_of(view))
             await quick(self.chat.select, str(getattr(event, "message_id", "")))
@@ -162,7 +160,7 @@ class ChatScreen(ChatView):
             self.send_button,
             self.stop_button,
             self.conversations.list,
-            self.ratings.why,
+            self.ratings.chips,
             self.heat,
             self.earlier,
             tabs,
@@ -170,9 +168,9 @@ class ChatScreen(ChatView):
         streamed = self._wire_replies(rater)
         redrawn = [self.bot, self.view, self.earlier]
         self.ratings.wire(self.bot, self.view, rater, self.event_id, redrawn)
-        renamed = [*redrawn, self.ratings.why, self.heat]
+        renamed = [*redrawn, self.ratings.chips, self.heat]
         rater.change(self.rename, [self.view, rater], renamed, trigger_mode="always_last", **QUICK)
-        about = [*page, self.ratings.comment, self.ratings.chips]
+        about = [*page, self.ratings.comment]
         self.view.select(self.on_view, self.view, about, **EACH)
         opened = self.conversations.list.select(self.on_list, self.view, page, **EACH)
         away = "() => { if (rlhfNarrow()) rlhfSidebar(false); }"  # it covers the page there
@@ -196,7 +194,7 @@ class ChatScreen(ChatView):
             self.conversations.list,
             self.earlier,
         ]
-        streamed += [self.ratings.why, self.heat, self.send_button, self.stop_button]
+        streamed += [self.ratings.chips, self.heat, self.send_button, self.stop_button]
         sent = gr.on(
             [self.message.submit, self.send_button.click],
             replying.send,
@@ -229,6 +227,11 @@ class ChatScreen(ChatView):
         )
         self.stop_button.click(replying.stop, self.view, None, **QUICK)
         return streamed
+
+
+def _about(message_id: str) -> str:
+    """Where static/view.js names the reply."""
+    return f'<p class="about" data-about="{safe(message_id)}"></p>'
 
 
 def _close_button() -> str:

@@ -20,7 +20,7 @@ SPELT = re.compile("&#x(0[0-9a-f]{4});|([\ue0f0-\ue0f7])")
 # Marks around maths on the page: private characters, two for each way to write it.
 WRITTEN = ("$", "$", "\\(", "\\)", "$$", "$$", "\\[", "\\]")
 MARKS = "\ue0f0\ue0f1\ue0f2\ue0f3\ue0f4\ue0f5\ue0f6\ue0f7"
-DELIMITERS = [
+DELIMITERS: list[dict[str, str | bool]] = [
     {"left": MARKS[i], "right": MARKS[i + 1], "display": i >= 4} for i in range(0, len(MARKS), 2)
 ]
 # A price is no maths: no space within the dollars, and neither letter nor digit right outside.

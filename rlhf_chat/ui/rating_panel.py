@@ -62,19 +62,17 @@ class RatingPanel:
         if not value:
             return {
                 self.note: status_message(text("rating.withdrawn", countdown=counted)),
-                self.why: gr.update(visible=False),
-                self.chips: chips_for(),
+                **self.hidden(),
             }
         return {
             self.note: status_message(text("rating.saved", countdown=counted), "good"),
-            self.why: gr.update(visible=True),
             **self._drawn(message_id, opinion),
         }
 
     async def opened(self, message_id: str, rater: str) -> Update:
         """The panel of one reply with this rater's ratings of it. Stars need no thumb."""
         opinion = await quick(self.chat.ratings.of, message_id, checked_name(rater))
-        return {self.why: gr.update(visible=True), **self._drawn(message_id, opinion)}
+        return self._drawn(message_id, opinion)
 
     async def add_reason(
         self, chips: dict[str, Any], comment: str, rater: str, event: gr.EventData
@@ -136,7 +134,7 @@ class RatingPanel:
 
     def hidden(self) -> Update:
         """Put away: no reply is being rated."""
-        return {self.why: gr.update(visible=False)}
+        return {self.chips: chips_for()}
 
     def _drawn(self, message_id: str, opinion: MessageFeedback) -> Update:
         return {
@@ -148,7 +146,7 @@ class RatingPanel:
     # ---- layout and wiring ---------------------------------------------------------------------
 
     def lay_out(self) -> None:
-        with gr.Column(visible=False, elem_id="why") as self.why:
+        with gr.Column(elem_id="why"):  # shown while the reasons name a reply (theme.css)
             self.chips = js_component(
                 "reasons",
                 chips_for(),
@@ -173,7 +171,7 @@ class RatingPanel:
     ) -> None:
         # Gradio looks at each output of an event, changed or not, so what is quick or comes often
         # names few: a rating with all of them took 30 ms of CPU time, now it takes 14.
-        page = [self.note, self.why, self.comment, self.chips]
+        page = [self.note, self.comment, self.chips]
         named = [view, rater, event_id]
         bot.like(self.rate, named, [*page, *redrawn], js=WITH_EVENT_ID, **EACH)
         reasons = [self.chips, self.comment, rater]

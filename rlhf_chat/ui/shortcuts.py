@@ -15,6 +15,7 @@ SHORTCUTS = (
     ("\u2191", "key_edit_last"),
     ("Esc", "key_escape"),
     ("+  \u2212", "key_thumbs"),
+    ("Ctrl+\u2191  Ctrl+\u2193", "key_thumbs_typing"),
     ("R", "key_regenerate"),
     ("[  ]", "key_siblings"),
     ("C", "key_copy"),

@@ -73,7 +73,7 @@ def test_chat_rate_reload(page, served):
     expect(page.locator("#chat-note")).to_contain_text("Saved with your reason")
     page.get_by_label("Note", exact=True).fill("half as much")
     page.get_by_label("Note", exact=True).press("Enter")
-    expect(page.locator("#why")).to_have_count(0)
+    expect(page.locator("#why")).to_be_hidden()
     assert list(served.rated.values())[-1] == (-1, "Too long", "half as much")
 
     send(page, "echo second answer")
@@ -250,9 +250,46 @@ def test_escape_and_a_second_press_close_what_a_reply_opened(page):
     page.get_by_label("4 stars").click()
     expect(page.locator("#chat-note")).to_contain_text("4 of 5 stars")
     press(page, "Escape")
-    expect(page.locator("#why")).to_have_count(0)
+    expect(page.locator("#why")).to_be_hidden()
     page.locator("#bot .star").last.click()
     expect(page.get_by_label("4 stars")).to_have_attribute("aria-pressed", "true")
+
+
+def test_what_is_opened_stands_under_its_reply_and_names_it(page):
+    from playwright.sync_api import expect
+
+    send(page, "echo first words")
+    send(page, "echo second words")
+    why, heat = page.locator("#why"), page.locator("#attribution")
+    for i, named in ((0, "first words"), (1, "second words"), (0, "first words")):
+        page.locator("#bot .star").nth(i).click()
+        expect(why.locator(".about")).to_contain_text(named)
+        button(page, "Explain").nth(i).click()
+        expect(heat.locator(".about")).to_contain_text(named)
+        top = page.locator("#bot .bot-row").nth(i).bounding_box()["y"]
+        assert top < why.bounding_box()["y"] < heat.bounding_box()["y"]
+        if i == 0:
+            below = page.locator("#bot .user-row").nth(1).bounding_box()["y"]
+            assert heat.bounding_box()["y"] < below
+    button(page, "New chat").click()
+    expect(why).to_be_hidden()
+    send(page, "echo third")
+    page.locator("#bot .star").click()
+    expect(why.locator(".about")).to_contain_text("third")
+
+
+def test_the_last_reply_is_rated_from_the_message_box(page, served):
+    from playwright.sync_api import expect
+
+    send(page, "echo rate me")
+    box = page.get_by_label("Message", exact=True)
+    box.fill("half a thought")
+    for key, value in (("ArrowDown", -1), ("ArrowUp", 1)):
+        box.press(f"Control+{key}")
+        expect(page.locator("#chat-note")).to_contain_text("Saved")
+        wait_for(page, lambda value=value: list(served.rated.values())[-1][0] == value)
+    expect(box).to_be_focused()
+    expect(box).to_have_value("half a thought")
 
 
 def test_a_reply_cannot_call_out(page, served):

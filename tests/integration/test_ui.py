@@ -627,10 +627,10 @@ def test_a_comment_that_was_not_saved_stays_in_its_box():
     tab.chat.refuse_ratings = "The disk is full."
     told = asyncio.run(ratings.add_comment(chips, "so short", "me"))
     assert told[tab.screen.note]["text"] == "Not saved. The disk is full."
-    assert ratings.why not in told and ratings.comment not in told
+    assert ratings.chips not in told and ratings.comment not in told
     tab.chat.refuse_ratings = ""
     told = asyncio.run(ratings.add_comment(chips, "so short", "me"))
-    assert not told[ratings.why]["visible"]
+    assert not told[ratings.chips]["id"]
 
 
 def test_a_starter_leaves_the_message_box_alone():
@@ -1004,7 +1004,7 @@ def test_what_a_reply_opened_is_put_away_with_it():
         *tab.edit(1, "Good day."),
     ]
     for update in updates:
-        assert update[tab.screen.heat] == "" and not update[tab.screen.ratings.why]["visible"]
+        assert update[tab.screen.heat] == "" and not update[tab.screen.ratings.chips]["id"]
     assert asyncio.run(tab.screen.on_view(tab.view, SimpleNamespace(shut="yes"))) == {
         tab.screen.heat: ""
     }
@@ -1026,7 +1026,7 @@ def test_the_panel_opens_with_what_was_said_and_stars_need_no_thumb():
     tab.send("hello")
     ratings, asked = tab.screen.ratings, SimpleNamespace(rate=tab.view["turns"][1]["id"])
     opened = asyncio.run(tab.screen.on_view(tab.view, asked))
-    assert opened[ratings.why]["visible"] and not opened[ratings.comment]["visible"]
+    assert opened[ratings.chips]["id"] == asked.rate and not opened[ratings.comment]["visible"]
     assert opened[ratings.chips]["choices"] == []
     asyncio.run(ratings.add_reason(opened[ratings.chips], "", "me", SimpleNamespace(stars=4)))
     assert not tab.chat.rated
@@ -1035,7 +1035,7 @@ def test_the_panel_opens_with_what_was_said_and_stars_need_no_thumb():
     back = asyncio.run(ratings.add_reason(again[ratings.chips], "", "me", SimpleNamespace(stars=4)))
     assert "withdrawn" in back[tab.screen.note]["text"]
     shut = asyncio.run(ratings.add_reason(again[ratings.chips], "", "me", SimpleNamespace(shut=1)))
-    assert not shut[ratings.why]["visible"]
+    assert not shut[ratings.chips]["id"]
 
 
 def test_words_without_a_thumb_take_nothing_back():

@@ -200,6 +200,10 @@
            '.': () => press('settings-toggle'), '/': help}[key];
       if (act) { act(); e.preventDefault(); return; }
     }
+    if ((e.ctrlKey || e.metaKey) && /^Arrow(Up|Down)$/.test(e.key) && (t === box() || !typing)) {
+      if (under(e.key === 'ArrowUp' ? -1 : -2)) e.preventDefault();
+      return;
+    }
     if (t && t.matches && t.matches('#bot .edit-textarea') && (e.key === 'Escape' || (e.key === 'Enter' && (e.ctrlKey || e.metaKey)))) {
       const bar = t.closest('.message-row').nextElementSibling, both = bar ? bar.querySelectorAll('.icon-button-wrapper button') : [];
       const b = both[e.key === 'Escape' ? 1 : 0];

@@ -16,7 +16,7 @@ const foot = t => {
   if (t.stamp) { const s = document.createElement('span'); s.className = 'stamp'; s.textContent = t.stamp; f.append(s); }
   if (t.stamp && t.id) {
     const w = document.createElement('button'); w.type = 'button'; w.className = 'words'; w.textContent = text('why_button');
-    w.title = text('why_title'); w.setAttribute('aria-label', text('why_label'));
+    w.title = text('why_title');
     w.onclick = () => {
       const again = explained === t.id && document.querySelector('#attribution .attribution');
       explained = t.id; trigger('select', again ? {shut: 'yes', value: t.id, index: 0} : {explain: t.id, value: t.id, index: 0});
@@ -56,6 +56,22 @@ const mark = () => {
     if (old) old.remove();
     if (t && (t.stamp || t.siblings > 1)) { const f = foot(t); f.dataset.key = key; bar.append(f); }
   });
+  place(bot, turns);
+};
+// What is about one reply stands under it and says which one it is: its reasons, and what its words do.
+const panels = {};
+const place = (bot, turns) => {
+  const rows = [...bot.querySelectorAll('.message-row')];
+  for (const id of ['why', 'attribution']) {
+    const panel = panels[id] = document.getElementById(id) || panels[id], about = panel && panel.querySelector('[data-about]');
+    const row = about && rows[turns.findIndex(t => t.id === about.dataset.about)], bar = row && row.nextElementSibling;
+    if (!bar) continue;
+    if (!about.textContent) about.textContent = text('about_reply', {reply: row.innerText.trim().replace(/\s+/g, ' ').slice(0, 80)});
+    let under = bar.nextElementSibling;
+    if (!under || under.className !== 'under') { under = document.createElement('div'); under.className = 'under'; bar.after(under); }
+    if (panel.parentElement !== under) { under.append(panel); panel.scrollIntoView({block: 'nearest'}); }
+  }
+  bot.querySelectorAll('.under:empty').forEach(e => e.remove());
 };
 const soon = () => { if (!at) at = setTimeout(mark, 30); };
 const draw = () => {
@@ -70,7 +86,9 @@ const draw = () => {
 const watchBot = () => {
   const bot = document.getElementById('bot');
   if (!bot) return setTimeout(watchBot, 100);
-  new MutationObserver(soon).observe(bot, {childList: true, subtree: true}); soon();
+  const changes = new MutationObserver(soon);
+  for (const e of [bot, document.getElementById('why'), document.getElementById('attribution')]) changes.observe(e, {childList: true, subtree: true});
+  soon();
 };
 // The first value is the empty one of the layout; only the server's answer to the load may change the address.
 watch('value', () => { window.rlhfLoaded = true; draw(); });
