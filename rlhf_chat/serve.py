@@ -53,6 +53,7 @@ def serve(
         )
         worker.start(learn=train)
         chat = Chat(store, model, load_view=worker.versions.view, scorer=worker.scorer)
+        chat.deletion.finish()
         compare = Compare(chat)
         compare.forget_unanswered()
         served = ApiServer(chat, worker, data, port) if api else None

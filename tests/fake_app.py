@@ -19,8 +19,11 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 from rlhf_chat import importers
+from rlhf_chat.chat import exporters
+from rlhf_chat.chat.attachments import with_files
 from rlhf_chat.chat.chat import ReplyChunk, Turn
 from rlhf_chat.chat.compare import Candidates, VoteResult
+from rlhf_chat.chat.excerpts import Excerpt, excerpt
 from rlhf_chat.chat.imports import ImportPreview
 from rlhf_chat.chat.message_feedback import MessageFeedback
 from rlhf_chat.chat.raters import Rater
@@ -107,19 +110,40 @@ class ToyChat:
         self.best_of = 1
         self.ratings = self.settings = self  # one toy for all of it
         self.compare, self.raters = ToyCompare(self), ToyRaters()
-        self.imports = ToyArrivals()
+        self.imports, self.deletion, self.pins = ToyArrivals(), ToyDeletion(self), []
 
     # conversations
 
-    def conversations(self, containing: str = "") -> list[Conversation]:
-        words = containing.strip().lower()
+    def conversations(
+        self, containing: str = "", *, with_deleted: bool = False
+    ) -> list[Conversation]:
+        words, gone = containing.strip().lower(), self.deletion.pending()
         found = [
             c
             for c in self._conversations.values()
-            if words in c.title.lower()
-            or any(n.conversation == c.id and words in n.text.lower() for n in self._nodes.values())
+            if (with_deleted or c.id not in gone)
+            and any(words in text.lower() for text in [c.title, *self._texts(c)])
         ]
         return sorted(found, key=lambda c: c.updated_at, reverse=True)
+
+    def _texts(self, c: Conversation) -> list[str]:
+        return [n.text for n in self._nodes.values() if n.conversation == c.id]
+
+    def excerpts(self, words: str, found: list[Conversation]) -> dict[str, Excerpt]:
+        hits = {
+            c.id: next(filter(None, (excerpt(t, words) for t in self._texts(c))), None)
+            for c in found
+        }
+        return {id: hit for id, hit in hits.items() if hit}
+
+    def pinned(self) -> list[str]:
+        return self.pins
+
+    def pin(self, id: str, pinned: bool = True) -> None:
+        self.pins = [one for one in self.pins if one != id] + [id] * pinned
+
+    def exported(self, id: str, ending: str) -> tuple[str, str]:
+        return exporters.file_name(self._found(id).title, ending), "the chat"
 
     def new_conversation(self) -> str:
         made = Conversation(uuid.uuid4().hex)
@@ -166,6 +190,8 @@ class ToyChat:
                 self.rated.pop(node.id, None)
 
     def history(self, conversation_id: str, rater: str = "") -> list[Turn]:
+        if conversation_id in self.deletion.pending():
+            raise AppError("db.conversation_gone")
         path, at = [], self._found(conversation_id).head_id
         while at:
             path.append(self._nodes[at])
@@ -204,7 +230,11 @@ class ToyChat:
 
     # replies
 
-    def reply(self, conversation_id, text, *, event_id=None, stop):
+    def message_tokens(self, conversation_id, text) -> tuple[int, int]:
+        return len(text.split()), 100
+
+    def reply(self, conversation_id, text, *, event_id=None, stop, files=()):
+        text = with_files(text, files)
         checked(text)
         conversation = self._found(conversation_id)
         conversation.title = conversation.title or text.strip()[:60]
@@ -391,6 +421,27 @@ class ToyChat:
 
     def set_best_of(self, drafts: int) -> None:
         self.best_of = drafts
+
+
+class ToyDeletion:
+    """Deletes at once what can be undone no longer; that is looked at when it is asked."""
+
+    def __init__(self, chat: ToyChat) -> None:
+        self.chat, self.seconds, self.until = chat, 10.0, {}
+
+    def pending(self) -> dict[str, float]:
+        for id in [id for id, until in self.until.items() if until < time.time()]:
+            del self.until[id]
+            self.chat.delete(id)
+        return self.until
+
+    def add(self, id: str) -> None:
+        self.chat._found(id)
+        self.until[id] = time.time() + self.seconds
+
+    def undo(self, id: str) -> None:
+        if not self.pending().pop(id, 0):
+            raise AppError("db.conversation_gone")
 
 
 class ToyArrivals:

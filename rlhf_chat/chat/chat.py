@@ -18,14 +18,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rlhf_chat import db
-from rlhf_chat.chat.context_window import TooLongError, Words, chat_message, truncate
+from rlhf_chat.chat import exporters
+from rlhf_chat.chat.attachments import Attachment, with_files
+from rlhf_chat.chat.context_window import (
+    TooLongError,
+    Words,
+    chat_message,
+    truncate,
+    with_system,
+)
+from rlhf_chat.chat.deferred_deletion import DeferredDeletion
+from rlhf_chat.chat.excerpts import Excerpt, excerpt
 from rlhf_chat.chat.imports import Imports
 from rlhf_chat.chat.message_feedback import Ratings
-from rlhf_chat.chat.message_text import checked
+from rlhf_chat.chat.message_text import MAX_CHARACTERS, checked
 from rlhf_chat.chat.settings import ConversationSettings, SettingsService
 from rlhf_chat.chat.stop_texts import ended_by
 from rlhf_chat.db import Conversation, Message, Store
-from rlhf_chat.errors import AppError, ModelError, Notice
+from rlhf_chat.errors import AppError, ModelError, NotFound, Notice
 from rlhf_chat.feedback.replies import Prompt, Reply, reply_of
 from rlhf_chat.inference.generate import Response, Sampling
 from rlhf_chat.inference.generator import Generator
@@ -33,6 +43,7 @@ from rlhf_chat.inference.model import Model, ModelView
 from rlhf_chat.reward.scorer import RewardModel, RewardModelCache, TokenAttribution
 
 VIEWS_KEPT = 3  # versions loaded beside the live one; each is the size of an adapter
+EXCERPTS = 30  # chats that a search shows a hit of
 CUT = ("length", "cancelled")  # finish reasons of replies that can be continued
 CONTINUES = "continues"  # in the sampling of a continued reply: the id of the cut one
 
@@ -119,6 +130,7 @@ class Chat:
         self.settings = SettingsService(store, sampling, model.context_tokens, self.view)
         self.ratings = Ratings(store, model.encode_reply, model.context_tokens)
         self.imports = Imports(store, model)
+        self.deletion = DeferredDeletion(store)
         self._load_view = load_view
         self.scorer = scorer  # None, or not warm yet: drafts are shown as they come
         self._views: OrderedDict[int, ModelView] = OrderedDict()  # loaded beside the live one
@@ -127,8 +139,32 @@ class Chat:
 
     # ------------------------------------------------------------------ conversations
 
-    def conversations(self, containing: str = "") -> list[Conversation]:
-        return self.store.conversations.all(containing=containing.strip())
+    def conversations(
+        self, containing: str = "", *, with_deleted: bool = False
+    ) -> list[Conversation]:
+        """Newest first; without those whose deletion can still be undone, unless asked for."""
+        gone = {} if with_deleted else self.deletion.pending()
+        found = self.store.conversations.all(containing=containing.strip())
+        return [c for c in found if c.id not in gone]
+
+    def excerpts(self, words: str, found: Sequence[Conversation]) -> dict[str, Excerpt]:
+        """Where the words stand in what these chats show, by id; a hit in a title has none."""
+        hits = {}
+        for conversation in found[:EXCERPTS]:
+            head = conversation.head_id
+            for message in self.store.messages.path_to(head) if head else []:
+                if hit := excerpt(message.content, words):
+                    hits[conversation.id] = hit
+                    break
+        return hits
+
+    def pinned(self) -> list[str]:
+        """Ids of the chats that stay at the top of the list."""
+        return list(self.store.settings.get("pinned_chats", []))
+
+    def pin(self, conversation_id: str, pinned: bool = True) -> None:
+        others = [id for id in self.pinned() if id != conversation_id]
+        self.store.settings.set("pinned_chats", [conversation_id, *others] if pinned else others)
 
     def new_conversation(self) -> str:
         """An empty one, with the default settings."""
@@ -153,6 +189,12 @@ class Chat:
     def delete(self, conversation_id: str) -> None:
         self.store.conversations.delete(conversation_id)
 
+    def exported(self, conversation_id: str, ending: str) -> tuple[str, str]:
+        """A name for the file and its contents; `ending`: "md" or "json"."""
+        make = exporters.chat_as_json if ending == "json" else exporters.chat_as_markdown
+        title = self.store.conversations.get(conversation_id).title
+        return exporters.file_name(title, ending), make(self.store, conversation_id)
+
     def not_erased(self) -> Notice | None:
         """Where deleted words still are, until they could be erased from every backup."""
         if not (left := self.store.unerased):
@@ -162,7 +204,9 @@ class Chat:
 
     def history(self, conversation_id: str, rater: str = "") -> list[Turn]:
         """The active branch, root to leaf, with the ratings of `rater`; if that is "", the
-        newest of any rater."""
+        newest of any rater. Raises NotFound, also while its deletion can be undone."""
+        if conversation_id in self.deletion.pending():
+            raise NotFound("db.conversation_gone")
         head = self.store.conversations.get(conversation_id).head_id
         path = self.store.messages.path_to(head) if head else []
         rated = self.store.feedback.rating_of([m.id for m in path], rater)
@@ -214,12 +258,14 @@ class Chat:
         *,
         event_id: str | None = None,
         stop: threading.Event | None = None,
+        files: Sequence[Attachment] = (),
     ) -> Iterator[ReplyChunk]:
-        """Stores what was typed, then streams and stores the reply. A stopped reply keeps its text.
+        """Stores what was typed and attached, then streams and stores the reply. A stopped reply
+        keeps its text.
 
         Sending the same event again stores nothing twice: it is answered with the stored reply.
         """
-        text = checked(text)
+        text = with_files(checked(text) if text.strip() else "", files) if files else checked(text)
         asked = self.store.messages.of_event(event_id) if event_id else None
         answers = self.store.messages.children(asked.id) if asked else []
         if answers:
@@ -291,8 +337,8 @@ class Chat:
         self, message_id: str, text: str, *, stop: threading.Event | None = None
     ) -> Iterator[ReplyChunk]:
         """Edits a message of the user: a new branch beside the old one, with its own reply."""
-        text = checked(text)
         old = self.store.messages.get(message_id)
+        text = checked(text, max(MAX_CHARACTERS, len(old.content)))  # it may hold a file
         if old.role != "user":
             raise AppError("chat.only_own_edited")
         ready = self._ready(old.conversation_id, old.parent_id, text)
@@ -443,6 +489,13 @@ class Chat:
             return truncate(self.model, settings.system_prompt, path, limit)
         except TooLongError as error:
             raise AppError("chat.message_too_long", tokens=error.tokens, limit=limit) from error
+
+    def message_tokens(self, conversation_id: str, text: str) -> tuple[int, int]:
+        """How many tokens a message takes, and how many it may take."""
+        settings = self.settings.get(conversation_id)
+        turns = with_system(settings.system_prompt, [chat_message("user", text)])
+        limit = self.model.context_tokens - settings.sampling.max_new_tokens
+        return len(self.model.encode(turns)), limit
 
     def explain(self, message_id: str) -> list[TokenAttribution]:
         """The effect of each word of a reply on its score under the current reward model."""

@@ -1,4 +1,5 @@
-"""Feedback as other tools read it: JSON lines, a spreadsheet, pairs and labelled replies for TRL.
+"""Feedback as other tools read it: JSON lines, a spreadsheet, pairs and labelled replies for TRL;
+and a chat as Markdown or JSON.
 
 Pairs have the columns prompt, chosen and rejected in the conversational format that TRL's
 RewardTrainer and DPOTrainer read; labelled replies have prompt, completion and label, for its
@@ -11,12 +12,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 from rlhf_chat.chat.context_window import Words, chat_message, with_system
-from rlhf_chat.db import Feedback, Message, Store
+from rlhf_chat.db import Conversation, Feedback, Message, Store
 from rlhf_chat.feedback.kinds import kind_of
 
 COLUMNS = (
@@ -96,3 +98,40 @@ def labelled_replies(store: Store, rows: Iterable[Feedback]) -> list[dict[str, A
 
 def _completion(reply: Message) -> list[Words]:
     return [chat_message("assistant", reply.content)]
+
+
+def chat_as_json(store: Store, conversation_id: str) -> str:
+    """The branch that is shown, with what is known of each message."""
+    chat, turns = _branch(store, conversation_id)
+    first = [chat_message("system", chat.system_prompt)] if chat.system_prompt else []
+    rows = [
+        {"role": m.role, "content": m.content, "created_at": m.created_at}
+        | ({"version": m.adapter_version} if m.role == "assistant" else {})
+        for m in turns
+    ]
+    told = {"title": chat.title, "created_at": chat.created_at, "messages": [*first, *rows]}
+    return json.dumps(told, ensure_ascii=False, indent=1) + "\n"
+
+
+def chat_as_markdown(store: Store, conversation_id: str) -> str:
+    """The branch that is shown, to be read: a heading for each message, its text as it is."""
+    chat, turns = _branch(store, conversation_id)
+    parts = [f"# {chat.title}"]
+    if chat.system_prompt:
+        parts += ["## System", chat.system_prompt]
+    for m in turns:
+        by = "You" if m.role == "user" else "Model"
+        version = f" (v{m.adapter_version})" if m.adapter_version else ""
+        parts += [f"## {by}{version}", m.content]
+    return "\n\n".join(parts) + "\n"
+
+
+def _branch(store: Store, conversation_id: str) -> tuple[Conversation, list[Message]]:
+    chat = store.conversations.get(conversation_id)
+    return chat, store.messages.path_to(chat.head_id) if chat.head_id else []
+
+
+def file_name(title: str, ending: str) -> str:
+    """A name for the file of a chat that every system takes."""
+    words = re.sub(r"[^\w -]+", "", title).strip(" -")[:60].strip()
+    return f"{words or 'chat'}.{ending}"

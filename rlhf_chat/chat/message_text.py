@@ -9,10 +9,10 @@ MAX_CHARACTERS = 8000
 MAX_REASON = 200  # characters
 
 
-def checked(text: str) -> str:
+def checked(text: str, limit: int = MAX_CHARACTERS) -> str:
     """The text as it is stored, and so as the model reads it. Raises AppError."""
     if not text.strip():
         raise AppError("text.empty")
-    if len(text) > MAX_CHARACTERS:
-        raise AppError("text.too_long", count=len(text), limit=MAX_CHARACTERS)
+    if len(text) > limit:
+        raise AppError("text.too_long", count=len(text), limit=limit)
     return clean_text(text).strip()

@@ -18,7 +18,7 @@ from rlhf_chat.ui.charts import attribution, safe
 from rlhf_chat.ui.chat_view import SHOWN_AT_FIRST, ChatView, Update, limit_of, rater_of, tab_of
 from rlhf_chat.ui.checked_blocks import CheckedBlocks
 from rlhf_chat.ui.components import error_message, status_message
-from rlhf_chat.ui.handlers import EACH, QUICK, REPLIES, WITH_SEND_ID, quick
+from rlhf_chat.ui.handlers import EACH, QUICK, REPLIES, quick, with_send_id
 from rlhf_chat.ui.language import text
 from rlhf_chat.ui.raters_panel import READ
 from rlhf_chat.ui.streaming import ReplyStreaming
@@ -51,7 +51,7 @@ class ChatScreen(ChatView):
     async def on_list(
         self, view: dict[str, Any], request: gr.Request, event: gr.EventData
     ) -> Update:
-        """Open, rename or delete, as the list in the sidebar asks."""
+        """Open, rename, pin, delete or keep after all, as the list in the sidebar asks."""
         do, chosen = getattr(event, "do", "open"), str(getattr(event, "id", ""))
         current = view["conversation"]
         try:
@@ -59,8 +59,12 @@ class ChatScreen(ChatView):
                 return await self.conversations.rename(
                     current, chosen, str(getattr(event, "title", ""))
                 )
+            if do == "pin":
+                return await self.conversations.pin(current, chosen, bool(event.pinned))
+            if do == "undo_delete":
+                return await self.conversations.undo_delete(current, chosen)
             if do == "delete":
-                await quick(self.chat.delete, chosen)
+                await quick(self.chat.deletion.add, chosen)
                 if reply := self.presence.reply(chosen):
                     reply.stop.set()  # the rest of it would not be shown
                 if chosen != current:
@@ -195,12 +199,14 @@ class ChatScreen(ChatView):
             self.earlier,
         ]
         streamed += [self.ratings.chips, self.heat, self.send_button, self.stop_button]
+        streamed.append(self.attachments.files)
+        self.attachments.wire(self.view)
         sent = gr.on(
             [self.message.submit, self.send_button.click],
             replying.send,
-            [self.message, self.view, self.event_id],
+            [self.message, self.view, self.event_id, self.attachments.files],
             streamed,
-            js=WITH_SEND_ID,
+            js=with_send_id(2),
             trigger_mode="multiple",
             **REPLIES,
         )
@@ -208,7 +214,7 @@ class ChatScreen(ChatView):
             replying.send_example,
             [self.view, self.event_id],
             streamed,
-            js=WITH_SEND_ID,
+            js=with_send_id(1),
             trigger_mode="multiple",
             **REPLIES,
         )

@@ -15,6 +15,7 @@ from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.raters import ME
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui import markdown_escape, transcript
+from rlhf_chat.ui.attachments_panel import AttachmentsPanel
 from rlhf_chat.ui.components import error_message, hidden, js_component, status_line, status_message
 from rlhf_chat.ui.conversation_list import ConversationList
 from rlhf_chat.ui.language import label, text
@@ -34,6 +35,7 @@ class ChatView:
         self.settings = SettingsPanel(chat, worker)
         self.conversations = ConversationList(chat)
         self.ratings = RatingPanel(chat, worker, self.redrawn)
+        self.attachments = AttachmentsPanel(chat)
         self.presence = Sessions()
 
     # ---- what is shown -------------------------------------------------------------------------
@@ -145,8 +147,11 @@ class ChatView:
         self.heat = gr.HTML(elem_id="attribution", apply_default_css=False)
         with gr.Row(elem_id="chat-line"):
             self.note = self.ratings.note = self.conversations.note = status_line("chat-note")
+            self.attachments.note = self.note
             self.settings.lay_out_toggle()
+        self.attachments.lay_out()
         with gr.Row(elem_id="composer"):
+            self.attachments.lay_out_button()
             self.message = gr.Textbox(
                 label=label("message"),
                 show_label=False,

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.chat.chat import Chat
-from rlhf_chat.ui.components import error_message, js_component
+from rlhf_chat.ui.components import error_message, js_component, status_message
 from rlhf_chat.ui.handlers import QUICK, quick
 from rlhf_chat.ui.language import label, text
 
@@ -30,30 +30,44 @@ class ConversationList:
         self.chat = chat
 
     def rows(self, current: str) -> Update:
-        found = self.chat.conversations()[:MOST]
+        found = self.chat.conversations(with_deleted=True)[:MOST]
+        pinned, gone = self.chat.pinned(), self.chat.deletion.pending()
         rows = [
             {
                 "id": c.id,
                 "title": c.title or text("chat.untitled"),
                 "current": c.id == current,
                 "at": c.updated_at,
+                "pinned": c.id in pinned,
+                "until": gone.get(c.id, 0),  # its deletion can be undone until then
             }
             for c in found
         ]
+        rows.sort(key=lambda row: not row["pinned"])
         return {self.list: {"rows": rows, "words": "", "hits": []}}
 
     async def search(self, words: str, view: dict[str, Any]) -> Update:
         try:
             found = await quick(self.chat.conversations, words) if words.strip() else []
+            excerpts = await quick(self.chat.excerpts, words, found)
             listed = await quick(self.rows, view["conversation"])
         except Exception as error:
             return {self.note: error_message(error)}
-        hits = {"words": words, "hits": [c.id for c in found]}
+        hits = {"words": words, "hits": [[c.id, *excerpts.get(c.id, ())] for c in found]}
         return {self.list: {**listed[self.list], **hits}}
 
     async def rename(self, current: str, conversation_id: str, title: str) -> Update:
         await quick(self.chat.rename, conversation_id, title.strip()[:80])
         return await quick(self.rows, current)
+
+    async def pin(self, current: str, conversation_id: str, pinned: bool) -> Update:
+        await quick(self.chat.pin, conversation_id, pinned)
+        return await quick(self.rows, current)
+
+    async def undo_delete(self, current: str, conversation_id: str) -> Update:
+        await quick(self.chat.deletion.undo, conversation_id)
+        listed = await quick(self.rows, current)
+        return {**listed, self.note: status_message(text("chat.restored"), "good")}
 
     def lay_out(self) -> None:
         self.new_button = gr.Button(label("new_chat"), elem_id="new-chat", size="sm")

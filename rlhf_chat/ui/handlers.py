@@ -45,9 +45,11 @@ def with_event_id(place: int) -> str:
     return f"(...inputs) => {{ inputs[{place}] = crypto.randomUUID(); return inputs; }}"
 
 
-# For Send the id is kept for a second while nothing else has changed, so that a double click is
-# one message.
-WITH_SEND_ID = "(...inputs) => [...inputs.slice(0, -1), window.rlhfSendId(inputs)]"
+def with_send_id(place: int) -> str:
+    """For Send the id is kept for a second while nothing else has changed, so that a double click
+    is one message."""
+    return f"(...inputs) => {{ inputs[{place}] = window.rlhfSendId(inputs); return inputs; }}"
+
 
 # At most one update of the page in this many seconds while a reply streams: with 100 messages on
 # the page, drawing every token let the browser show 23 tokens/s of 100 offered, this lets it show

@@ -7,6 +7,7 @@ none is open, for new ones.
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import gradio as gr
 
@@ -15,6 +16,7 @@ from rlhf_chat.chat.settings import BEST_OF, ConversationSettings
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui.components import (
     error_message,
+    js_component,
     not_saved_message,
     status_line,
     status_message,
@@ -22,6 +24,7 @@ from rlhf_chat.ui.components import (
 )
 from rlhf_chat.ui.handlers import QUICK, quick
 from rlhf_chat.ui.language import label, text
+from rlhf_chat.ui.model_picker import ModelPicker
 
 LIVE = "live"
 NUMBERS = ("temperature", "top_p", "top_k", "max_reply")  # names of the sliders' labels
@@ -32,6 +35,7 @@ Update = dict[Any, Any]
 class SettingsPanel:
     def __init__(self, chat: Chat, worker: TrainingWorker) -> None:
         self.chat, self.worker = chat, worker
+        self.models = ModelPicker(chat.model.name)
 
     # ---- acts ----------------------------------------------------------------------------------
 
@@ -71,6 +75,24 @@ class SettingsPanel:
                 word = text("settings.saved_within", saved=word, name=name, value=now)
                 break
         return {self.note: status_message(word, "good")}
+
+    async def export_markdown(self, view: dict[str, Any]) -> Update:
+        return await self._export(view["conversation"], "md")
+
+    async def export_json(self, view: dict[str, Any]) -> Update:
+        return await self._export(view["conversation"], "json")
+
+    async def _export(self, conversation_id: str, ending: str) -> Update:
+        if not conversation_id:
+            return {self.note: status_message(text("settings.nothing_to_export"), "bad")}
+        try:
+            name, contents = await quick(self.chat.exported, conversation_id, ending)
+        except Exception as error:
+            return {self.note: error_message(error)}
+        return {
+            self.file: {"name": name, "text": contents, "id": uuid4().hex},
+            self.note: status_message(text("settings.exported", name=name), "good"),
+        }
 
     async def set_best_of(self, drafts: int) -> Update:
         try:
@@ -167,6 +189,11 @@ class SettingsPanel:
                 elem_id="best-of",
             )
             self.new_button = gr.Button(label("use_for_new"), size="sm", elem_id="settings-new")
+            with gr.Row(elem_id="export-chat"):
+                self.markdown_button = gr.Button(label("export_markdown"), size="sm")
+                self.json_button = gr.Button(label("export_json"), size="sm")
+            self.models.lay_out()
+            self.file = js_component("download", {}, visible="hidden", elem_id="chat-file")
             self.note = status_line("settings-note")
 
     def lay_out_toggle(self) -> None:
@@ -194,6 +221,9 @@ class SettingsPanel:
             **as_they_come,
         )
         self.best_of.input(self.set_best_of, self.best_of, self.page, **QUICK)
+        self.models.wire()
+        self.markdown_button.click(self.export_markdown, view, [self.file, self.note], **QUICK)
+        self.json_button.click(self.export_json, view, [self.file, self.note], **QUICK)
         self.new_button.click(self.save_for_new, fields, self.page, **as_they_come)
         # Opening is the browser's own business; the fields are read again, because another tab or
         # a new version may have changed them.

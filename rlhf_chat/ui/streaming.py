@@ -9,9 +9,12 @@ from typing import Any
 
 import gradio as gr
 
+from rlhf_chat.chat.attachments import with_files
 from rlhf_chat.chat.chat import ReplyChunk, Turn
 from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.ui import markdown_escape, transcript
+from rlhf_chat.ui.attachments_panel import NOTHING as NO_FILES
+from rlhf_chat.ui.attachments_panel import attached
 from rlhf_chat.ui.chat_view import ChatView, Update, limit_of, rater_of, tab_of
 from rlhf_chat.ui.components import error_message, not_saved_message, status_message
 from rlhf_chat.ui.handlers import FRAME_SECONDS
@@ -32,15 +35,18 @@ class ReplyStreaming:
         view: dict[str, Any],
         event_id: str,
         request: gr.Request,
+        files: dict[str, Any] = NO_FILES,
         *,
         typed: bool = True,
     ) -> Iterator[Update]:
-        """`typed`: it comes from the message box, which is emptied."""
+        """`files`: those that stand above the message box. `typed`: it comes from the box, which is
+        emptied."""
         if self.pane.presence.seen_click(event_id):
             yield {self.pane.note: gr.skip()}  # yielding nothing would empty all outputs
             return
         conversation_id, made_here = view["conversation"], ""
         try:
+            sent = attached(files)
             if not conversation_id:
                 conversation_id = made_here = self.chat.new_conversation()
             before = [] if made_here else self.chat.history(conversation_id, rater_of(view))
@@ -53,9 +59,9 @@ class ReplyStreaming:
             tab_of(request),
             conversation_id,
             before,
-            [*transcript.bubbles(before), transcript.bubble("user", text.strip())],
+            [*transcript.bubbles(before), transcript.bubble("user", with_files(text, sent))],
             lambda stop: self.chat.reply(
-                conversation_id, text, event_id=event_id or None, stop=stop
+                conversation_id, text, event_id=event_id or None, stop=stop, files=sent
             ),
             sent=True,
             typed=typed,
@@ -227,7 +233,8 @@ class ReplyStreaming:
             **self.pane.put_away(),
             **self.pane.buttons(replying=True),
         }
-        return update | ({self.pane.message: ""} if typed else {})
+        emptied = {self.pane.message: "", self.pane.attachments.files: NO_FILES}
+        return update | (emptied if typed else {})
 
     def follow(self, view: dict[str, Any], request: gr.Request) -> Iterator[Update]:
         """A conversation opened while its reply is being written for another tab, or for this page

@@ -292,6 +292,22 @@ def test_the_last_reply_is_rated_from_the_message_box(page, served):
     expect(box).to_have_value("half a thought")
 
 
+def test_files_are_attached_and_sent(page):
+    from playwright.sync_api import expect
+
+    with page.expect_file_chooser() as chooser:
+        button(page, "Attach text files").click()
+    note = {"name": "notes.md", "mimeType": "text/markdown", "buffer": b"# One\n*two*"}
+    chooser.value.set_files([note, {**note, "name": "scan.pdf"}])
+    expect(page.locator("#chat-note")).to_contain_text("scan.pdf cannot be attached")
+    expect(page.locator("#attachments .file")).to_have_count(1)
+    expect(page.locator("#attachments .told")).to_contain_text("tokens")
+    send(page, "echo read this")
+    expect(page.locator("#attachments .file")).to_have_count(0)
+    own = page.locator("#bot .user.message .prose").inner_text()
+    assert own.strip() == "echo read this\n\nnotes.md:\n```markdown\n# One\n*two*\n```"
+
+
 def test_a_reply_cannot_call_out(page, served):
     asked = []
 
@@ -372,41 +388,40 @@ def test_sidebar_and_branches(page, served):
     row.locator(".open").click()
     expect(page.locator("#bot .bot-row")).to_have_count(1)
     row.hover()
-    row.get_by_label("Delete chat…").click()
-    button(page, "Keep chat").click()
+    row.get_by_label("Delete chat").click()
+    button(page, "Undo: Renamed").click()
     row.hover()
-    row.get_by_label("Delete chat…").click()
-    button(page, "Delete chat").click()
+    row.get_by_label("Pin chat", exact=True).click()
+    expect(page.locator("#conversations h3").first).to_have_text("Pinned")
+    served.deletion.seconds = 1
+    row.hover()
+    row.get_by_label("Delete chat").click()
     expect(page.locator("#conversations li").filter(has_text="Renamed")).to_have_count(0)
     expect(page.locator("#bot .bot-row")).to_have_count(0)
+    expect(page.locator("#conversations li.gone")).to_have_count(0)
+    served.deletion.seconds = 10
 
 
-def test_a_name_or_a_question_in_the_list_outlives_what_arrives_meanwhile(opened):
+def test_a_name_in_the_list_outlives_what_arrives_meanwhile(opened):
     from playwright.sync_api import expect
 
     page = opened()
     row = page.locator("#conversations li.current")
-    for label, open_one in (("Rename chat", "rename"), ("Delete chat…", "ask")):
-        replies = page.locator("#bot .foot .stamp").count()
-        send(page, "long story", wait=False)
-        row.locator(".open").wait_for()
-        row.hover()
-        row.get_by_label(label).click()
-        box = page.get_by_label("Chat name")
-        if open_one == "rename":
-            box.fill("Half a name")
-            composing = "new KeyboardEvent('keydown', {key: 'Enter', isComposing: true})"
-            box.evaluate(f"box => box.dispatchEvent({composing})")
-        page.locator("#bot .foot .stamp").nth(replies).wait_for()  # the reply has ended
-        page.wait_for_timeout(500)
-        if open_one == "rename":
-            expect(box).to_be_focused()
-            expect(box).to_have_value("Half a name")
-            box.press("Enter")
-            expect(row.locator(".open")).to_have_text("Half a name")
-        else:
-            button(page, "Delete chat").click()
-            expect(page.locator("#conversations")).not_to_contain_text("Half a name")
+    replies = page.locator("#bot .foot .stamp").count()
+    send(page, "long story", wait=False)
+    row.locator(".open").wait_for()
+    row.hover()
+    row.get_by_label("Rename chat").click()
+    box = page.get_by_label("Chat name")
+    box.fill("Half a name")
+    composing = "new KeyboardEvent('keydown', {key: 'Enter', isComposing: true})"
+    box.evaluate(f"box => box.dispatchEvent({composing})")
+    page.locator("#bot .foot .stamp").nth(replies).wait_for()  # the reply has ended
+    page.wait_for_timeout(500)
+    expect(box).to_be_focused()
+    expect(box).to_have_value("Half a name")
+    box.press("Enter")
+    expect(row.locator(".open")).to_have_text("Half a name")
 
 
 def test_what_a_search_found_is_still_listed_after_one_is_opened(opened):
@@ -419,6 +434,7 @@ def test_what_a_search_found_is_still_listed_after_one_is_opened(opened):
     found = page.locator("#conversations .open")
     expect(found).to_have_count(1)
     expect(found).to_contain_text("so long")
+    expect(found.locator("mark")).to_have_text("needle")
     found.click()
     expect(page.locator("#bot .bot-row")).to_have_count(1)
     page.wait_for_timeout(500)
@@ -573,6 +589,37 @@ def test_a_phone_has_everything_on_the_screen(browser, served, scheme):
         context.close()
 
 
+def test_on_a_phone_nothing_is_clipped_and_fingers_find_what_they_press(opened):
+    page = opened("phone", has_touch=True, is_mobile=True)
+    table = "| a | b |\n|---|---|\n| 1 | " + "word " * 20 + "|"
+    code = "```python\n" + "x = 1; " * 30 + "\n```"
+    send(page, "echo " + "long" * 60 + f"\n\n{table}\n\n{code}\n\n$${'x+' * 60}y$$")
+    send(page, "cut one two three")
+    page.locator("#bot .star").first.click()
+    page.locator("#why .about").wait_for()
+    boxes = page.locator("#bot .message-row, #bot .prose > *, #why").evaluate_all(
+        "all => all.map(e => e.getBoundingClientRect()).map(r => [r.left, r.right])"
+    )
+    beyond = sum(left < 12 or right > 378 for left, right in boxes if right > left)
+    assert beyond == 0
+    pressed = "#bot .message-buttons button, #bot .options button, #why button, "
+    low = page.locator(pressed + "#composer button, #tabs [role=tab]").evaluate_all(
+        "all => all.filter(e => e.offsetParent && e.offsetHeight < 44).map(e => e.outerHTML)"
+    )
+    assert low == []
+    question, reply, nxt = (
+        page.locator(place).bounding_box()
+        for place in (
+            "#bot .user-row >> nth=0",
+            "#bot .bot-row >> nth=0",
+            "#bot .user-row >> nth=1",
+        )
+    )
+    bar = page.locator("#bot .message-buttons-left").first.bounding_box()
+    near = reply["y"] - question["y"] - question["height"]
+    assert near < nxt["y"] - bar["y"] - bar["height"]
+
+
 def test_eight_tabs_load_and_nothing_is_asked_of_another_host(browser, served):
     context = browser.new_context()
     try:
@@ -613,7 +660,7 @@ def test_every_screen_fits_and_every_key_works(opened, size, served):
     page.get_by_text("2/2").wait_for()
     page.keyboard.press("/")
     page.keyboard.press("ArrowUp")
-    expect(page.locator("#bot textarea")).to_have_value("echo first")
+    expect(page.locator("#bot .edit-textarea")).to_have_value("echo first")
     page.keyboard.press("Escape")
     page.locator("body").click(position={"x": 5, "y": 300})
     page.keyboard.press("?")

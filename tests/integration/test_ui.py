@@ -25,14 +25,17 @@ import gradio as gr
 import httpx
 import pytest
 
+from rlhf_chat import model_list
 from rlhf_chat.chat import exporters
 from rlhf_chat.chat.compare import Candidates, VoteResult
 from rlhf_chat.chat.message_feedback import MessageFeedback
 from rlhf_chat.errors import AppError, Notice, PortError
 from rlhf_chat.inference.generate import Sampling
+from rlhf_chat.model_list import ModelChoice
 from rlhf_chat.simulation.simulator import Simulation
 from rlhf_chat.ui import (
     app,
+    attachments_panel,
     charts,
     components,
     markdown_escape,
@@ -256,7 +259,7 @@ class Tab:
     def _join(self, text: str) -> dict:
         view = {"conversation": "", "turns": [], "sent": False}
         body = {"fn_index": self.number("send"), "session_hash": self.session}
-        body["data"] = [text, view, uuid.uuid4().hex]
+        body["data"] = [text, view, uuid.uuid4().hex, attachments_panel.NOTHING]
         assert self.http.post("gradio_api/queue/join", json=body).status_code == 200
         return view
 
@@ -1749,13 +1752,115 @@ def test_search_names_the_chats_that_contain_the_words():
     found = asyncio.run(one.screen.conversations.search("wool", one.view))[
         one.screen.conversations.list
     ]
-    assert found["hits"] == [one.view["conversation"]] and found["words"] == "wool"
+    [hit] = found["hits"]
+    assert hit == [one.view["conversation"], "tell me about ", "wool", ""]
+    assert found["words"] == "wool"
     assert (
         asyncio.run(one.screen.conversations.search("zebra", one.view))[
             one.screen.conversations.list
         ]["hits"]
         == []
     )
+
+
+def listed(tab: Screen, **chosen) -> list[dict]:
+    update = asyncio.run(tab.screen.on_list(tab.view, tab.request, SimpleNamespace(**chosen)))
+    tab._take(update)
+    return update[tab.screen.conversations.list]["rows"]
+
+
+def test_a_deleted_chat_can_be_had_back_for_a_while():
+    tab = Screen()
+    tab.send("hello")
+    chat = tab.view["conversation"]
+    [row] = listed(tab, do="delete", id=chat)
+    assert row["until"] > time.time() and tab.view["conversation"] == ""
+    assert not tab.screen.is_here(chat)
+    [row] = listed(tab, do="undo_delete", id=chat)
+    assert not row["until"] and tab.screen.is_here(chat) and tab.note == "Chat restored."
+    tab.chat.deletion.seconds = -1
+    assert listed(tab, do="delete", id=chat) == []
+    assert listed(tab, do="undo_delete", id=chat) == [] and "not here" in tab.note
+
+
+def test_a_pinned_chat_stays_on_top():
+    tab = Screen()
+    for text in ("first", "second"):
+        tab.view = {"conversation": "", "turns": [], "sent": False}
+        tab.send(text)
+    first = next(c.id for c in tab.chat.conversations() if c.title == "first")
+    rows = listed(tab, do="pin", id=first, pinned=True)
+    assert [(r["title"], r["pinned"]) for r in rows] == [("first", True), ("second", False)]
+    assert listed(tab, do="pin", id=first, pinned=False)[0]["title"] == "second"
+
+
+def test_a_chat_is_exported_under_its_name():
+    tab = Screen()
+    settings = tab.screen.settings
+    refused = asyncio.run(settings.export_json(tab.view))
+    assert settings.file not in refused and refused[settings.note]["tone"] == "bad"
+    tab.send("what: a/chat?")
+    for make, name in (
+        (settings.export_json, "what achat.json"),
+        (settings.export_markdown, "what achat.md"),
+    ):
+        told = asyncio.run(make(tab.view))
+        assert told[settings.file]["name"] == name and name in told[settings.note]["text"]
+
+
+def test_a_model_to_choose_says_what_it_takes_and_how_it_is_started(monkeypatch):
+    small = ModelChoice("small", "Qwen/Qwen3-1.7B", False, 3 << 30, True)
+    large = ModelChoice("a b.gguf", "LM Studio", True, 30 << 30, False)
+    odd = ModelChoice("odd", "Ollama", True, None, None)
+    monkeypatch.setattr(model_list, "choices", lambda: [small, large, odd])
+    picker = Screen().screen.settings.models
+    looked = asyncio.run(picker.look())
+    assert [name for name, _ in looked[picker.menu]["choices"]] == [
+        "small · Qwen/Qwen3-1.7B · 3.0 GiB · fits · not on this machine",
+        "a b.gguf · LM Studio · 30.0 GiB · too large",
+        "odd · Ollama",
+    ]
+    assert "toy model" in looked[picker.note]["text"]
+    chosen = asyncio.run(picker.choose("small"))
+    assert chosen[picker.command]["value"] == "rlhf-chat --model small"
+    assert "fetched" in chosen[picker.note]["text"]
+    chosen = asyncio.run(picker.choose("a b.gguf"))
+    assert chosen[picker.command]["value"] == "rlhf-chat --model 'a b.gguf'"
+    assert chosen[picker.note]["tone"] == "bad"
+    assert "base model" in asyncio.run(picker.choose("odd"))[picker.note]["text"]
+    assert picker.command not in asyncio.run(picker.choose("unknown"))
+
+
+def attach(tab: Screen, value: dict, **event) -> dict:
+    panel = tab.screen.attachments
+    return tab._take(asyncio.run(panel.change(value, tab.view, SimpleNamespace(**event))))
+
+
+def test_files_are_counted_taken_away_and_sent_with_the_message():
+    tab = Screen()
+    box, files = (
+        tab.screen.attachments.files,
+        [{"name": n, "text": "a b c"} for n in ("a.txt", "b.py")],
+    )
+    value = attach(tab, attachments_panel.NOTHING, add=files)[box]
+    assert [f["name"] for f in value["files"]] == ["a.txt", "b.py"] and not value["over"]
+    assert "of 100 tokens" in value["told"]
+    value = attach(tab, value, drop=0)[box]
+    assert [f["name"] for f in value["files"]] == ["b.py"]
+    updates = tab.take(tab.screen.replying.send("look", tab.view, "", tab.request, value))
+    assert updates[0][box] == attachments_panel.NOTHING
+    sent = tab.chat.history(tab.view["conversation"])[0].content
+    assert sent == "look\n\nb.py:\n```python\na b c\n```"
+    value = attach(tab, value, add=[{"name": "c.md", "text": "word " * 200}])[box]
+    assert value["over"]
+
+
+@pytest.mark.parametrize("name", ["x.pdf", "x.png", "x", "x.docx"])
+def test_a_file_that_is_no_text_is_refused_in_one_sentence(name):
+    tab = Screen()
+    update = attach(tab, attachments_panel.NOTHING, add=[{"name": name, "text": "%PDF"}])
+    assert update[tab.screen.attachments.files] == attachments_panel.NOTHING
+    assert name in tab.note and tab.note.count(".") < 4
 
 
 def test_an_empty_prompt_gets_one_sentence():

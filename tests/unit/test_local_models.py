@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_chat import model_list
 from rlhf_chat.inference import loading, local_models
 from rlhf_chat.inference.loading import ModelError
 
@@ -66,3 +67,23 @@ def test_a_model_of_lm_studio_is_named_by_its_file(
     (file.parent / "mmproj-small.gguf").write_bytes(b"GGUF")
     [model] = local_models._lm_studio()
     assert (model.name, model.holder, model.size) == (str(file), "LM Studio", 4)
+
+
+def test_models_to_choose_from_say_what_they_take(
+    ollama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that cannot be read is listed without it."""
+    add(ollama, "registry.ollama.ai/library/smollm2/latest")
+    monkeypatch.setattr(local_models, "lm_studio_folders", lambda: [])
+    monkeypatch.setattr(local_models, "_hugging_face", lambda: iter(()))
+    presets = model_list.presets.BY_NAME
+    monkeypatch.setattr(model_list.presets, "BY_NAME", {"pocket": presets["pocket"]})
+    monkeypatch.setattr(model_list.memory, "free", lambda device: 1 << 40)
+    demo, pocket, other = model_list.choices()
+    assert (demo.name, demo.here, demo.fits) == ("demo", True, True)
+    assert pocket.needs and demo.needs and pocket.needs > demo.needs and pocket.fits
+    assert (other.name, other.about, other.here) == ("ollama:smollm2:latest", "Ollama", True)
+    assert other.needs is None and other.fits is None
+    assert other.command == "rlhf-chat --model ollama:smollm2:latest"
+    monkeypatch.setattr(model_list.memory, "free", lambda device: 1 << 20)
+    assert model_list.choices()[1].fits is False

@@ -1,4 +1,4 @@
-// The list of conversations, by day and filtered by what is searched: open, rename, delete.
+// The list of conversations, by day and filtered by what is searched: open, rename, pin, delete and undo that.
 // Text reaches the page through textContent only.
 const text = window.rlhfText;
 const button = (label, cls, shown, act) => {
@@ -6,11 +6,12 @@ const button = (label, cls, shown, act) => {
   b.type = 'button'; b.className = cls; b.textContent = shown; b.title = label;
   b.setAttribute('aria-label', label); b.onclick = act; return b;
 };
-const ask = (c, li) => {
-  const q = document.createElement('span'); q.className = 'ask'; q.textContent = text('delete_chat_question');
-  const yes = button(text('delete_chat'), 'yes', text('delete'), window.rlhfOnce(() => { trigger('select', {do: 'delete', id: c.id, value: c.id, index: 0}); draw(); }));
-  const no = button(text('keep_chat'), 'no', text('keep'), draw);
-  li.replaceChildren(q, yes, no); no.focus();
+const tell = (c, what, more) => trigger('select', {do: what, id: c.id, value: c.id, index: 0, ...more});
+const deleted = c => {
+  const li = document.createElement('li'), told = document.createElement('span');
+  li.className = 'gone'; told.className = 'told'; told.textContent = text('chat_deleted');
+  li.append(told, button(text('undo_delete') + ': ' + c.title, 'undo', text('undo_delete'), () => tell(c, 'undo_delete')));
+  setTimeout(draw, Math.max(0, c.until * 1000 - Date.now()) + 50); return li;
 };
 const rename = (c, li) => {
   const box = document.createElement('input'); box.value = c.title; box.maxLength = 80; box.className = 'naming';
@@ -18,7 +19,7 @@ const rename = (c, li) => {
   let over = false;
   const end = keep => { if (over) return; over = true;
     if (keep && box.value.trim() && box.value !== c.title)
-      trigger('select', {do: 'rename', id: c.id, title: box.value, value: c.id, index: 0});
+      tell(c, 'rename', {title: box.value});
     draw(); };
   box.onkeydown = e => {
     e.stopPropagation();
@@ -29,14 +30,20 @@ const rename = (c, li) => {
   li.replaceChildren(box); box.focus(); box.select();
 };
 const item = c => {
+  if (c.until) return deleted(c);
   const li = document.createElement('li'); if (c.current) li.className = 'current';
   const open = button(c.title, 'open', c.title, () => {
-    trigger('select', {do: 'open', id: c.id, value: c.id, index: 0});
+    tell(c, 'open');
     if (window.rlhfNarrow()) window.rlhfSidebar(false);
   });
   if (c.current) open.setAttribute('aria-current', 'true');
-  li.append(open, button(text('rename_chat'), 'tool rename', '\u270e\ufe0e', () => rename(c, li)),
-                  button(text('delete_chat_opener'), 'tool delete', '\u2715', () => ask(c, li)));
+  if (snippets[c.id]) {
+    const [before, hit, after] = snippets[c.id], p = document.createElement('p'), mark = document.createElement('mark');
+    p.className = 'snippet'; mark.textContent = hit; p.append(before, mark, after); open.append(p);
+  }
+  li.append(open, button(text(c.pinned ? 'unpin_chat' : 'pin_chat'), 'tool pin', c.pinned ? '\u2605' : '\u2606', () => tell(c, 'pin', {pinned: !c.pinned})),
+                  button(text('rename_chat'), 'tool rename', '\u270e\ufe0e', () => rename(c, li)),
+                  button(text('delete_chat'), 'tool delete', '\u2715', window.rlhfOnce(() => tell(c, 'delete'))));
   return li;
 };
 // The day is the reader's own, by the clock of the browser.
@@ -53,16 +60,19 @@ const group = at => {
 };
 const box = () => document.querySelector('#search input, #search textarea');
 // What the last search found is kept: every other value comes without it.
-let found = {words: '', hits: []};
+let found = {words: '', hits: []}, snippets = {};
 const paint = () => {
   const v = props.value || {}, words = (box() ? box().value : '').trim().toLowerCase();
   if (v.words) found = {words: v.words.trim().toLowerCase(), hits: v.hits};
-  const hits = new Set(found.words === words ? found.hits : []);
-  const rows = (v.rows || []).filter(c => !words || hits.has(c.id) || c.title.toLowerCase().includes(words));
+  const hits = found.words === words ? found.hits : [];
+  snippets = Object.fromEntries(hits.filter(h => h.length > 1).map(([id, ...around]) => [id, around]));
+  const ids = new Set(hits.map(h => h[0])), now = Date.now() / 1000;
+  const rows = (v.rows || []).filter(c => (!c.until || c.until > now) && (!words || ids.has(c.id) || c.title.toLowerCase().includes(words)));
   const parts = []; let name = '', list = null;
   for (const c of rows) {
-    if (group(c.at) !== name) {
-      name = group(c.at);
+    const day = c.pinned ? text('pinned') : group(c.at);
+    if (day !== name) {
+      name = day;
       const h = document.createElement('h3'); h.textContent = name;
       list = document.createElement('ul'); list.setAttribute('aria-label', name); parts.push(h, list);
     }
@@ -78,5 +88,5 @@ const paint = () => {
 const draw = () => window.rlhfStay(element, paint);
 const listen = () => { const b = box(); if (!b) return setTimeout(listen, 100); b.addEventListener('input', draw); };
 // A reply's beginning and end must not tear a half-written name out of somebody's hands.
-watch('value', () => { if (!element.querySelector('.naming, .ask')) draw(); });
+watch('value', () => { if (!element.querySelector('.naming')) draw(); });
 draw(); listen();
