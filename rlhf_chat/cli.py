@@ -16,6 +16,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rlhf_chat import __version__
 from rlhf_chat.commands.chat import chat
@@ -27,9 +28,16 @@ from rlhf_chat.commands.train import train
 from rlhf_chat.commands.versions import versions
 from rlhf_chat.errors import AppError
 
+if TYPE_CHECKING:
+    from rlhf_chat.ui import Entry
+
 EXIT_FAILED = 1
 DEFAULT_VERB = "serve"
 GLOBAL_FLAGS = ("-h", "--help", "--version")
+NO_TOKEN = (
+    "no token in the address: every account and every program of this machine can then read your "
+    "conversations, rate in your name and delete"
+)
 
 
 def serve(parser: argparse.ArgumentParser) -> Run:
@@ -49,14 +57,37 @@ def serve(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("--api", action="store_true", help="answer other programs below /v1")
     parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
     parser.add_argument("--window", action="store_true", help="an app window, if Chromium is there")
+    parser.add_argument("--no-token", action="store_true", help=NO_TOKEN)
 
     def run(args: argparse.Namespace) -> int:
-        from rlhf_chat.ui import LoadingPage
+        from rlhf_chat.ui import running_app
 
-        with LoadingPage(args.port) as page:
-            args.data.mkdir(parents=True, exist_ok=True)
-            profile = args.data / "window" if args.window else None
-            page.show_in_browser(browser=not args.no_browser, window_profile=profile)
+        if entry := running_app.find(args.data):
+            return open_running(entry, args)
+        try:
+            start(args)
+        except AppError as error:
+            # Two starts at the same moment: the other one has the port or the folder.
+            taken = error.code in ("port.in_use", "db.already_open")
+            if taken and (entry := running_app.find(args.data, wait=1.0)):
+                return open_running(entry, args)
+            raise
+        return 0
+
+    return run
+
+
+def start(args: argparse.Namespace) -> None:
+    from rlhf_chat.ui import Entry, LoadingPage, running_app
+
+    entry = Entry(args.port, required=not args.no_token)
+    with LoadingPage(args.port, entry) as page:
+        args.data.mkdir(parents=True, exist_ok=True)
+        if args.no_token:
+            logging.getLogger(__name__).warning("--no-token: %s", NO_TOKEN)
+        with running_app.told(args.data, entry):
+            print(f"Starting at {entry.address()}", flush=True)
+            page.show_in_browser(browser=not args.no_browser, window_profile=profile(args))
             from rlhf_chat.serve import serve  # takes seconds, so the page comes first
 
             serve(
@@ -70,9 +101,24 @@ def serve(parser: argparse.ArgumentParser) -> Run:
                 page=page,
                 api=args.api,
             )
-        return 0
 
-    return run
+
+def open_running(entry: Entry, args: argparse.Namespace) -> int:
+    """Shows the app that runs on this data folder already. Raises AppError if nothing may be shown:
+    the folder cannot be served twice."""
+    from rlhf_chat.ui import window
+
+    print(f"Already running at {entry.address()}", flush=True)
+    if args.no_browser and not args.window:
+        raise AppError("db.already_open", path=args.data / "feedback.db")
+    url = entry.ticket_address()
+    window.show(url, browser=not args.no_browser, window_profile=profile(args))
+    return 0
+
+
+def profile(args: argparse.Namespace) -> Path | None:
+    """Of the app window, if one is asked for."""
+    return args.data / "window" if args.window else None
 
 
 def doctor(parser: argparse.ArgumentParser) -> Run:

@@ -20,7 +20,7 @@ from rlhf_chat.inference.calibration import calibrate
 from rlhf_chat.inference.model import Model, ModelError
 from rlhf_chat.inference.self_test import self_test
 from rlhf_chat.training.worker import TrainingWorker
-from rlhf_chat.ui import LoadingPage, launch
+from rlhf_chat.ui import LoadingPage, launch, running_app
 from rlhf_chat.versions.adapter_store import AdapterStore
 
 
@@ -44,6 +44,7 @@ def serve(
     store = Store(data / "feedback.db")
     worker = served = None
     try:
+        running_app.tell(data, page.entry)  # again, as the folder is now surely ours
         model = load_model(model_name, quantization, page.step)
         os.umask(0o077)  # not before: a downloaded model may be for every account
         page.step("versions")
@@ -64,6 +65,7 @@ def serve(
             Raters(store, worker.scorer),
             worker,
             port=port,
+            entry=page.entry,
             data_dir=data,
             free_port=page.close,
             api=served and served.app,

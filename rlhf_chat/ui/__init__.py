@@ -9,6 +9,8 @@ is run.
 import os
 from typing import Any
 
+from rlhf_chat.ui import running_app, window
+from rlhf_chat.ui.entry import Entry
 from rlhf_chat.ui.loading_page import LoadingPage
 
 # Off, spelled exactly so: Gradio compares with the text "True". The last two stop it from building
@@ -48,4 +50,4 @@ def launch(*args: Any, **kwargs: Any) -> str:
     return launch_now(*args, **kwargs)
 
 
-__all__ = ["LoadingPage", "launch"]
+__all__ = ["Entry", "LoadingPage", "launch", "running_app", "window"]

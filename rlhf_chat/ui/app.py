@@ -21,12 +21,13 @@ from rlhf_chat.chat.raters import Raters
 from rlhf_chat.errors import AppError
 from rlhf_chat.simulation.simulator import Simulation
 from rlhf_chat.training.worker import TrainingWorker
-from rlhf_chat.ui import language, security, shortcuts, theme
+from rlhf_chat.ui import connections, language, security, shortcuts, theme
 from rlhf_chat.ui.charts import safe
 from rlhf_chat.ui.chat_screen import ChatScreen
 from rlhf_chat.ui.checked_blocks import CheckedBlocks
 from rlhf_chat.ui.compare_screen import CompareScreen
 from rlhf_chat.ui.data_screen import DataScreen
+from rlhf_chat.ui.entry import Entry
 from rlhf_chat.ui.handlers import QUICK
 from rlhf_chat.ui.language import label
 from rlhf_chat.ui.learning_screen import LearningScreen
@@ -117,12 +118,14 @@ def launch(
     data_dir: Path,
     host: str = "127.0.0.1",
     port: int = 7860,
+    entry: Entry | None = None,
     prevent_thread_lock: bool = False,
     free_port: Callable[[], None] = lambda: None,
     title: str = "RLHF Chat",
     api: Any = None,
 ) -> str:
-    """Start the server, say where it is, and stay; with `prevent_thread_lock` return its address.
+    """Start the server, say where it is, and stay; with `prevent_thread_lock` return its address,
+    with the token in it. `entry` says who may enter: by default, who has that address.
     `api`: an ASGI app that answers what is below /v1.
     `free_port` is called at the last moment, to end what holds the port until then.
 
@@ -135,17 +138,18 @@ def launch(
     temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.environ["GRADIO_TEMP_DIR"] = str(temporary)  # else files land in /tmp, open to every user
 
+    entry = entry or Entry(port)
     demo = build(chat, compare, raters, worker, title=title)
     free_port()
     check_port(port, host)
     try:
-        _serve(demo, host, port, Path(data_dir), api)
+        _serve(demo, host, port, Path(data_dir), entry, api)
     except OSError as error:  # someone took the port between the check and the start
         raise port_error(host, port, error) from error
     _running = demo
-    url = f"http://{host}:{port}/"
+    url = entry.address(host)
     if api:
-        print(f"API at {url}v1", flush=True)
+        print(f"API at http://{host}:{port}/v1", flush=True)
     print(f"Ready at {url}", flush=True)
     if not prevent_thread_lock:
         _wait_for_the_end()
@@ -153,7 +157,9 @@ def launch(
     return url
 
 
-def _serve(demo: gr.Blocks, host: str, port: int, data_dir: Path, api: Any) -> None:
+def _serve(
+    demo: gr.Blocks, host: str, port: int, data_dir: Path, entry: Entry, api: Any
+) -> None:
     """Starts the server, local and private."""
     demo.queue(max_size=128, api_open=False, default_concurrency_limit=8, status_update_rate=5)
     # Gradio looks for work a thousand times a second and for progress a hundred times, which takes
@@ -188,20 +194,24 @@ def _serve(demo: gr.Blocks, host: str, port: int, data_dir: Path, api: Any) -> N
             "docs_url": None,
             "redoc_url": None,
             "openapi_url": None,
-            "middleware": [*security.guards(api=api), Middleware(PageLanguage)],
+            "middleware": [*security.guards(entry, api=api), Middleware(PageLanguage)],
+            "lifespan": security.outside,
         },
     )
+    connections.bound(demo.server)
 
 
 def _wait_for_the_end() -> None:
-    """Until Ctrl+C or a polite kill; a second one ends everything at once.
+    """Until Ctrl+C, a polite kill or the end of the terminal; a second one ends everything at once.
 
     A handler that notes it: a KeyboardInterrupt is lost when it is raised inside a destructor, and
     the app would then run on. No threading.Event: its lock may be held by the very wait that the
     signal interrupts, and then nothing but kill -9 ends the app.
     """
     came: list[int] = []
-    ends = (signal.SIGINT, signal.SIGTERM)
+    ends = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        ends.append(signal.SIGHUP)  # the terminal was closed; `nohup` says not to mind
     before = [signal.signal(end, lambda number, _: came.append(number)) for end in ends]
     while not came:
         time.sleep(0.2)

@@ -20,6 +20,7 @@ from rlhf_chat.ui.refusals import refuse
 
 BODY_SECONDS = 60.0  # for a request to arrive
 ANSWER_SECONDS = 300.0  # for an answer that is no stream
+STREAM_SECONDS = 7200.0  # for one that is
 MOST_AT_ONCE = 256  # requests, streams included; a tab has at most six
 
 STATIC = Path(__file__).parent / "static"
@@ -67,10 +68,12 @@ class OpenRoutes:
         app: Any,
         body_seconds: float = BODY_SECONDS,
         answer_seconds: float = ANSWER_SECONDS,
+        stream_seconds: float = STREAM_SECONDS,
         most: int = MOST_AT_ONCE,
     ) -> None:
         self.app, self.most, self.running = app, most, 0
         self.body_seconds, self.answer_seconds = body_seconds, answer_seconds
+        self.stream_seconds = stream_seconds
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -101,7 +104,7 @@ class OpenRoutes:
             await send(message)
 
         try:
-            seconds = None if route.stream else self.answer_seconds
+            seconds = self.stream_seconds if route.stream else self.answer_seconds
             async with asyncio.timeout(seconds):
                 await self.app(scope, _bounded(scope, receive, self.body_seconds), noted)
         except Exception as error:

@@ -1,4 +1,5 @@
-"""Middleware that tells the page its language, before any script of it runs.
+"""Middleware that tells the page its language, before any other script of it runs; it also takes
+the token out of the page's address (entry.py).
 
 The server chooses from the Accept-Language header. Gradio chooses by itself, from
 navigator.language alone and among its own languages, so it is given the choice; else its labels
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from rlhf_chat import locale
+from rlhf_chat.ui import entry
 from rlhf_chat.ui.language import GRADIO_NAMES
 
 HEAD = b"<head>"
@@ -49,7 +51,7 @@ def _script(accepted: str) -> bytes:
     wanted = accepted.partition(",")[0].strip()
     gradio = wanted if wanted in GRADIO_NAMES[chosen] else GRADIO_NAMES[chosen][0]
     return (
-        f"<script>window.rlhfLanguage = '{chosen}';"
+        f"<script>{entry.SCRIPT}window.rlhfLanguage = '{chosen}';"
         f"Object.defineProperty(navigator, 'language', {{get: () => '{gradio}'}});</script>"
     ).encode()
 

@@ -3,19 +3,21 @@
 Threat model: a web page that the person visits in another tab, and the text of the model itself. A
 foreign page may point its own host name at 127.0.0.1 (DNS rebinding: Gradio alone answers it, with
 credentials allowed), may post forms across origins, and a reply may hold an image whose address
-carries the conversation away. Other accounts of the same machine can open the window, as there is
-no log-in; they cannot read the files (db/private_files.py). Programs running as the same person are
-not kept out.
+carries the conversation away. Other accounts of the same machine can reach the port: they are kept
+out by the token (entry.py), and from the files by their modes (db/private_files.py). Programs
+running as the same person are not kept out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from rlhf_chat.ui.entry import Entry, EntryGuard
 from rlhf_chat.ui.open_routes import OpenRoutes
 from rlhf_chat.ui.refusals import headers_of, refuse
 
@@ -56,22 +58,33 @@ HEADERS = {
 # Bytes. A message of 100,000 characters is well below, so that a handler can refuse it in words,
 # and so is a file of ratings that the page accepts (static/import_preview.js), in base64.
 BODY_LIMIT = 32 * 1024 * 1024
+BODIES_LIMIT = 2 * BODY_LIMIT  # of all requests at once
 
 
-def guards(*, body_limit: int = BODY_LIMIT, api: Any = None) -> list[Middleware]:
-    """All guards, outermost first, for `launch(app_kwargs={"middleware": guards()})`.
-
-    Gradio puts its own CORS answers outside these. They grant other local ports, so SameOrigin
-    compares the port. `api`: what answers /v1, which has a guard and limits of its own.
-    """
+def guards(
+    entry: Entry, *, body_limit: int = BODY_LIMIT, api: Any = None
+) -> list[Middleware]:
+    """All guards, outermost first, for `launch(app_kwargs={"middleware": guards(...), "lifespan":
+    outside})`. `api`: what answers /v1, which has a token and limits of its own."""
     return [
         Middleware(SecurityHeaders),  # first, so that refusals carry the headers too
         Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK], www_redirect=False),
         Middleware(SameOrigin),
         *([Middleware(ApiPaths, api=api)] if api else []),
+        Middleware(EntryGuard, entry=entry),
         Middleware(OpenRoutes),
         Middleware(BodyLimit, limit=body_limit),
     ]
+
+
+@asynccontextmanager
+async def outside(app: Any) -> AsyncIterator[None]:
+    """When the server starts, moves the guards to the outside. Gradio puts its own middleware
+    there, which answers every preflight, whatever the path, and grants other local ports."""
+    ours = {one.cls for one in guards(Entry(0), api=app)}
+    app.user_middleware.sort(key=lambda one: one.cls not in ours)
+    app.middleware_stack = app.build_middleware_stack()
+    yield
 
 
 class SameOrigin:
@@ -123,11 +136,12 @@ class ApiPaths:
 
 class BodyLimit:
     """Refuse a body above the limit, by its announced length or, without one, as soon as it is
-    exceeded.
+    exceeded; and one for which there is no room beside those that are held already.
     """
 
-    def __init__(self, app: Any, limit: int) -> None:
-        self.app, self.limit = app, limit
+    def __init__(self, app: Any, limit: int, together: int = BODIES_LIMIT) -> None:
+        self.app, self.limit, self.together = app, limit, together
+        self.held = 0  # bytes of the requests that are being answered
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -138,29 +152,42 @@ class BodyLimit:
             return await refuse(send, 413, "security.too_long")
         seen = 0
         answered = False
+        refused: _Refused | None = None  # FastAPI would make another error of it
 
         async def counted() -> Any:
-            nonlocal seen
+            nonlocal seen, refused
             message = await receive()
-            seen += len(message.get("body", b"")) if message["type"] == "http.request" else 0
+            size = len(message.get("body", b"")) if message["type"] == "http.request" else 0
+            seen += size
+            self.held += size
             if seen > self.limit:
-                raise _TooLong
+                refused = _Refused(413, "security.too_long")
+            elif self.held > self.together:
+                refused = _Refused(503, "security.too_many")
+            if refused:
+                raise refused
             return message
 
         async def noted(message: Any) -> None:
             nonlocal answered
-            answered = True
-            await send(message)
+            if not refused:
+                answered = True
+                await send(message)
 
         try:
             await self.app(scope, counted, noted)
-        except _TooLong:
-            if not answered:
-                await refuse(send, 413, "security.too_long")
+        except _Refused:
+            pass
+        finally:
+            self.held -= seen
+        if refused and not answered:
+            await refuse(send, refused.status, refused.key)
 
 
-class _TooLong(Exception):
-    pass
+class _Refused(Exception):
+    def __init__(self, status: int, key: str) -> None:
+        super().__init__(key)
+        self.status, self.key = status, key
 
 
 class SecurityHeaders:

@@ -1,6 +1,6 @@
 """A window of its own: a Chromium-family browser in app mode, with a profile in the data folder.
 
-Without such a browser the caller opens an ordinary tab.
+Without such a browser, or unless it is asked for, an ordinary tab.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import webbrowser
 from pathlib import Path
 
 NAMES = (
@@ -45,6 +46,15 @@ def find_browser() -> str | None:
         ]
         candidates = [Path(root) / path for root in roots if root for path in WINDOWS]
     return next((str(path) for path in candidates if path.exists()), None)
+
+
+def show(url: str, *, browser: bool, window_profile: Path | None) -> bool:
+    """Opens the page in a window of its own, if a profile folder for it is given and there is a
+    program for it; else, with `browser`, in the browser. A browser in the terminal stays until it
+    is left. Whether somebody was shown the page."""
+    if window_profile and open_window(url, window_profile):
+        return True
+    return browser and webbrowser.open(url)
 
 
 def open_window(url: str, profile: Path) -> bool:

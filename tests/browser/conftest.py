@@ -123,7 +123,7 @@ def real_app(tmp_path):
         while not (ready := re.search(r"Ready at (http://\S+)", Path(log.name).read_text())):
             assert process.poll() is None and time.monotonic() < until, Path(log.name).read_text()
             time.sleep(0.5)
-        yield ready[1].rstrip("/") + "/"
+        yield ready[1]
     finally:
         process.send_signal(signal.SIGTERM)
         try:

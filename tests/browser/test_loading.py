@@ -30,7 +30,7 @@ def test_the_page_follows_the_steps_and_becomes_the_app(browser):
     tab, wrong = context.new_page(), []
     tab.on("pageerror", lambda error: wrong.append(str(error)))
     with LoadingPage(port) as page:
-        tab.goto(page.url)
+        tab.goto(page.entry.address())
         expect(tab.locator("#step")).to_have_text("Starting")
         assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(17, 17, 19)"
         page.step("self_test")
@@ -52,7 +52,7 @@ def test_a_failed_start_stays_on_the_page(browser):
     tab = context.new_page()
     try:
         with LoadingPage(free_port()) as page:
-            tab.goto(page.url)
+            tab.goto(page.entry.address())
             expect(tab.locator("#step")).to_have_text("正在启动")
             # The script asks by itself, so nothing waits here but the page.
             threading.Thread(target=page.fail, args=[ModelError("model.demo_missing")]).start()

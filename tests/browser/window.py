@@ -7,6 +7,8 @@ import re
 import socket
 import time
 
+from tests.entered import base_of
+
 PATIENCE = int(os.environ.get("PATIENCE_MS", "60000"))  # ms; other work may hold the processor
 # A refused image, the missing "x" of a payload, and polls that a reload broke off.
 EXPECTED = "Content Security|404|AbortError|aborted|errored out|Failed to fetch|ERR_ABORTED"
@@ -41,7 +43,7 @@ def watched(context, url: str):
         "request",
         lambda asked: (
             None
-            if asked.url.startswith((url, "data:", "blob:"))
+            if asked.url.startswith((base_of(url), "data:", "blob:"))
             else page.outside.append(asked.url)
         ),
     )

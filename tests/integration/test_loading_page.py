@@ -19,8 +19,9 @@ import pytest
 
 from rlhf_chat.errors import ModelError, PortError
 from rlhf_chat.inference.model import Model
-from rlhf_chat.ui import security
+from rlhf_chat.ui import running_app, security
 from rlhf_chat.ui.loading_page import STEPS, LoadingPage
+from tests.entered import entered
 from tests.integration.test_app import PATIENCE, command, environment, free_port
 
 FIRST_ANSWER_SECONDS = 10  # 0.3 on a quiet machine
@@ -32,8 +33,14 @@ def page() -> Iterator[LoadingPage]:
         yield opened
 
 
+def ask(page: LoadingPage, path: str = "", method: str = "GET", **headers: str) -> httpx.Response:
+    """As the page does that was opened with the token."""
+    cookie = page.entry.set_cookie().partition(";")[0]
+    return httpx.request(method, page.url + path, headers={"Cookie": cookie, **headers})
+
+
 def state(page: LoadingPage, language: str = "en") -> dict:
-    return httpx.get(page.url + "loading.json", headers={"Accept-Language": language}).json()
+    return ask(page, "loading.json", **{"Accept-Language": language}).json()
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -42,12 +49,12 @@ def test_each_step_is_named_in_the_language_of_the_page(page, step):
     english, chinese = state(page), state(page, "zh-CN")
     assert english["step"] == chinese["step"] == step
     assert re.search("[a-z]", english["text"]) and not re.search("[a-z]{3}", chinese["text"])
-    assert english["text"] in httpx.get(page.url).text
+    assert english["text"] in ask(page).text
     assert "so far" in english["time"] and not english["failed"]
 
 
 def test_the_page_asks_nobody_else_and_runs_only_its_own_script(page):
-    answer = httpx.get(page.url, headers={"Accept-Language": "zh"})
+    answer = ask(page, **{"Accept-Language": "zh"})
     assert '<html lang="zh">' in answer.text and "http" not in answer.text
     assert not re.search(r"\bsrc=|@import|url\(", answer.text)
     policy = answer.headers["content-security-policy"]
@@ -60,24 +67,24 @@ def test_the_page_asks_nobody_else_and_runs_only_its_own_script(page):
 
 def test_only_two_paths_answer(page):
     for path in ("config", "favicon.ico", "loading.json/x", "../README.md", "gradio_api/info"):
-        assert httpx.get(page.url + path).status_code == 404, path
+        assert ask(page, path).status_code == 404, path
     for method in ("POST", "PUT", "DELETE", "HEAD", "OPTIONS"):
-        assert httpx.request(method, page.url).status_code == 501, method
-    assert httpx.get(page.url + "?__theme=dark").status_code == 200
+        assert ask(page, method=method).status_code == 404, method
+    assert ask(page, "?__theme=dark").status_code == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1:1", ""])
 @pytest.mark.parametrize("path", ["", "loading.json"])
 def test_a_foreign_host_is_refused(page, host, path):
     port = httpx.URL(page.url).port
-    answer = httpx.get(page.url + path, headers={"Host": host.format(port=port)})
+    answer = ask(page, path, Host=host.format(port=port))
     assert answer.status_code == 400 and not answer.text
-    assert httpx.get(page.url, headers={"Host": f"localhost:{port}"}).status_code == 200
+    assert ask(page, Host=f"localhost:{port}").status_code == 200
 
 
 def test_another_sites_page_is_refused(page):
     for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
-        answer = httpx.get(page.url + "loading.json", headers=headers)
+        answer = ask(page, "loading.json", **headers)
         assert answer.status_code == 403
         for name in security.HEADERS:
             assert name in answer.headers
@@ -146,14 +153,16 @@ def test_loading_reports_its_steps(toy_folder):
 
 
 def test_the_page_answers_long_before_the_app_and_hands_over_its_port(tmp_path):
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/"
     began = time.monotonic()
-    with started(tmp_path, port) as process:
+    with started(tmp_path, free_port()) as process:
+        while not (entry := running_app.find(tmp_path)):
+            assert process.poll() is None and time.monotonic() - began < FIRST_ANSWER_SECONDS
+            time.sleep(0.05)
+        web = entered(entry.ticket_address())
         steps: list[str] = []
         while True:
             try:
-                answer = httpx.get(url + "loading.json", timeout=30)
+                answer = web.get("loading.json", timeout=30)
             except httpx.TransportError:
                 assert process.poll() is None
                 assert steps or time.monotonic() - began < FIRST_ANSWER_SECONDS
@@ -166,7 +175,7 @@ def test_the_page_answers_long_before_the_app_and_hands_over_its_port(tmp_path):
             time.sleep(0.02)
         assert steps[0] == "starting" and steps == [step for step in STEPS if step in steps]
         assert {"self_test", "opening"} <= set(steps)
-        assert "gradio" in httpx.get(url).text.lower()
+        assert "gradio" in web.get("").text.lower()  # the cookie of the loading page is good here
 
 
 class started:

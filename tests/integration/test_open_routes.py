@@ -23,6 +23,7 @@ from rlhf_chat.chat.message_feedback import MessageFeedback
 from rlhf_chat.ui import app, open_routes, transcript
 from rlhf_chat.ui.checked_blocks import fits
 from rlhf_chat.ui.rating_panel import chips_for
+from tests.entered import entered
 from tests.fake_app import ToyChat, parts
 
 # What is open, written down a second time: a change of the list is a decision.
@@ -61,7 +62,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         prevent_thread_lock=True,
         data_dir=tmp_path_factory.mktemp("data"),
     )
-    with httpx.Client(base_url=url, timeout=60) as client:
+    with entered(url) as client:
         yield client
     app.close()
 

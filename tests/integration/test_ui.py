@@ -55,6 +55,7 @@ from rlhf_chat.ui.raters_panel import RatersPanel
 from rlhf_chat.ui.simulation_panel import SimulationPanel
 from rlhf_chat.ui.status_bar import StatusBar
 from rlhf_chat.ui.versions_screen import VersionsScreen
+from tests.entered import entered
 from tests.fake_app import ToyChat, ToyTrainer, parts
 
 PAYLOADS = (
@@ -99,6 +100,12 @@ def served(tmp_path_factory):
 @pytest.fixture
 def url(served) -> str:
     return served[1]
+
+
+@pytest.fixture
+def web(url) -> Iterator[httpx.Client]:
+    with entered(url) as client:
+        yield client
 
 
 def test_no_endpoint_is_public(demo):
@@ -150,14 +157,14 @@ def test_short_handlers_are_async_so_that_streams_cannot_starve_them(demo):
         "localhost.evil.example",
     ],
 )
-def test_a_foreign_host_is_refused(url, host):
-    assert httpx.get(url, headers={"Host": host}).status_code == 400
+def test_a_foreign_host_is_refused(web, host):
+    assert web.get("", headers={"Host": host}).status_code == 400
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_our_own_names_are_served(url, host):
-    port = httpx.URL(url).port
-    assert httpx.get(url, headers={"Host": f"{host}:{port}"}).status_code == 200
+def test_our_own_names_are_served(web, host):
+    port = web.base_url.port
+    assert web.get("", headers={"Host": f"{host}:{port}"}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -166,30 +173,30 @@ def test_our_own_names_are_served(url, host):
 @pytest.mark.parametrize(
     "path", ["gradio_api/queue/join", "gradio_api/upload", "gradio_api/run/predict"]
 )
-def test_a_foreign_origin_is_refused(url, origin, path):
-    answer = httpx.post(url + path, headers={"Origin": origin}, files={"files": b"x"})
+def test_a_foreign_origin_is_refused(web, origin, path):
+    answer = web.post(path, headers={"Origin": origin}, files={"files": b"x"})
     assert answer.status_code == 403
     assert answer.text == "This request came from another site."
 
 
-def test_another_sites_page_cannot_ask_but_may_link_here(url):
+def test_another_sites_page_cannot_ask_but_may_link_here(web):
     cross = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
-    assert httpx.get(url + "config", headers=cross).status_code == 403
-    assert httpx.post(url + "gradio_api/queue/join", headers=cross, json={}).status_code == 403
+    assert web.get("config", headers=cross).status_code == 403
+    assert web.post("gradio_api/queue/join", headers=cross, json={}).status_code == 403
     link = {
         "Sec-Fetch-Site": "cross-site",
         "Sec-Fetch-Mode": "navigate",
         "Sec-Fetch-Dest": "document",
     }
-    assert httpx.get(url, headers=link).status_code == 200
-    assert httpx.get(url, headers={**link, "Sec-Fetch-Dest": "iframe"}).status_code == 403
+    assert web.get("", headers=link).status_code == 200
+    assert web.get("", headers={**link, "Sec-Fetch-Dest": "iframe"}).status_code == 403
 
 
-def test_every_answer_carries_the_headers_also_refusals(url):
+def test_every_answer_carries_the_headers_also_refusals(web):
     for answer in (
-        httpx.get(url),
-        httpx.get(url + "nothing-here"),
-        httpx.get(url, headers={"Host": "evil.example"}),
+        web.get(""),
+        web.get("nothing-here"),
+        web.get("", headers={"Host": "evil.example"}),
     ):
         for name, value in security.HEADERS.items():
             assert answer.headers.get_list(name) == [value]
@@ -201,27 +208,27 @@ def test_the_policy_lets_nothing_call_out():
     assert not any("*" in s or "http" in s for values in sources.values() for s in values)
 
 
-def test_a_body_above_the_limit_is_refused_announced_or_not(url):
+def test_a_body_above_the_limit_is_refused_announced_or_not(web):
     big = b"x" * (security.BODY_LIMIT + 1)
-    assert httpx.post(url + "gradio_api/run/predict", content=big).status_code == 413
+    assert web.post("gradio_api/run/predict", content=big).status_code == 413
 
     def drip():
         for _ in range(5):
             yield b"x" * (security.BODY_LIMIT // 4)
 
-    assert httpx.post(url + "gradio_api/run/predict", content=drip()).status_code in (400, 413)
+    assert web.post("gradio_api/run/predict", content=drip()).status_code == 413
 
 
-def test_what_gradio_leaves_open_is_closed(url, tmp_path):
+def test_what_gradio_leaves_open_is_closed(web):
     for path in ("docs", "redoc", "openapi.json", "monitoring", "gradio_api/runs"):
-        assert httpx.get(url + path).status_code in (403, 404), path
+        assert web.get(path).status_code in (403, 404), path
     for path in ("/etc/passwd", __file__):
-        assert httpx.get(f"{url}gradio_api/file={path}").status_code == 404
+        assert web.get(f"gradio_api/file={path}").status_code == 404
 
 
-def test_a_page_names_no_other_host(url):
+def test_a_page_names_no_other_host(web):
     assert theme.CSS.count("http") == 0 and shortcuts.head().count("http") == 0
-    assert "fonts.googleapis" not in httpx.get(url).text
+    assert "fonts.googleapis" not in web.get("").text
 
 
 def test_a_port_in_use_is_said_plainly(url, tmp_path):
@@ -244,7 +251,7 @@ class Tab:
     """One tab, spoken to as the page's own script does: raw HTTP."""
 
     def __init__(self, url: str) -> None:
-        self.http = httpx.Client(base_url=url, timeout=60)
+        self.http = entered(url)
         self.session = uuid.uuid4().hex[:10]
 
     def number(self, name: str) -> int:
@@ -2188,8 +2195,8 @@ def test_times_are_shown_in_this_machines_clock(monkeypatch, zone, shown):
         ("</script>", "en", "en"),
     ],
 )
-def test_a_page_is_told_its_language(url, accepted, chosen, gradio):
-    answer = httpx.get(url, headers={"Accept-Language": accepted})
+def test_a_page_is_told_its_language(web, accepted, chosen, gradio):
+    answer = web.get("", headers={"Accept-Language": accepted})
     head = answer.text.partition("</head>")[0]
     assert f"window.rlhfLanguage = '{chosen}'" in head and f"() => '{gradio}'" in head
     assert int(answer.headers["content-length"]) == len(answer.content)
