@@ -22,7 +22,15 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from rlhf_chat.errors import ModelError, Notice
-from rlhf_chat.inference import chat_template, gguf, local_models, nf4, precision, presets
+from rlhf_chat.inference import (
+    chat_template,
+    gguf,
+    local_models,
+    nf4,
+    precision,
+    presets,
+    weight_files,
+)
 from rlhf_chat.inference.model_cache import converted
 
 log = logging.getLogger(__name__)
@@ -124,6 +132,8 @@ def _load_folder(
     if quantize:
         report("packing")  # each tensor as soon as it is read
     with _as_model_error(name, "", "weights"):
+        if Path(path).is_dir():
+            weight_files.check_headers(Path(path))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
             config=_text_config(config),

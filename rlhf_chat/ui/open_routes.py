@@ -21,6 +21,7 @@ from rlhf_chat.ui.refusals import refuse
 BODY_SECONDS = 60.0  # for a request to arrive
 ANSWER_SECONDS = 300.0  # for an answer that is no stream
 STREAM_SECONDS = 7200.0  # for one that is
+LONGEST_QUERY = 4096  # bytes; the page's own are below a hundred
 MOST_AT_ONCE = 256  # requests, streams included; a tab has at most six
 
 STATIC = Path(__file__).parent / "static"
@@ -36,12 +37,13 @@ class Route:
     stream: bool = False  # its answer lasts as long as a reply is written
 
 
+FILE = "[A-Za-z0-9_-][A-Za-z0-9_.-]*"  # a name, never . or ..
 ICON = re.compile(r"/pwa_icon/(\d+)")
 OPEN = (
     Route("GET", "/"),
     Route("HEAD", "/"),  # Gradio asks at start whether it is there
     Route("GET", "/gradio_api/startup-events"),  # also Gradio, at start
-    Route("GET", "/assets/[A-Za-z0-9_.-]+"),
+    Route("GET", f"/assets/{FILE}"),
     Route("GET", re.escape("/static/js/iframeResizer.contentWindow.min.js")),
     Route("GET", re.escape("/theme.css")),
     Route("GET", re.escape("/favicon.ico")),
@@ -85,6 +87,8 @@ class OpenRoutes:
         route = open_route(scope["method"], scope["path"])
         if route is None:
             return await refuse(send, 404, "security.not_here")
+        if len(scope.get("query_string", b"")) > LONGEST_QUERY:
+            return await refuse(send, 414, "security.too_long")
         if found := ICON.fullmatch(scope["path"]):
             return await _send_icon(send, ICONS[int(found[1])])
         if self.running >= self.most:
@@ -142,6 +146,8 @@ def _outcome(error: Exception) -> tuple[int, str]:
     unknown = isinstance(error, KeyError) or isinstance(error.__cause__, HTTPException)
     if unknown or type(error).__name__ == "FnIndexInferError":
         return 404, "security.not_here"
+    if isinstance(error, ValueError):  # bytes that are no text, numbers that JSON cannot hold
+        return 400, "security.failed"
     return 500, "security.failed"
 
 

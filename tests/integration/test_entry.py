@@ -45,7 +45,7 @@ def stranger(url: str) -> Iterator[httpx.Client]:
 
 def asked() -> list[tuple[str, str]]:
     examples = [
-        (route.method, re.sub(r"\\(.)", r"\1", route.path).replace("[A-Za-z0-9_.-]+", "x.js"))
+        (route.method, re.sub(r"\\(.)", r"\1", route.path).replace(open_routes.FILE, "x.js"))
         for route in open_routes.OPEN
     ]
     more = [
