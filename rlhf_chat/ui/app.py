@@ -39,6 +39,7 @@ from rlhf_chat.ui.status_bar import StatusBar
 from rlhf_chat.ui.versions_screen import VersionsScreen
 from rlhf_chat.ui.welcome import Welcome
 
+SESSIONS = 100  # tabs that Gradio remembers
 STARTERS = 3  # prompts offered in an empty conversation
 ICON = Path(__file__).parent / "static" / "icon.png"
 
@@ -172,6 +173,9 @@ def _serve(
         prevent_thread_lock=True,
         quiet=True,
         max_threads=64,
+        # Gradio keeps a description of all components for each tab that ever called a handler. Ours
+        # keep nothing there: one that comes back after that many others begins as laid out.
+        state_session_capacity=SESSIONS,
         theme=theme.THEME,
         head=theme.head() + language.head() + shortcuts.head(),
         i18n=language.gradio_texts(),

@@ -47,7 +47,8 @@ class CheckedBlocks(gr.Blocks):
             if block_fn.fn is None or (more.get("event_id") and block_fn.queue is False):
                 raise Malformed  # runs in the page alone, or does not wait among replies
             return await super().process_api(block_fn, inputs, *args, **more)
-        except gr.Error:
+        except gr.Error as error:
+            error.print_exception = False  # Gradio's own, for a file that is none of the page's
             raise
         except Exception as error:
             log.error("handler %s: %s", getattr(block_fn, "name", ""), describe(error))

@@ -163,6 +163,16 @@ def test_an_unknown_handler_is_not_there(web):
     assert web.post("gradio_api/queue/join", json=joined).status_code == 404
 
 
+def test_a_file_that_an_event_names_is_refused_without_a_traceback(web, capfd):
+    named = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+    number = next(i for i, fn in app._running.fns.items() if fn.name == "rate")
+    data = [{"conversation": "x", "turns": [], "sent": False}, "me", ""]
+    body = {"fn_index": number, "data": data, "event_data": named, "session_hash": "x"}
+    answer = web.post("gradio_api/run/predict", json=body)
+    assert answer.status_code == 500 and "root:" not in answer.text
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
 def test_what_the_page_sends_fits_and_another_shape_does_not():
     chat = ToyChat(word_seconds=0)
     *_, reply = chat.reply(chat.new_conversation(), "hello", stop=threading.Event())

@@ -1,4 +1,4 @@
-"""A thousand odd requests, by a page that is in and by strangers: no traceback and no lasting memory."""
+"""A thousand odd requests, by a page that is in and by strangers: no traceback, no lasting memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from rlhf_chat.ui import app
 from tests.integration.test_open_routes import _odd_call, web  # noqa: F401
 
-GROWTH = 24 << 20  # bytes that a thousand requests may leave behind: measured, twice over
+GROWTH = 8 << 20  # bytes that the second thousand may leave behind; measured: below one MiB
 STATM = Path("/proc/self/statm")
 
 
@@ -24,7 +24,9 @@ def resident() -> int:
 
 def odd_bytes(port: int, rng: random.Random) -> None:
     """No HTTP, or half of it, by somebody who has no cookie."""
-    head = rng.choice([b"GET / HTTP/1.1\r\n", b"POST /x HTTP/1.1\r\nContent-Length: 9\r\n\r\n", b""])
+    head = rng.choice(
+        [b"GET / HTTP/1.1\r\n", b"POST /x HTTP/1.1\r\nContent-Length: 9\r\n\r\n", b""]
+    )
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(head + rng.randbytes(rng.randrange(200)))
 
@@ -41,11 +43,12 @@ def test_a_thousand_odd_requests_leave_no_traceback_and_no_memory(web, capfd, ca
         while any(app._running._queue.active_jobs) and time.monotonic() < until:
             time.sleep(0.05)
 
-    some(500)
+    some(1000)  # until the tabs that Gradio remembers are as many as they may be
     before = resident()
     some(1000)
     grown = resident() - before
     told = "".join(capfd.readouterr())
-    assert "Traceback" not in told and not [r for r in caplog.records if r.exc_info]
+    assert "Traceback" not in told, told[told.index("Traceback") :][:3000]
+    assert not [record for record in caplog.records if record.exc_info]
     assert web.get("").status_code == 200
     assert grown < GROWTH, f"{grown >> 20} MiB"

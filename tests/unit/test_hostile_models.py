@@ -1,5 +1,5 @@
-"""Model folders that somebody made to do harm: their code is never run, and what their files claim is
-checked before a library believes it. Templates are in test_chat_template.py."""
+"""Model folders that somebody made to do harm: their code is never run, and what their files claim
+is checked before a library believes it. Templates are in test_chat_template.py."""
 
 from __future__ import annotations
 
