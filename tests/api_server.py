@@ -22,6 +22,7 @@ from rlhf_chat.inference.model import Model
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui import app
 from rlhf_chat.versions.adapter_store import AdapterStore
+from tests.entered import base_of
 from tests.tiny_models import tiny_round_config
 
 NEVER = 10**6  # so many ratings never come: rounds start only when asked
@@ -91,8 +92,9 @@ def api_server(model: Model, data: Path, *, at_once: int = 16) -> Iterator[Runni
             api=server.app,
         )
         headers = {"Authorization": f"Bearer {token.read(data)}"}
-        with httpx.Client(base_url=url, headers=headers, timeout=120) as http:
-            yield Running(url, data, store, chat, worker, server, http)
+        base = base_of(url)
+        with httpx.Client(base_url=base, headers=headers, timeout=120) as http:
+            yield Running(base, data, store, chat, worker, server, http)
     finally:
         app.close()
         server.close()

@@ -140,6 +140,20 @@ def token_elsewhere(to: Target) -> None:
         assert to.stranger.get("/theme.css", headers=headers).status_code == 401
 
 
+def api_without_its_token(to: Target) -> None:
+    """It has one of its own: that of the window opens nothing there. 404 where the API is off."""
+    paths = ("models", "feedback", "versions", "training", "export", "%2e%2e/config", "../config")
+    for client in (to.stranger, to.insider):
+        for bearer in ("", "Bearer", "Bearer x", f"Bearer {to.token}", "Basic eDp4", "Bearer \xff"):
+            headers = {"Authorization": bearer.encode("latin-1")}
+            for path in paths:
+                answer = client.get(f"/v1/{path}", headers=headers)
+                refused(answer, 404)
+            refused(client.post("/v1/chat/completions", headers=headers, json={}), 404)
+    refused(to.insider.get("/v1/models", headers={"Origin": "http://evil.example"}), 403)
+    assert status(_with_host(to, "/v1/models", "evil.example")) == 400
+
+
 def forged_ticket(to: Target) -> None:
     """From what anybody may ask the app to sign."""
     head = f"{int(time.time()) + 60}.{uuid.uuid4().hex}"
@@ -608,6 +622,7 @@ ATTACKS: tuple[Callable[[Target], None], ...] = (
     no_token,
     guessed_token,
     token_elsewhere,
+    api_without_its_token,
     forged_ticket,
     ticket_used_twice,
     token_in_an_answer,

@@ -158,9 +158,7 @@ def launch(
     return url
 
 
-def _serve(
-    demo: gr.Blocks, host: str, port: int, data_dir: Path, entry: Entry, api: Any
-) -> None:
+def _serve(demo: gr.Blocks, host: str, port: int, data_dir: Path, entry: Entry, api: Any) -> None:
     """Starts the server, local and private."""
     demo.queue(max_size=128, api_open=False, default_concurrency_limit=8, status_update_rate=5)
     # Gradio looks for work a thousand times a second and for progress a hundred times, which takes

@@ -61,9 +61,7 @@ BODY_LIMIT = 32 * 1024 * 1024
 BODIES_LIMIT = 2 * BODY_LIMIT  # of all requests at once
 
 
-def guards(
-    entry: Entry, *, body_limit: int = BODY_LIMIT, api: Any = None
-) -> list[Middleware]:
+def guards(entry: Entry, *, body_limit: int = BODY_LIMIT, api: Any = None) -> list[Middleware]:
     """All guards, outermost first, for `launch(app_kwargs={"middleware": guards(...), "lifespan":
     outside})`. `api`: what answers /v1, which has a token and limits of its own."""
     return [

@@ -20,6 +20,7 @@ import pytest
 from docs.open_webui_feedback import Action
 from rlhf_chat.api import token
 from rlhf_chat.inference.model import Model
+from tests import attack
 from tests.api_server import TOKENS, Running, api_server, eventually
 
 HELLO = [{"role": "user", "content": "hello how are you"}]
@@ -259,7 +260,7 @@ def test_without_the_token_nothing_is_answered(app):
         openai.OpenAI(base_url=app.api, api_key="x", max_retries=0).models.list()
 
 
-def test_a_new_token_counts_at_once_and_the_page_needs_none(app):
+def test_a_new_token_counts_at_once_and_opens_no_page(app):
     old = app.token
     assert token.make(app.data) == old and (app.data / token.NAME).stat().st_mode & 0o777 == 0o600
     new = token.make(app.data, new=True)
@@ -268,7 +269,15 @@ def test_a_new_token_counts_at_once_and_the_page_needs_none(app):
     assert app.http.get("/v1/models").status_code == 200
     (app.data / token.NAME).write_text(old)
     app.http.headers["Authorization"] = f"Bearer {old}"
-    assert app.http.get("/", headers={"Authorization": ""}).status_code == 200
+    assert app.http.get("/").status_code == app.http.get("/theme.css").status_code == 401
+
+
+def test_what_is_not_the_token_of_the_api_opens_nothing_of_it(app):
+    target = attack.Target(int(app.http.base_url.port), "x" * 43)
+    try:
+        assert attack.run(target, (attack.api_without_its_token,)) == []
+    finally:
+        target.close()
 
 
 def test_a_foreign_page_is_refused_even_with_the_token(app):

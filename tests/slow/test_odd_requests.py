@@ -1,4 +1,4 @@
-"""A thousand odd requests, by a page that is in and by strangers: no traceback, no lasting memory."""
+"""A thousand odd requests, by a page that is in and by strangers: no traceback, no memory kept."""
 
 from __future__ import annotations
 
