@@ -144,6 +144,12 @@ def test_files_that_the_guide_names_exist() -> None:
             assert any((place / name).exists() for place in places), f"{page.name}: {name}"
 
 
+def test_tests_that_a_document_names_exist() -> None:
+    for page in (ROOT / "docs").glob("*.md"):
+        for file, name in re.findall(r"`([\w/]+\.py)::(\w+)`", page.read_text()):
+            assert f"def {name}(" in (ROOT / "tests" / file).read_text(), f"{page.name}: {name}"
+
+
 def test_imports_have_no_cycle() -> None:
     """Between packages, and between all files, including imports inside functions."""
     files = {file.relative_to(PACKAGE).with_suffix("").as_posix(): file for file in MODULES}
