@@ -1,14 +1,17 @@
 """Open tabs and running replies: what several tabs must agree on.
 
 One reply at a time in a conversation, drawn only where that conversation is on the screen. Each is
-written on a thread of its own, so that it goes on when its tab is reloaded or closed.
+written on a thread of its own, so that it goes on when its page is reloaded; one that nobody has
+drawn for a while is ended, so that a closed tab frees the model.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +21,7 @@ from rlhf_chat.ui.handlers import close
 
 CLICKS = 256  # newest clicks on Send that are remembered: the same click twice is one
 TABS = 1000
+GRACE = 10.0  # seconds that a reply goes on without a page: a reload takes less
 
 
 Start = Callable[[threading.Event], Iterator[ReplyChunk]]  # given the event that stops it
@@ -34,10 +38,13 @@ class Reply:
     ended: threading.Event = field(default_factory=threading.Event)
     chunk: ReplyChunk | None = None  # the newest; None where it was refused
     error: Exception | None = None
+    pages: int = 0  # that draw it
+    left_at: float = field(default_factory=time.monotonic)  # when the last of them left
 
 
 class Sessions:
-    def __init__(self) -> None:
+    def __init__(self, grace: float = GRACE) -> None:
+        self.grace = grace
         self._under_way: dict[str, Reply] = {}  # by conversation
         self._shown: dict[str, str] = {}  # the conversation each tab shows, the oldest tab first
         self._names: dict[str, str] = {}  # whom each tab rates as, likewise
@@ -71,6 +78,8 @@ class Sessions:
             try:
                 for reply.chunk in chunks:
                     reply.begun.set()
+                    if not reply.pages and time.monotonic() - reply.left_at > self.grace:
+                        reply.stop.set()
             finally:
                 close(chunks)  # stores the partial text
         except Exception as error:  # told by the handlers that show the reply
@@ -80,6 +89,18 @@ class Sessions:
                 del self._under_way[conversation_id]
             reply.ended.set()
             reply.begun.set()
+
+    @contextmanager
+    def drawn(self, reply: Reply) -> Iterator[None]:
+        """While a page draws this reply."""
+        with self._lock:
+            reply.pages += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                reply.pages -= 1
+                reply.left_at = time.monotonic()
 
     def stop_all(self, seconds: float = 5.0) -> None:
         """Ends every reply, and waits until what there is of it is stored."""

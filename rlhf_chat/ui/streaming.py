@@ -207,11 +207,12 @@ class ReplyStreaming:
 
     def _frames(self, conversation_id: str, session: str, reply: Reply) -> Iterator[Update]:
         """The reply as it grows, while this tab shows its conversation."""
-        drawn = reply.chunk
-        while not reply.ended.wait(FRAME_SECONDS):
-            if drawn is not reply.chunk and self.pane.presence.shows(session, conversation_id):
-                drawn = reply.chunk
-                yield self._frame(reply)
+        drawn, presence = reply.chunk, self.pane.presence
+        with presence.drawn(reply):
+            while not reply.ended.wait(FRAME_SECONDS):
+                if drawn is not reply.chunk and presence.shows(session, conversation_id):
+                    drawn = reply.chunk
+                    yield self._frame(reply)
 
     def _begun(
         self,

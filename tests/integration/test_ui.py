@@ -429,6 +429,20 @@ def test_stop_keeps_what_was_written():
     assert last.finish_reason == "cancelled" and last.content and "kept" in tab.note
 
 
+def test_a_closed_tab_ends_the_reply_and_keeps_it():
+    tab = Screen()
+    tab.screen.presence.grace, tab.chat.word_seconds = 0.1, 0.05
+    running = tab.screen.replying.send("long story", tab.view, "", tab.request)
+    tab._take(next(running))
+    next(running)
+    reply = tab.screen.presence.reply(tab.view["conversation"])
+    running.close()
+    assert reply.ended.wait(20)
+    last = tab.chat.history(tab.view["conversation"])[-1]
+    assert last.finish_reason == "cancelled" and last.content
+    assert not tab.screen.presence._under_way
+
+
 def test_a_reply_goes_on_without_its_tab_and_a_reloaded_page_shows_it_whole():
     tab, again = Screen(), SimpleNamespace(session_hash="reloaded", query_params={})
     tab.chat.word_seconds = 0.01

@@ -84,10 +84,10 @@ const draw = () => {
   soon();
 };
 const watchBot = () => {
-  const bot = document.getElementById('bot');
-  if (!bot) return setTimeout(watchBot, 100);
+  const parts = ['bot', 'why', 'attribution'].map(id => document.getElementById(id));
+  if (!parts.every(Boolean)) return setTimeout(watchBot, 100);
   const changes = new MutationObserver(soon);
-  for (const e of [bot, document.getElementById('why'), document.getElementById('attribution')]) changes.observe(e, {childList: true, subtree: true});
+  for (const e of parts) changes.observe(e, {childList: true, subtree: true});
   soon();
 };
 // The first value is the empty one of the layout; only the server's answer to the load may change the address.
