@@ -37,6 +37,7 @@ from rlhf_chat.training.round_plan import RoundSize
 from rlhf_chat.training.worker import Status
 from rlhf_chat.versions import standings
 from rlhf_chat.versions.leaderboard import Standing
+from rlhf_chat.versions.provenance import Lapsed
 
 PROMPTS = (
     "Tell me something about rivers.",
@@ -449,6 +450,7 @@ class ToyArrivals:
 
     def __init__(self) -> None:
         self.here: dict[str, list[ImportedFeedback]] = {}
+        self.accepted: list[str] = []
         self.came: dict[str, str] = {}  # when
 
     def preview(self, source: importers.Source, name: str = "") -> ImportPreview:
@@ -468,8 +470,15 @@ class ToyArrivals:
         return origin, len(new), len(asked) - len(new)
 
     def newest(self, limit: int) -> list[ImportBatch]:
-        there = [ImportBatch(id, self.came[id], len(brought)) for id, brought in self.here.items()]
+        there = [
+            ImportBatch(id, self.came[id], len(brought), id in self.accepted)
+            for id, brought in self.here.items()
+        ]
         return there[::-1][:limit]
+
+    def accept(self, origin: str) -> Notice:
+        self.accepted.append(origin)
+        return Notice("imports.accepted")
 
     def undo(self, origin: str) -> int:
         return len(self.here.pop(origin, []))
@@ -752,6 +761,15 @@ class ToyTrainer:
             Round(len(self._rounds) + 1, now(), None, "by hand", "running", "", self.live, None)
         )
         return Notice("training.round_starts")
+
+    gone: Lapsed | None = None
+
+    def lapsed(self) -> Lapsed | None:
+        return self.gone if self.gone and self.gone.version == self.live else None
+
+    def retrain(self) -> Notice:
+        self.rebuilt.append(([], ""))
+        return Notice("training.retraining", {"count": 3})
 
     def retrain_without(self, ids=(), *, rater="") -> Notice:
         self.rebuilt.append((list(ids), rater))

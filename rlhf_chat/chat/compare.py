@@ -100,9 +100,7 @@ class Compare:
         its sides swapped: it measures consistency and replaces no vote. One of another rater's is
         voted on like any other and measures agreement."""
         every = self.store.feedback.preferences()
-        elsewhere = (
-            self.store.imports.message_ids()
-        )  # other models' replies, in longer conversations
+        elsewhere = self.store.imports.origins()  # other models' replies, in longer conversations
         clear = [p for p in every if p.outcome in ("a", "b")]
         votes = [p for p in clear if p.message_a not in elsewhere]
         known = {_ids(p) for p in every if p.rater == rater}  # also those that came to a tie

@@ -68,8 +68,9 @@ class Imports:
         return ImportPreview(tuple(usable), tuple(unread), max(0, len(found.items) - MOST))
 
     def import_all(self, source: Source, rater: str = "me", name: str = "") -> tuple[str, int, int]:
-        """Stores what the file holds, all or nothing. Returns what `undo` takes, how many
-        answers are new, and how many were here already. Returns after COMMIT."""
+        """Stores what the file holds, all or nothing; none of it counts before `accept`. Returns
+        what `accept` and `undo` take, how many answers are new, and how many were here already.
+        Returns after COMMIT."""
         imports = sorted(self.preview(source, name).items, key=lambda one: one.created_at)
         origin, new = self.store.imports.add(imports, rater)
         return origin, new, len(imports) - new
@@ -105,6 +106,11 @@ class Imports:
     def newest(self, limit: int) -> list[ImportBatch]:
         """The files taken in last, as far as something of them is still here."""
         return self.store.imports.newest(limit)
+
+    def accept(self, origin: str) -> Notice:
+        """From the next round on, its answers are learned from."""
+        self.store.imports.accept(origin)
+        return Notice("imports.accepted")
 
     def undo(self, origin: str) -> int:
         """Deletes what one import added; how many conversations that were."""

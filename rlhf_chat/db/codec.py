@@ -45,6 +45,7 @@ _DECODE: dict[str, Callable[[Any], Any]] = {
     "sampling": json.loads,
     "config": json.loads,
     "verdict": json.loads,
+    "learned_from": json.loads,
     "data": json.loads,
     "places": json.loads,
     "order": lambda text: [RankedReply(*row) for row in json.loads(text)],

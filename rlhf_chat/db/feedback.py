@@ -21,7 +21,7 @@ from rlhf_chat.db.codec import (
 )
 from rlhf_chat.db.connection import DatabaseConnection, Repository
 from rlhf_chat.db.deletion import finish_erasing_words
-from rlhf_chat.db.feedback_tables import TABLES
+from rlhf_chat.db.feedback_tables import TABLES, FeedbackTable
 from rlhf_chat.db.queries import (
     RATER_FILTER,
     SIMULATED,
@@ -324,11 +324,9 @@ class FeedbackRepository(Repository):
 
     def count_since(self, watermark: int, rater: str = "") -> int:
         """How many subjects have answers after the watermark, withdrawals included. One reply or
-        one set of drafts is one subject, however often its answer was changed."""
-        new = " UNION ".join(
-            f"SELECT rater, {table.subject} FROM {table.name} WHERE {RATER_FILTER} AND number > ?2"
-            for table in TABLES.values()
-        )
+        one set of drafts is one subject, however often its answer was changed. Answers of an import
+        count from when it was accepted."""
+        new = " UNION ".join(_since(table) for table in TABLES.values())
         result: int = self._db.value(f"SELECT count(*) FROM ({new})", [rater, watermark])
         return result
 
@@ -369,8 +367,18 @@ class FeedbackRepository(Repository):
         return id
 
 
+# Messages of imports that are not learned from, and of those that are since the watermark ?2.
+_OF_IMPORTS = """SELECT m.id FROM imports i JOIN conversations c ON origin = i.id AND origin <> ''
+    JOIN messages m ON m.conversation_id = c.id WHERE counts_from"""
 _CURRENT_RATING = """value <> 0 AND number = (SELECT max(number) FROM ratings
     WHERE message_id = r.message_id AND rater = r.rater)"""
+
+
+def _since(table: FeedbackTable) -> str:
+    """SELECT of the rater and the subject of each answer that counts since the watermark ?2."""
+    these = f"SELECT rater, {table.subject} FROM {table.name} WHERE {RATER_FILTER}"
+    return f"""{these} AND number > ?2 AND {table.message} NOT IN ({_OF_IMPORTS} IS NULL)
+        UNION {these} AND {table.message} IN ({_OF_IMPORTS} > ?2)"""
 
 
 def _check_pair(db: Database, message_a: str, message_b: str) -> None:

@@ -20,6 +20,7 @@ class FeedbackTable:
     # SQL: what an answer is about. A rater's newest answer about it counts; the same text for a
     # thumb and for stars of one reply, another one for a pair that was asked again.
     subject: str
+    message: str  # column with a message of its conversation
     # SELECT of `number` and the columns of `Feedback`, in that order, of answers that count now.
     current: str
     # The columns of an imported answer, from the id of its prompt and the ids of its replies.
@@ -107,14 +108,29 @@ def _correction(one: ImportedFeedback, asked: str, replies: Sequence[str]) -> Ro
 TABLES: dict[str, FeedbackTable] = {
     table.kind: table
     for table in (
-        FeedbackTable("thumb", "ratings", "message_id", _THUMBS, _thumb, of_one_reply=True),
-        FeedbackTable("stars", "scores", "message_id", _STARS, _stars, of_one_reply=True),
         FeedbackTable(
-            "comparison", "preferences", "pair_key || ' ' || again", _COMPARISONS, _comparison
+            "thumb", "ratings", "message_id", "message_id", _THUMBS, _thumb, of_one_reply=True
         ),
-        FeedbackTable("ranking", "rankings", "asked_id", _RANKINGS, _ranking),
         FeedbackTable(
-            "correction", "edits", "edited_id", _CORRECTIONS, _correction, of_one_reply=True
+            "stars", "scores", "message_id", "message_id", _STARS, _stars, of_one_reply=True
+        ),
+        FeedbackTable(
+            "comparison",
+            "preferences",
+            "pair_key || ' ' || again",
+            "message_a",
+            _COMPARISONS,
+            _comparison,
+        ),
+        FeedbackTable("ranking", "rankings", "asked_id", "asked_id", _RANKINGS, _ranking),
+        FeedbackTable(
+            "correction",
+            "edits",
+            "edited_id",
+            "message_id",
+            _CORRECTIONS,
+            _correction,
+            of_one_reply=True,
         ),
     )
 }

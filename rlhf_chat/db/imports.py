@@ -1,8 +1,9 @@
 """Imported feedback: many answers with the messages they are about, stored in one transaction.
 
 Each answer gets a conversation of kind "compare" whose `origin` is the id of the import; a thumb,
-stars and corrections of one reply share it. The same answer twice is stored once. Files of other
-tools are read in rlhf_chat/importers.
+stars and corrections of one reply share it. The same answer twice is stored once. Answers in such
+conversations are kept and do not count until the import is accepted. Files of other tools are read
+in rlhf_chat/importers.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ from rlhf_chat.db.codec import (
 )
 from rlhf_chat.db.connection import Repository
 from rlhf_chat.db.deletion import delete_conversations
+from rlhf_chat.db.events import add_event
 from rlhf_chat.db.feedback_tables import TABLES
 from rlhf_chat.db.schema import ImportBatch, ImportedFeedback
 
@@ -42,40 +44,61 @@ class ImportRepository(Repository):
         *,
         origin: str = "",
         known: Known | None = None,
+        counts: bool = False,
     ) -> tuple[str, int]:
         """Stores, in one transaction, those that are not here yet. Returns the origin, which
-        `undo` takes, and how many were new. A long file comes in parts: with the `origin` of the
-        first one, and with one dictionary `known` for all of them."""
+        `accept` and `undo` take, and how many were new. A long file comes in parts: with the
+        `origin` of the first one, and with one dictionary `known` for all of them. `counts`:
+        accepted at once."""
         origin, known = origin or fresh_id(), {} if known is None else known
 
         def change(db: Database) -> int:
-            return sum(_add(db, one, one.rater or rater, origin, known) for one in imports)
+            new = sum(_add(db, one, one.rater or rater, origin, known) for one in imports)
+            if new and not one_value(db, "SELECT 1 FROM imports WHERE id = ?", [origin]):
+                insert(db, "imports", id=origin, counts_from=None, created_at=timestamp())
+            if counts:
+                _accept(db, origin)
+            return new
 
         return origin, self._db.write_feedback(change)
 
     def newest(self, limit: int) -> list[ImportBatch]:
         """The newest imports that have not been undone or deleted one by one, newest first."""
-        sql = """SELECT origin, min(created_at), count(*) FROM conversations WHERE origin <> ''
+        sql = """SELECT origin, min(c.created_at), count(*), counts_from IS NOT NULL
+            FROM conversations c JOIN imports i ON i.id = origin WHERE origin <> ''
             GROUP BY origin ORDER BY min(last_number) DESC LIMIT ?"""
         with self._db.read() as db:
-            return [ImportBatch(*row) for row in fetch(db, sql, [limit])]
+            found = fetch(db, sql, [limit])
+        return [ImportBatch(id, at, count, bool(counts)) for id, at, count, counts in found]
+
+    def accept(self, origin: str) -> None:
+        """From now on its answers count, as new ones for the next round."""
+        self._db.write_feedback(lambda db: _accept(db, origin))
+
+    def counting(self) -> set[str]:
+        """Ids of the imports that are learned from and of which something is still here."""
+        sql = """SELECT id FROM imports i WHERE counts_from IS NOT NULL
+            AND EXISTS (SELECT 1 FROM conversations WHERE origin = i.id AND origin <> '')"""
+        with self._db.read() as db:
+            return {row[0] for row in fetch(db, sql)}
 
     def undo(self, origin: str) -> int:
         """Delete what one import added, as `ConversationRepository.delete` does; the number of
         conversations deleted."""
 
         def of_import(db: Database) -> list[str]:
+            db.execute("DELETE FROM imports WHERE id = ?", [origin])
             sql = "SELECT id FROM conversations WHERE origin = ? AND origin <> ''"
             return [row[0] for row in fetch(db, sql, [origin])]
 
         return delete_conversations(self._db, of_import)
 
-    def message_ids(self) -> set[str]:
-        """Ids of the imported messages."""
-        sql = """SELECT m.id FROM messages m JOIN conversations c ON c.id = conversation_id
+    def origins(self) -> dict[str, str]:
+        """Id of each imported message -> id of its import."""
+        sql = """SELECT m.id, origin FROM conversations c JOIN messages m ON c.id = conversation_id
             WHERE origin <> ''"""
         with self._db.read() as db:
-            return {row[0] for row in fetch(db, sql)}
+            return dict(fetch(db, sql))
 
 
 def event_id(one: ImportedFeedback, rater: str) -> str:
@@ -83,6 +106,14 @@ def event_id(one: ImportedFeedback, rater: str) -> str:
     kind = FIRST_NAMES.get(one.kind, one.kind)
     told = [rater, kind, one.answer, one.system, one.turns, one.replies]
     return "arrival " + hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+
+
+def _accept(db: Database, origin: str) -> None:
+    sql = "SELECT 1 FROM imports WHERE id = ? AND counts_from IS NULL"
+    if one_value(db, sql, [origin]):
+        number = next_number(db, "feedback")
+        db.execute("UPDATE imports SET counts_from = ? WHERE id = ?", [number, origin])
+        add_event(db, "import_accepted", origin, {})
 
 
 def _add(db: Database, one: ImportedFeedback, rater: str, origin: str, known: Known) -> bool:

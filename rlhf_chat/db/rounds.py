@@ -1,5 +1,6 @@
 """Training rounds: one row each, and the numbers of every step."""
 
+import json
 from typing import Any
 
 from sqlite_utils import Database
@@ -23,6 +24,7 @@ class RoundRepository(Repository):
         config: dict[str, Any],
         snapshot_hash: str,
         rater: str = "",
+        learned_from: dict[str, list[str]] | None = None,
     ) -> int:
         """Open a round. `rater`: the simulated rater it learns from; "" for people."""
         row = {
@@ -36,6 +38,7 @@ class RoundRepository(Repository):
             "config": as_json(config),
             "snapshot_hash": snapshot_hash,
             "rater": rater,
+            "learned_from": as_json(learned_from or {}),
         }
 
         def change(db: Database) -> int:
@@ -91,6 +94,13 @@ class RoundRepository(Repository):
         sql = "SELECT id, rater FROM rounds WHERE rater <> ''"
         with self._db.read() as db:
             return dict(fetch(db, sql))
+
+    def learned_from(self) -> dict[int, dict[str, list[str]]]:
+        """Version -> what its round and its ancestors' learned from."""
+        sql = """SELECT v.version, learned_from FROM adapter_versions v
+            JOIN rounds r ON r.id = v.round_id"""
+        with self._db.read() as db:
+            return {version: json.loads(found) for version, found in fetch(db, sql)}
 
     def abort_open(self, reason: str) -> int:
         """Close what a crash left running; returns how many there were."""

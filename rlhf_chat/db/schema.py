@@ -115,6 +115,8 @@ class Round:
     verdict: dict[str, Any] | None
     snapshot_hash: str = ""
     rater: str = ""  # the simulated rater it learned from; "" for people
+    # What its version knows, its parent's included: {"imports": [ids], "raters": [names]}
+    learned_from: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,7 @@ class ImportBatch:
     id: str  # what `ImportRepository.undo` takes
     created_at: str
     conversations: int
+    counts: bool  # whether its answers are learned from
 
 
 @dataclass(frozen=True)
@@ -529,3 +532,41 @@ def m006_round_raters_and_live_versions(db: Database) -> None:
     """Whose ratings a round learned from, one table of live versions, and plain names."""
     for statement in _M006:
         db.execute(statement)
+
+
+_M007 = (
+    # One row for each import of which something is here. counts_from: the value of the counter
+    # 'feedback' when the person let it be learned from; NULL while that is not decided.
+    """CREATE TABLE imports (
+        id TEXT PRIMARY KEY,
+        counts_from INTEGER CHECK (counts_from >= 0),
+        created_at TEXT NOT NULL
+    ) STRICT""",
+    """INSERT INTO imports SELECT origin, 0, min(created_at) FROM conversations
+        WHERE origin <> '' GROUP BY origin""",
+    """ALTER TABLE rounds ADD COLUMN learned_from TEXT NOT NULL DEFAULT '{}'
+        CHECK (json_valid(learned_from))""",
+)
+# (number, rater, message of its conversation) of every answer
+_ANSWERS_007 = """SELECT number AS place, rater, message_id AS message FROM ratings
+    UNION ALL SELECT number, rater, message_id FROM scores
+    UNION ALL SELECT number, rater, message_a FROM preferences
+    UNION ALL SELECT number, rater, asked_id FROM rankings
+    UNION ALL SELECT number, rater, message_id FROM edits"""
+
+
+@migration
+def m007_what_counts_and_what_was_learned_from(db: Database) -> None:
+    """Which imports are learned from (so far, all), and what each promoted round knew: until now,
+    everything before its watermark."""
+    for statement in _M007:
+        db.execute(statement)
+    db.execute(
+        f"""UPDATE rounds SET learned_from = json_object(
+            'imports', (SELECT json_group_array(DISTINCT origin) FROM ({_ANSWERS_007})
+                JOIN messages m ON m.id = message JOIN conversations c ON c.id = conversation_id
+                WHERE place <= watermark AND origin <> ''),
+            'raters', (SELECT json_group_array(DISTINCT a.rater) FROM ({_ANSWERS_007}) a
+                WHERE place <= watermark AND a.rater NOT LIKE 'simulated:%'))
+        WHERE status = 'promoted' AND rater = ''"""
+    )

@@ -22,6 +22,7 @@ class FeedbackItem:
     strength: str = ""  # of a comparison: slightly, much, or not said
     first: int = 0  # +1 where a was shown first, -1 where b was, 0 where unknown
     conversation: str = ""
+    origin: str = ""  # id of the import that brought it; "" for answers given in this app
 
     @property
     def prompt(self) -> Prompt:

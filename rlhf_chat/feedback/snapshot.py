@@ -33,6 +33,11 @@ class Snapshot:
         """Every distinct prompt of a rated reply."""
         return list({one.prompt.key: one.prompt for one in self.items}.values())
 
+    @property
+    def imports(self) -> set[str]:
+        """Ids of the imports that some of it came with."""
+        return {one.origin for one in self.items if one.origin}
+
     def without(self, exclude: Callable[[FeedbackItem], bool]) -> Snapshot:
         """The snapshot as if the excluded feedback had never been given."""
         kept = tuple(one for one in self.items if not exclude(one))
@@ -57,11 +62,17 @@ def take_snapshot(
     store: Store, rater: str = "", usable: Callable[[Reply], bool] = lambda reply: True
 ) -> Snapshot:
     """Reads all feedback that counts now: of people, except quarantined raters, or of one
-    simulated rater. Skips feedback on replies that have no token ids or are not `usable`."""
+    simulated rater. Skips imports that were not accepted yet, and feedback on replies that have no
+    token ids or are not `usable`."""
     watermark = store.feedback.count()
     items: list[FeedbackItem] = []
-    imported = store.imports.message_ids()
-    current = [one for kind in kinds() for one in kind.read(store, rater, imported)]
+    origins, counting = store.imports.origins(), {"", *store.imports.counting()}
+    current = [
+        (replace(item, origin=origin), ids)
+        for kind in kinds()
+        for item, ids in kind.read(store, rater, origins)
+        if (origin := origins.get(ids[0], "")) in counting
+    ]
     stored = load_replies(store, {id for _, ids in current for id in ids})
     fits = {id: usable(one.reply) for id, one in stored.items()}
     for item, ids in current:

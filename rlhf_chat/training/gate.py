@@ -31,6 +31,7 @@ class GateConfig:
     max_extra_unfinished: float = 0.01  # beyond twice what the base leaves without an end
     min_distinct_share: float = 0.6  # distinct 2-grams, relative to the base
     length_range: tuple[float, float] = (0.25, 2.5)  # relative to the base
+    may_prove: bool = True  # False: at best provisional, until blind votes prove the version
 
     def at_interim_test(self, look: int) -> GateConfig:
         """The config for the look-th test of growing ratings, which corrects for repeated tests: of
@@ -117,7 +118,7 @@ def reward_tier(labels: int, p_value: float, config: GateConfig) -> str:
     """The best tier that the ratings allow, before any weight is changed."""
     if labels < config.min_labels or not p_value <= config.provisional_p:
         return DISCARDED
-    return PROVED if p_value <= config.proved_p else PROVISIONAL
+    return PROVED if p_value <= config.proved_p and config.may_prove else PROVISIONAL
 
 
 def nothing_to_learn(labels: int, p_value: float, config: GateConfig) -> Verdict:
@@ -141,7 +142,8 @@ def judge(measured: EvalResult, config: GateConfig) -> Verdict:
             params = {"name": name, "found": found}
             return Verdict(DISCARDED, "gate.failed", params, checks)
     tier = reward_tier(measured.labels, measured.p_value, config)
-    code = "gate.passed" if tier == PROVED else "gate.passed_on_trial"
+    unproved = "gate.passed_on_trial" if config.may_prove else "gate.passed_imported"
+    code = "gate.passed" if tier == PROVED else unproved
     return Verdict(tier, code, {"win_rate": measured.win_rate, "kl": measured.kl}, checks)
 
 

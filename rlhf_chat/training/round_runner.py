@@ -18,14 +18,17 @@ import torch
 from rlhf_chat.db import Store
 from rlhf_chat.errors import AppError, Notice, NumericError, StoreError
 from rlhf_chat.feedback.item import FeedbackItem
+from rlhf_chat.feedback.kinds.correction import Correction
 from rlhf_chat.feedback.snapshot import Snapshot, load_snapshot
 from rlhf_chat.reward.features import FeatureExtractor
 from rlhf_chat.training import training_round
 from rlhf_chat.training.context import Check, RoundConfig
+from rlhf_chat.training.gate import GateConfig
 from rlhf_chat.training.history import TrainingHistory
 from rlhf_chat.training.progress import Progress
 from rlhf_chat.training.round_control import Stopped
 from rlhf_chat.training.time_budget import TimeBudget
+from rlhf_chat.versions import provenance
 from rlhf_chat.versions.registry import VersionRegistry
 
 log = logging.getLogger(__name__)
@@ -112,7 +115,8 @@ class RoundRunner:
         parent = 0 if exclude else live
         seed = self._seeds.getrandbits(31) if seed is None else seed
         tests = 1 if exclude else 1 + self.store.rounds.interim_tests(snapshot.hash, rater)
-        config = replace(config, gate=config.gate.at_interim_test(tests))
+        limits = gate_for(snapshot, config.gate).at_interim_test(tests)
+        config = replace(config, gate=limits)
         round_id = self.store.rounds.open(
             trigger=trigger,
             rater=rater,
@@ -121,6 +125,9 @@ class RoundRunner:
             watermark=snapshot.watermark,
             config=config.as_dict(),
             snapshot_hash=snapshot.hash,
+            learned_from=provenance.learned_from(
+                self.store, snapshot.imports, snapshot.raters, parent
+            ),
         )
         return RoundState(round_id, rater, parent, live, seed, snapshot, config)
 
@@ -214,6 +221,14 @@ class RoundRunner:
         gc.collect()
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def gate_for(snapshot: Snapshot, config: GateConfig) -> GateConfig:
+    """The limits for what is learned from this snapshot. A file that holds mostly corrections can
+    say the same thing many times over, so that its ratings never look like chance: only blind votes
+    can prove what came of it."""
+    imported = [s for s in snapshot.items if s.origin and s.kind == Correction.code]
+    return replace(config, may_prove=2 * len(imported) <= len(snapshot.items))
 
 
 def _reason(outcome: training_round.Outcome) -> str:

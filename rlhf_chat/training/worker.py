@@ -31,8 +31,10 @@ from rlhf_chat.training.simulation_session import (
     returns_to,
 )
 from rlhf_chat.training.status import Status
+from rlhf_chat.versions import provenance
 from rlhf_chat.versions.adapter_store import AdapterStore
 from rlhf_chat.versions.leaderboard import Leaderboard
+from rlhf_chat.versions.provenance import Lapsed
 from rlhf_chat.versions.registry import VersionRegistry
 
 NEEDED = 12  # new ratings until a round starts by itself
@@ -185,6 +187,18 @@ class TrainingWorker:
         left = sum(not exclude(item) for item in items)
         request = RoundRequest("retrain_without", exclude)
         return self._ask(request) or Notice("training.retraining", {"count": left})
+
+    def retrain(self) -> Notice:
+        """Trains a version from the base with the feedback that counts now."""
+        count = len(load_snapshot(self.extractor, self.schedule.rater).items)
+        if not count:
+            return Refused("training.nothing_left")
+        request = RoundRequest("retrain_without", Exclusion(frozenset()))
+        return self._ask(request) or Notice("training.retraining", {"count": count})
+
+    def lapsed(self) -> Lapsed | None:
+        """What the live version learned from and that does not count any more."""
+        return provenance.lapsed(self.store)
 
     def _ask(self, request: RoundRequest) -> Refused | None:
         """Requests a round; returns why there will be none."""

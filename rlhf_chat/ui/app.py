@@ -103,7 +103,7 @@ def build(
         comparing.wire(demo, people.rater, tabs)
         learning.wire(demo)
         versions.wire(demo, chatting, comparing)
-        data.wire(people.rater)
+        data.wire(people.rater, people.acted)
         welcome.wire(demo)
         strip.wire(demo)
         Polling(strip, chatting, comparing, learning, versions, data, people).wire(tabs)

@@ -33,6 +33,7 @@ from rlhf_chat.ui.components import (
 from rlhf_chat.ui.handlers import EACH, QUICK, quick
 from rlhf_chat.ui.import_panel import ImportPanel
 from rlhf_chat.ui.language import label, message, text
+from rlhf_chat.ui.lapsed_panel import LapsedPanel
 from rlhf_chat.ui.rating_panel import reason_text
 
 GONE = {"comparison": "data.deleted_vote", "ranking": "data.deleted_ranking"}
@@ -43,7 +44,7 @@ Update = dict[Any, Any]
 class DataScreen:
     def __init__(self, chat: Chat, worker: TrainingWorker) -> None:
         self.chat, self.worker = chat, worker
-        self.imports = ImportPanel(chat, worker)
+        self.imports, self.lapsed = ImportPanel(chat, worker), LapsedPanel(worker)
 
     # ---- acts ----------------------------------------------------------------------------------
 
@@ -145,6 +146,7 @@ class DataScreen:
                     value=text("label.show_more"), visible=len(found) > int(shown or SHOWN)
                 ),
                 **self.imports.panel(),
+                self.lapsed.box: self.lapsed.value(),
             }
         except Exception as error:
             return {self.note: error_message(error)}
@@ -171,6 +173,7 @@ class DataScreen:
             self.csv_button = gr.Button(label("export_csv"), scale=0, min_width=100)
             self.pairs_button = gr.Button(label("export_trl"), scale=0, min_width=120)
             self.labels_button = gr.Button(label("export_kto"), scale=0, min_width=120)
+        self.lapsed.lay_out()
         self.kept = status_line("data-kept")
         self.note = status_line("data-note")
         self.imports.lay_out(self.note)
@@ -207,8 +210,13 @@ class DataScreen:
 
     # ---- wiring --------------------------------------------------------------------------------
 
-    def wire(self, rater: gr.Textbox) -> None:
-        self.page = [self.note, self.kept, self.table, self.more_button, self.imports.past]
+    def wire(self, rater: gr.Textbox, rater_changed: Any = None) -> None:
+        """`rater_changed`: the event that excludes a rater or includes one again."""
+        shown = [self.table, self.more_button, self.imports.past, self.lapsed.box]
+        self.page = [self.note, self.kept, *shown]
+        self.lapsed.wire()
+        if rater_changed:
+            self.lapsed.after(rater_changed)
         what: list[Any] = [self.words, self.kind, self.answer]
         self.filters = [*what, self.shown]
         self.table.select(self.act, self.filters, self.page, **EACH)

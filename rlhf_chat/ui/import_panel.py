@@ -1,4 +1,4 @@
-"""Import on the Data screen: choose a file, preview it, import it, undo the import.
+"""Import on the Data screen: choose a file, preview it, import it, learn from it or undo it.
 
 The page reads the file itself and holds it until the preview has been seen, so no copy of it stays
 in a temporary folder.
@@ -16,7 +16,13 @@ from rlhf_chat.chat.chat import Chat
 from rlhf_chat.errors import AppError, Notice
 from rlhf_chat.feedback.kinds import kind_of
 from rlhf_chat.training.worker import TrainingWorker
-from rlhf_chat.ui.components import error_message, js_component, status_message, when
+from rlhf_chat.ui.components import (
+    error_message,
+    js_component,
+    outcome_message,
+    status_message,
+    when,
+)
 from rlhf_chat.ui.handlers import EACH, QUICK, quick
 from rlhf_chat.ui.language import label, message, text
 
@@ -43,12 +49,19 @@ class ImportPanel:
                 }
             if do == "import":
                 return await quick(self._import, _bytes(event), name, rater)
-            await quick(self.chat.imports.undo, str(getattr(event, "origin", "")))
-            self.worker.wake()
-            word = status_message(text("imports.undone"), "good")
-            return {self.note: word}
+            return {self.note: await quick(self._decide, do, str(getattr(event, "origin", "")))}
         except Exception as error:
             return {self.box: _shown(), self.note: error_message(error)}
+
+    def _decide(self, do: str, origin: str) -> dict[str, str]:
+        """Learn from what was imported, or delete it."""
+        if do == "accept":
+            told = outcome_message(self.chat.imports.accept(origin))
+        else:
+            self.chat.imports.undo(origin)
+            told = status_message(text("imports.undone"), "good")
+        self.worker.wake()
+        return told
 
     def _preview(self, contents: bytes, name: str) -> dict[str, Any]:
         preview = self.chat.imports.preview(contents, name)
@@ -65,7 +78,6 @@ class ImportPanel:
         if not new:
             told = status_message(text("imports.nothing_new"))
             return {self.box: _shown(), self.note: told}
-        self.worker.wake()
         word = text("imports.done", count=new)
         if known:
             word = text("imports.done_known", done=word, count=known)
@@ -114,9 +126,9 @@ def _shown(**what: Any) -> dict[str, Any]:
     return {"id": uuid4().hex, **what}
 
 
-def _row(one: Any) -> dict[str, str]:
+def _row(one: Any) -> dict[str, Any]:
     told = text("imports.past", when=when(one.created_at), count=one.conversations)
-    return {"origin": one.id, "told": told}
+    return {"origin": one.id, "told": told, "counts": one.counts}
 
 
 def _kind_text(kind: str) -> str:

@@ -90,7 +90,7 @@ class RatersPanel:
 
     def wire(self, demo: gr.Blocks) -> None:
         self.page = [self.note, self.list]
-        self.list.select(self.act, None, self.page, **EACH)
+        self.acted = self.list.select(self.act, None, self.page, **EACH)
         # The server tidies the name; the browser keeps what came back.
         gr.on([self.rater.blur, self.rater.submit], self.name, self.rater, self.rater, **QUICK)
         self.rater.change(None, self.rater, None, js=KEEP, **QUICK)

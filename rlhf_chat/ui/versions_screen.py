@@ -107,7 +107,7 @@ class VersionsScreen:
             newest_first = sorted(ranked, key=lambda s: -s.version.version)
             return {
                 self.timeline: {
-                    "advice": message(self.worker.leaderboard.advice()),
+                    "advice": self._advice(),
                     "versions": [_card(s) for s in newest_first],
                     "ranking": [_rank(s) for s in ranked]
                     if any(s.overall.votes for s in ranked)
@@ -117,6 +117,11 @@ class VersionsScreen:
             }
         except Exception as error:
             return {self.note: error_message(error)}
+
+    def _advice(self) -> str:
+        """Why another version should be live, by blind votes or by what it learned from."""
+        lapsed = self.worker.lapsed()
+        return message(self.worker.leaderboard.advice() or (lapsed.notice if lapsed else None))
 
     # ---- layout --------------------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ from rlhf_chat.ui import learning_screen as learning_screen
 from rlhf_chat.ui.chat_screen import ChatScreen
 from rlhf_chat.ui.compare_screen import CompareScreen
 from rlhf_chat.ui.data_screen import DataScreen
+from rlhf_chat.ui.language import message
 from rlhf_chat.ui.learning_screen import LearningScreen, measure_title
 from rlhf_chat.ui.prefetch import PrefetchJob
 from rlhf_chat.ui.raters_panel import RatersPanel
@@ -56,6 +57,7 @@ from rlhf_chat.ui.simulation_panel import SimulationPanel
 from rlhf_chat.ui.status_bar import StatusBar
 from rlhf_chat.ui.versions_screen import VersionsScreen
 from tests.entered import entered
+from rlhf_chat.versions.provenance import Lapsed
 from tests.fake_app import ToyChat, ToyTrainer, parts
 
 PAYLOADS = (
@@ -2082,9 +2084,13 @@ def test_a_file_is_looked_at_taken_in_once_and_undone():
     assert box["kinds"] == [["Votes", 1]] and not here and not note["text"]
     assert [at for at, _ in box["unread"]] == [2, 3, 4, 5, 6] and box["more"] == 2
     box, note = act("import", data=data, name="x.jsonl.gz")
-    assert note == {"text": "Imported: 1 new rating.", "tone": "good"} and len(here) == 1
+    assert note["text"].startswith("Imported: 1 new rating.") and len(here) == 1
+    assert note["tone"] == "good"
     [past] = screen.panel()[panel.past]["rows"]
-    assert re.fullmatch(r"Imported .*, \d\d:\d\d: 1 chat", past["told"])
+    assert re.fullmatch(r"Imported .*, \d\d:\d\d: 1 chat", past["told"]) and not past["counts"]
+    told = asyncio.run(panel.act("me", SimpleNamespace(do="accept", origin=past["origin"])))
+    assert told[panel.note] == {"text": message(Notice("imports.accepted")), "tone": "good"}
+    assert screen.panel()[panel.past]["rows"][0]["counts"]
     box, note = act("import", data=data, name="x.jsonl.gz")
     assert "here already" in note["text"]
     assert [one["origin"] for one in screen.panel()[panel.past]["rows"]] == [past["origin"]]
@@ -2095,6 +2101,22 @@ def test_a_file_is_looked_at_taken_in_once_and_undone():
     assert note["tone"] == "bad" and set(box) == {"id"}
     box, note = act("preview", data="no base64")
     assert note["tone"] == "bad" and set(box) == {"id"}
+
+
+@pytest.mark.parametrize("do", ["back", "retrain"])
+def test_a_live_version_that_learned_from_what_lapsed_can_be_left(do):
+    screen, chat = data_screen()
+    lapsed, worker = screen.lapsed, chat.worker
+    assert screen.panel()[lapsed.box] == {}
+    worker.gone = Lapsed(worker.live, 0, ())
+    assert "Go back to" in screen.panel()[lapsed.box]["told"]
+    assert "Go back to" in VersionsScreen(chat, worker)._advice()
+    told = asyncio.run(lapsed.act(SimpleNamespace(do=do)))
+    assert told[lapsed.note]["tone"] == "good"
+    if do == "back":
+        assert worker.live == 0 and told[lapsed.box] == {}
+    else:
+        assert worker.rebuilt == [([], "")]
 
 
 def test_a_ranking_is_shown_with_its_order_and_deleted_as_what_it_is():

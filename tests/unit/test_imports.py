@@ -267,8 +267,10 @@ def test_our_own_export_comes_back_as_it_was_and_only_once(store, toy, tmp_path)
     other = Store(tmp_path / "other.db")
     try:
         imports = Imports(other, toy)
-        assert imports.import_all(text)[1:] == (6, 0)
+        origin, new, known = imports.import_all(text)
+        assert (new, known) == (6, 0)
         assert imports.import_all(text)[1:] == (0, 6)
+        imports.accept(origin)
         assert told(load_snapshot(FeatureExtractor(other, toy))) == told(take_snapshot(store))
         again = exporters.json_lines(exporters.answers(other, other.feedback.all()))
         mine = {"id", "message_id", "other_id", "conversation_id", "version", "other_version"}
@@ -310,7 +312,8 @@ def test_a_vote_between_a_thumb_and_stars_does_not_part_them(store, imports):
 def test_what_comes_from_elsewhere_says_nothing_of_sides_and_is_not_asked_again(store, toy):
     compare = Compare(Chat(store, toy, Sampling(max_new_tokens=6)))
     text = lines(*[{"prompt": f"{SEA} {i}", "chosen": BLUE, "rejected": DEEP} for i in range(30)])
-    compare.chat.imports.import_all(text)
+    imports = compare.chat.imports
+    imports.accept(imports.import_all(text)[0])
     assert {one.first for one in take_snapshot(store).items} == {0}
     assert all(compare.repeat_pair("me", share=1.0) is None for _ in range(20))
     assert all(compare.repeat_pair("Kim", share=1.0) is None for _ in range(20))

@@ -85,7 +85,7 @@ def store_answer(store: Store, given: ImportedFeedback) -> None:
     """As an import does, with token ids that no model made."""
     ids = tuple((10 + TEXTS.index(text),) for text in given.replies)
     turns = given.turns or (("user", "hello"),)
-    store.imports.add([replace(given, turns=turns, prompt_ids=(1,), response_ids=ids)])
+    store.imports.add([replace(given, turns=turns, prompt_ids=(1,), response_ids=ids)], counts=True)
 
 
 def item_of(store: Store) -> FeedbackItem:
@@ -107,7 +107,7 @@ def in_one_order(item: FeedbackItem) -> FeedbackItem:
         item = replace(
             item, answer=tuple(p for p, _ in placed), replies=tuple(reply for _, reply in placed)
         )
-    return replace(item, conversation="")
+    return replace(item, conversation="", origin="")
 
 
 class Extractor:
@@ -299,6 +299,7 @@ CREATE_HEARTS = """CREATE TABLE hearts (number INTEGER PRIMARY KEY, id TEXT, mes
 HEARTS = FeedbackTable(
     "heart",
     "hearts",
+    "message_id",
     "message_id",
     """SELECT h.number, h.id, 'heart' AS kind, 'loved' AS answer, asked.content AS prompt,
     m.content AS reply, '' AS other, '' AS reason, '' AS comment, rater,

@@ -344,7 +344,7 @@ def test_while_nothing_was_said_no_sql_is_run(current, compare, statements) -> N
 
 def test_while_features_are_missing_no_sql_is_run_twice(current, store, toy, statements) -> None:
     current.warm_up()
-    store.imports.add(thumbs(toy, 40))
+    store.imports.add(thumbs(toy, 40), counts=True)
     before = current.get()
     assert current.stale
     statements.clear()
@@ -356,7 +356,7 @@ def test_while_features_are_missing_no_sql_is_run_twice(current, store, toy, sta
 def test_a_snapshot_takes_as_many_statements_of_2_answers_as_of_200(store, toy, statements) -> None:
     counts = []
     for count in (2, 200):
-        store.imports.add(thumbs(toy, count))
+        store.imports.add(thumbs(toy, count), counts=True)
         statements.clear()
         assert len(take_snapshot(store).items) == count
         counts.append(len(statements))
@@ -370,7 +370,7 @@ def test_whatever_changes_what_counts_raises_the_revision(chat, store, toy) -> N
 
     def bring() -> None:
         nonlocal origin
-        origin, _ = store.imports.add(thumbs(toy, 1))
+        origin, _ = store.imports.add(thumbs(toy, 1), counts=True)
 
     for change in (
         lambda: chat.ratings.rate(id, 1),
