@@ -48,7 +48,7 @@ class DatabaseConnection:
         self._writer: Writer | None = None
         self._reader_mode = "ro"
         self._closed = False
-        self.unerased: list[Path] = []  # backups that still hold deleted text
+        self.unerased: list[Path] = []  # files that still hold erased words
         self.copying = threading.Lock()  # held while backups are made or cleaned
         self._local = threading.local()
         self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3
 
@@ -15,10 +15,25 @@ from rlhf_chat.db.connection import DatabaseConnection
 from rlhf_chat.db.database_file import apply_migrations, connect, is_corrupt
 from rlhf_chat.db.db_errors import backups_of, unfinished_backups_of
 from rlhf_chat.db.events import add_event
+from rlhf_chat.db.feature_cache import drop_orphans, forget_prompts
+from rlhf_chat.db.feedback_tables import TABLES
+from rlhf_chat.db.withdrawn_corrections import (
+    CORRECTION_ERASED,
+    erase_corrections,
+    held_corrections,
+)
 from rlhf_chat.db.withdrawn_words import ERASED, erase_words, forget_erased
-from rlhf_chat.errors import StoreError
+from rlhf_chat.errors import Busy, StoreError
 
 log = logging.getLogger(__name__)
+
+
+class Erased(NamedTuple):
+    """Ids of what was deleted, or whose words were, in the file."""
+
+    conversations: Sequence[str] = ()
+    answers: Sequence[str] = ()
+    corrections: Sequence[str] = ()  # of the messages
 
 
 def delete_conversations(
@@ -35,48 +50,57 @@ def delete_conversations(
         return ids
 
     ids = connection.write_feedback(change)
-    # What was in the way of an earlier deletion may be gone.
-    earlier = _deleted(connection) if connection.unerased else []
-    answers = _deleted(connection, ERASED) if connection.unerased else []
-    try:
-        with connection.copying:
-            connection.unerased = erase_from_backups(connection.path, [*earlier, *ids], answers)
-    finally:  # a backup that cannot be cleaned must not keep the texts in the WAL
-        connection.empty_wal()
+    _finish(connection, Erased(conversations=ids))
     return len(ids)
 
 
-def finish_erasing_words(connection: DatabaseConnection, answer_ids: Sequence[str]) -> None:
+def finish_erasing_words(connection: DatabaseConnection, erased: Erased) -> None:
     """After the words of withdrawn or replaced answers were erased from the file: from its WAL and
-    the backups. What is in the way is tried again at the next start."""
+    the backups. What is in the way is tried again, see `finish_erasing`."""
     with suppress(StoreError):
-        try:
-            with connection.copying:
-                left = erase_from_backups(connection.path, [], answer_ids)
-                connection.unerased = sorted({*connection.unerased, *left})
-        finally:
-            connection.empty_wal()
-        if not left:
-            connection.write(lambda db: forget_erased(db, answer_ids))
+        _finish(connection, erased)
 
 
-def finish_deleting(connection: DatabaseConnection) -> None:
-    """At start: a kill may have come between a deletion and the backups or the WAL."""
-    deleted, answers = _deleted(connection), _deleted(connection, ERASED)
+def finish_erasing(connection: DatabaseConnection) -> None:
+    """At start, and as long as something is in the way: a kill may have come between a deletion
+    and the backups or the WAL."""
+    erased = _ever_erased(connection)
     with suppress(StoreError):  # no reason not to start; the next start tries again
-        try:
-            connection.unerased = erase_from_backups(connection.path, deleted, answers)
-        finally:  # a backup that cannot be cleaned must not keep the texts in the WAL
-            if deleted or answers:
-                connection.empty_wal()
-        if answers and not connection.unerased:
-            connection.write(lambda db: forget_erased(db, answers))
+        _finish(connection, erased)
 
 
-def _deleted(connection: DatabaseConnection, kind: str = "conversation_deleted") -> list[str]:
-    """Ids of all conversations that were ever deleted, or of answers whose words were."""
-    with connection.read() as db:
-        return [row[0] for row in fetch(db, "SELECT ref FROM events WHERE kind = ?", [kind])]
+def _finish(connection: DatabaseConnection, erased: Erased) -> None:
+    """Raises StoreError; `connection.unerased` names what still holds erased words."""
+    if connection.unerased:  # what was in the way of an earlier deletion may be gone
+        erased = _ever_erased(connection)
+    left = connection.unerased
+    try:
+        with connection.copying:
+            left = erase_from_backups(connection.path, erased)
+    finally:  # a backup that cannot be cleaned must not keep the texts in the WAL
+        connection.unerased = left
+        if any(erased):
+            _empty_wal(connection)
+    if not connection.unerased and (erased.answers or erased.corrections):
+        done = [*erased.answers, *erased.corrections]
+        connection.write(lambda db: forget_erased(db, done))
+
+
+def _empty_wal(connection: DatabaseConnection) -> None:
+    wal = Path(f"{connection.path}-wal")
+    connection.unerased = [path for path in connection.unerased if path != wal]
+    try:
+        connection.empty_wal()
+    except Busy:
+        connection.unerased.append(wal)
+        raise
+
+
+def _ever_erased(connection: DatabaseConnection) -> Erased:
+    """All conversations that were ever deleted, and answers whose words may still be somewhere."""
+    sql = "SELECT ref FROM events WHERE kind = ?"
+    kinds = ("conversation_deleted", ERASED, CORRECTION_ERASED)
+    return Erased(*(connection.ids(sql, kind) for kind in kinds))
 
 
 def erase(db: Database, conversation_ids: Sequence[str]) -> None:
@@ -84,10 +108,13 @@ def erase(db: Database, conversation_ids: Sequence[str]) -> None:
     their texts."""
     named = json.dumps(list(conversation_ids))
     these = "IN (SELECT value FROM json_each(?))"
-    _erase_prompts(db, named)
+    sql = f"""SELECT DISTINCT prompt_ids FROM messages
+        WHERE conversation_id {these} AND prompt_ids <> x''"""
+    prompts = [row[0] for row in fetch(db, sql, [named])]
     # Let go of one another first: SQLite follows a cascade only a thousand messages deep.
     db.execute(f"UPDATE messages SET parent_id = NULL WHERE conversation_id {these}", [named])
     db.execute(f"DELETE FROM conversations WHERE id {these}", [named])
+    forget_prompts(db, prompts)
     for round_id, told in fetch(db, "SELECT id, verdict FROM rounds WHERE verdict IS NOT NULL"):
         if told != (kept := without_lost_words(db, told)):
             db.execute("UPDATE rounds SET verdict = ? WHERE id = ?", [kept, round_id])
@@ -95,90 +122,57 @@ def erase(db: Database, conversation_ids: Sequence[str]) -> None:
 
 
 def without_lost_words(db: Database, verdict: str) -> str:
-    """A round's verdict (JSON) whose card quotes only conversations that are still there."""
+    """A round's verdict (JSON) whose card quotes only answers that are still there."""
     told = json.loads(verdict)
     card = told.get("card") or {}
     quoted = card.get("moved", [])
-    here = [q for q in quoted if len(q) > 2 and _is_here(db, q[2])]  # [text, number, conversation]
+    # [text, number, conversation, id of the answer, which rounds of before did not store]
+    here = [q for q in quoted if len(q) > 2 and _is_here(db, *q[2:])]
     if len(here) == len(quoted):
         return verdict
     return as_json(told | {"card": card | {"moved": here}})
 
 
-def _is_here(db: Database, conversation_id: str) -> bool:
-    return bool(fetch(db, "SELECT 1 FROM conversations WHERE id = ?", [conversation_id]))
+def _is_here(db: Database, conversation_id: str, answer_id: str = "") -> bool:
+    if not fetch(db, "SELECT 1 FROM conversations WHERE id = ?", [conversation_id]):
+        return False
+    any_kind = " UNION ALL ".join(f"SELECT id FROM {table.name}" for table in TABLES.values())
+    sql = f"SELECT 1 FROM ({any_kind}) WHERE id = ?"
+    return not answer_id or bool(fetch(db, sql, [answer_id]))
 
 
-def drop_orphans(db: Database) -> None:
-    """Delete cached vectors of deleted replies: losing a cache costs time, not data."""
-    db.execute(
-        """DELETE FROM features WHERE content_key NOT IN
-        (SELECT content_key FROM messages WHERE content_key IS NOT NULL)"""
-    )
-
-
-def _erase_prompts(db: Database, named: str) -> None:
-    """Cached prompts that hold text of the named conversations (JSON), unless another one has the
-    same."""
-    these = "IN (SELECT value FROM json_each(?1))"
-    sql = f"""SELECT DISTINCT prompt_ids FROM messages
-        WHERE conversation_id {these} AND prompt_ids <> x''"""
-    own = {row[0] for row in fetch(db, sql, [named])}
-    for (cached,) in fetch(db, "SELECT DISTINCT prompt_ids FROM reference_responses"):
-        if cached in own or any(_is_part(cached, prompt) for prompt in own):
-            db.execute(
-                f"""DELETE FROM reference_responses WHERE prompt_ids = ?2 AND NOT EXISTS
-                (SELECT 1 FROM messages WHERE prompt_ids = ?2 AND conversation_id NOT {these})""",
-                [named, cached],
-            )
-
-
-def _is_part(cached: bytes, prompt: bytes) -> bool:
-    """One contains the other, or `cached` is the start of `prompt` joined to its end.
-
-    The second is what a chat template makes of the last turn alone: same preamble, same tail.
-    """
-    if cached in prompt or prompt in cached:
-        return True
-    a, b = np.frombuffer(cached, "<i4"), np.frombuffer(prompt, "<i4")
-    n = min(len(a), len(b))
-    same_start, same_end = a[:n] == b[:n], a[::-1][:n] == b[::-1][:n]
-    runs = [int(np.argmin(np.append(same, False))) for same in (same_start, same_end)]
-    return sum(runs) >= len(a)
-
-
-def erase_from_backups(
-    path: Path, conversation_ids: Sequence[str], answer_ids: Sequence[str] = ()
-) -> list[Path]:
+def erase_from_backups(path: Path, erased: Erased) -> list[Path]:
     """The same in every automatic copy of the file; a copy that was never finished is removed.
-    Returns the copies that could not be erased now: kept, to be tried again at the next start."""
+    Returns the copies that could not be erased now: kept, to be tried again."""
     for part in unfinished_backups_of(path):
         _remove(part)
-    if not conversation_ids and not answer_ids:
+    if not any(erased):
         return []
-    return [b for b in backups_of(path) if not _erased(b, conversation_ids, answer_ids)]
+    return [backup for backup in backups_of(path) if not _erased(backup, erased)]
 
 
-def _erased(backup: Path, conversation_ids: Sequence[str], answer_ids: Sequence[str]) -> bool:
+def _erased(backup: Path, erased: Erased) -> bool:
     """A copy that is locked, unreadable or on a full disk is kept; one that is damaged is removed,
     since nothing can be deleted from it and nothing restored."""
     try:
         with closing(connect(backup, "rw")) as db:
             sql = "SELECT id FROM conversations WHERE id IN (SELECT value FROM json_each(?))"
-            held = [row[0] for row in fetch(db, sql, [json.dumps(list(conversation_ids))])]
-            if held:
+            held = [row[0] for row in fetch(db, sql, [json.dumps(list(erased.conversations))])]
+            corrections = held_corrections(db, erased.corrections)
+            if held or corrections:
                 apply_migrations(db)  # the copy may be of an older version
                 with db.atomic():
+                    erase_corrections(db, corrections)
                     erase(db, held)
-            if answer_ids:
-                erase_words(db, answer_ids)
+            if erased.answers:
+                erase_words(db, erased.answers)
         return True
     except (sqlite3.Error, OSError) as error:
         if is_corrupt(backup):
             log.warning("%s is damaged and is removed: %s", backup, error)
             _remove(backup)
             return True
-        log.warning("deleted text is still in %s: %s; tried again at the next start", backup, error)
+        log.warning("deleted text is still in %s: %s; tried again later", backup, error)
         return False
 
 

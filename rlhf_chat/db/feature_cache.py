@@ -1,9 +1,10 @@
 """Cache of what the model computed for replies and prompts: it can be computed again."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
+from sqlite_utils import Database
 
 from rlhf_chat.db.codec import (
     fetch,
@@ -72,3 +73,37 @@ class FeatureCache(Repository):
         with self._db.read() as db:
             found = fetch(db, sql, [feature_key, json.dumps(list(prompt_keys))])
         return {key: split(ids_list(flat), ids_list(lengths)) for key, lengths, flat in found}
+
+
+def drop_orphans(db: Database) -> None:
+    """Delete cached vectors of deleted replies: losing a cache costs time, not data."""
+    db.execute(
+        """DELETE FROM features WHERE content_key NOT IN
+        (SELECT content_key FROM messages WHERE content_key IS NOT NULL)"""
+    )
+
+
+def forget_prompts(db: Database, prompts: Collection[bytes]) -> None:
+    """Deletes the cached prompts that hold text of these, which were just erased, unless another
+    message has the same prompt."""
+    for (cached,) in fetch(db, "SELECT DISTINCT prompt_ids FROM reference_responses"):
+        if cached in prompts or any(_is_part(cached, prompt) for prompt in prompts):
+            db.execute(
+                """DELETE FROM reference_responses WHERE prompt_ids = ?1
+                AND NOT EXISTS (SELECT 1 FROM messages WHERE prompt_ids = ?1)""",
+                [cached],
+            )
+
+
+def _is_part(cached: bytes, prompt: bytes) -> bool:
+    """One contains the other, or `cached` is the start of `prompt` joined to its end.
+
+    The second is what a chat template makes of the last turn alone: same preamble, same tail.
+    """
+    if cached in prompt or prompt in cached:
+        return True
+    a, b = np.frombuffer(cached, "<i4"), np.frombuffer(prompt, "<i4")
+    n = min(len(a), len(b))
+    same_start, same_end = a[:n] == b[:n], a[::-1][:n] == b[::-1][:n]
+    runs = [int(np.argmin(np.append(same, False))) for same in (same_start, same_end)]
+    return sum(runs) >= len(a)

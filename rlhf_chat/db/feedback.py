@@ -20,7 +20,7 @@ from rlhf_chat.db.codec import (
     timestamp,
 )
 from rlhf_chat.db.connection import DatabaseConnection, Repository
-from rlhf_chat.db.deletion import finish_erasing_words
+from rlhf_chat.db.deletion import Erased, finish_erasing_words
 from rlhf_chat.db.feedback_tables import TABLES, FeedbackTable
 from rlhf_chat.db.queries import (
     RATER_FILTER,
@@ -41,6 +41,7 @@ from rlhf_chat.db.schema import (
     Score,
 )
 from rlhf_chat.db.settings import put_setting
+from rlhf_chat.db.withdrawn_corrections import erase_replaced_corrections
 from rlhf_chat.db.withdrawn_words import erase_replaced, note_erased
 from rlhf_chat.errors import NotFound, StoreError
 
@@ -227,7 +228,7 @@ class FeedbackRepository(Repository):
         replaced = before is not None and before.comment not in ("", words)
         self._db.write(change)
         if replaced:
-            finish_erasing_words(self._db, [answer_id])
+            finish_erasing_words(self._db, Erased(answers=[answer_id]))
 
     def add_edit(
         self,
@@ -238,7 +239,8 @@ class FeedbackRepository(Repository):
         rater: str = "me",
         event_id: str | None = None,
     ) -> str:
-        """A reply and its correction (a sibling message); or that this was withdrawn."""
+        """A reply and its correction (a sibling message); or that this was withdrawn. The words of
+        a correction that is withdrawn, or replaced by another one of the same rater, are erased."""
         row = {"message_id": message_id, "edited_id": edited_id, "withdrawn": int(withdrawn)}
         return self._append(
             "edits",
@@ -346,10 +348,11 @@ class FeedbackRepository(Repository):
         }
 
         table = next(one for one in TABLES.values() if one.name == log)
-        replaced: list[str] = []
+        erased = Erased()
 
         def change(db: Database) -> str:
-            replaced.clear()
+            nonlocal erased
+            erased = Erased()
             sql = f"SELECT id FROM {log} WHERE event_id = ?"
             stored: str | None = one_value(db, sql, [row["event_id"]])
             if stored is not None:
@@ -357,13 +360,16 @@ class FeedbackRepository(Repository):
             check(db)
             number = next_number(db, "feedback")
             insert(db, log, number=number, **row)
-            replaced.extend(erase_replaced(db, table, number))
+            if table.name == "edits":
+                erased = Erased(corrections=erase_replaced_corrections(db, number))
+            else:
+                erased = Erased(answers=erase_replaced(db, table, number))
             new: str = row["id"]
             return new
 
         id = self._db.write_feedback(change)
-        if replaced:
-            finish_erasing_words(self._db, replaced)
+        if any(erased):
+            finish_erasing_words(self._db, erased)
         return id
 
 

@@ -7,8 +7,8 @@ is never mixed with that of people.
 from sqlite_utils import Database
 
 from rlhf_chat.db.codec import clean_text, fetch, select
-from rlhf_chat.db.deletion import drop_orphans
 from rlhf_chat.db.events import add_event
+from rlhf_chat.db.feature_cache import drop_orphans
 from rlhf_chat.db.feedback_tables import TABLES, everything
 from rlhf_chat.db.schema import Feedback
 

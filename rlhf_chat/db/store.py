@@ -6,7 +6,7 @@ from rlhf_chat.db.adapter_versions import AdapterVersionRepository
 from rlhf_chat.db.codec import fetch
 from rlhf_chat.db.connection import DatabaseConnection
 from rlhf_chat.db.conversations import ConversationRepository
-from rlhf_chat.db.deletion import finish_deleting
+from rlhf_chat.db.deletion import finish_erasing
 from rlhf_chat.db.events import EventRepository
 from rlhf_chat.db.feature_cache import FeatureCache
 from rlhf_chat.db.feedback import FeedbackRepository
@@ -33,7 +33,7 @@ class Store:
         self.events = EventRepository(connection)
         if not connection.read_only:
             try:
-                finish_deleting(connection)
+                finish_erasing(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -56,8 +56,13 @@ class Store:
 
     @property
     def unerased(self) -> list[Path]:
-        """Backups that still hold text of deleted conversations, as something was in the way."""
+        """Files that still hold erased words, as something was in the way."""
         return self.connection.unerased
+
+    def finish_erasing(self) -> None:
+        """Tries again to erase what `unerased` names."""
+        if self.unerased and not self.read_only:
+            finish_erasing(self.connection)
 
     def close(self) -> None:
         """Finish the queued writes, then close the file. Idempotent."""

@@ -39,7 +39,7 @@ def forget_erased(db: Database, answer_ids: Sequence[str]) -> None:
     """The words are nowhere any more: a start has nothing to finish."""
     named = json.dumps(list(answer_ids))
     these = "ref IN (SELECT value FROM json_each(?))"
-    db.execute(f"DELETE FROM events WHERE kind = ? AND {these}", [ERASED, named])
+    db.execute(f"DELETE FROM events WHERE kind LIKE '%_erased' AND {these}", [named])
 
 
 def erase_words(db: Database, answer_ids: Sequence[str]) -> None:

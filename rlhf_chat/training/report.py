@@ -15,10 +15,10 @@ from rlhf_chat.training.context import RoundContext
 
 
 def build_report(context: RoundContext, snapshot: Snapshot, direction: Floats) -> dict[str, Any]:
-    """moved: the five items of feedback with the most influence, each with its share of the gain
-    over the base (log-odds) and its conversation, with which the quoted words are deleted. changed:
-    the four named features that matter most, with their change and weight. examples: three prompts
-    answered before and after."""
+    """moved: the five items of feedback with the most influence, each with its share of the
+    gain over the base (log-odds), its conversation and its id, with which the quoted words are
+    deleted. changed: the four named features that matter most, with their change and weight.
+    examples: three prompts answered before and after."""
     rows, rankings = reward_model.influence(context.dataset, context.fit.head, direction)
     influence = np.zeros(len(snapshot.items))
     row_of, ranking_of = dataset.sources(snapshot)
@@ -30,7 +30,7 @@ def build_report(context: RoundContext, snapshot: Snapshot, direction: Floats) -
     shown = np.argsort(-np.abs(change * head.weights[:named]), kind="stable")[:4]
     return {
         "moved": [
-            [as_plain(describe(item)), round(float(influence[i]), 3), item.conversation]
+            [as_plain(describe(item)), round(float(influence[i]), 3), item.conversation, item.id]
             for i, item in ((i, snapshot.items[i]) for i in most)
         ],
         "changed": [

@@ -18,6 +18,7 @@ from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.raters import ME
 from rlhf_chat.errors import Notice
 from rlhf_chat.feedback.kinds import kind_of, kinds
+from rlhf_chat.feedback.kinds.correction import Correction
 from rlhf_chat.locale import has
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui.components import (
@@ -79,7 +80,9 @@ class DataScreen:
         self.chat.ratings.change(told, "withdrawn" if do == "withdraw" else choice)
         self.worker.wake()
         if do == "withdraw":
-            return status_message(text("data.withdrawn"), "good")
+            erased = told.kind == Correction.code
+            key = "data.withdrawn_correction" if erased else "data.withdrawn"
+            return status_message(text(key), "good")
         return status_message(text("data.saved", rating=answer_text(choice)), "good")
 
     async def refresh(self, words: str, kind: str, answer: str, shown: float) -> Update:

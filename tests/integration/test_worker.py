@@ -1271,12 +1271,34 @@ def test_a_conversation_deleted_during_a_round_leaves_no_word(chat, store, toy, 
     worker = make()
     worker.run_round("asked")
     card = (worker.history.rounds()[0].verdict or {})["card"]
-    assert card["moved"] and all(len(quoted) == 3 for quoted in card["moved"])
+    assert card["moved"] and all(len(quoted) == 4 for quoted in card["moved"])
     worker.close()
     store.close()
     left = b"".join(f.read_bytes() for f in store.path.parent.glob("feedback.db*"))
     assert b"zebras" not in left
     assert np.array(prompt, "<i4").tobytes() not in left
+
+
+def test_a_correction_withdrawn_during_a_round_is_quoted_by_no_round(
+    chat, store, toy, make, monkeypatch
+):
+    rate(chat, 4)
+    *_, reply = chat.reply(chat.new_conversation(), "tell me about purple zebras")
+    chat.ratings.correct(reply.message_id, "zebras hum quietly at noon")
+    run = round_.run
+
+    def withdrawn_meanwhile(*rest):
+        [told] = chat.ratings.all("", "correction")
+        chat.ratings.change(told, "withdrawn")
+        return run(*rest)
+
+    monkeypatch.setattr(round_, "run", withdrawn_meanwhile)
+    worker = make()
+    worker.run_round("asked")
+    worker.close()
+    store.close()
+    left = b"".join(f.read_bytes() for f in store.path.parent.glob("feedback.db*"))
+    assert b"zebras hum" not in left
 
 
 def test_a_deleted_conversation_is_quoted_by_no_round(chat, store, make):

@@ -299,7 +299,7 @@ def test_a_reply_the_model_cannot_hold_is_left_out_of_what_is_measured(
             prompt_ids=original.prompt_ids,
             response_ids=[40] * length,
         )
-        store.feedback.add_edit(a, edited)
+        store.feedback.add_edit(a, edited, rater=str(length))  # one's own newest one counts
     assert [one.kind for one in take_snapshot(store).items] == [
         "comparison",
         "correction",
