@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import uuid
+from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -28,7 +29,7 @@ from rlhf_chat.chat.imports import ImportPreview
 from rlhf_chat.chat.message_feedback import MessageFeedback
 from rlhf_chat.chat.raters import Rater
 from rlhf_chat.chat.settings import ConversationSettings
-from rlhf_chat.db import Feedback, ImportBatch, ImportedFeedback, RankedReply
+from rlhf_chat.db import Feedback, FeedbackPage, ImportBatch, ImportedFeedback, RankedReply
 from rlhf_chat.errors import AppError, Notice, Refused
 from rlhf_chat.feedback.agreement import Agreement
 from rlhf_chat.inference.generate import Sampling
@@ -116,7 +117,7 @@ class ToyChat:
     # conversations
 
     def conversations(
-        self, containing: str = "", *, with_deleted: bool = False
+        self, containing: str = "", *, with_deleted: bool = False, limit: int = -1
     ) -> list[Conversation]:
         words, gone = containing.strip().lower(), self.deletion.pending()
         found = [
@@ -357,13 +358,24 @@ class ToyChat:
             and answer in ("", t.answer)
         ]
 
-    def answers(self, *what: str) -> list[dict]:
-        return [asdict(told) for told in self.all(*what)]
+    def page(self, containing="", kind="", answer="", *, limit=50, before=None) -> FeedbackPage:
+        found = self.all(containing, kind, answer)
+        first = before or 0  # the toy has no numbers: its pages begin at a place
+        last = first + limit
+        return FeedbackPage(found[first:last], len(found), last if len(found) > last else None)
 
-    def preference_pairs(self, *what: str) -> list[dict]:
+    def one(self, id: str) -> Feedback | None:
+        return next((told for told in self.all() if told.id == id), None)
+
+    def tally(self) -> dict[str, int]:
+        return dict(Counter(told.answer for told in self.all()))
+
+    def export(self, form: str, rows: list[Feedback]) -> list[dict]:
+        if form == "lines":
+            return [asdict(told) for told in rows]
         return [
             {"prompt": told.prompt, "chosen": told.reply, "rejected": told.other}
-            for told in self.all(*what)
+            for told in rows
             if told.answer in ("a", "b")
         ]
 

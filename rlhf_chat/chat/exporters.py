@@ -55,11 +55,12 @@ def _prompt(store: Store, reply: str) -> list[Words]:
     return with_system(system, [chat_message(m.role, m.content) for m in before])
 
 
-def csv_table(rows: Iterable[Feedback]) -> str:
+def csv_table(rows: Iterable[Feedback], heading: bool = True) -> str:
     """For spreadsheets: a cell that one would run as a formula begins with a quote."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\r\n")
-    table.writerow(COLUMNS)
+    if heading:
+        table.writerow(COLUMNS)
     for row in rows:
         table.writerow([_cell(getattr(row, name)) for name in COLUMNS])
     return text.getvalue()

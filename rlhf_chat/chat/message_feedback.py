@@ -5,19 +5,25 @@ Every call returns after COMMIT. Votes and rankings are in compare.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from rlhf_chat.chat import exporters
 from rlhf_chat.chat.message_text import MAX_CHARACTERS, MAX_REASON, checked
-from rlhf_chat.db import Feedback, Store
-from rlhf_chat.errors import AppError
+from rlhf_chat.db import Feedback, FeedbackPage, Store
+from rlhf_chat.errors import AppError, NotFound
 from rlhf_chat.feedback.kinds import WITHDRAWN, kind_of
 
 REASONS = {
     1: ("Helpful", "Right tone", "Right length", "Well said"),
     -1: ("Wrong", "Off topic", "Too long", "Too short", "Bad tone"),
+}
+EXPORTS = {
+    "lines": exporters.answers,
+    "pairs": exporters.preference_pairs,
+    "labels": exporters.labelled_replies,
 }
 
 
@@ -106,6 +112,36 @@ class Ratings:
     def all(self, containing: str = "", kind: str = "", answer: str = "") -> list[Feedback]:
         """Every rating and vote of people that counts now, newest first."""
         return self.store.feedback.all(containing=containing.strip(), kind=kind, answer=answer)
+
+    def page(
+        self,
+        containing: str = "",
+        kind: str = "",
+        answer: str = "",
+        *,
+        limit: int = 50,
+        before: int | None = None,
+    ) -> FeedbackPage:
+        """A part of them: the newest, or those that follow another page."""
+        words = containing.strip()
+        return self.store.feedback.page(
+            containing=words, kind=kind, answer=answer, limit=limit, before=before
+        )
+
+    def one(self, id: str) -> Feedback | None:
+        """One that counts now."""
+        with suppress(NotFound):
+            return self.store.feedback.get(id)
+        return None
+
+    def tally(self) -> dict[str, int]:
+        """How often each answer was given."""
+        return self.store.feedback.tally()
+
+    def export(self, form: str, rows: Sequence[Feedback]) -> list[dict[str, Any]]:
+        """Some of them as `answers` ("lines"), `preference_pairs` ("pairs") or `labelled_replies`
+        ("labels") have them all."""
+        return EXPORTS[form](self.store, rows)
 
     def answers(
         self, containing: str = "", kind: str = "", answer: str = ""

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rlhf_chat.db import Store, clean_text
+from rlhf_chat.db import Feedback, Store, clean_text
 from rlhf_chat.errors import Notice
 from rlhf_chat.feedback import agreement
 from rlhf_chat.feedback.agreement import Agreement, Answer
@@ -39,10 +39,11 @@ class Raters:
     def __init__(self, store: Store, scorer: RewardModelCache | None = None) -> None:
         self.store = store
         self.scorer = scorer  # without it no rater is called adversarial
+        self._read: tuple[int, list[Feedback]] = (-1, [])  # revision, what counts
 
     def table(self) -> list[Rater]:
         """Every rater but simulated ones, those with most ratings first."""
-        answered = Counter(told.rater for told in self.store.feedback.all())
+        answered = Counter(told.rater for told in self._feedback())
         shared = {a.rater: a for a in agreement.agreements(self._answers())}
         aside = self.store.feedback.quarantined()
         asked, same = self._steadiness()
@@ -74,8 +75,15 @@ class Raters:
 
     def _answers(self) -> list[Answer]:
         """Current answers as (what was asked, rater, answer), of the kinds that are compared."""
-        asked = [(kind_of(f.kind).shared_question(f), f) for f in self.store.feedback.all()]
+        asked = [(kind_of(f.kind).shared_question(f), f) for f in self._feedback()]
         return [(question, f.rater, f.answer) for question, f in asked if question]
+
+    def _feedback(self) -> list[Feedback]:
+        """What counts now, without texts; read again only after a change."""
+        revision = self.store.feedback.revision
+        if self._read[0] != revision:
+            self._read = revision, self.store.feedback.without_texts()
+        return self._read[1]
 
     def _steadiness(self) -> tuple[Counter[str], Counter[str]]:
         """Of each rater: pairs that were asked again, and how many got the same answer."""

@@ -16,7 +16,7 @@ from rlhf_chat.db.codec import (
 )
 from rlhf_chat.db.connection import Repository
 from rlhf_chat.db.deletion import delete_conversations, erase
-from rlhf_chat.db.queries import like
+from rlhf_chat.db.queries import contains, like
 from rlhf_chat.db.schema import Conversation
 from rlhf_chat.errors import NotFound, StoreError
 
@@ -43,13 +43,17 @@ class ConversationRepository(Repository):
 
         return self._db.write(change)
 
-    def all(self, kind: str = "chat", containing: str = "") -> list[Conversation]:
-        """Newest first: the one that was last added to. `containing`: in its title or messages."""
-        rest = """FROM conversations AS c WHERE kind = ?1 AND (?2 = '%%'
-            OR title LIKE ?2 ESCAPE '\\' OR EXISTS (SELECT 1 FROM messages
-                WHERE conversation_id = c.id AND content LIKE ?2 ESCAPE '\\'))
-            ORDER BY last_number DESC"""
-        return self._db.rows(Conversation, rest, [kind, like(containing)])
+    def all(self, kind: str = "chat", containing: str = "", limit: int = -1) -> list[Conversation]:
+        """Newest first: the one that was last added to. `containing`: in its title or messages.
+        `limit`: how many at most; -1 for all."""
+        if not containing:
+            rest = "FROM conversations WHERE kind = ? ORDER BY last_number DESC LIMIT ?"
+            return self._db.rows(Conversation, rest, [kind, limit])
+        where, value = contains(containing, 3)
+        rest = f"""FROM conversations WHERE kind = ?1 AND (title LIKE ?2 ESCAPE '\\'
+            OR id IN (SELECT conversation_id FROM messages WHERE {where}))
+            ORDER BY last_number DESC LIMIT ?4"""
+        return self._db.rows(Conversation, rest, [kind, like(containing), value, limit])
 
     def get(self, conversation_id: str) -> Conversation:
         found = self._db.rows(Conversation, "FROM conversations WHERE id = ?", [conversation_id])

@@ -6,12 +6,14 @@ reply, pair or prompt counts; withdrawing an answer is a row too.
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from sqlite_utils import Database
 
 from rlhf_chat.db.codec import (
     clean_text,
+    fetch,
     fresh_id,
     insert,
     message_row,
@@ -21,13 +23,15 @@ from rlhf_chat.db.codec import (
 )
 from rlhf_chat.db.connection import DatabaseConnection, Repository
 from rlhf_chat.db.deletion import Erased, finish_erasing_words
-from rlhf_chat.db.feedback_tables import TABLES, FeedbackTable
+from rlhf_chat.db.feedback_tables import TABLES, FeedbackTable, everything
 from rlhf_chat.db.queries import (
     RATER_FILTER,
     SIMULATED,
     current_feedback,
     erase_rater,
     feedback_of_id,
+    feedback_of,
+    numbers_of_feedback,
     votes_between_versions,
 )
 from rlhf_chat.db.schema import (
@@ -35,6 +39,7 @@ from rlhf_chat.db.schema import (
     VOTES,
     Edit,
     Feedback,
+    FeedbackPage,
     Preference,
     Ranking,
     Rating,
@@ -292,6 +297,37 @@ class FeedbackRepository(Repository):
         if found is None:
             raise NotFound("db.answer_gone")
         return found
+
+    def page(
+        self,
+        rater: str = "",
+        *,
+        containing: str = "",
+        kind: str = "",
+        answer: str = "",
+        limit: int = 50,
+        before: int | None = None,
+    ) -> FeedbackPage:
+        """A part of `all`: the newest ones, or those that follow another page."""
+        with self._db.read() as db:
+            numbers = numbers_of_feedback(db, rater, containing, kind, answer)
+            left = numbers if before is None else [n for n in numbers if n < before]
+            rows = feedback_of(db, left[:limit])
+            return FeedbackPage(rows, len(numbers), left[limit - 1] if len(left) > limit else None)
+
+    def tally(self, rater: str = "") -> dict[str, int]:
+        """How often each answer was given, of those that count now."""
+        sql = f"SELECT answer, count(*) FROM ({everything()}) WHERE {RATER_FILTER} GROUP BY answer"
+        with self._db.read() as db:
+            return dict(fetch(db, sql, [rater]))
+
+    def without_texts(self, rater: str = "") -> list[Feedback]:
+        """As `all`, with empty texts: much faster where there are many."""
+        blank = {"prompt", "reply", "other", "reason", "comment"}
+        names = [f"'' AS {n.name}" if n.name in blank else f'"{n.name}"' for n in fields(Feedback)]
+        names[[n.name for n in fields(Feedback)].index("order")] = "'[]' AS \"order\""
+        inner = f"SELECT number, {', '.join(names)} FROM ({everything()}) WHERE {RATER_FILTER}"
+        return self._db.rows(Feedback, f"FROM ({inner}) ORDER BY number DESC", [rater])
 
     def erase_rater(self, rater: str) -> None:
         """Delete a simulated rater: its feedback, drafts, rounds and the rows of their versions."""

@@ -1,8 +1,10 @@
-"""Queries over all kinds of feedback: listing, filtering, and removing a simulated rater.
+"""Queries over all kinds of feedback: listing, search, and removing a simulated rater.
 
 A rater whose name starts with "simulated:" is a program that shows how learning works. Its feedback
 is never mixed with that of people.
 """
+
+from collections.abc import Sequence
 
 from sqlite_utils import Database
 
@@ -26,14 +28,58 @@ def like(words: str) -> str:
     return f"%{words}%"
 
 
+INDEXED = 3  # characters: of shorter words the index knows nothing
+AT_ONCE = 500  # answers that are read with their texts by one query
+
+
+def contains(words: str, place: int) -> tuple[str, str]:
+    """Condition on a row of `messages` that it contains the text, in any case of letters, and the
+    value of its parameter `place`."""
+    if len(words) < INDEXED:
+        return f"content LIKE ?{place} ESCAPE '\\'", like(words)
+    phrase = '"' + clean_text(words).replace('"', '""').replace("\0", " ") + '"'
+    found = f"SELECT rowid FROM message_texts WHERE message_texts MATCH ?{place}"
+    return f"number IN ({found})", phrase
+
+
+def numbers_of_feedback(
+    db: Database, rater: str, containing: str, kind: str, answer: str
+) -> list[int]:
+    """Of the answers that count now, newest first, without reading their texts."""
+    values = [rater, like(containing), kind, answer]
+    these = f"""FROM ({everything()}) WHERE {RATER_FILTER}
+        AND ?3 IN ('', kind) AND ?4 IN ('', answer) ORDER BY number DESC"""
+    if not containing:
+        return [row[0] for row in fetch(db, f"SELECT number {these}", [*values])]
+    where, value = contains(containing, 1)
+    found = {row[0] for row in fetch(db, f"SELECT id FROM messages WHERE {where}", [value])}
+    rows = fetch(
+        db,
+        f"""SELECT number, comment || ' ' || "order" LIKE ?2 ESCAPE '\\', message_id, other_id,
+            (SELECT parent_id FROM messages WHERE id = message_id) {these}""",
+        values,
+    )
+    return [number for number, beside, *about in rows if beside or not found.isdisjoint(about)]
+
+
+def feedback_of(db: Database, numbers: Sequence[int]) -> list[Feedback]:
+    """Those answers with their texts, newest first."""
+    found: list[Feedback] = []
+    for first in range(0, len(numbers), AT_ONCE):
+        named = ", ".join(str(int(n)) for n in numbers[first : first + AT_ONCE])
+        rest = f"FROM ({everything()}) WHERE number IN ({named}) ORDER BY number DESC"
+        found += select(db, Feedback, rest)
+    return found
+
+
 def current_feedback(
     db: Database, rater: str, containing: str, kind: str, answer: str
 ) -> list[Feedback]:
+    if containing:
+        return feedback_of(db, numbers_of_feedback(db, rater, containing, kind, answer))
     rest = f"""FROM ({everything()}) WHERE {RATER_FILTER}
-        AND (?2 = '%%' OR prompt || ' ' || reply || ' ' || other || ' ' || comment
-            || ' ' || "order" LIKE ?2 ESCAPE '\\')
-        AND ?3 IN ('', kind) AND ?4 IN ('', answer) ORDER BY number DESC"""
-    return select(db, Feedback, rest, [rater, like(containing), kind, answer])
+        AND ?2 IN ('', kind) AND ?3 IN ('', answer) ORDER BY number DESC"""
+    return select(db, Feedback, rest, [rater, kind, answer])
 
 
 def feedback_of_id(db: Database, id: str) -> Feedback | None:

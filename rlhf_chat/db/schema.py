@@ -168,6 +168,15 @@ class Feedback:
 
 
 @dataclass(frozen=True)
+class FeedbackPage:
+    """Some of the answers that were searched for, newest first."""
+
+    rows: list[Feedback]
+    found: int  # how many there are, also on other pages
+    next: int | None  # `before` of the next page; None: this is the last one
+
+
+@dataclass(frozen=True)
 class ImportedFeedback:
     """One answer from an imported file, with the texts it is about.
 
@@ -570,3 +579,32 @@ def m007_what_counts_and_what_was_learned_from(db: Database) -> None:
                 WHERE place <= watermark AND a.rater NOT LIKE 'simulated:%'))
         WHERE status = 'promoted' AND rater = ''"""
     )
+
+
+_M008 = (
+    # Trigrams, so that any part of a word is found, in any script. The texts stay in messages.
+    """CREATE VIRTUAL TABLE message_texts USING fts5
+        (content, content = 'messages', content_rowid = 'number', tokenize = 'trigram')""",
+    # Without it the index keeps what was deleted until it happens to be merged.
+    "INSERT INTO message_texts (message_texts, rank) VALUES ('secure-delete', 1)",
+    "INSERT INTO message_texts (message_texts) VALUES ('rebuild')",
+    """CREATE TRIGGER message_texts_added AFTER INSERT ON messages BEGIN
+        INSERT INTO message_texts (rowid, content) VALUES (new.number, new.content);
+    END""",
+    """CREATE TRIGGER message_texts_deleted AFTER DELETE ON messages BEGIN
+        INSERT INTO message_texts (message_texts, rowid, content)
+        VALUES ('delete', old.number, old.content);
+    END""",
+    """CREATE TRIGGER message_texts_changed AFTER UPDATE OF content ON messages BEGIN
+        INSERT INTO message_texts (message_texts, rowid, content)
+        VALUES ('delete', old.number, old.content);
+        INSERT INTO message_texts (rowid, content) VALUES (new.number, new.content);
+    END""",
+)
+
+
+@migration
+def m008_index_of_messages(db: Database) -> None:
+    """Search by an index of the messages' texts."""
+    for statement in _M008:
+        db.execute(statement)

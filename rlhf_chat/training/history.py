@@ -13,6 +13,7 @@ class TrainingHistory:
         self.store = store
         self._head: RewardHead | None = None  # of the last round, unless forgotten
         self._rater = ""  # the simulated rater it was fitted for; "" for people
+        self._waiting: tuple[tuple[int, int, str], int] = (-1, -1, ""), 0  # asked about, answer
 
     def rounds(self, limit: int = 20) -> list[Round]:
         """The newest first."""
@@ -44,7 +45,11 @@ class TrainingHistory:
 
     def waiting(self, rater: str) -> int:
         """Ratings since the last round: by this simulated rater, or "" for those of people."""
-        return self.store.feedback.count_since(self.store.rounds.last_watermark(rater), rater)
+        watermark = self.store.rounds.last_watermark(rater)
+        asked = self.store.feedback.revision, watermark, rater
+        if self._waiting[0] != asked:  # every status bar asks every few seconds
+            self._waiting = asked, self.store.feedback.count_since(watermark, rater)
+        return self._waiting[1]
 
     def watermark_of_two_crashes(self) -> int:
         """The watermark of the two newest rounds if the app ended during both, else -1: a round

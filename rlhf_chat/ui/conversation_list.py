@@ -30,7 +30,7 @@ class ConversationList:
         self.chat = chat
 
     def rows(self, current: str) -> Update:
-        found = self.chat.conversations(with_deleted=True)[:MOST]
+        found = self.chat.conversations(with_deleted=True, limit=MOST)
         pinned, gone = self.chat.pinned(), self.chat.deletion.pending()
         rows = [
             {

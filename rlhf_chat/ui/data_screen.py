@@ -7,7 +7,6 @@ is in import_panel.py.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -38,6 +37,13 @@ from rlhf_chat.ui.lapsed_panel import LapsedPanel
 from rlhf_chat.ui.rating_panel import reason_text
 
 GONE = {"comparison": "data.deleted_vote", "ranking": "data.deleted_ranking"}
+EXPORTS = {  # what a file is called, and what is told of it
+    "lines": ("rlhf-chat-feedback.jsonl", "data.download_ratings"),
+    "table": ("rlhf-chat-feedback.csv", "data.download_ratings"),
+    "pairs": ("rlhf-chat-preferences.jsonl", "data.download_pairs"),
+    "labels": ("rlhf-chat-labels.jsonl", "data.download_labels"),
+}
+EXPORTED_AT_ONCE = 500  # ratings in one part of an export
 SHOWN = 50  # rows on the page; "Show more" doubles them
 Update = dict[Any, Any]
 
@@ -69,7 +75,7 @@ class DataScreen:
         return self.worker.retrain_without([told.id for told in self.chat.ratings.all(*what)])
 
     def _change(self, do: str, id: str, choice: str) -> dict[str, Any]:
-        told = next((f for f in self.chat.ratings.all() if f.id == id), None)
+        told = self.chat.ratings.one(id)
         if told is None:
             return status_message(text("data.gone"), "bad")
         if do == "delete":
@@ -92,61 +98,76 @@ class DataScreen:
         more = int(shown or SHOWN) * 2
         return {self.shown: more, **await quick(self.panel, words, kind, answer, more)}
 
-    async def export_lines(self, *what: str) -> Update:
-        def make() -> tuple[str, int]:
-            rows = self.chat.ratings.answers(*what)
-            return exporters.json_lines(rows), len(rows)
+    # The page asks for an export part by part, so that no part is large; it names what it has.
 
-        return await self._export(make, "rlhf-chat-feedback.jsonl", "data.download_ratings")
+    async def export_lines(self, *what: str) -> Update:
+        return await self._export("lines", what)
 
     async def export_table(self, *what: str) -> Update:
-        def make() -> tuple[str, int]:
-            rows = self.chat.ratings.all(*what)
-            return exporters.csv_table(rows), len(rows)
-
-        return await self._export(make, "rlhf-chat-feedback.csv", "data.download_ratings")
+        return await self._export("table", what)
 
     async def export_pairs(self, *what: str) -> Update:
-        def make() -> tuple[str, int]:
-            pairs = self.chat.ratings.preference_pairs(*what)
-            return exporters.json_lines(pairs), len(pairs)
-
-        return await self._export(make, "rlhf-chat-preferences.jsonl", "data.download_pairs")
+        return await self._export("pairs", what)
 
     async def export_labels(self, *what: str) -> Update:
-        def make() -> tuple[str, int]:
-            replies = self.chat.ratings.labelled_replies(*what)
-            return exporters.json_lines(replies), len(replies)
+        return await self._export("labels", what)
 
-        return await self._export(make, "rlhf-chat-labels.jsonl", "data.download_labels")
+    async def export_more(self, event: gr.EventData) -> Update:
+        """The next part of an export, as the page names it."""
+        what = tuple(map(str, getattr(event, "what", None) or ("", "", "")))[:3]
+        place = [int(getattr(event, name, None) or 0) for name in ("next", "part", "count")]
+        id = str(getattr(event, "id", ""))
+        return await self._export(str(getattr(event, "form", "")), what, id, *place)
 
-    async def _export(self, make: Callable[[], tuple[str, int]], name: str, what: str) -> Update:
+    async def _export(
+        self,
+        form: str,
+        what: tuple[str, ...],
+        id: str = "",
+        before: int = 0,
+        part: int = 0,
+        count: int = 0,
+    ) -> Update:
+        """`before`: where this part begins; `count`: how many rows came before it."""
+        if form not in EXPORTS:
+            return {self.note: status_message(text("common.choose_shown"), "bad")}
+        name, told = EXPORTS[form]
         try:
-            contents, count = await quick(make)
+            page = await quick(
+                self.chat.ratings.page, *what, limit=EXPORTED_AT_ONCE, before=before or None
+            )
+            contents, rows = await quick(self._exported, form, page.rows, part == 0)
         except Exception as error:
             return {self.note: error_message(error)}
-        return {
-            self.file: {"name": name, "text": contents, "id": uuid4().hex},
-            self.note: status_message(text(what, count=count), "good"),
-        }
+        made = {"name": name, "text": contents, "id": id or uuid4().hex, "part": part}
+        made |= {"form": form, "what": list(what), "next": page.next, "count": count + rows}
+        tone = "quiet" if page.next else "good"
+        return {self.file: made, self.note: status_message(text(told, count=count + rows), tone)}
+
+    def _exported(self, form: str, rows: list[Any], first: bool) -> tuple[str, int]:
+        """The text of a part, and how many rows it has."""
+        if form == "table":
+            return exporters.csv_table(rows, heading=first), len(rows)
+        made = self.chat.ratings.export(form, rows)
+        return exporters.json_lines(made), len(made)
 
     # ---- what is shown -------------------------------------------------------------------------
 
     def panel(self, words: str = "", kind: str = "", answer: str = "", shown: float = 0) -> Update:
         try:
-            everything = self.chat.ratings.all()
-            found = self.chat.ratings.all(words or "", kind or "", answer or "")
+            limit = int(shown or SHOWN)
+            page = self.chat.ratings.page(words or "", kind or "", answer or "", limit=limit)
             left = self.chat.not_erased()
             return {
                 self.kept: status_message(message(left), "bad" if left else "quiet"),
                 self.table: {
-                    "rows": [_row(f) for f in found[: int(shown or SHOWN)]],
-                    "found": len(found),
+                    "rows": [_row(f) for f in page.rows],
+                    "found": page.found,
                     "filtered": bool(words or kind or answer),
-                    "counts": _counts(everything),
+                    "counts": _counts(self.chat.ratings.tally()),
                 },
                 self.more_button: gr.update(
-                    value=text("label.show_more"), visible=len(found) > int(shown or SHOWN)
+                    value=text("label.show_more"), visible=page.next is not None
                 ),
                 **self.imports.panel(),
                 self.lapsed.box: self.lapsed.value(),
@@ -236,6 +257,7 @@ class DataScreen:
         for event in self.imports.wire(rater):
             # The refresh of a preview may still run when the import ends: it must not be the last.
             event.then(self.refresh, self.filters, self.page, trigger_mode="always_last", **QUICK)
+        self.file.select(self.export_more, None, [self.file, self.note], **EACH)
         self.csv_button.click(self.export_table, what, [self.file, self.note], **QUICK)
         self.pairs_button.click(self.export_pairs, what, [self.file, self.note], **QUICK)
         self.labels_button.click(self.export_labels, what, [self.file, self.note], **QUICK)
@@ -273,7 +295,6 @@ def _row(told: Any) -> dict[str, Any]:
     }
 
 
-def _counts(everything: list[Any]) -> list[list[Any]]:
+def _counts(tally: dict[str, int]) -> list[list[Any]]:
     """(name, number) of each rating given, the most common first."""
-    counted = Counter(told.answer for told in everything)
-    return [[answer_text(value), count] for value, count in counted.most_common()]
+    return [[answer_text(value), count] for value, count in Counter(tally).most_common()]

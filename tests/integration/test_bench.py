@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import latency, learning_curve, votes_needed
+from bench import latency, learning_curve, load, votes_needed
 from bench.generations import GeneratedReply, degenerate, win_rate
 from bench.simulated_rater import AGREEMENT, Person, load_utility, noise_scale
 from rlhf_chat.chat.chat import Chat
@@ -204,3 +204,11 @@ def test_votes_teach_the_head_to_pick_what_the_person_likes(choose, monkeypatch)
     assert told["win_rate"][-1] > 0.8 and told["p_value"][-1] < 0.15
     assert votes_needed.votes_to(0.6, [0.55, 0.65]) == pytest.approx(15)
     assert votes_needed.votes_to(0.9, [0.55, 0.65]) == float("inf")
+
+
+def test_the_load_bench_times_everything_it_names(capsys):
+    load.main(["--messages", "200", "--ratings", "40", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert (found["messages"], found["ratings"]) == (200, 40)
+    assert all(found[name] > 0 for name in ("start", "export", "rating_p95", "snapshot", "raters"))
+    assert set(found["search"]) == {"", *load.TERMS} and found["memory_mb"]["export"] > 10

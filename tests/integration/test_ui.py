@@ -45,6 +45,7 @@ from rlhf_chat.ui import (
     transcript,
     vote_panel,
 )
+from rlhf_chat.ui import data_screen as data_module
 from rlhf_chat.ui import learning_screen as learning_screen
 from rlhf_chat.ui.chat_screen import ChatScreen
 from rlhf_chat.ui.compare_screen import CompareScreen
@@ -2066,6 +2067,28 @@ def test_what_was_said_can_be_taken_away_whole():
         {"prompt", "chosen", "rejected"}
     ]
     assert pairs[screen.note]["text"] == "1 preference pair is in the download."
+
+
+def test_an_export_comes_in_parts_that_make_one_file(monkeypatch):
+    screen, _ = data_screen()
+    whole = asyncio.run(screen.export_table("", "", ""))[screen.file]["text"]
+    monkeypatch.setattr(data_module, "EXPORTED_AT_ONCE", 2)
+    made, parts = asyncio.run(screen.export_table("", "", "")), []
+    while True:
+        value = made[screen.file]
+        parts.append(value["text"])
+        assert value["part"] == len(parts) - 1
+        if not value["next"]:
+            break
+        event = SimpleNamespace(**{**value, "part": len(parts)})
+        made = asyncio.run(screen.export_more(event))
+    rows = [list(csv.DictReader(io.StringIO(t, newline=""))) for t in ("".join(parts), whole)]
+    for row in (row for table in rows for row in table):
+        row.pop("created_at")  # the toy reads the clock each time
+    assert len(parts) == 2 and rows[0] == rows[1] and len(rows[0]) == 3
+    assert made[screen.note]["text"] == "3 ratings are in the download."
+    told = asyncio.run(screen.export_more(SimpleNamespace(form="shell")))
+    assert told[screen.note]["tone"] == "bad"
 
 
 def test_a_file_is_looked_at_taken_in_once_and_undone():
