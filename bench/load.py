@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import resource
 import tempfile
 import time
@@ -31,10 +32,11 @@ from rlhf_chat.db.codec import fresh_id, ids_blob, insert, next_number, timestam
 from rlhf_chat.feedback.snapshot import take_snapshot
 from rlhf_chat.training.history import TrainingHistory
 
-WORDS = (
+WORDS = re.findall(
+    r"\w+",
     "the sea is deep and blue today we go to see a small boat with white sails near old stone "
-    "walls where children play until evening light turns every window into gold"
-).split()  # noqa: SIM905
+    "walls where children play until evening light turns every window into gold",
+)
 TURNS = 10  # messages of a conversation
 REPLY_WORDS = 35  # on average
 TERMS = ("stone walls", "xylophone", "the", "go")  # some, one, nearly all, too short for the index

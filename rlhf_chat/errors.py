@@ -6,6 +6,7 @@ page, and `str()` gives the English text for terminals and logs.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from collections.abc import Mapping
@@ -108,9 +109,35 @@ class AdapterError(AppError):
     """A version cannot be used."""
 
 
+class AdapterUnavailable(AdapterError):
+    """A version cannot be read now; nothing shows that it is damaged."""
+
+
 class NumericError(AppError, FloatingPointError):
     """A loss or gradient is not finite."""
 
 
 class PortError(AppError):
     """The app cannot listen on the port."""
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Also where a library passes the system's error on as text."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "(os error 28)" in str(error)
+
+
+def memory_is_short(error: BaseException) -> bool:
+    """Of the machine or of a graphics card, without loading torch."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def failure(error: BaseException) -> Notice | None:
+    """What to say of an error that is not ours, where its cause has a sentence of its own."""
+    if memory_is_short(error):
+        return Notice("common.out_of_memory")
+    return Notice("common.disk_full") if disk_is_full(error) else None

@@ -41,7 +41,10 @@ class DatabaseConnection:
     """
 
     def __init__(self, path: Path | str):
-        self.path = Path(path).expanduser().resolve()
+        given = Path(path).expanduser()
+        if given.is_symlink():
+            raise StoreError("db.is_link", path=given)
+        self.path = given.resolve()
         self.read_only = False
         self.journal_mode = ""
         self._handle: int | None = None
@@ -104,10 +107,28 @@ class DatabaseConnection:
             self._handle = None
 
     def write(self, change: Callable[[Database], T]) -> T:
-        """Run `change` on the writer thread, in a transaction; its result, after COMMIT."""
+        """Run `change` on the writer thread, in a transaction; its result, after COMMIT. Raises
+        Busy at once where another program holds the file, unless the thread is `patient`."""
         if self._writer is None:
             raise ReadOnly("db.read_only", path=self.path)
-        return self._writer.submit(change).result()
+        deadline = time.monotonic() + getattr(self._local, "patience", 0.0)
+        while True:
+            try:
+                return self._writer.submit(change).result()
+            except Busy:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.1)
+
+    @contextmanager
+    def patient(self, seconds: float) -> Iterator[None]:
+        """In this block the writes of this thread wait that long for another program."""
+        before = getattr(self._local, "patience", 0.0)
+        self._local.patience = seconds
+        try:
+            yield
+        finally:
+            self._local.patience = before
 
     def write_feedback(self, change: Callable[[Database], T]) -> T:
         """`write`, for a change after which other feedback may count: `feedback_writes` rises."""

@@ -24,7 +24,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-BUSY_SECONDS = 5.0  # how long a click waits for another program that holds the file
+BUSY_SECONDS = 5.0  # how long a reader, an upgrade or a copy waits for another program
 KEEP_BACKUPS = 7
 
 
@@ -188,6 +188,8 @@ def is_corrupt(path: Path) -> bool:
 def add_backup(db: Database, path: Path) -> None:
     """A verified copy in backups/; the oldest beyond KEEP_BACKUPS goes."""
     folder = path.parent / "backups"
+    if folder.is_symlink():
+        raise StoreError("db.is_link", path=folder)
     folder.mkdir(mode=0o700, exist_ok=True)
     number = 1 + max((backup_number(old) for old in backups_of(path)), default=0)
     copy_to(db, folder / f"{path.stem}-{number:04d}-{_today()}{path.suffix}")

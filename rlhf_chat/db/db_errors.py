@@ -68,7 +68,8 @@ def unfinished_backups_of(path: Path) -> list[Path]:
 
 def _copies(path: Path, ending: str) -> Iterator[Path]:
     pattern = f"{glob.escape(path.stem)}-[0-9]*-*{glob.escape(path.suffix)}{ending}"
-    return (path.parent / "backups").glob(pattern)
+    folder = path.parent / "backups"
+    return iter(()) if folder.is_symlink() else folder.glob(pattern)
 
 
 def backup_number(backup: Path) -> int:

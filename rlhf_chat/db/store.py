@@ -1,5 +1,6 @@
 """feedback.db as one object: a repository for each family of tables on one connection."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from rlhf_chat.db.adapter_versions import AdapterVersionRepository
@@ -53,6 +54,10 @@ class Store:
     def back_up(self) -> bool:
         """See DatabaseConnection.back_up."""
         return self.connection.back_up()
+
+    def patient(self, seconds: float) -> AbstractContextManager[None]:
+        """See DatabaseConnection.patient."""
+        return self.connection.patient(seconds)
 
     @property
     def unerased(self) -> list[Path]:

@@ -22,6 +22,7 @@ from rlhf_chat.errors import StoreError
 
 T = TypeVar("T")
 
+LOCK_SECONDS = 0.3  # how long a click waits for another program that holds the file
 GROUP = 50  # clicks that may share one fsync
 
 
@@ -41,6 +42,8 @@ class Writer(threading.Thread):
         self._path = path
         self._upgrade = upgrade
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._locked_out = False  # another program held the file at the last try
+        self._patience = LOCK_SECONDS
         self._gate = threading.Lock()
         self._accepting = True
 
@@ -79,6 +82,7 @@ class Writer(threading.Thread):
                 upgrade(db, self._path)
             if not wal_is_safe(sqlite3.sqlite_version_info) or not _use_wal(db):
                 db.execute("PRAGMA journal_mode = TRUNCATE")
+                self._patience = BUSY_SECONDS  # there our own readers lock the file, too
             # A build may default WAL to NORMAL, which forgets acknowledged rows at a power cut.
             if (
                 one_value(db, "PRAGMA synchronous") != 2
@@ -112,7 +116,7 @@ class Writer(threading.Thread):
         """One transaction for the group; if that fails, one for each, to spare the innocent."""
         try:
             _take_back(db)  # what could not be taken back the last time is still there
-            db.execute("BEGIN IMMEDIATE")
+            self._begin(db)
         except BaseException as error:  # not caused by a change: another program holds the file
             for job in group:
                 job.future.set_exception(store_error(error, self._path))
@@ -131,6 +135,15 @@ class Writer(threading.Thread):
             return
         for job, result in zip(group, results, strict=True):
             job.future.set_result(result)
+
+    def _begin(self, db: Database) -> None:
+        """Waits a moment for another program that holds the file, once: while it goes on holding
+        it, the next clicks are told at once, so that none stands behind the wait of another."""
+        seconds = 0.0 if self._locked_out else min(self._patience, BUSY_SECONDS)
+        db.execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
+        self._locked_out = True
+        db.execute("BEGIN IMMEDIATE")
+        self._locked_out = False
 
     def _run_alone(self, db: Database, job: _Job) -> None:
         try:
@@ -169,7 +182,7 @@ def checkpoint(db: Database) -> bool:
         result: bool = one_value(db, "PRAGMA wal_checkpoint(TRUNCATE)") == 0
         return result
     finally:
-        db.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+        db.execute(f"PRAGMA busy_timeout = {int(LOCK_SECONDS * 1000)}")
 
 
 class Reader:

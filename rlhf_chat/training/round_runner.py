@@ -16,7 +16,14 @@ from dataclasses import dataclass, replace
 import torch
 
 from rlhf_chat.db import Store
-from rlhf_chat.errors import AppError, Notice, NumericError, StoreError
+from rlhf_chat.errors import (
+    AppError,
+    Notice,
+    NumericError,
+    StoreError,
+    disk_is_full,
+    memory_is_short,
+)
 from rlhf_chat.feedback.item import FeedbackItem
 from rlhf_chat.feedback.kinds.correction import Correction
 from rlhf_chat.feedback.snapshot import Snapshot, load_snapshot
@@ -33,6 +40,7 @@ from rlhf_chat.versions.registry import VersionRegistry
 
 log = logging.getLogger(__name__)
 
+LOCK_PATIENCE = 60.0  # seconds for which a round waits while another program locks the database
 Exclude = Callable[[FeedbackItem], bool]
 Clock = Callable[[], float]
 
@@ -136,6 +144,12 @@ class RoundRunner:
     ) -> RoundEnd:
         """Runs the round and closes its row, whatever happens. `clock`: seconds for its time
         budget."""
+        with self.store.patient(LOCK_PATIENCE):
+            return self._run_and_close(state, monitor, check, clock)
+
+    def _run_and_close(
+        self, state: RoundState, monitor: RoundMonitor, check: Check, clock: Clock
+    ) -> RoundEnd:
         try:
             outcome = self._run(state, monitor, check, TimeBudget(60 * state.config.minutes, clock))
             if outcome.verdict.promoted and outcome.state is not None:
@@ -238,8 +252,11 @@ def _reason(outcome: training_round.Outcome) -> str:
 
 def _failure(error: BaseException, live: int) -> Notice:
     """`live`: the version that stays live."""
-    if isinstance(error, torch.OutOfMemoryError):
+    if memory_is_short(error):
         return Notice("round.out_of_memory", {"live": live})
+    if disk_is_full(error):
+        problem = Notice("common.disk_full")
+        return Notice("round.could_not_finish", {"problem": problem, "live": live})
     if isinstance(error, AppError):
         code = "round.discarded" if isinstance(error, NumericError) else "round.could_not_finish"
         return Notice(code, {"problem": error.notice, "live": live})

@@ -104,6 +104,8 @@ class TrainingWorker:
 
     def step(self) -> str:
         """Runs a round if one is due, else the idle tasks. Returns the round's status or ""."""
+        if self.versions.look_again():
+            self._error = None
         if self.store.read_only:
             return ""
         if self._learns:

@@ -17,7 +17,7 @@ from gradio.context import LocalContext
 from gradio.i18n import I18nData
 
 from rlhf_chat import locale
-from rlhf_chat.errors import AppError, Notice, from_stored
+from rlhf_chat.errors import AppError, Notice, failure, from_stored
 from rlhf_chat.ui.scripts import script
 
 LABEL, PAGE = "label.", "page."
@@ -50,7 +50,7 @@ def problem(error: BaseException) -> Notice:
     if isinstance(error, AppError):
         return error.notice
     log.exception("unexpected error in a handler", exc_info=error)
-    return Notice("common.unexpected", {"error": type(error).__name__})
+    return failure(error) or Notice("common.unexpected", {"error": type(error).__name__})
 
 
 def label(name: str) -> I18nData:

@@ -4,13 +4,14 @@ A version is `adapters/v0003/` with adapter_model.safetensors, adapter_config.js
 format) and manifest.json, which holds the hash of every file. Order of publishing: staging folder,
 fsync, verify from disk, rename, fsync parent; only then may the database point at it
 (AdapterVersionRepository.promote) and the live tree be changed. Version 0 is the base and has no
-folder. Folders that the database does not know are moved to lost/. Which version is live:
-registry.py.
+folder. Folders that the database does not know are moved to lost/. Links are never followed: what
+they point to is neither read, nor written, nor removed. Which version is live: registry.py.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -26,7 +27,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from rlhf_chat.errors import AdapterError
+from rlhf_chat.errors import AdapterError, AdapterUnavailable, DiskFull, disk_is_full
 
 if sys.platform == "darwin":
     import fcntl
@@ -43,7 +44,6 @@ class AdapterStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._staging = folder / "staging"
-        self._staging.mkdir(parents=True, exist_ok=True)
 
     def path(self, version: int) -> Path:
         return self.folder / f"v{version:04d}"
@@ -58,13 +58,49 @@ class AdapterStore:
         """Writes a version so that a crash at any moment leaves it complete or absent.
 
         Returns its folder and the hash of its manifest. Raises AdapterError if the files read
-        back differ from what was written, or the version exists.
+        back differ from what was written, or the version exists; DiskFull.
         """
         final = self.path(version)
-        if final.exists():
+        if final.exists() or final.is_symlink():
             raise AdapterError("versions.exists", version=version)
+        try:
+            staged = self._stage()
+            try:
+                self._write(staged, version, state, config, manifest)
+                os.rename(staged, final)
+            except BaseException:
+                _remove_tree(staged)
+                raise
+            try:
+                _fsync(self.folder)
+            except BaseException:
+                _remove_tree(final)
+                raise
+        except (OSError, SafetensorError) as error:
+            if disk_is_full(error):
+                raise DiskFull("versions.disk_full", folder=self.folder) from error
+            raise AdapterError("versions.not_written", error=str(error)) from error
+        return final, _sha256(final / MANIFEST)
+
+    def _stage(self) -> Path:
+        """A new folder to write a version into."""
+        if self.folder.is_symlink():
+            raise AdapterError("versions.is_link", path=self.folder)
+        if self._staging.is_symlink():
+            self._staging.unlink()
         staged = self._staging / uuid.uuid4().hex
-        staged.mkdir()
+        staged.mkdir(parents=True)
+        return staged
+
+    def _write(
+        self,
+        staged: Path,
+        version: int,
+        state: Mapping[str, torch.Tensor],
+        config: Mapping[str, Any],
+        manifest: Mapping[str, Any],
+    ) -> None:
+        """All files of a version, on the disk and verified."""
         save_file({k: v.contiguous() for k, v in state.items()}, staged / WEIGHTS)
         _write_json(staged / CONFIG, config)
         hashes = {name: _sha256(staged / name) for name in (WEIGHTS, CONFIG)}
@@ -73,12 +109,10 @@ class AdapterStore:
             _fsync(file)
         _fsync(staged)
         self._read(staged, version)
-        os.rename(staged, final)
-        _fsync(self.folder)
-        return final, _sha256(final / MANIFEST)
 
     def load(self, version: int, manifest_hash: str | None = None) -> dict[str, torch.Tensor]:
-        """The weights of a version, verified. Raises AdapterError."""
+        """The weights of a version, verified. Raises AdapterError where it is damaged, and
+        AdapterUnavailable where it cannot be read, which proves nothing."""
         self._check(version, manifest_hash)
         return self._read(self.path(version), version)
 
@@ -86,38 +120,56 @@ class AdapterStore:
         self._check(version, manifest_hash)
         try:
             manifest = json.loads((self.path(version) / MANIFEST).read_text())
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise AdapterUnavailable("versions.unreadable", version=version) from error
+        except ValueError as error:
             raise AdapterError("versions.unreadable", version=version) from error
         return manifest if isinstance(manifest, dict) else {}
 
     def _check(self, version: int, manifest_hash: str | None) -> None:
         manifest = self.path(version) / MANIFEST
-        if manifest_hash and manifest.is_file() and _sha256(manifest) != manifest_hash:
+        for path in (self.folder, self.path(version), manifest):
+            if path.is_symlink():
+                raise AdapterUnavailable("versions.is_link", path=path)
+        try:
+            changed = manifest_hash and _sha256(manifest) != manifest_hash
+        except FileNotFoundError as error:
+            raise AdapterUnavailable("versions.incomplete", version=version) from error
+        except OSError as error:
+            raise AdapterUnavailable("versions.unreadable", version=version) from error
+        if changed:
             raise AdapterError("versions.changed_on_disk", version=version)
 
     def remove(self, version: int) -> None:
         """Deletes the files of a version; after a crash `collect_garbage` removes the rest."""
-        shutil.rmtree(self.path(version), ignore_errors=True)
+        _remove_tree(self.path(version))
 
     def collect_garbage(self, known: set[int], deleted: Container[int] = ()) -> None:
         """Removes half-written stages and the `deleted` versions that a crash left behind. Any
         other version that is not `known` is moved to lost/: it may belong to a database that was
         moved away or replaced by an older copy."""
-        for stage in self._staging.iterdir():
-            shutil.rmtree(stage, ignore_errors=True)
+        if self.folder.is_symlink():
+            return
+        try:
+            for stage in [] if self._staging.is_symlink() else self._staging.iterdir():
+                _remove_tree(stage)
+        except OSError as error:
+            log.debug("no staging folder: %s", error)
         for folder in self.folder.glob("v[0-9]*"):
             if not folder.name[1:].isdigit() or (version := int(folder.name[1:])) in known:
                 continue
             if version in deleted:
                 log.info("removing %s: it was deleted", folder.name)
-                shutil.rmtree(folder, ignore_errors=True)
-            else:
+                _remove_tree(folder)
+            elif not folder.is_symlink():
                 self._quarantine(folder)
 
     def _quarantine(self, folder: Path) -> None:
         """Moves it to lost/ under a unique name, since the next version may need its number."""
         aside = self.folder / "lost" / f"{folder.name}-{uuid.uuid4().hex[:8]}"
         try:
+            if aside.parent.is_symlink():
+                raise NotADirectoryError(errno.ENOTDIR, "lost is a link")
             aside.parent.mkdir(exist_ok=True)
             os.rename(folder, aside)
         except OSError as error:
@@ -127,9 +179,10 @@ class AdapterStore:
 
     def restore(self, version: int, manifest_hash: str) -> None:
         """Moves a version back from lost/ where the database in use knows it."""
-        if self.path(version).exists():
+        lost = self.folder / "lost"
+        if self.folder.is_symlink() or lost.is_symlink() or self.path(version).exists():
             return
-        for aside in (self.folder / "lost").glob(f"{self.path(version).name}-*"):
+        for aside in lost.glob(f"{self.path(version).name}-*"):
             manifest = aside / MANIFEST
             if manifest.is_file() and _sha256(manifest) == manifest_hash:
                 with contextlib.suppress(OSError):  # it stays safe where it is
@@ -141,18 +194,31 @@ class AdapterStore:
             manifest = json.loads((folder / MANIFEST).read_text())
             for name in (WEIGHTS, CONFIG):
                 file = folder / name
+                if file.is_symlink():
+                    raise AdapterUnavailable("versions.is_link", path=file)
                 if file.stat().st_size > MAX_BYTES:
                     raise AdapterError("versions.too_large", version=version)
                 if _sha256(file) != manifest["sha256"][name]:
                     raise AdapterError("versions.damaged", version=version, file=name)
             state = load_file(folder / WEIGHTS)
         except FileNotFoundError as error:
-            raise AdapterError("versions.incomplete", version=version) from error
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise AdapterUnavailable("versions.incomplete", version=version) from error
+        except OSError as error:
+            raise AdapterUnavailable("versions.unreadable", version=version) from error
+        except (ValueError, KeyError, TypeError, SafetensorError) as error:
             raise AdapterError("versions.unreadable", version=version) from error
         if not all(torch.isfinite(tensor).all() for tensor in state.values()):
             raise AdapterError("versions.not_finite", version=version)
         return state
+
+
+def _remove_tree(path: Path) -> None:
+    """What is there, as far as possible; of a link, the link."""
+    if path.is_symlink():
+        with contextlib.suppress(OSError):
+            path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -2,23 +2,37 @@
 
 A new one becomes live in three steps: files, then the row, then the model switches to it, so that a
 crash at any point leaves the old one serving. A lock covers the last two, so the version that is
-live in the database is the one that is served.
+live in the database is the one that is served. Only while that one cannot be read is another
+served: in memory, until `look_again` finds it. Proof of damage alone changes what is stored.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from rlhf_chat.db import AdapterVersion, Store
-from rlhf_chat.errors import AdapterError, AppError, ModelError, NotFound, Notice, Refused
+from rlhf_chat.errors import (
+    AdapterError,
+    AdapterUnavailable,
+    AppError,
+    ModelError,
+    NotFound,
+    Notice,
+    Refused,
+)
 from rlhf_chat.inference.model import Model, ModelView
 from rlhf_chat.versions.adapter_store import AdapterStore
+from rlhf_chat.versions.patience import Patience
 
+PATIENCE = 10.0  # seconds that reading a version may take before another is served meanwhile
+RETRY_SECONDS = 5.0  # between two looks whether a version can be read again
 log = logging.getLogger(__name__)
 
 
@@ -29,6 +43,9 @@ class VersionRegistry:
             threading.Lock()
         )  # held from the change of the row until the model has switched
         self._unpromoted = 0  # its files are written, its row is not
+        self._patience = Patience()
+        self._missing = False  # the live version cannot be read now, and another one is served
+        self._next_look = 0.0  # on the monotonic clock
 
     # ------------------------------------------------------------------ reading
 
@@ -61,25 +78,48 @@ class VersionRegistry:
     def serve_live(self) -> Notice | None:
         """Serves the live version or, if that is unusable, its nearest usable ancestor; returns
         what was wrong, if anything. Also collects garbage."""
-        self.collect_garbage()
+        with contextlib.suppress(TimeoutError):
+            self._patience.call("garbage", self.collect_garbage, PATIENCE)
         with self._switching:
             return self._serve_live()
 
+    def look_again(self) -> bool:
+        """Whether the live version, which could not be read, is served again. Looks at most every
+        RETRY_SECONDS."""
+        if not self._missing or time.monotonic() < self._next_look:
+            return False
+        with self._switching:
+            self._serve_live()
+        return not self._missing
+
     def _serve_live(self) -> Notice | None:
         version, problem = self._live_of_this_base()
+        self._missing, cause = False, None
         while version:
             try:
-                self.model.serve(self.view(version))
-                return problem
+                view = self.model.view_if_live(version)
+                self.model.serve(view or self.model.make_view(version, self._read(version)))
+                break
             except (AdapterError, ModelError) as error:
                 parent = self.get(version).parent or 0
-                problem = _instead(error, parent)
+                cause = cause if self._missing else error
                 log.warning("version %d is unusable, falling back to %d", version, parent)
-                if not self.store.read_only:
+                self._missing = self._missing or isinstance(error, AdapterUnavailable)
+                if not (self._missing or self.store.read_only):
                     self.store.adapter_versions.set_live(parent, error.notice.to_json())
                 version = parent
-        self.model.serve(self.model.base_view())
-        return problem
+        if not version:
+            self.model.serve(self.model.base_view())
+        self._next_look = time.monotonic() + RETRY_SECONDS
+        return _instead(cause, version) if cause else problem
+
+    def _read(self, version: int) -> dict[str, torch.Tensor]:
+        """As `state`, but not for long."""
+        try:
+            name = f"version {version}"
+            return self._patience.call(name, lambda: self.state(version), PATIENCE)
+        except TimeoutError as error:
+            raise AdapterUnavailable("versions.slow", version=version) from error
 
     def _live_of_this_base(self) -> tuple[int, Notice | None]:
         """Each base has a live version of its own, kept while another base is in use. With a notice
@@ -101,9 +141,14 @@ class VersionRegistry:
         """The hash of the base it was made for; "" where that is not known for sure."""
         if not version:
             return ""
+        expected = self.get(version).manifest_hash
         try:
-            manifest = self.adapter_store.manifest(version, self.get(version).manifest_hash)
-        except AdapterError:
+            manifest = self._patience.call(
+                f"manifest {version}",
+                lambda: self.adapter_store.manifest(version, expected),
+                PATIENCE,
+            )
+        except (AdapterError, TimeoutError):
             return ""
         return str(manifest.get("base_hash") or "")
 
@@ -118,6 +163,7 @@ class VersionRegistry:
         with self._switching:
             self.store.adapter_versions.set_live(version, reason)
             self.model.serve(view)
+            self._missing = False
         return Notice("versions.live", {"version": version})
 
     def roll_back(self) -> Notice:
@@ -173,6 +219,7 @@ class VersionRegistry:
             self._unpromoted = 0
             if serves:
                 model.serve(view)
+                self._missing = False
 
     # ------------------------------------------------------------------ naming and deleting
 

@@ -723,7 +723,7 @@ def test_a_crash_between_file_and_row_leaves_the_old_version(
         worker.run_round("asked")
     left = worker.versions.adapter_store.path(2)
     assert left.is_dir() and store.rounds.newest()[0].status == "running"
-    (worker.versions.adapter_store.folder / "staging" / "half").mkdir()
+    (worker.versions.adapter_store.folder / "staging" / "half").mkdir(parents=True)
     toy.serve(toy.reference)
     make().recover()
     assert same(before, spoken(toy)) and store.adapter_versions.live() == 1
@@ -882,11 +882,13 @@ def test_a_damaged_live_version_falls_back_to_its_last_good_ancestor(
     toy.serve(toy.reference)
     fresh = make()
     fresh.recover()
-    assert same(spoken(toy), load_snapshot[0]) and store.adapter_versions.live() == 1
-    assert "v1" in str(fresh.status().error) and "Version 2" in str(fresh.status().error)
+    missing = damage in ("gone", "no manifest")  # which proves nothing: it may come back
+    live, named = (3, "Version 3") if missing else (1, "Version 2")
+    assert same(spoken(toy), load_snapshot[0]) and store.adapter_versions.live() == live
+    assert "v1" in str(fresh.status().error) and named in str(fresh.status().error)
     with pytest.raises(AdapterError, match="Version 3"):
         fresh.versions.make_live(3)
-    assert store.adapter_versions.live() == 1 and say(chat).adapter_version == 1
+    assert store.adapter_versions.live() == live and say(chat).adapter_version == 1
 
 
 def break_version(folder: Path, damage: str) -> None:

@@ -142,7 +142,7 @@ def test_sweep_keeps_what_is_known_and_removes_what_was_deleted(adapter_store, t
     for version in (1, 2, 3):
         publish(adapter_store, toy, version)
     half = adapter_store.folder / "staging" / "half"
-    half.mkdir()
+    half.mkdir(parents=True, exist_ok=True)
     (half / WEIGHTS).write_bytes(b"half")
     (adapter_store.folder / "notes").mkdir()  # not ours: stays
     adapter_store.collect_garbage({0, 1, 3}, {2, 3})
