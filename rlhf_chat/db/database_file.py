@@ -14,10 +14,11 @@ from pathlib import Path
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3
 
+from rlhf_chat import faults
 from rlhf_chat.db.codec import fetch, one_value
 from rlhf_chat.db.db_errors import backup_number, backups_of, code_of, rescue, store_error
 from rlhf_chat.db.schema import APPLICATION_ID, migrations, schema_version
-from rlhf_chat.errors import Busy, DatabaseDamaged, DatabaseTooNew, StoreError
+from rlhf_chat.errors import Busy, DatabaseDamaged, DatabaseTooNew, StoreError, failure
 
 if sys.platform == "win32":
     import msvcrt
@@ -154,12 +155,12 @@ def upgrade(db: Database, path: Path) -> None:
     if not migrations.pending(db):
         return
     add_backup(db, path)
+    faults.point("migrate.backed_up")
     try:
         broken = apply_migrations(db)
     except Exception as error:
-        raise StoreError(
-            "db.upgrade_failed", path=path, error=str(error), rescue=rescue(path)
-        ) from error
+        why = failure(error) or str(error) or type(error).__name__
+        raise StoreError("db.upgrade_failed", path=path, error=why, rescue=rescue(path)) from error
     if broken:
         raise DatabaseDamaged("db.dangling_rows", path=path, rescue=rescue(path))
 
@@ -171,6 +172,7 @@ def apply_migrations(db: Database) -> list[tuple[object, ...]]:
     # Rebuilding a table that others point at must not cascade; the check stands in for it.
     db.execute("PRAGMA foreign_keys = OFF")
     migrations.apply(db)
+    faults.point("migrate.applied")
     broken = fetch(db, "PRAGMA foreign_key_check")
     db.execute("PRAGMA foreign_keys = ON")
     return broken
@@ -221,13 +223,20 @@ def copy_to(db: Database, target: Path) -> None:
     """A verified copy through SQLite's backup call; complete under its name or not there at all."""
     part = target.with_name(target.name + ".part")
     part.unlink(missing_ok=True)
-    with closing(connect(part, "rwc")) as copy:
-        db.conn.backup(copy.conn)
-        copy.execute("PRAGMA journal_mode = DELETE")  # one file, no companions
-        verdict = one_value(copy, "PRAGMA integrity_check(1)")
-    if verdict != "ok":
-        part.unlink()
-        raise DatabaseDamaged("db.copy_damaged", path=target, error=verdict)
-    part.chmod(0o600)
-    os.replace(part, target)
+    try:
+        with closing(connect(part, "rwc")) as copy:
+            db.conn.backup(copy.conn)
+            faults.point("backup.copied")
+            copy.execute("PRAGMA journal_mode = DELETE")  # one file, no companions
+            verdict = one_value(copy, "PRAGMA integrity_check(1)")
+        if verdict != "ok":
+            raise DatabaseDamaged("db.copy_damaged", path=target, error=verdict)
+        part.chmod(0o600)
+        faults.point("backup.before_rename")
+        os.replace(part, target)
+    except BaseException:  # it would hold space, perhaps the last, and words that may be deleted
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+    faults.point("backup.renamed")
     _sync_folder(target.parent)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3
 
+from rlhf_chat import faults
 from rlhf_chat.db.codec import as_json, fetch
 from rlhf_chat.db.connection import DatabaseConnection
 from rlhf_chat.db.database_file import apply_migrations, connect, is_corrupt
@@ -23,7 +24,7 @@ from rlhf_chat.db.withdrawn_corrections import (
     held_corrections,
 )
 from rlhf_chat.db.withdrawn_words import ERASED, erase_words, forget_erased
-from rlhf_chat.errors import Busy, StoreError
+from rlhf_chat.errors import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ def _finish(connection: DatabaseConnection, erased: Erased) -> None:
     if connection.unerased:  # what was in the way of an earlier deletion may be gone
         erased = _ever_erased(connection)
     left = connection.unerased
+    faults.point("delete.before_backups")
     try:
         with connection.copying:
             left = erase_from_backups(connection.path, erased)
@@ -90,8 +92,9 @@ def _empty_wal(connection: DatabaseConnection) -> None:
     wal = Path(f"{connection.path}-wal")
     connection.unerased = [path for path in connection.unerased if path != wal]
     try:
+        faults.point("delete.before_wal")
         connection.empty_wal()
-    except Busy:
+    except BaseException:
         connection.unerased.append(wal)
         raise
 
@@ -164,6 +167,7 @@ def _erased(backup: Path, erased: Erased) -> bool:
                 with db.atomic():
                     erase_corrections(db, corrections)
                     erase(db, held)
+                    faults.point("delete.in_backup")
             if erased.answers:
                 erase_words(db, erased.answers)
         return True

@@ -317,7 +317,8 @@ class FeedbackRepository(Repository):
 
     def tally(self, rater: str = "") -> dict[str, int]:
         """How often each answer was given, of those that count now."""
-        sql = f"SELECT answer, count(*) FROM ({everything()}) WHERE {RATER_FILTER} GROUP BY answer"
+        listed = " UNION ALL ".join(table.listed for table in TABLES.values())
+        sql = f"SELECT answer, count(*) FROM ({listed}) WHERE {RATER_FILTER} GROUP BY answer"
         with self._db.read() as db:
             return dict(fetch(db, sql, [rater]))
 

@@ -26,6 +26,55 @@ class FeedbackTable:
     # The columns of an imported answer, from the id of its prompt and the ids of its replies.
     imported: Callable[[ImportedFeedback, str, Sequence[str]], Row]
     of_one_reply: bool = False  # imported answers about the same reply share a conversation
+    # The same answers as `current` without their texts, for lists that are long: SELECT of number,
+    # rater, kind and answer. "": made from `current`.
+    brief: str = ""
+    # Conditions on its rows, one of which is true where the text that is searched for is in what
+    # the answer is about, or in its words (?1, for LIKE). `found`: numbers of messages that have
+    # it. (): made from `current`.
+    found_by: tuple[str, ...] = ()
+
+    @property
+    def listed(self) -> str:
+        return self.brief or f"SELECT number, rater, kind, answer FROM ({self.current})"
+
+    @property
+    def searched(self) -> str:
+        """SELECT of the numbers of its rows in which the text is found."""
+        rows = self.name if self.found_by else f"({self.current})"
+        conditions = self.found_by or (_has("message_id"), _has("other_id"), _answers("message_id"))
+        return f"SELECT number FROM {rows} WHERE {' OR '.join(conditions)}"
+
+
+def _has(message: str) -> str:
+    """Condition that the text is in the message with this id. By numbers, which the index on ids
+    knows: no message is read for it."""
+    return f"(SELECT number FROM messages WHERE id = {message}) IN found"
+
+
+def _answers(message: str) -> str:
+    """Condition that the text is in what this message replies to."""
+    asked = f"""SELECT asked.number FROM messages reply
+        JOIN messages asked ON asked.id = reply.parent_id WHERE reply.id = {message}"""
+    return f"({asked}) IN found"
+
+
+_COMMENT = "comment <> '' AND comment LIKE ?1 ESCAPE '\\'"
+_BRIEF_THUMBS = """SELECT number, rater, 'thumb' AS kind, iif(value > 0, 'up', 'down') AS answer
+    FROM ratings WHERE value <> 0
+    AND number IN (SELECT max(number) FROM ratings GROUP BY message_id, rater)"""
+_BRIEF_STARS = """SELECT number, rater, 'stars' AS kind, CAST(stars AS TEXT) AS answer
+    FROM scores WHERE stars > 0
+    AND number IN (SELECT max(number) FROM scores GROUP BY message_id, rater)"""
+_BRIEF_COMPARISONS = """SELECT number, rater, 'comparison' AS kind, outcome AS answer
+    FROM preferences WHERE outcome <> 'withdrawn' AND number IN
+        (SELECT max(number) FROM preferences WHERE again = 0 GROUP BY pair_key, rater)"""
+_BRIEF_RANKINGS = """SELECT number, rater, 'ranking' AS kind, 'ranked' AS answer
+    FROM rankings WHERE places <> '{}'
+    AND number IN (SELECT max(number) FROM rankings GROUP BY asked_id, rater)"""
+_BRIEF_CORRECTIONS = """SELECT number, rater, 'correction' AS kind, 'corrected' AS answer
+    FROM edits WHERE withdrawn = 0
+    AND number IN (SELECT max(number) FROM edits GROUP BY message_id, edited_id, rater)"""
 
 
 _THUMBS = """SELECT r.number, r.id, 'thumb' AS kind, iif(value > 0, 'up', 'down') AS answer,
@@ -109,10 +158,26 @@ TABLES: dict[str, FeedbackTable] = {
     table.kind: table
     for table in (
         FeedbackTable(
-            "thumb", "ratings", "message_id", "message_id", _THUMBS, _thumb, of_one_reply=True
+            "thumb",
+            "ratings",
+            "message_id",
+            "message_id",
+            _THUMBS,
+            _thumb,
+            of_one_reply=True,
+            brief=_BRIEF_THUMBS,
+            found_by=(_has("message_id"), _answers("message_id"), _COMMENT),
         ),
         FeedbackTable(
-            "stars", "scores", "message_id", "message_id", _STARS, _stars, of_one_reply=True
+            "stars",
+            "scores",
+            "message_id",
+            "message_id",
+            _STARS,
+            _stars,
+            of_one_reply=True,
+            brief=_BRIEF_STARS,
+            found_by=(_has("message_id"), _answers("message_id")),
         ),
         FeedbackTable(
             "comparison",
@@ -121,8 +186,23 @@ TABLES: dict[str, FeedbackTable] = {
             "message_a",
             _COMPARISONS,
             _comparison,
+            brief=_BRIEF_COMPARISONS,
+            found_by=(_has("message_a"), _has("message_b"), _answers("message_a"), _COMMENT),
         ),
-        FeedbackTable("ranking", "rankings", "asked_id", "asked_id", _RANKINGS, _ranking),
+        FeedbackTable(
+            "ranking",
+            "rankings",
+            "asked_id",
+            "asked_id",
+            _RANKINGS,
+            _ranking,
+            brief=_BRIEF_RANKINGS,
+            found_by=(
+                _has("asked_id"),
+                f"EXISTS (SELECT 1 FROM json_each(places) WHERE {_has('key')})",
+                _COMMENT,
+            ),
+        ),
         FeedbackTable(
             "correction",
             "edits",
@@ -131,6 +211,8 @@ TABLES: dict[str, FeedbackTable] = {
             _CORRECTIONS,
             _correction,
             of_one_reply=True,
+            brief=_BRIEF_CORRECTIONS,
+            found_by=(_has("message_id"), _has("edited_id"), _answers("message_id")),
         ),
     )
 }

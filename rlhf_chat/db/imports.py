@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from rlhf_chat import faults
 from rlhf_chat.db.codec import (
     content_key,
     fetch,
@@ -122,6 +123,7 @@ def _add(db: Database, one: ImportedFeedback, rater: str, origin: str, known: Kn
     if one_value(db, f"SELECT 1 FROM {table.name} WHERE id = ? OR event_id = ?", [one.id, event]):
         return False
     asked, replies = _placed(db, one, origin, known)
+    faults.point("import.placed")
     told: dict[str, Any] = {"id": one.id or fresh_id(), "event_id": event, "rater": rater}
     told |= {"created_at": one.created_at or timestamp(), "number": next_number(db, "feedback")}
     insert(db, table.name, **told, **table.imported(one, asked, replies))

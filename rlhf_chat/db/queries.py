@@ -46,20 +46,18 @@ def numbers_of_feedback(
     db: Database, rater: str, containing: str, kind: str, answer: str
 ) -> list[int]:
     """Of the answers that count now, newest first, without reading their texts."""
-    values = [rater, like(containing), kind, answer]
-    these = f"""FROM ({everything()}) WHERE {RATER_FILTER}
-        AND ?3 IN ('', kind) AND ?4 IN ('', answer) ORDER BY number DESC"""
+    listed = " UNION ALL ".join(table.listed for table in TABLES.values())
+    sql = f"""SELECT number FROM ({listed}) WHERE {RATER_FILTER}
+        AND ?2 IN ('', kind) AND ?3 IN ('', answer) ORDER BY number DESC"""
+    numbers = [row[0] for row in fetch(db, sql, [rater, kind, answer])]
     if not containing:
-        return [row[0] for row in fetch(db, f"SELECT number {these}", [*values])]
-    where, value = contains(containing, 1)
-    found = {row[0] for row in fetch(db, f"SELECT id FROM messages WHERE {where}", [value])}
-    rows = fetch(
-        db,
-        f"""SELECT number, comment || ' ' || "order" LIKE ?2 ESCAPE '\\', message_id, other_id,
-            (SELECT parent_id FROM messages WHERE id = message_id) {these}""",
-        values,
-    )
-    return [number for number, beside, *about in rows if beside or not found.isdisjoint(about)]
+        return numbers
+    where, value = contains(containing, 2)
+    searched = " UNION ALL ".join(table.searched for table in TABLES.values())
+    found = f"SELECT number FROM messages WHERE {where}"
+    sql = f"WITH found (number) AS MATERIALIZED ({found}) {searched}"
+    matching = {row[0] for row in fetch(db, sql, [like(containing), value])}
+    return [number for number in numbers if number in matching]
 
 
 def feedback_of(db: Database, numbers: Sequence[int]) -> list[Feedback]:

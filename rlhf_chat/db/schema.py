@@ -11,6 +11,8 @@ from typing import Any
 
 from sqlite_utils import Database, Migrations
 
+from rlhf_chat import faults
+
 VOTES = ("a", "b", "tie", "both_bad", "both_good")  # answers of a comparison
 MOST_RANKED = 8  # replies in one order
 
@@ -233,6 +235,7 @@ def migration(change: Callable[[Database], None]) -> Callable[[Database], None]:
 
     def apply(db: Database) -> None:
         change(db)
+        faults.point("migrate.changed")
         db.execute(f"PRAGMA user_version = {version}")
 
     migrations(name=change.__name__)(apply)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3
 
+from rlhf_chat import faults
 from rlhf_chat.db.codec import one_value
 from rlhf_chat.db.database_file import BUSY_SECONDS, connect, upgrade, wal_is_safe
 from rlhf_chat.db.db_errors import store_error
@@ -122,7 +123,9 @@ class Writer(threading.Thread):
                 job.future.set_exception(store_error(error, self._path))
             return
         try:
+            faults.point("write.begun")
             results = [job.change(db) for job in group]
+            faults.point("write.before_commit")
             db.execute("COMMIT")
         except BaseException as error:
             with suppress(sqlite3.Error):
@@ -133,6 +136,7 @@ class Writer(threading.Thread):
                 for job in group:
                     self._commit(db, [job])
             return
+        faults.point("write.committed")
         for job, result in zip(group, results, strict=True):
             job.future.set_result(result)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from rlhf_chat import faults
 from rlhf_chat.db import Store
 from rlhf_chat.errors import (
     AppError,
@@ -151,7 +152,9 @@ class RoundRunner:
         self, state: RoundState, monitor: RoundMonitor, check: Check, clock: Clock
     ) -> RoundEnd:
         try:
+            faults.point("round.opened")
             outcome = self._run(state, monitor, check, TimeBudget(60 * state.config.minutes, clock))
+            faults.point("round.closing")
             if outcome.verdict.promoted and outcome.state is not None:
                 self._promote(state, outcome, monitor)
                 return RoundEnd("promoted")

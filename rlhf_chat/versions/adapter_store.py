@@ -27,6 +27,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from rlhf_chat import faults
 from rlhf_chat.errors import AdapterError, AdapterUnavailable, DiskFull, disk_is_full
 
 if sys.platform == "darwin":
@@ -66,12 +67,15 @@ class AdapterStore:
         try:
             staged = self._stage()
             try:
+                faults.point("publish.staged")
                 self._write(staged, version, state, config, manifest)
+                faults.point("publish.before_rename")
                 os.rename(staged, final)
             except BaseException:
                 _remove_tree(staged)
                 raise
             try:
+                faults.point("publish.renamed")
                 _fsync(self.folder)
             except BaseException:
                 _remove_tree(final)
@@ -113,6 +117,7 @@ class AdapterStore:
     def load(self, version: int, manifest_hash: str | None = None) -> dict[str, torch.Tensor]:
         """The weights of a version, verified. Raises AdapterError where it is damaged, and
         AdapterUnavailable where it cannot be read, which proves nothing."""
+        faults.point("version.before_read")
         self._check(version, manifest_hash)
         return self._read(self.path(version), version)
 

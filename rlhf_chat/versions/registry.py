@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from rlhf_chat import faults
 from rlhf_chat.db import AdapterVersion, Store
 from rlhf_chat.errors import (
     AdapterError,
@@ -203,6 +204,7 @@ class VersionRegistry:
         )
         self._unpromoted = version
         view = model.make_view(version, self.adapter_store.load(version, digest))
+        faults.point("publish.before_row")
         with self._switching:
             serves = self.store.adapter_versions.promote(
                 version=version,
@@ -218,6 +220,8 @@ class VersionRegistry:
             )
             self._unpromoted = 0
             if serves:
+                self._missing = True  # until it is served: else the worker tries again
+                faults.point("publish.before_switch")
                 model.serve(view)
                 self._missing = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
@@ -152,3 +153,33 @@ def test_an_older_file_gets_the_index_of_all_its_messages(tmp_path: Path, monkey
         say(store, "and since then")
         assert found_messages(store, "since")
         store.connection.write(integrity)
+
+
+def test_what_is_listed_without_texts_is_what_counts(store: Store):
+    """Changed and withdrawn answers of every kind, by two raters."""
+    rng = random.Random(1)
+    chat = store.conversations.add()
+    asked = store.messages.add(chat, "user", "hello")
+    a, b, c = (
+        store.messages.add(
+            chat, "assistant", text, parent_id=asked, response_ids=[i], adapter_version=0
+        )
+        for i, text in enumerate("abc")
+    )
+    acts = [
+        lambda by: store.feedback.add_rating(a, rng.choice((1, -1, 0)), rater=by),
+        lambda by: store.feedback.add_score(a, rng.randrange(6), rater=by),
+        lambda by: store.feedback.add_preference(
+            a, b, rng.choice(("a", "tie", "withdrawn")), shown_first="a", rater=by,
+            again=rng.random() < 0.3,
+        ),
+        lambda by: store.feedback.add_ranking(asked, rng.choice(({a: 0, c: 1}, {})), rater=by),
+        lambda by: store.feedback.add_edit(a, c, withdrawn=rng.random() < 0.5, rater=by),
+    ]  # fmt: skip
+    for _ in range(60):
+        rng.choice(acts)(rng.choice(("me", "Kim", "simulated:x")))
+        every = store.feedback.all()
+        page = store.feedback.page(limit=100)
+        assert page.rows == every and page.found == len(every)
+        assert store.feedback.tally() == dict(Counter(told.answer for told in every))
+        assert {t.id for t in store.feedback.without_texts()} == {t.id for t in every}
