@@ -13,6 +13,7 @@ from rlhf_chat import faults
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.compare import Compare
 from rlhf_chat.db import Store
+from rlhf_chat.db.database_file import connect
 from rlhf_chat.errors import AppError, failure
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model
@@ -94,7 +95,8 @@ class App:
         self.say()
         kept = {rating.message_id for rating in self.store.feedback.ratings()}
         assert kept >= {*self.acknowledged}
-        with self.store.connection.read() as db:
+        # A new connection: FTS5 checks an index against what an older one remembers of it.
+        with closing(connect(self.store.path, "ro")) as db:
             assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             assert db.execute("PRAGMA foreign_key_check").fetchall() == []
         versions = self.store.adapter_versions
