@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,14 +17,14 @@ ALLOWED = 12.0  # MB in 200 loads; without an end of sessions it was 0.38 for ea
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[str]:
+def served(tmp_path):
     yield app.launch(
         *parts(ToyChat()), port=free_port(), prevent_thread_lock=True, data_dir=tmp_path
     )
     app.close()
 
 
-def load(url: str) -> None:
+def load(url):
     """As a browser does it: the page, and what it asks for at once."""
     tab = Tab(url)
     with tab.http:
@@ -38,7 +37,7 @@ def load(url: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
-def test_memory_is_flat_over_many_page_loads(served: str) -> None:
+def test_memory_is_flat_over_many_page_loads(served):
     measured = []
     for number in range(1, LOADS + 1):
         load(served)
