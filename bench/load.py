@@ -140,7 +140,7 @@ def export(store: Store) -> tuple[float, float]:
     began, before = time.perf_counter(), None
     while True:
         page = ratings.page(limit=500, before=before)
-        size += len(exporters.json_lines(ratings.answers(page.rows)).encode())
+        size += len(exporters.json_lines(ratings.export("lines", page.rows)).encode())
         before = page.next
         if before is None:
             return time.perf_counter() - began, size / 1e6

@@ -128,13 +128,13 @@ CASES: dict[str, Step] = {
     "publish.renamed": ROUND,
     "publish.before_row": ROUND,
     "publish.before_switch": ROUND,
-    "version.before_read": App.read_version,
-    "round.opened": ROUND,
-    "round.base_measured": ROUND,
-    "round.fitted": ROUND,
-    "round.trained": ROUND,
-    "round.judged": ROUND,
-    "round.closing": ROUND,
+    "adapter.before_read": App.read_version,
+    "learn.opened": ROUND,
+    "learn.base_measured": ROUND,
+    "learn.fitted": ROUND,
+    "learn.trained": ROUND,
+    "learn.judged": ROUND,
+    "learn.closing": ROUND,
 }
 # After this one the row is there: raising would tell a lie, so only a kill is possible.
 ONLY_KILLED = {"write.committed"}

@@ -142,8 +142,8 @@ class Chat:
     def conversations(
         self, containing: str = "", *, with_deleted: bool = False, limit: int = -1
     ) -> list[Conversation]:
-        """Newest first, at most `limit` (-1: all); without those whose deletion can still be undone,
-        unless asked for."""
+        """Newest first, at most `limit` (-1: all); without those whose deletion can still be
+        undone, unless asked for."""
         gone = {} if with_deleted else self.deletion.pending()
         found = self.store.conversations.all(containing=containing.strip(), limit=limit)
         return [c for c in found if c.id not in gone]

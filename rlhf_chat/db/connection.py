@@ -111,7 +111,10 @@ class DatabaseConnection:
         Busy at once where another program holds the file, unless the thread is `patient`."""
         if self._writer is None:
             raise ReadOnly("db.read_only", path=self.path)
-        deadline = time.monotonic() + getattr(self._local, "patience", 0.0)
+        patience = getattr(self._local, "patience", 0.0)
+        if not patience:
+            return self._writer.submit(change).result()
+        deadline = time.monotonic() + patience
         while True:
             try:
                 return self._writer.submit(change).result()

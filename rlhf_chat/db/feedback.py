@@ -29,8 +29,8 @@ from rlhf_chat.db.queries import (
     SIMULATED,
     current_feedback,
     erase_rater,
-    feedback_of_id,
     feedback_of,
+    feedback_of_id,
     numbers_of_feedback,
     votes_between_versions,
 )

@@ -152,9 +152,9 @@ class RoundRunner:
         self, state: RoundState, monitor: RoundMonitor, check: Check, clock: Clock
     ) -> RoundEnd:
         try:
-            faults.point("round.opened")
+            faults.point("learn.opened")
             outcome = self._run(state, monitor, check, TimeBudget(60 * state.config.minutes, clock))
-            faults.point("round.closing")
+            faults.point("learn.closing")
             if outcome.verdict.promoted and outcome.state is not None:
                 self._promote(state, outcome, monitor)
                 return RoundEnd("promoted")

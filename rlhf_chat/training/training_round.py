@@ -70,13 +70,13 @@ def run(
     base_stats = BaseStatistics.of(
         extractor, config.scorer, tokens, check, _advance(report, "features")
     )
-    faults.point("round.base_measured")
+    faults.point("learn.base_measured")
     given = _measure(snapshot, base_stats, extractor, config, report, check)
     if not len(given):
         return Outcome(gate.nothing_to_learn(0, 1.0, config.gate), None, 0.0, None, None)
     fit = reward_model.fit(given, base_stats.feature_map.named, config.reward, seed)
     report("reward head", 1.0, 0, _fit_metrics(fit))
-    faults.point("round.fitted")
+    faults.point("learn.fitted")
     tier = gate.reward_tier(fit.labels, fit.p_value, config.gate)
     if tier == gate.DISCARDED:
         verdict = gate.nothing_to_learn(fit.labels, fit.p_value, config.gate)
@@ -101,9 +101,9 @@ def run(
     )
     model.set_policy(parent)
     train(context, _training_prompts(snapshot, context))
-    faults.point("round.trained")
+    faults.point("learn.trained")
     verdict, measured, direction = at_the_gate(context)
-    faults.point("round.judged")
+    faults.point("learn.judged")
     why = build_report(context, snapshot, direction)
     return Outcome(verdict, model.policy_state(), measured.kl, fit.head, measured, why)
 

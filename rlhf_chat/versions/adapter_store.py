@@ -117,7 +117,7 @@ class AdapterStore:
     def load(self, version: int, manifest_hash: str | None = None) -> dict[str, torch.Tensor]:
         """The weights of a version, verified. Raises AdapterError where it is damaged, and
         AdapterUnavailable where it cannot be read, which proves nothing."""
-        faults.point("version.before_read")
+        faults.point("adapter.before_read")
         self._check(version, manifest_hash)
         return self._read(self.path(version), version)
 

@@ -265,7 +265,7 @@ def test_what_is_corrected_or_brought_counts_for_a_model_that_always_thinks(
     told = {"prompt": "hello", "chosen": "It is deep.", "rejected": "It is blue."}
     found = chat.imports.preview(json.dumps(told))
     assert len(found.items) == 1, found
-    chat.imports.import_all(json.dumps(told))
+    chat.imports.accept(chat.imports.import_all(json.dumps(told))[0])
     chunk = load_snapshot(extractor).items
     assert sorted(one.kind for one in chunk) == ["comparison", "correction"]
     assert len(demonstrations.from_snapshot(load_snapshot(extractor), model.context_tokens)) == 1

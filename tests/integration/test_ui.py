@@ -2052,7 +2052,7 @@ def test_deleted_words_that_are_still_in_a_backup_are_told_until_they_are_gone()
     assert screen.panel()[screen.kept]["text"] == ""
     chat.unerased = Notice("data.not_erased", {"count": 1, "names": "feedback-0001.db"})
     kept = screen.panel()[screen.kept]
-    assert "still in the backup feedback-0001.db" in kept["text"] and kept["tone"] == "bad"
+    assert "still in feedback-0001.db" in kept["text"] and kept["tone"] == "bad"
 
 
 def test_what_was_said_can_be_taken_away_whole():

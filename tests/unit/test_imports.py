@@ -333,7 +333,7 @@ def test_a_later_answer_replaces_it_like_any_other(store, toy, imports):
 
 def test_an_empty_reply_is_stored_learned_from_and_exported(store, toy, imports):
     text = lines({"chosen": MARKED, "rejected": MARKED + DEEP})
-    imports.import_all(text)
+    imports.accept(imports.import_all(text)[0])
     [told] = store.feedback.all()
     assert (told.reply, told.other, told.answer) == ("", DEEP, "a")
     [item] = load_snapshot(FeatureExtractor(store, toy)).items

@@ -23,6 +23,7 @@ MODULES = [file for file in PACKAGE.rglob("*.py") if file.name != "__init__.py"]
 ARROWS = {
     "locale": set(),
     "errors": {"locale"},
+    "faults": set(),
     "inference": {"errors"},
     "db": {"faults", "errors"},
     "demo_model": {"inference"},
