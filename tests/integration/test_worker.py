@@ -66,7 +66,7 @@ class Recipe:
         self.running = self.most = self.rounds = 0
         self.checking = False
 
-    def __call__(self, snapshot, parent, extractor, config, seed, report, check) -> round_.Outcome:
+    def __call__(self, snapshot, parent, extractor, config, seed, report, check, budget):
         self.running += 1
         self.most = max(self.most, self.running)
         try:
