@@ -36,7 +36,7 @@ from rlhf_chat.ui.handlers import FRAME_SECONDS, QUICK, REPLIES, quick, with_eve
 from rlhf_chat.ui.language import label, message, text
 from rlhf_chat.ui.prefetch import Prefetcher, PrefetchJob
 from rlhf_chat.ui.shown_sets import EarlyVote, ShownSet, ShownSets
-from rlhf_chat.ui.vote_panel import LETTERS, VotePanel, asking
+from rlhf_chat.ui.vote_panel import AFTERWARDS, LETTERS, VotePanel, asking
 
 COUNTS: list[Any] = [(label("two_answers"), 2), ("3", 3), ("4", 4)]
 SUGGESTED, RECENT, OWN = "suggested", "recent", "own"
@@ -86,8 +86,7 @@ class CompareScreen:
         request: gr.Request | None = None,
     ) -> Iterator[Update]:
         """Shows the next set as it is written. With a prompt of one's own, another set for the one
-        before if nothing new was typed. Gradio shows the last update a second time as a stream
-        ends, when there may be another set on the page; so the last one changes nothing."""
+        before if nothing new was typed."""
         tab = (request.session_hash or "") if request else ""
         try:
             prompt = checked(prompt.strip() or drafted) if source == OWN else ""
@@ -96,7 +95,6 @@ class CompareScreen:
             yield {self.answers.asking: error_message(error)}
         else:
             yield from self._next_set(tab, event_id, wanted)
-        yield {self.sampled: gr.skip()}
 
     def _next_set(self, tab: str, event_id: str, wanted: Wanted) -> Iterator[Update]:
         current = self.sets.of(tab)
@@ -188,20 +186,23 @@ class CompareScreen:
     def _streamed(
         self, shown: ShownSet, begun: Update, sets: Iterator[Candidates], wanted: Wanted
     ) -> Iterator[Update]:
-        """What the page shows until the set is whole, and what follows from an early vote on it."""
-        open_, early, problem = shown.readable, None, None
+        """What the page shows until the set is whole, and what follows from an early vote on it.
+
+        Where a page lags behind, Gradio applies to an update what later ones changed before
+        drawing it, and as a stream ends it draws the last one again. So each frame repeats all that
+        matters until then, and after the page has gone on to another set the last update is empty.
+        """
+        early, problem = None, None
         try:
             yield begun
-            drawn = time.monotonic()
             for drafts in sets:
                 if shown.left:
                     break
                 early = shown.now(drafts)
-                opens = shown.readable and not open_
-                if drafts.done or (time.monotonic() - drawn < FRAME_SECONDS and not opens):
-                    continue
-                yield self._frame(shown, drafts, opens)
-                open_, drawn = shown.readable, time.monotonic()
+                if drafts.done:
+                    break
+                yield self._frame(shown, drafts, wanted)
+                time.sleep(FRAME_SECONDS)  # the newest state is then followed, and none is missed
         except GeneratorExit:  # the tab was closed
             if not shown.left:
                 shown.job.stop.set()
@@ -210,20 +211,30 @@ class CompareScreen:
         except Exception as error:
             early, problem = shown.early, error
         if shown.left or shown.drafts is None:
+            yield {self.sampled: gr.skip()}
             return
-        update = self._ended(shown.drafts)
+        update = self._frame(shown, shown.drafts, wanted) | self._ended(shown.drafts)
         if problem is not None:
             update[self.answers.asking] = error_message(problem)
         if early:
             update |= self._early_stored(early, shown.drafts, wanted)
         yield update
 
-    def _frame(self, shown: ShownSet, drafts: Candidates, opens: bool) -> Update:
-        """The answers as they are by now; `opens`: there is text in each for the first time."""
-        update = self._panes(drafts)
-        if shown.early is None:
-            update[self.answers.asking] = self._asking(drafts)
-        return update | (self.answers.opened("") if opens and len(drafts.texts) == 2 else {})
+    def _frame(self, shown: ShownSet, drafts: Candidates, wanted: Wanted) -> Update:
+        """The answers as they are by now. Two can be voted on once there is text in each."""
+        update: Update = {
+            **self._panes(drafts),
+            self.asked: status_message(drafts.prompt),
+            self.sampled: self._sampled(wanted.sampling),
+            self.stop_button: gr.update(value=text("label.stop"), visible=True),
+            self.answers.asking: self._asking(drafts),
+        }
+        if len(drafts.texts) == 2:
+            early = shown.early
+            update |= self.answers.opened(early.outcome if early else "", shown.readable)
+            if early:
+                update[self.answers.asking] = self.answers.waiting(early.outcome)
+        return update
 
     def _early_stored(self, early: EarlyVote, drafts: Candidates, wanted: Wanted) -> Update:
         """A vote that was given while the answers were written, now that they are complete. One of
@@ -251,15 +262,11 @@ class CompareScreen:
     def _begun(self, shown: ShownSet, drafts: Candidates, wanted: Wanted) -> Update:
         count = len(drafts.texts)
         update: Update = {
-            **self._panes(drafts),
+            **self._frame(shown, drafts, wanted),
             **self._columns(count),
             **self.answers.shown(count, shown.readable and count == 2),
-            self.asked: status_message(drafts.prompt),
             self.set_id: "",
             self.shown_id: shown.id,
-            self.answers.asking: self._asking(drafts),
-            self.sampled: self._sampled(wanted.sampling),
-            self.stop_button: gr.update(value=text("label.stop"), visible=True),
         }
         if wanted.source == OWN:
             update |= {self.prompt: "", self.drafted: wanted.prompt}
@@ -504,11 +511,15 @@ class CompareScreen:
             js=with_event_id(0),
             trigger_mode="multiple",
             **REPLIES,
-        )
+        ).then(**AFTERWARDS)
         self.stop_button.click(self.stop, self.shown_id, None, **QUICK)
         after: list[Any] = [self.source, *duel]
         self.answers.wire(self.set_id, self.event_id, self.shown_id, rater, after, page)
-        self.source.input(self.choose_source, self.source, page, **QUICK)
-        self.how_many.input(self.choose_count, [self.how_many, self.source], page, **QUICK)
-        gr.on([box.input for box in duel], self.set_duel, [*duel, self.source], page, **QUICK)
+        number, between_two = [self.how_many, self.source], [*duel, self.source]
+        for chosen in (
+            self.source.input(self.choose_source, self.source, page, **QUICK),
+            self.how_many.input(self.choose_count, number, page, **QUICK),
+            gr.on([box.input for box in duel], self.set_duel, between_two, page, **QUICK),
+        ):
+            chosen.then(**AFTERWARDS)
         demo.load(self.load, None, page, **QUICK)

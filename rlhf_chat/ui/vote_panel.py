@@ -34,6 +34,12 @@ LETTERS = "ABCD"
 # The page itself keeps the order so far, and the id of the click: static/shortcuts.js.
 WITH_ORDER = "(...inputs) => window.rlhfPlace(inputs)"
 WITHOUT_ORDER = "(...inputs) => window.rlhfUnplace(inputs)"
+# Once the page shows all of an answer to it: the next set, if that was asked for.
+AFTERWARDS: dict[str, Any] = {
+    "fn": None,
+    "js": "() => { window.rlhfNext && window.rlhfNext(); }",
+    **QUICK,
+}
 
 Update = dict[Any, Any]
 
@@ -234,11 +240,11 @@ class VotePanel:
         }
         return {**votes, **self._ranked(count, "", open_)}
 
-    def opened(self, chosen: str) -> Update:
+    def opened(self, chosen: str, open_: bool = True) -> Update:
         """Votes on two, possible from now on."""
         return {
             button: gr.update(
-                interactive=True, variant="primary" if outcome == chosen else "secondary"
+                interactive=open_, variant="primary" if outcome == chosen else "secondary"
             )
             for button, (outcome, _) in zip(self.vote_buttons, VOTES, strict=True)
         }
@@ -388,12 +394,13 @@ class VotePanel:
         may change."""
         for button, outcome in zip(self.vote_buttons, self.outcomes, strict=True):
             fields = [outcome, set_id, event_id, shown_id, rater, *after]
-            button.click(self.vote, fields, page, js=with_event_id(2), **QUICK)
+            voted = button.click(self.vote, fields, page, js=with_event_id(2), **QUICK)
+            voted.then(**AFTERWARDS)
         for button, letter in zip(
             [*self.place_buttons, self.rest_button], self.letters, strict=True
         ):
             fields = [letter, set_id, event_id, self.order, rater, *after]
-            button.click(self.place, fields, page, js=WITH_ORDER, **QUICK)
+            button.click(self.place, fields, page, js=WITH_ORDER, **QUICK).then(**AFTERWARDS)
         last = self.voted_set
         for button, strength in zip(self.strength_buttons, self.strengths, strict=True):
             button.click(self.refine, [strength, last, self.voted, self.voter], page, **QUICK)

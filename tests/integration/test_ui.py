@@ -1150,25 +1150,11 @@ def compare_screen() -> tuple[CompareScreen, ToyChat]:
 
 def own(screen: CompareScreen, prompt: str, event_id: str = "click", *duel, **more):
     """Drafts of a prompt that was typed."""
-    return updates(screen, screen.draft(event_id, prompt, "", "own", *duel, **more))
+    return screen.draft(event_id, prompt, "", "own", *duel, **more)
 
 
 def suggested(screen: CompareScreen, event_id: str, *duel, **more):
-    return updates(screen, screen.draft(event_id, "", "", "suggested", *duel, **more))
-
-
-def updates(screen: CompareScreen, stream):
-    """All but the last one, which Gradio shows a second time when the stream ends: it must be none,
-    or it would be drawn over the set that followed."""
-    ended = False
-    try:
-        for update in stream:
-            ended = list(update) == [screen.sampled] and update[screen.sampled] == gr.skip()
-            if not ended:
-                yield update
-        assert ended
-    finally:
-        stream.close()
+    return screen.draft(event_id, "", "", "suggested", *duel, **more)
 
 
 def undo(screen: CompareScreen, page: dict, shown_id: str = "") -> dict:
@@ -1490,16 +1476,21 @@ def test_two_sets_are_written_ahead_and_come_after_a_vote_by_themselves():
 
 def test_drafts_that_are_being_chosen_are_shown_as_they_stream_once_somebody_comes():
     screen, chat = compare_screen()
+    chat.word_seconds = 0.02
     list(suggested(screen, "click", request=tab()))
-    chat.word_seconds = 0.01
-    wait_for(lambda: len(chat.compare.asked) == 3)
-    begun = len(chat.compare.asked)
-    parts = [u[screen.panes[0]] for u in suggested(screen, "click-2", request=tab())]
-    parts += [u[screen.panes[0]] for u in suggested(screen, "click-3", request=tab())]
+    chat.compare.ending.clear()  # those ahead stay at their first half, unseen
+    wait_for(lambda: len(chat.compare.asked) == 2)
+    running, page = suggested(screen, "click-2", request=tab()), {}
+    for update in running:
+        page |= update
+        if page[screen.answers.vote_buttons[0]]["interactive"]:
+            break
+    assert page[screen.panes[0]] != "…" and not page[screen.set_id]
+    assert len(chat.compare.asked) == 2  # not begun again, and the next ones wait for it
     chat.word_seconds = 0
-    seen = [part for part in parts if part != "…"]
-    assert len(seen) > 4 and any(len(part) < len(seen[-1]) for part in seen)
-    assert len(chat.compare.asked) <= begun + 2  # what was ahead went on, only the next were begun
+    chat.compare.ending.set()
+    *_, last = running
+    assert last[screen.set_id] and last[screen.panes[0]].startswith(page[screen.panes[0]].strip())
 
 
 def test_a_pair_that_gave_way_to_the_one_before_it_comes_next():
@@ -1529,9 +1520,32 @@ def test_the_next_prompt_is_no_guess_when_prompts_are_typed():
     assert first[screen.prompt] == "" and first[screen.drafted] == "rivers"
     saved = asyncio.run(screen.answers.vote("a", last[screen.set_id], "id", "click", "me", "own"))
     assert screen.advance not in saved and screen.prompt not in saved
-    *_, again, _ = screen.draft("click-2", "", "rivers", "own", request=tab())
+    *_, again = screen.draft("click-2", "", "rivers", "own", request=tab())
     assert again[screen.asked]["text"] == "rivers" and again[screen.set_id] != last[screen.set_id]
     assert len(chat.compare.asked) == 2  # nothing is written ahead
+
+
+def test_every_update_of_a_stream_repeats_what_a_page_that_lags_would_miss():
+    """Gradio draws an update after the later ones have changed it, and the last one twice."""
+    screen, _ = compare_screen()
+    first, *rest = own(screen, "rivers")
+    again = [screen.asked, screen.answers.asking, screen.stop_button, screen.panes[0]]
+    assert len(rest) > 1
+    for update in rest:
+        assert all(part in update for part in [*again, *screen.answers.vote_buttons])
+    opened = [u[screen.answers.vote_buttons[0]]["interactive"] for u in (first, *rest)]
+    assert opened == sorted(opened) and opened[-1]
+
+
+def test_a_set_that_gave_way_to_another_ends_without_a_word():
+    screen, chat = compare_screen()
+    chat.compare.ending.clear()
+    running = own(screen, "rivers", request=tab())
+    next(running)
+    chat.compare.ending.set()
+    list(own(screen, "mountains", "click-2", request=tab()))
+    *_, last = running
+    assert list(last) == [screen.sampled] and last[screen.sampled] == gr.skip()
 
 
 def test_asking_for_more_does_not_lose_a_vote_that_waits():
@@ -1576,7 +1590,7 @@ def test_drafts_made_ahead_are_shown_only_for_what_they_were_made_for(change):
         chat.settings.set("", replace(kept, sampling=Sampling(temperature=0.3)))
     else:
         duel = (True, "1", "0")
-    *_, shown, _ = screen.draft("click-2", "", "", source, *duel, **more, request=request)
+    *_, shown = screen.draft("click-2", "", "", source, *duel, **more, request=request)
     assert shown[screen.set_id] not in made
     assert chat.compare.asked[before][1] == ((1, 0) if duel else None)
     if change == "other settings":
@@ -1615,7 +1629,7 @@ def test_prompts_come_from_where_they_are_wanted():
     list(chat.reply(chat.new_conversation(), "my question", stop=threading.Event()))
     asked = asyncio.run(screen.choose_source("recent"))
     assert asked[screen.advance]["after"] and not asked[screen.prompt]["visible"]
-    *_, shown, _ = screen.draft("click", "typed before", "", "recent", request=tab())
+    *_, shown = screen.draft("click", "typed before", "", "recent", request=tab())
     assert shown[screen.asked]["text"] == "my question"
     asked = asyncio.run(screen.choose_source("own"))
     assert asked[screen.prompt]["visible"] and screen.advance not in asked
