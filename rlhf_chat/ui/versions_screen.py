@@ -29,6 +29,7 @@ from rlhf_chat.ui.components import (
 )
 from rlhf_chat.ui.handlers import EACH, QUICK, quick
 from rlhf_chat.ui.language import label, message, text
+from rlhf_chat.ui.vote_panel import AFTERWARDS
 from rlhf_chat.versions.leaderboard import Standing
 
 TIERS = {
@@ -145,7 +146,7 @@ class VersionsScreen:
         self.page = [self.note, self.timeline, self.back_button]
         everywhere = list(dict.fromkeys([*self.page, *chatting.page, *comparing.page]))
         self.back_button.click(self.roll_back, None, self.page, **QUICK)
-        self.timeline.select(self.act, None, everywhere, **EACH)
+        self.timeline.select(self.act, None, everywhere, **EACH).then(**AFTERWARDS)
         demo.load(self.refresh, None, self.page, **QUICK)
 
 

@@ -26,7 +26,7 @@ const whenSeen = () => {
   new IntersectionObserver((entries, observer) => {
     if (!entries.some(e => e.isIntersecting)) return;
     observer.disconnect();
-    if (!begun) next();
+    if (!begun && !due) next();
   }).observe(place);
 };
 watch('value', draw); draw(); whenSeen();
