@@ -144,7 +144,14 @@ def api_without_its_token(to: Target) -> None:
     """It has one of its own: that of the window opens nothing there. 404 where the API is off."""
     paths = ("models", "feedback", "versions", "training", "export", "%2e%2e/config", "../config")
     for client in (to.stranger, to.insider):
-        for bearer in ("", "Bearer", "Bearer x", f"Bearer {to.token}", "Basic eDp4", "Bearer \xff"):
+        for bearer in (
+            "",
+            "Bearer",
+            "Bearer x",
+            f"Bearer {to.token or 0}",
+            "Basic eDp4",
+            "Bearer \xff",
+        ):
             headers = {"Authorization": bearer.encode("latin-1")}
             for path in paths:
                 answer = client.get(f"/v1/{path}", headers=headers)
