@@ -403,7 +403,7 @@ def test_the_api_is_there_when_asked_for_and_the_verbs_find_it(tmp_path, toy_fol
 
     token = verb("token")[1].strip()
     with running(tmp_path, str(toy_folder)) as (port, lines):
-        assert ask(port, "/v1/models", token) == 404
+        assert ask(port, "/v1/models", token) == 401  # nothing of the API is there
         assert not [line for line in lines if line.startswith("API at")]
         code, _, told = verb("rate", "last", "up")
         assert code == 1 and "--api" in told and told.count("\n") == 1

@@ -354,7 +354,7 @@ def test_a_paused_round_gives_its_memory_to_chat_and_ends_with_the_same_words(
     limit, drafted, checks = Sampling(max_new_tokens=30), [], []
     whole = [r.ids for r in toy.sample(toy.policy, prompts, limit, seed=7)]
 
-    def run(snapshot, parent, extractor, config, seed, report, check) -> round_.Outcome:
+    def run(snapshot, parent, extractor, config, seed, report, check, budget) -> round_.Outcome:
         def checked() -> None:
             checks.append(1)
             if len(checks) == 3:
@@ -1397,9 +1397,9 @@ def test_a_round_says_which_answers_moved_it_and_shows_before_and_after(chat, st
     worker.run_round("asked")
     card = worker.history.rounds(1)[0].verdict["card"]
     assert 1 <= len(card["moved"]) <= 5 and len(card["examples"]) == 3
-    rating, owed, where = card["moved"][0]
+    rating, owed, where, *_ = card["moved"][0]
     assert rating["code"] == "feedback.better"
-    assert abs(owed) == max(abs(x) for _, x, _ in card["moved"])
+    assert abs(owed) == max(abs(x) for _, x, *_ in card["moved"])
     assert store.conversations.get(where).kind == "compare"
     for prompt, before, after in card["examples"]:
         assert prompt and isinstance(before, str) and isinstance(after, str)
