@@ -592,9 +592,10 @@ def markup_in_a_reply(to: Target) -> None:
     number = _handlers(to).get("send")
     if number is None:
         return
-    session, view = uuid.uuid4().hex[:10], {"conversation": "", "turns": [], "sent": False}
-    body = {"fn_index": number, "session_hash": session}
-    body["data"] = [f"echo {MARKUP}", view, uuid.uuid4().hex]
+    session = uuid.uuid4().hex[:10]
+    body: dict[str, Any] = {"fn_index": number, "session_hash": session}
+    body["data"] = _as_laid_out(to, number)
+    body["data"][0], body["data"][2] = f"echo {MARKUP}", uuid.uuid4().hex
     assert to.insider.post(JOIN, json=body).status_code == 200
     drawn = 0
     with to.insider.stream("GET", DATA, params={"session_hash": session}, timeout=600) as lines:
@@ -618,11 +619,22 @@ def _contents(part: Any) -> list[str]:
 
 def _handlers(to: Target) -> dict[str, int]:
     """Names and numbers of what the page can call; none for a stranger."""
-    found = re.search(
-        r"window\.gradio_config = (\{.*?\});</script>", to.insider.get("/").text, re.S
-    )
-    listed = json.loads(found[1])["dependencies"] if found else []
-    return {str(one["api_name"]): int(one["id"]) for one in listed}
+    return {str(one["api_name"]): int(one["id"]) for one in _layout(to)["dependencies"]}
+
+
+def _as_laid_out(to: Target, number: int) -> list[Any]:
+    """What the page sends to a handler before anybody did anything."""
+    layout = _layout(to)
+    values = {one["id"]: one["props"].get("value") for one in layout["components"]}
+    (takes,) = [one["inputs"] for one in layout["dependencies"] if one["id"] == number]
+    return [values[one] for one in takes]
+
+
+def _layout(to: Target) -> dict[str, Any]:
+    page = to.insider.get("/").text
+    found = re.search(r"window\.gradio_config = (\{.*?\});</script>", page, re.S)
+    empty: dict[str, Any] = {"dependencies": [], "components": []}
+    return json.loads(found[1]) if found else empty
 
 
 ATTACKS: tuple[Callable[[Target], None], ...] = (

@@ -1,4 +1,4 @@
-"""A thousand odd requests, by a page that is in and by strangers: no traceback, no memory kept."""
+"""Two thousand odd requests, by a page that is in and by strangers: no traceback, no leak."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gc
 import random
 import socket
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ import pytest
 from rlhf_chat.ui import app
 from tests.integration.test_open_routes import _odd_call, web  # noqa: F401
 
-GROWTH = 8 << 20  # bytes that the second thousand may leave behind; measured: below one MiB
+# Bytes that ROUND requests may leave behind: a leak is in each round, a cache fills in one.
+GROWTH = 4 << 20
+ROUND = 500
 STATM = Path("/proc/self/statm")
 
 
@@ -32,7 +35,7 @@ def odd_bytes(port: int, rng: random.Random) -> None:
 
 
 @pytest.mark.skipif(not STATM.exists(), reason="memory is read as on Linux")
-def test_a_thousand_odd_requests_leave_no_traceback_and_no_memory(web, capfd, caplog):  # noqa: F811
+def test_odd_requests_leave_no_traceback_and_no_memory(web, capfd, caplog):  # noqa: F811
     rng, fns = random.Random(1), dict(app._running.fns)
 
     def some(count: int) -> None:
@@ -43,10 +46,12 @@ def test_a_thousand_odd_requests_leave_no_traceback_and_no_memory(web, capfd, ca
         while any(app._running._queue.active_jobs) and time.monotonic() < until:
             time.sleep(0.05)
 
-    some(1000)  # until the tabs that Gradio remembers are as many as they may be
-    before = resident()
-    some(1000)
-    grown = resident() - before
+    some(ROUND)  # until the tabs that Gradio remembers are as many as they may be
+    sizes = [resident()]
+    for _ in range(3):
+        some(ROUND)
+        sizes.append(resident())
+    grown = min(after - before for before, after in pairwise(sizes))
     told = "".join(capfd.readouterr())
     assert "Traceback" not in told, told[told.index("Traceback") :][:3000]
     assert not [record for record in caplog.records if record.exc_info]
