@@ -413,7 +413,8 @@ def test_typed_text_never_becomes_a_control_token(toy: Model) -> None:
 
 def test_nothing_switches_adapters_or_precision_globally() -> None:
     """set_adapter, disable_adapter and autocast are process-wide or change log-probs."""
-    sessions = {PACKAGE / "session.py", PACKAGE / "commands" / "train.py"}  # whose `train` is a round
+    # the `train` of a session is a round
+    sessions = {PACKAGE / "session.py", PACKAGE / "commands" / "train.py"}
     for file in set(PACKAGE.rglob("*.py")) - sessions:
         code = re.sub(r'""".*?"""|#.*', "", file.read_text(), flags=re.S)
         for word in ("set_adapter(", "disable_adapter(", "autocast(", ".train("):
