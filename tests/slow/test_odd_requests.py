@@ -1,4 +1,4 @@
-"""Two thousand odd requests, by a page that is in and by strangers: no traceback, no leak."""
+"""Thousands of odd requests, by a page that is in and by strangers: no traceback, no leak."""
 
 from __future__ import annotations
 
@@ -46,7 +46,11 @@ def test_odd_requests_leave_no_traceback_and_no_memory(web, capfd, caplog):  # n
         while any(app._running._queue.active_jobs) and time.monotonic() < until:
             time.sleep(0.05)
 
-    some(ROUND)  # until the tabs that Gradio remembers are as many as they may be
+    some(ROUND)
+    for _ in range(20):  # until the tabs that Gradio remembers are as many as they may be
+        if len(app._running.state_holder.session_data) >= app.SESSIONS:
+            break
+        some(ROUND // 2)
     sizes = [resident()]
     for _ in range(3):
         some(ROUND)
@@ -56,4 +60,4 @@ def test_odd_requests_leave_no_traceback_and_no_memory(web, capfd, caplog):  # n
     assert "Traceback" not in told, told[told.index("Traceback") :][:3000]
     assert not [record for record in caplog.records if record.exc_info]
     assert web.get("").status_code == 200
-    assert grown < GROWTH, f"{grown >> 20} MiB"
+    assert grown < GROWTH, f"{grown >> 20} MiB, {[size >> 20 for size in sizes]}"
