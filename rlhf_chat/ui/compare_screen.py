@@ -13,6 +13,7 @@ import random
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,8 @@ SOURCES: list[Any] = [
     (label("own_prompt"), OWN),
 ]
 
+LAST, TRIES = 6, 12  # prompts that do not come again at once, and how often another is looked for
+
 Update = dict[Any, Any]
 
 
@@ -69,6 +72,7 @@ class CompareScreen:
         self.sets, self._ahead = ShownSets(), Prefetcher()
         self.answers = VotePanel(compare, worker, self.sets, self._answered, self._bring_back)
         self._rng = random.Random()
+        self._prompts: deque[str] = deque(maxlen=LAST)  # that were taken last
 
     # ---- acts: drafts --------------------------------------------------------------------------
 
@@ -177,11 +181,15 @@ class CompareScreen:
         return iter([old]) if old else self._write(wanted, stop, hurry)
 
     def _next_prompt(self, source: str) -> str:
-        if source == RECENT:
-            asked = self.compare.recent_prompts()
-            if asked:
-                return self._rng.choice(asked)
-        return self.compare.suggest_prompt()
+        """Another one than the last few, where there are others."""
+        asked = self.compare.recent_prompts() if source == RECENT else []
+        prompt = ""
+        for _ in range(TRIES):
+            prompt = self._rng.choice(asked) if asked else self.compare.suggest_prompt()
+            if prompt not in self._prompts:
+                break
+        self._prompts.append(prompt)
+        return prompt
 
     def _streamed(
         self, shown: ShownSet, begun: Update, sets: Iterator[Candidates], wanted: Wanted

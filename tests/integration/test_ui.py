@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import json
+import random
 import re
 import socket
 import threading
@@ -1594,6 +1595,16 @@ def test_drafts_made_ahead_are_shown_only_for_what_they_were_made_for(change):
     assert chat.compare.asked[before][1] == ((1, 0) if duel else None)
     if change == "other settings":
         assert "temperature 0.3" in asyncio.run(screen.refresh())[screen.sampled]["text"]
+
+
+def test_a_prompt_does_not_come_twice_in_a_row_where_there_are_others():
+    screen, chat = compare_screen()
+    chat.compare.suggest_prompt = lambda: random.choice(["one", "two", "three"])
+    random.seed(0)
+    taken = [screen._next_prompt("suggested") for _ in range(3)]
+    assert sorted(taken) == ["one", "three", "two"]
+    chat.compare.suggest_prompt = lambda: "the only one"
+    assert [screen._next_prompt("suggested") for _ in range(2)] == ["the only one"] * 2
 
 
 def test_sets_ahead_that_failed_are_passed_over():
