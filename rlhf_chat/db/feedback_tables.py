@@ -29,21 +29,28 @@ class FeedbackTable:
     # The same answers as `current` without their texts, for lists that are long: SELECT of number,
     # rater, kind and answer. "": made from `current`.
     brief: str = ""
-    # Conditions on its rows, one of which is true where the text that is searched for is in what
-    # the answer is about, or in its words (?1, for LIKE). `found`: numbers of messages that have
-    # it. (): made from `current`.
-    found_by: tuple[str, ...] = ()
+    # What a text is searched in: columns with ids of replies, and other conditions (?1: the text,
+    # for LIKE; `found`: numbers of the messages that have it). (): columns of `current`.
+    replies: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
     @property
     def listed(self) -> str:
         return self.brief or f"SELECT number, rater, kind, answer FROM ({self.current})"
 
-    @property
-    def searched(self) -> str:
-        """SELECT of the numbers of its rows in which the text is found."""
-        rows = self.name if self.found_by else f"({self.current})"
-        conditions = self.found_by or (_has("message_id"), _has("other_id"), _answers("message_id"))
-        return f"SELECT number FROM {rows} WHERE {' OR '.join(conditions)}"
+    def searched(self, few: bool) -> str:
+        """SELECT of the numbers of its rows in which the text is found. With `few` from the
+        messages that have it to the rows, by indexes (`hit`: ids of these messages and of what
+        replies to them); else the rows are gone through once, which then costs less."""
+        known = bool(self.replies or self.also)
+        rows = self.name if known else f"({self.current})"
+        replies = self.replies if known else ("message_id", "other_id")
+        also = self.also if known else (_COMMENT,)
+        if few:
+            found_by = (*(f"{reply} IN hit" for reply in replies), *also)
+            return " UNION ALL ".join(f"SELECT number FROM {rows} WHERE {one}" for one in found_by)
+        found_by = (*map(_has, replies), *map(_answers, replies[:1]), *also)
+        return f"SELECT number FROM {rows} WHERE {' OR '.join(found_by)}"
 
 
 def _has(message: str) -> str:
@@ -166,7 +173,8 @@ TABLES: dict[str, FeedbackTable] = {
             _thumb,
             of_one_reply=True,
             brief=_BRIEF_THUMBS,
-            found_by=(_has("message_id"), _answers("message_id"), _COMMENT),
+            replies=("message_id",),
+            also=(_COMMENT,),
         ),
         FeedbackTable(
             "stars",
@@ -177,7 +185,7 @@ TABLES: dict[str, FeedbackTable] = {
             _stars,
             of_one_reply=True,
             brief=_BRIEF_STARS,
-            found_by=(_has("message_id"), _answers("message_id")),
+            replies=("message_id",),
         ),
         FeedbackTable(
             "comparison",
@@ -187,7 +195,8 @@ TABLES: dict[str, FeedbackTable] = {
             _COMPARISONS,
             _comparison,
             brief=_BRIEF_COMPARISONS,
-            found_by=(_has("message_a"), _has("message_b"), _answers("message_a"), _COMMENT),
+            replies=("message_a", "message_b"),
+            also=(_COMMENT,),
         ),
         FeedbackTable(
             "ranking",
@@ -197,7 +206,7 @@ TABLES: dict[str, FeedbackTable] = {
             _RANKINGS,
             _ranking,
             brief=_BRIEF_RANKINGS,
-            found_by=(
+            also=(
                 _has("asked_id"),
                 f"EXISTS (SELECT 1 FROM json_each(places) WHERE {_has('key')})",
                 _COMMENT,
@@ -212,7 +221,7 @@ TABLES: dict[str, FeedbackTable] = {
             _correction,
             of_one_reply=True,
             brief=_BRIEF_CORRECTIONS,
-            found_by=(_has("message_id"), _has("edited_id"), _answers("message_id")),
+            replies=("message_id", "edited_id"),
         ),
     )
 }

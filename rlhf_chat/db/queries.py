@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sqlite_utils import Database
 
-from rlhf_chat.db.codec import clean_text, fetch, select
+from rlhf_chat.db.codec import clean_text, fetch, one_value, select
 from rlhf_chat.db.events import add_event
 from rlhf_chat.db.feature_cache import drop_orphans
 from rlhf_chat.db.feedback_tables import TABLES, everything
@@ -29,6 +29,7 @@ def like(words: str) -> str:
 
 
 INDEXED = 3  # characters: of shorter words the index knows nothing
+FEW = 10_000  # messages with a text, from which their answers are found by indexes
 AT_ONCE = 500  # answers that are read with their texts by one query
 
 
@@ -53,9 +54,14 @@ def numbers_of_feedback(
     if not containing:
         return numbers
     where, value = contains(containing, 2)
-    searched = " UNION ALL ".join(table.searched for table in TABLES.values())
     found = f"SELECT number FROM messages WHERE {where}"
-    sql = f"WITH found (number) AS MATERIALIZED ({found}) {searched}"
+    counted = f"SELECT count(*) FROM ({found} LIMIT {FEW + 1})"
+    few = len(containing) >= INDEXED and one_value(db, counted, [None, value]) <= FEW
+    searched = " UNION ALL ".join(table.searched(few) for table in TABLES.values())
+    sql = f"""WITH found (number) AS MATERIALIZED ({found}),
+        these (id) AS MATERIALIZED (SELECT id FROM messages WHERE number IN found),
+        hit (id) AS MATERIALIZED (SELECT id FROM these UNION
+            SELECT m.id FROM these JOIN messages m ON m.parent_id = these.id) {searched}"""
     matching = {row[0] for row in fetch(db, sql, [like(containing), value])}
     return [number for number in numbers if number in matching]
 

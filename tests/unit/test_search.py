@@ -7,7 +7,9 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
-from rlhf_chat.db import Store, schema
+import pytest
+
+from rlhf_chat.db import Store, queries, schema
 from rlhf_chat.db.codec import fetch
 from rlhf_chat.db.database_file import connect, create
 
@@ -24,6 +26,12 @@ def say(store: Store, *texts: str, chat: str = "") -> list[str]:
         )
         made.append(parent)
     return made
+
+
+@pytest.fixture(autouse=True, params=[0, queries.FEW], ids=["many", "few"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every search goes one of two ways, by how many messages have the text."""
+    monkeypatch.setattr(queries, "FEW", request.param)
 
 
 def found(store: Store, words: str) -> set[str]:
