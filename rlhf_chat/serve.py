@@ -10,6 +10,7 @@ import torch
 from huggingface_hub import is_offline_mode
 
 from rlhf_chat import doctor
+from rlhf_chat.api import running
 from rlhf_chat.api.server import ApiServer
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.compare import Compare
@@ -45,6 +46,7 @@ def serve(
     worker = served = None
     try:
         running_app.tell(data, page.entry)  # again, as the folder is now surely ours
+        running.remove(data)  # left by a killed app: the port in it may be another program's now
         model = load_model(model_name, quantization, page.step)
         os.umask(0o077)  # not before: a downloaded model may be for every account
         page.step("versions")

@@ -3,6 +3,7 @@ line. It says nothing about whether the app still runs; the lock of the database
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -19,7 +20,8 @@ def write(data: Path, url: str) -> None:
 
 
 def remove(data: Path) -> None:
-    (data / NAME).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a folder that may only be read is no reason not to start
+        (data / NAME).unlink(missing_ok=True)
 
 
 def url(data: Path) -> str:
