@@ -47,7 +47,7 @@ SOURCES: list[Any] = [
     (label("own_prompt"), OWN),
 ]
 
-LAST, TRIES = 6, 12  # prompts that do not come again at once, and how often another is looked for
+LAST, DRAWN = 16, 6  # prompts that are remembered, and that the next one is chosen from
 
 Update = dict[Any, Any]
 
@@ -181,13 +181,14 @@ class CompareScreen:
         return iter([old]) if old else self._write(wanted, stop, hurry)
 
     def _next_prompt(self, source: str) -> str:
-        """Another one than the last few, where there are others."""
+        """Of a few drawn, the one that was not taken for the longest time."""
         asked = self.compare.recent_prompts() if source == RECENT else []
-        prompt = ""
-        for _ in range(TRIES):
-            prompt = self._rng.choice(asked) if asked else self.compare.suggest_prompt()
-            if prompt not in self._prompts:
-                break
+        drawn = [
+            self._rng.choice(asked) if asked else self.compare.suggest_prompt()
+            for _ in range(DRAWN)
+        ]
+        taken = {prompt: when for when, prompt in enumerate(self._prompts)}
+        prompt = min(drawn, key=lambda one: taken.get(one, -1))
         self._prompts.append(prompt)
         return prompt
 
