@@ -108,10 +108,12 @@ def prefer_the_shorter(page, votes: int) -> None:
     open_tab(page, "Compare")
     given = 0
     for _ in range(3 * votes):
+        ended = "#vote-a:enabled, #asking .status-message.bad"  # or both came out the same
+        page.wait_for_selector(ended, timeout=60_000)
         page.wait_for_selector("#stop-drafts", state="detached", timeout=60_000)
-        if page.locator("#vote-a").is_disabled():  # both drafts came out the same
+        if page.locator("#vote-a").is_disabled():
             page.locator("#new-drafts").click()
-            page.wait_for_selector("#vote-a:enabled", timeout=60_000)
+            page.wait_for_timeout(600)
             continue
         a, b = (len(page.locator(f"#draft-{side}").inner_text()) for side in "ab")
         button(page, "A is better" if a < b else "B is better" if b < a else "Tie").click()

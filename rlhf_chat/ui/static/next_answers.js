@@ -10,6 +10,10 @@ const next = () => {
   else if (PARTS.some(id => !document.getElementById(id))) setTimeout(next, 50);
   else setTimeout(() => { ready = true; next(); }, 150);
 };
+// Until then a click asks for nothing either: the first answers come anyway.
+document.addEventListener('click', e => {
+  if (!ready && e.target.closest && e.target.closest('#new-drafts')) { e.stopImmediatePropagation(); e.preventDefault(); }
+}, true);
 // Not before everything that came with `after` is on the page, or what comes late would be drawn over the
 // next set: Gradio calls rlhfNext then (see `AFTERWARDS`); the timer is for what does not.
 window.rlhfNext = () => { if (due) { clearTimeout(due); due = 0; next(); } };
