@@ -21,7 +21,7 @@ test: .venv/dev.stamp
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-slow: .venv/dev.stamp
-	$(BIN)/python -m pytest tests/slow $(ARGS)
+	$(BIN)/python -m pytest tests/slow --timeout 7200 $(ARGS)
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

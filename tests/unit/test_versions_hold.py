@@ -269,3 +269,14 @@ def test_a_round_waits_out_a_foreign_lock(store: Store):
         other.execute("ROLLBACK")
         waiting.result(20)
     assert store.conversations.get(chat).title == "kept"
+
+
+def test_a_file_where_the_folder_of_versions_belongs(store, toy, tmp_path):
+    place = tmp_path / "adapters"
+    place.write_text("not a folder")
+    made = TrainingWorker(store, toy, AdapterStore(place), tiny_round_config(), needed=10**9)
+    made.recover()
+    assert toy.live.version == 0 and place.read_text() == "not a folder"
+    with pytest.raises(AdapterError, match=str(place)):
+        AdapterStore(place).publish(1, state_of(toy, 1), {}, {})
+    assert place.read_text() == "not a folder"
