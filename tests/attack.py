@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from gradio_client.utils import apply_diff
 
 from rlhf_chat.ui.entry import Entry
 
@@ -598,14 +597,11 @@ def markup_in_a_reply(to: Target) -> None:
     body["data"] = _as_laid_out(to, number)
     body["data"][0], body["data"][2] = f"echo {MARKUP}", uuid.uuid4().hex
     assert to.insider.post(JOIN, json=body).status_code == 200
-    drawn, outputs = 0, []
+    drawn = 0
     with to.insider.stream("GET", DATA, params={"session_hash": session}, timeout=600) as lines:
         for line in lines.iter_lines():
             told = json.loads(line[6:]) if line.startswith("data: ") else {}
-            if told.get("msg") == "process_generating":  # the first whole, then differences
-                parts = told["output"]["data"]
-                outputs = [*map(apply_diff, outputs, parts)] if outputs else parts
-            for text in _contents(outputs):
+            for text in _contents(told.get("output") or {}):
                 drawn += 1
                 assert not re.search(r"<(img|script|svg)|(?<!\\)!\[", text), text
             if told.get("msg") == "process_completed":

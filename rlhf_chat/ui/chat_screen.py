@@ -18,7 +18,7 @@ from rlhf_chat.ui.charts import attribution, safe
 from rlhf_chat.ui.chat_view import SHOWN_AT_FIRST, ChatView, Update, limit_of, rater_of, tab_of
 from rlhf_chat.ui.checked_blocks import CheckedBlocks
 from rlhf_chat.ui.components import error_message, status_message
-from rlhf_chat.ui.handlers import EACH, QUICK, REPLIES, quick, streamed, with_send_id
+from rlhf_chat.ui.handlers import EACH, QUICK, REPLIES, quick, with_send_id
 from rlhf_chat.ui.language import text
 from rlhf_chat.ui.raters_panel import READ
 from rlhf_chat.ui.streaming import ReplyStreaming
@@ -169,7 +169,7 @@ class ChatScreen(ChatView):
             self.earlier,
             tabs,
         ]
-        drawn = self._wire_replies(rater)
+        streamed = self._wire_replies(rater)
         redrawn = [self.bot, self.view, self.earlier]
         self.ratings.wire(self.bot, self.view, rater, self.event_id, redrawn)
         renamed = [*redrawn, self.ratings.chips, self.heat]
@@ -184,17 +184,13 @@ class ChatScreen(ChatView):
         loaded = demo.load(self.load, rater, page, js=f"() => [({READ})()]", **QUICK)
         for event in (opened, loaded):
             event.then(
-                streamed(self.replying.follow, self.note),
-                self.view,
-                drawn,
-                trigger_mode="multiple",
-                **REPLIES,
+                self.replying.follow, self.view, streamed, trigger_mode="multiple", **REPLIES
             )
 
     def _wire_replies(self, rater: gr.Textbox) -> list[Any]:
         """Returns what a reply that is being written changes on the page."""
         replying = self.replying
-        drawn = [
+        streamed = [
             self.bot,
             self.view,
             self.note,
@@ -202,43 +198,41 @@ class ChatScreen(ChatView):
             self.conversations.list,
             self.earlier,
         ]
-        drawn += [self.ratings.chips, self.heat, self.send_button, self.stop_button]
-        drawn.append(self.attachments.files)
+        streamed += [self.ratings.chips, self.heat, self.send_button, self.stop_button]
+        streamed.append(self.attachments.files)
         self.attachments.wire(self.view)
         sent = gr.on(
             [self.message.submit, self.send_button.click],
-            streamed(replying.send, self.note),
+            replying.send,
             [self.message, self.view, self.event_id, self.attachments.files],
-            drawn,
+            streamed,
             js=with_send_id(2),
             trigger_mode="multiple",
             **REPLIES,
         )
         begun = self.bot.example_select(
-            streamed(replying.send_example, self.note),
+            replying.send_example,
             [self.view, self.event_id],
-            drawn,
+            streamed,
             js=with_send_id(1),
             trigger_mode="multiple",
             **REPLIES,
         )
         for first in (sent, begun):
             first.then(self.settings.after_sending, self.view, self.settings.whose, **QUICK)
-        for event, handler in (
-            (self.bot.option_select, replying.continue_reply),
-            (self.bot.retry, replying.regenerate),
-        ):
-            handler = streamed(handler, self.note)
-            event(handler, self.view, drawn, trigger_mode="multiple", **REPLIES)
+        self.bot.option_select(
+            replying.continue_reply, self.view, streamed, trigger_mode="multiple", **REPLIES
+        )
+        self.bot.retry(replying.regenerate, self.view, streamed, trigger_mode="multiple", **REPLIES)
         self.bot.edit(
-            streamed(replying.edit, self.note),
+            replying.edit,
             [self.view, rater, self.message],
-            drawn,
+            streamed,
             trigger_mode="multiple",
             **REPLIES,
         )
         self.stop_button.click(replying.stop, self.view, None, **QUICK)
-        return drawn
+        return streamed
 
 
 def _about(message_id: str) -> str:

@@ -33,7 +33,7 @@ from rlhf_chat.ui.components import (
     status_message,
 )
 from rlhf_chat.ui.duel_panel import Duel, between
-from rlhf_chat.ui.handlers import FRAME_SECONDS, QUICK, REPLIES, quick, streamed, with_event_id
+from rlhf_chat.ui.handlers import FRAME_SECONDS, QUICK, REPLIES, quick, with_event_id
 from rlhf_chat.ui.language import label, message, text
 from rlhf_chat.ui.prefetch import Prefetcher, PrefetchJob
 from rlhf_chat.ui.shown_sets import EarlyVote, ShownSet, ShownSets
@@ -198,8 +198,8 @@ class CompareScreen:
         """What the page shows until the set is whole, and what follows from an early vote on it.
 
         Where a page lags behind, Gradio applies to an update what later ones changed before
-        drawing it. So each frame repeats all that matters until then, and after the page has gone
-        on to another set the last update is empty.
+        drawing it, and as a stream ends it draws the last one again. So each frame repeats all that
+        matters until then, and after the page has gone on to another set the last update is empty.
         """
         early, problem = None, None
         try:
@@ -514,7 +514,7 @@ class CompareScreen:
         # "multiple": a set may be asked for while the one before is still being written.
         gr.on(
             [self.prompt.submit, self.next_button.click, self.advance.select],
-            streamed(self.draft, self.sampled),
+            self.draft,
             [self.event_id, self.prompt, self.drafted, self.source, *duel, self.how_many, rater],
             page,
             js=with_event_id(0),

@@ -11,10 +11,8 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial, wraps
+from functools import partial
 from typing import Any, TypeVar
-
-import gradio as gr
 
 T = TypeVar("T")
 
@@ -64,21 +62,6 @@ async def quick(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     names the language), and await it."""
     run = partial(contextvars.copy_context().run, call, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_THREADS, run)
-
-
-def streamed(handler: Callable[..., Iterator[Any]], output: Any) -> Callable[..., Iterator[Any]]:
-    """`handler` with one more update that changes nothing; `output` is any of its outputs.
-
-    As a stream ends, Gradio sends its last update once more. What the person did in between, a
-    thumb or stars, would be drawn as it was before.
-    """
-
-    @wraps(handler)
-    def updates(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        yield from handler(*args, **kwargs)
-        yield {output: gr.skip()}
-
-    return updates
 
 
 def close(stream: Iterator[Any] | None) -> None:

@@ -8,7 +8,6 @@ import asyncio
 import base64
 import csv
 import gzip
-import inspect
 import io
 import json
 import random
@@ -26,7 +25,6 @@ from typing import Any
 import gradio as gr
 import httpx
 import pytest
-from gradio_client.utils import apply_diff
 
 from rlhf_chat import model_list
 from rlhf_chat.chat import exporters
@@ -53,7 +51,6 @@ from rlhf_chat.ui import learning_screen as learning_screen
 from rlhf_chat.ui.chat_screen import ChatScreen
 from rlhf_chat.ui.compare_screen import CompareScreen
 from rlhf_chat.ui.data_screen import DataScreen
-from rlhf_chat.ui.handlers import streamed
 from rlhf_chat.ui.language import message
 from rlhf_chat.ui.learning_screen import LearningScreen, measure_title
 from rlhf_chat.ui.prefetch import PrefetchJob
@@ -148,17 +145,6 @@ def test_polls_do_not_queue_and_replies_do(demo):
     } or all(fn.queue is not False for fn in demo.fns.values() if fn.concurrency_id == "replies")
     others = [fn for fn in demo.fns.values() if fn.concurrency_id != "replies"]
     assert others and all(fn.queue is False for fn in others)
-
-
-def test_the_last_update_of_a_stream_changes_nothing(demo):
-    """Gradio sends it twice: what a person did in between would be drawn as it was before."""
-    streams = [fn.fn for fn in demo.fns.values() if inspect.isgeneratorfunction(fn.fn)]
-    assert len(streams) >= 7
-    assert [fn.__name__ for fn in streams if not hasattr(fn, "__wrapped__")] == []
-    first, second = gr.HTML(render=False), gr.HTML(render=False)
-    *shown, last = streamed(lambda word: iter([{first: word}, {second: word}]), first)("a")
-    assert shown == [{first: "a"}, {second: "a"}]
-    assert list(last) == [first] and last[first] == gr.skip()
 
 
 def test_short_handlers_are_async_so_that_streams_cannot_starve_them(demo):
@@ -313,16 +299,12 @@ class Tab:
                     look(inner)
 
         query = {"session_hash": self.session}
-        drawn: list[Any] = []
         with self.http.stream("GET", "gradio_api/queue/data", params=query) as lines:
             for line in lines.iter_lines():
                 told = json.loads(line[6:]) if line.startswith("data: ") else {}
+                look(told.get("output") or {})
                 if told.get("msg") == "process_completed":
                     return shown["view"]
-                if told.get("msg") == "process_generating":  # the first whole, then differences
-                    parts = told["output"]["data"]
-                    drawn = [*map(apply_diff, drawn, parts)] if drawn else parts
-                    look(drawn)
         raise AssertionError("the reply did not end")
 
 
