@@ -1,4 +1,5 @@
-"""Decoding speed of llama.cpp with a GGUF file, to hold bench.decode against on the same cores.
+"""llama.cpp with a GGUF file: its decoding speed, to hold bench.decode against on the same cores, and
+what it writes greedily, to hold exported versions against (tests/slow/test_llama_cpp.py).
 
 It runs llama.cpp through the package node-llama-cpp, which brings compiled binaries: `npm install
 --ignore-scripts node-llama-cpp` in some folder, then
@@ -13,7 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bench.decode import QUESTIONS
 
@@ -47,13 +51,63 @@ console.log(JSON.stringify({rows, tokens_per_second: speeds[Math.floor(speeds.le
 process.exit(0);
 """
 
+GREEDY = """
+import {readFileSync} from "node:fs";
+import {getLlama} from "node-llama-cpp";
+const {file, lora, prompts, texts, tokens} = JSON.parse(readFileSync(process.argv[2], "utf8"));
+const llama = await getLlama({gpu: false, logLevel: "error"});
+const model = await llama.loadModel({modelPath: file});
+const context = await model.createContext({contextSize: 1024, ...(lora ? {lora} : {})});
+const sequence = context.getSequence();
+const replies = [];
+for (const prompt of prompts) {
+    const ids = [];
+    await sequence.clearHistory();
+    for await (const token of sequence.evaluate(prompt, {temperature: 0, yieldEogToken: true})) {
+        ids.push(token);
+        if (ids.length >= tokens || model.isEogToken(token)) break;
+    }
+    replies.push(ids);
+}
+console.log(JSON.stringify({replies, texts: texts.map((text) => model.tokenize(text, true))}));
+process.exit(0);
+"""
+
+
+def greedy(
+    folder: Path,
+    file: Path,
+    prompts: Sequence[Sequence[int]],
+    tokens: int,
+    lora: Path | None = None,
+    texts: Sequence[str] = (),
+) -> tuple[list[list[int]], list[list[int]]]:
+    """The likeliest tokens after each prompt (ids), up to an end, and the ids of each text."""
+    given = {"file": str(file.resolve()), "prompts": prompts, "tokens": tokens, "texts": texts}
+    given["lora"] = str(lora.resolve()) if lora else ""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as note:
+        json.dump(given, note)
+        note.flush()
+        found = _run(folder, "greedy_llama_cpp.mjs", GREEDY, note.name)
+    return found["replies"], found["texts"]
+
+
+def _run(folder: Path, name: str, code: str, argument: str) -> Any:
+    """The last line that a script prints, as JSON. It lies where node finds the package."""
+    script = folder / name
+    script.write_text(code, encoding="utf-8")
+    done = subprocess.run(
+        ["node", script.name, argument], cwd=folder, capture_output=True, text=True, timeout=600
+    )
+    if done.returncode:
+        raise SystemExit(f"node-llama-cpp did not run: {done.stderr.strip()[-300:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
 
 def measure(
     folder: Path, file: Path, threads: int, rows: int, tokens: int, repeats: int
 ) -> dict[str, float]:
     """Median tokens per second of `rows` replies written at once."""
-    script = folder / "bench_llama_cpp.mjs"  # where node finds the package
-    script.write_text(SCRIPT, encoding="utf-8")
     given = {
         "file": str(file.resolve()),
         "threads": threads,
@@ -62,16 +116,8 @@ def measure(
         "repeats": repeats,
         "prompts": QUESTIONS,
     }
-    done = subprocess.run(
-        ["node", script.name, json.dumps(given)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    if done.returncode:
-        raise SystemExit(f"node-llama-cpp did not run: {done.stderr.strip()[-300:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    speeds: dict[str, float] = _run(folder, "bench_llama_cpp.mjs", SCRIPT, json.dumps(given))
+    return speeds
 
 
 def main() -> None:

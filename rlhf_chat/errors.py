@@ -113,6 +113,10 @@ class AdapterUnavailable(AdapterError):
     """A version cannot be read now; nothing shows that it is damaged."""
 
 
+class ExportError(AppError):
+    """A version cannot be exported."""
+
+
 class NumericError(AppError, FloatingPointError):
     """A loss or gradient is not finite."""
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 
 from rlhf_chat.api import running, token
 from rlhf_chat.api.client import POLL_SECONDS, ApiClient, OnProgress, OnText, ReplyText
@@ -48,8 +48,8 @@ class Backend(Protocol):
 class Session:
     """Close it, or use it as a context manager. Every method raises AppError with one sentence."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, backend: Backend, data: Path) -> None:
+        self._backend, self._data = backend, data
 
     def reply(
         self,
@@ -115,8 +115,22 @@ class Session:
         name = ("base", f"v{version}")[bool(version)] if isinstance(version, int) else version
         return self._backend.make_live(name)
 
-    def export(self, pairs: bool = False) -> list[dict[str, Any]]:
-        """Every rating with its texts, or preference pairs as TRL's trainers read them."""
+    @overload
+    def export(self, *, pairs: bool = False) -> list[dict[str, Any]]: ...
+
+    @overload
+    def export(self, version: int | str, *, to: str, **options: Any) -> dict[str, Any]: ...
+
+    def export(
+        self, version: int | str = "", *, pairs: bool = False, to: str = "", **options: Any
+    ) -> Any:
+        """Every rating with its texts, or preference pairs as TRL's trainers read them. With a
+        version ("live", a number, its name) and `to` ("peft", "merged" or "gguf"): a folder for
+        other programs, see `export_version`."""
+        if to:
+            return export_version(self._data, version or "live", to=to, **options)
+        if version != "":
+            raise AppError("export.to_what")
         return self._backend.export(pairs)
 
     def close(self) -> None:
@@ -152,8 +166,37 @@ def open_session(
         client = ApiClient(running.url(folder) or "http://127.0.0.1:1", token.read(folder))
         if not running.url(folder) or not client.answers():
             raise AppError("command.app_without_api", path=folder) from None
-        return Session(client)
-    return Session(Local(store, folder, model, quantization))
+        return Session(client, folder)
+    return Session(Local(store, folder, model, quantization), folder)
+
+
+def export_version(
+    data: Path | str,
+    version: int | str = "live",
+    *,
+    to: str,
+    type: str = "f16",
+    base: str = "",
+    out: Path | str | None = None,
+    force: bool = False,
+    measure: bool = True,
+    model: str = "",
+    on_progress: Callable[[str, float], None] | None = None,
+) -> dict[str, Any]:
+    """Writes a version as a folder for other programs and returns what it holds, with the measured
+    gap to what the app serves. It only reads the data folder, so an app may be open on it.
+    `type` is of a GGUF file: f16, q8_0, q4_0; `base`: trained, original, or the default of the
+    form; `on_progress` is told the phase and its share. Raises AppError."""
+    from rlhf_chat.version_export import exporter
+
+    folder = Path(data).expanduser().resolve()
+    if not (folder / "feedback.db").exists():
+        raise AppError("command.no_data", path=folder)
+    target = Path(out) if out else None
+    request = exporter.Request(str(version), to, type, base, target, force, measure, model)
+    with redirect_stdout(sys.stderr):  # what a library says is no part of what a program reads
+        made = exporter.export(folder, request, on_progress or (lambda phase, share: None))
+    return made.as_dict()
 
 
 class Local:

@@ -35,17 +35,18 @@ T = TypeVar("T")
 
 
 class DatabaseConnection:
-    """feedback.db, open. `read_only` is True when it can be read but not written.
+    """feedback.db, open. `read_only` is True when it can be read but not written, or when that was
+    asked for: then it takes no lock, so that a running app is not in the way, nor is it.
 
     Raises StoreError (a subclass names the cause) where the file cannot be opened, read or written.
     """
 
-    def __init__(self, path: Path | str):
+    def __init__(self, path: Path | str, *, read_only: bool = False):
         given = Path(path).expanduser()
         if given.is_symlink():
             raise StoreError("db.is_link", path=given)
         self.path = given.resolve()
-        self.read_only = False
+        self.read_only = read_only
         self.journal_mode = ""
         self._handle: int | None = None
         self._writer: Writer | None = None
@@ -57,7 +58,8 @@ class DatabaseConnection:
         self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()
         self._readers_lock = threading.Lock()
         self._revision, self._revision_lock = 0, threading.Lock()
-        self._take_lock()
+        if not read_only:
+            self._take_lock()
         try:
             self._open()
         except BaseException:
@@ -78,6 +80,8 @@ class DatabaseConnection:
 
     def _open(self) -> None:
         if not self.path.exists():
+            if self.read_only:
+                raise ReadOnly("db.read_only", path=self.path)
             try:
                 create(self.path)
             except (sqlite3.Error, OSError) as error:

@@ -322,6 +322,15 @@ class FeedbackRepository(Repository):
         with self._db.read() as db:
             return dict(fetch(db, sql, [rater]))
 
+    def kinds_until(self, watermark: int, rater: str = "") -> dict[str, int]:
+        """kind -> how many answers up to the watermark count now; without quarantined raters."""
+        listed = " UNION ALL ".join(table.listed for table in TABLES.values())
+        sql = f"""SELECT kind, count(*) FROM ({listed}) WHERE {RATER_FILTER} AND number <= ?2
+            AND rater NOT IN (SELECT value FROM json_each(?3)) GROUP BY kind ORDER BY kind"""
+        aside = json.dumps(sorted(self.quarantined()))
+        with self._db.read() as db:
+            return dict(fetch(db, sql, [rater, watermark, aside]))
+
     def without_texts(self, rater: str = "") -> list[Feedback]:
         """As `all`, with empty texts: much faster where there are many."""
         blank = {"prompt", "reply", "other", "reason", "comment"}

@@ -19,10 +19,11 @@ from rlhf_chat.db.settings import SettingRepository
 
 
 class Store:
-    """An open feedback.db; made where it does not exist. Raises StoreError."""
+    """An open feedback.db; made where it does not exist. Raises StoreError. `read_only`: beside the
+    program that has it open, if there is one."""
 
-    def __init__(self, path: Path | str) -> None:
-        self.connection = connection = DatabaseConnection(path)
+    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
+        self.connection = connection = DatabaseConnection(path, read_only=read_only)
         self.conversations = ConversationRepository(connection)
         self.messages = MessageRepository(connection)
         self.feedback = FeedbackRepository(connection)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gguf import GGUFReader, Keys
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 MAGIC = b"GGUF"
@@ -70,10 +71,17 @@ def convert(path: Path, folder: Path, dtype: torch.dtype = torch.bfloat16) -> No
     shutil.rmtree(unfinished, ignore_errors=True)
     plain.save_pretrained(unfinished)
     read_tokenizer(path).save_pretrained(unfinished)
-    note = {"file": path.name, "sha256": sha256(path)}
+    note = {"file": path.name, "sha256": sha256(path), "pre": pre_tokenizer(path)}
     (unfinished / SOURCE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
+
+
+def pre_tokenizer(path: Path) -> str:
+    """llama.cpp's name for how the file's tokenizer cuts a text; "" if it names none. transformers
+    does not keep it."""
+    field = GGUFReader(path).fields.get(Keys.Tokenizer.PRE)
+    return str(field.contents()) if field else ""
 
 
 def sha256(path: Path) -> str:

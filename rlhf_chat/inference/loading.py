@@ -7,6 +7,7 @@ GGUF only, and never runs code from a model repository.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -149,6 +150,28 @@ def _load_folder(
     if missing := sorted(info["missing_keys"]):
         raise ModelError("model.tensor_missing", name=name, tensor=missing[0])
     return base, tokenizer
+
+
+def load_original(name: str) -> Any:
+    """The base with its weights as they are on the disk, on the CPU: not quantised again, in the
+    precision of the files (a GGUF file: dequantised). Raises ModelError; where the files hold four
+    bits alone, too."""
+    path, config = resolve(name), configuration(name)
+    if _quantization_method(config):
+        raise ModelError("model.no_original", name=name)
+    if gguf.is_gguf(path):
+        with _as_model_error(name, "", "weights"):
+            return gguf.read_model(Path(path), config, torch.float32)
+    dtype = getattr(config.get_text_config(), "dtype", None) or torch.float32
+    return _load_folder(name, path, config, "none", dtype, "cpu", no_report)[0]
+
+
+def plain_text_config(config: Any) -> Any:
+    """A copy of a loaded model's configuration that says nothing of how it was quantised here."""
+    plain = copy.deepcopy(config.get_text_config())
+    if hasattr(plain, "quantization_config"):
+        del plain.quantization_config
+    return plain
 
 
 def configuration(name: str) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from rlhf_chat.inference import gguf
 
@@ -27,3 +29,12 @@ def converted(name: str) -> Path | None:
     """The folder of a preset that was fetched from the package index, if it is whole."""
     folder = cache_folder() / "models" / name
     return folder if (folder / gguf.SOURCE).is_file() else None
+
+
+def source_note(folder: Path) -> dict[str, Any]:
+    """What is noted of the GGUF file that a folder was converted from; {} for any other folder."""
+    note = folder / gguf.SOURCE
+    if not note.is_file():
+        return {}
+    found: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+    return found

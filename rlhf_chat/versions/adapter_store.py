@@ -76,7 +76,7 @@ class AdapterStore:
                 raise
             try:
                 faults.point("publish.renamed")
-                _fsync(self.folder)
+                fsync(self.folder)
             except BaseException:
                 _remove_tree(final)
                 raise
@@ -110,8 +110,8 @@ class AdapterStore:
         hashes = {name: _sha256(staged / name) for name in (WEIGHTS, CONFIG)}
         _write_json(staged / MANIFEST, {"version": version, **manifest, "sha256": hashes})
         for file in staged.iterdir():
-            _fsync(file)
-        _fsync(staged)
+            fsync(file)
+        fsync(staged)
         self._read(staged, version)
 
     def load(self, version: int, manifest_hash: str | None = None) -> dict[str, torch.Tensor]:
@@ -130,6 +130,11 @@ class AdapterStore:
         except ValueError as error:
             raise AdapterError("versions.unreadable", version=version) from error
         return manifest if isinstance(manifest, dict) else {}
+
+    def config(self, version: int) -> dict[str, Any]:
+        """PEFT's adapter_config.json of a version that `load` has verified."""
+        found: dict[str, Any] = json.loads((self.path(version) / CONFIG).read_text())
+        return found
 
     def _check(self, version: int, manifest_hash: str | None) -> None:
         manifest = self.path(version) / MANIFEST
@@ -235,7 +240,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
     """Forces a file or a folder to the disk."""
     is_folder = path.is_dir()
     if is_folder and sys.platform == "win32":

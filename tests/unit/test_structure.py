@@ -32,6 +32,7 @@ ARROWS = {
     "reward": {"db", "demo_model", "feedback", "inference"},
     "versions": {"faults", "db", "errors", "inference"},
     "training": {"faults", "db", "errors", "feedback", "inference", "reward", "versions"},
+    "version_export": {"faults", "db", "errors", "inference", "versions"},
     "chat": {"db", "errors", "feedback", "importers", "inference", "reward", "versions"},
     "simulation": {"chat", "db", "errors", "reward", "training"},
     "doctor": {"db", "errors", "inference"},
@@ -49,7 +50,7 @@ ARROWS = {
     "serve": {"api", "chat", "db", "doctor", "inference", "training", "ui", "versions"},
     "import_file": {"chat", "db", "errors", "importers", "inference", "serve"},
     "model_list": {"inference"},
-    "session": {"api", "chat", "db", "errors", "serve", "training", "versions"},
+    "session": {"api", "chat", "db", "errors", "serve", "training", "version_export", "versions"},
     "commands": {"api", "session"},
     "cli": {
         "commands",

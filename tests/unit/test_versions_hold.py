@@ -207,7 +207,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_behind(adapters, toy, monkeypat
         raise error
 
     adapters.publish(1, state_of(toy, 1), toy.adapter_config(), {})
-    for name in ("save_file", "_fsync"):
+    for name in ("save_file", "fsync"):
         with monkeypatch.context() as disk:
             disk.setattr(files, name, full)
             with pytest.raises(DiskFull, match="full"):

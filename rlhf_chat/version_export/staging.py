@@ -1,0 +1,92 @@
+"""A folder that is written aside and then moved in place: whole, or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from rlhf_chat import faults
+from rlhf_chat.errors import DiskFull, ExportError, disk_is_full
+from rlhf_chat.versions.adapter_store import fsync
+
+NOTE = "export.json"  # in every exported folder: what it holds, and that an export wrote it
+SPARE = 16 << 20  # bytes that stay free beside what is written
+
+
+@contextmanager
+def staged(out: Path, *, force: bool) -> Iterator[Path]:
+    """A new folder to write into; it becomes `out` where the block ends well. An earlier export
+    there is replaced with `force` only, anything else never. Raises ExportError, DiskFull."""
+    check_free(out, force=force)
+    stage = out.with_name(f".{out.name}.unfinished")
+    try:
+        shutil.rmtree(stage, ignore_errors=True)  # of an export that was killed
+        stage.mkdir(parents=True)
+        yield stage
+        for file in [path for path in stage.rglob("*") if path.is_file()]:
+            fsync(file)
+        faults.point("export.before_rename")
+        _move(stage, out)
+    except (OSError, SafetensorError) as error:
+        if disk_is_full(error) or _is_full(out.parent):
+            raise DiskFull("export.disk_full", folder=out.parent) from error
+        raise ExportError("export.not_written", folder=out, error=str(error)) from error
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def check_free(out: Path, *, force: bool) -> None:
+    """Raises ExportError where something is in the way."""
+    if out.is_file() or out.is_symlink():
+        raise ExportError("export.not_a_folder", folder=out)
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not (out / NOTE).is_file():
+        raise ExportError("export.folder_of_others", folder=out)
+    if not force:
+        raise ExportError("export.folder_taken", folder=out)
+
+
+def check_space(out: Path, needed: int) -> None:
+    """Raises DiskFull before anything is computed. `needed`: bytes that will be written."""
+    place = next(folder for folder in out.absolute().parents if folder.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed + SPARE:
+        mega = 1_000_000
+        raise DiskFull("export.no_space", folder=out, needed=-(-needed // mega), free=free // mega)
+
+
+def write_note(stage: Path, about: dict[str, Any]) -> None:
+    text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
+    (stage / NOTE).write_text(text, encoding="utf-8")
+
+
+def _move(stage: Path, out: Path) -> None:
+    """What was there goes last, so that one of the two is always there."""
+    old = out.with_name(f".{out.name}.replaced")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.rename(out, old)
+    try:
+        os.rename(stage, out)
+    except OSError:
+        if old.exists():
+            os.rename(old, out)
+        raise
+    fsync(out.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_full(folder: Path) -> bool:
+    """numpy does not say why it wrote less than it was given."""
+    try:
+        return shutil.disk_usage(folder).free < 1 << 20
+    except OSError:
+        return False
