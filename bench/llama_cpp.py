@@ -1,5 +1,5 @@
-"""llama.cpp with a GGUF file: its decoding speed, to hold bench.decode against on the same cores, and
-what it writes greedily, to hold exported versions against (tests/slow/test_llama_cpp.py).
+"""llama.cpp with a GGUF file: its decoding speed, to hold bench.decode against on the same cores,
+and what it writes greedily, to hold exported versions against (tests/slow/test_llama_cpp.py).
 
 It runs llama.cpp through the package node-llama-cpp, which brings compiled binaries: `npm install
 --ignore-scripts node-llama-cpp` in some folder, then
@@ -55,9 +55,9 @@ GREEDY = """
 import {readFileSync} from "node:fs";
 import {getLlama} from "node-llama-cpp";
 const {file, lora, prompts, texts, tokens} = JSON.parse(readFileSync(process.argv[2], "utf8"));
-const llama = await getLlama({gpu: false, logLevel: "error"});
+const llama = await getLlama({gpu: false, maxThreads: 1, logLevel: "error"});
 const model = await llama.loadModel({modelPath: file});
-const context = await model.createContext({contextSize: 1024, ...(lora ? {lora} : {})});
+const context = await model.createContext({contextSize: 1024, threads: 1, ...(lora ? {lora} : {})});
 const sequence = context.getSequence();
 const replies = [];
 for (const prompt of prompts) {
@@ -100,7 +100,8 @@ def _run(folder: Path, name: str, code: str, argument: str) -> Any:
         ["node", script.name, argument], cwd=folder, capture_output=True, text=True, timeout=600
     )
     if done.returncode:
-        raise SystemExit(f"node-llama-cpp did not run: {done.stderr.strip()[-300:]}")
+        why = done.stderr.strip()[-300:] or f"it ended with {done.returncode}"
+        raise SystemExit(f"node-llama-cpp did not run: {why}")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 

@@ -1,4 +1,5 @@
-"""`rlhf-chat export`: the ratings as JSON lines on stdout, or a version as files for other programs."""
+"""`rlhf-chat export`: the ratings as JSON lines on stdout, or a version as files for other
+programs."""
 
 from __future__ import annotations
 

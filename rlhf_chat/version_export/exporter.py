@@ -1,5 +1,5 @@
-"""A version -> a folder for other programs. The order of a merged form: the base is loaded, the files
-are written aside, read back and measured, the card is written, and the folder moves in place.
+"""A version -> a folder for other programs. The order of a merged form: the base is loaded, the
+files are written aside, read back and measured, the card is written, and the folder moves in place.
 
 It reads the database and the adapter, and writes nothing in them, so it works beside a running app.
 """

@@ -1,5 +1,5 @@
-"""What the database and the files know about a version and its base, as the model card states it. No
-words of conversations, ratings or raters are among them."""
+"""What the database and the files know about a version and its base, as the model card states it.
+No words of conversations, ratings or raters are among them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Which models become GGUF files that llama.cpp computes as the app does: their numbers and tensors.
+"""Which models become GGUF files that llama.cpp computes as the app does: their numbers and
+tensors.
 
 The names of the tensors come from the package `gguf`, which is llama.cpp's own. What differs beside
 the names is the order of the rows of query and key in some architectures (transformers rotates the
@@ -125,7 +126,7 @@ def ordered(config: Any, name: str, rows: torch.Tensor) -> torch.Tensor:
 
 
 def rope_factors(config: Any, inverse_frequencies: torch.Tensor) -> np.ndarray[Any, Any] | None:
-    """What llama.cpp divides RoPE's angles by, (head size / 2,), where they are not the plain ones."""
+    """What llama.cpp divides RoPE's angles by, (head size / 2,); None where that is 1."""
     if rope_kind(config) == "default":
         return None
     size = head_size(config)

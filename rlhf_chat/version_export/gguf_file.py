@@ -1,7 +1,7 @@
 """GGUF files: the merged model in 16, 8 or 4 bits, and the adapter alone.
 
-The package `gguf` writes the container and quantises. Tensors are computed, quantised and written one
-after the other, so that a large model needs no second copy in memory.
+The package `gguf` writes the container and quantises. Tensors are computed, quantised and written
+one after the other, so that a large model needs no second copy in memory.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from gguf import GGMLQuantizationType as Quantisation
 from gguf import GGUFWriter, LlamaFileType, quants
+from transformers import AutoModelForCausalLM
 
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.version_export import gguf_architecture
@@ -138,7 +139,14 @@ def _begin(writer: GGUFWriter) -> None:
 
 
 def read(file: Path, config: Any) -> Any:
-    """The model of a file that was written here, dequantised to float32 on the CPU."""
-    from rlhf_chat.inference.gguf import read_model
-
-    return read_model(file, config, torch.float32).eval()
+    """The model in a file that was written here, dequantised to float32 on the CPU."""
+    names = TensorNames(config)
+    stored = {str(tensor.name): tensor for tensor in gguf.GGUFReader(file).tensors}
+    made: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    for name, parameter in made.named_parameters():
+        tensor = stored[names.name(name)]
+        values = torch.from_numpy(np.array(quants.dequantize(tensor.data, tensor.tensor_type)))
+        places = ordered(config, name, torch.arange(len(parameter)))
+        with torch.no_grad():
+            parameter[places] = values.float().reshape(parameter.shape)
+    return made.eval()

@@ -1,4 +1,5 @@
-"""The tokenizer in a GGUF file: copied where the base is a GGUF file, else built from tokenizer.json.
+"""The tokenizer in a GGUF file: copied where the base is a GGUF file, else built from
+tokenizer.json.
 
 llama.cpp knows the regular expressions by which a text is cut before its pieces are merged by name
 (`tokenizer.ggml.pre`). The name is found by the expressions in tokenizer.json; with a wrong one the

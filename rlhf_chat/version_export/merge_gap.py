@@ -1,9 +1,9 @@
 """How far an exported model is from the one that the app serves: the base in four bits with the
 adapter beside it.
 
-Three figures: greedy replies token by token, KL per token along the served replies, and the loss on a
-page of text. The exported model is read back from its files and computed in float32, so that what is
-measured are its weights; the program that runs it adds rounding of its own.
+Three figures: greedy replies token by token, KL per token along the served replies, and the loss on
+a page of text. The exported model is read back from its files and computed in float32, so that what
+is measured are its weights; the program that runs it adds rounding of its own.
 """
 
 from __future__ import annotations
@@ -38,22 +38,24 @@ PROMPTS = (
 )
 PAGE = (
     "The ferry leaves the harbour at a quarter past six, before the bakery opens and before the "
-    "fishermen have finished their coffee. On board there are rarely more than a dozen people: a nurse "
-    "on her way home from the night shift, two students with their bicycles, an old man who carries "
-    "the same brown parcel every Tuesday. Nobody knows what is in it, and nobody has asked. The crossing "
-    "takes forty minutes when the wind is kind and an hour when it is not.\n\n"
-    "From the water the town looks smaller than it is. The church tower stands a little to the left of "
-    "where one would expect it, because the street below was moved after the flood of 1953. Behind it "
-    "the hills begin, green in April and the colour of straw by the end of August. In the middle of the "
-    "bay there is a rock that the maps call an island. Seals lie on it at low tide, and when the ferry "
-    "passes they lift their heads, look, and lower them again.\n\n"
-    "The captain has made this journey about eleven thousand times. She says that the work is not the "
-    "steering but the waiting: for the fog to lift, for the last car, for the one passenger who runs "
-    "along the quay with a bag in each hand. In winter the deck is covered with salt and ice, and every "
-    "rope has to be knocked free with a hammer. In summer people ask her whether she ever gets bored. "
-    "She thinks about it each time, as if the question were new, and then she says no. There is always "
-    "something that was not there the day before, she says, a log, a boat, a change in the light, and "
-    "if there is nothing at all, then that is what was not there the day before."
+    "fishermen have finished their coffee. On board there are rarely more than a dozen people: a "
+    "nurse on her way home from the night shift, two students with their bicycles, an old man who "
+    "carries the same brown parcel every Tuesday. Nobody knows what is in it, and nobody has "
+    "asked. The crossing takes forty minutes when the wind is kind and an hour when it is not.\n\n"
+    "From the water the town looks smaller than it is. The church tower stands a little to the "
+    "left of where one would expect it, because the street below was moved after the flood of "
+    "1953. Behind it the hills begin, green in April and the colour of straw by the end of "
+    "August. In the middle of the bay there is a rock that the maps call an island. Seals lie on "
+    "it at low tide, and when the ferry passes they lift their heads, look, "
+    "and lower them again.\n\n"
+    "The captain has made this journey about eleven thousand times. She says that the work is not "
+    "the steering but the waiting: for the fog to lift, for the last car, for the one passenger "
+    "who runs along the quay with a bag in each hand. In winter the deck is covered with salt and "
+    "ice, and every rope has to be knocked free with a hammer. In summer people ask her whether "
+    "she ever gets bored. She thinks about it each time, as if the question were new, and then "
+    "she says no. There is always something that was not there the day before, she says, a log, a "
+    "boat, a change in the light, and if there is nothing at all, then that is what was not there "
+    "the day before."
 )
 
 Turn = Callable[[], AbstractContextManager[None]]
@@ -113,7 +115,7 @@ def measure(
     turn: Turn,
     check: Callable[[float], None],
 ) -> Gap:
-    """`exported`: a causal LM of transformers on the CPU. `check` is told the share that is done."""
+    """`exported`: a causal LM of transformers on the CPU. `check` is told the share done."""
     same = whole = following = 0
     divergences: list[torch.Tensor] = []
     rows = zip(served.prompts, served.replies, served.logprobs, strict=True)

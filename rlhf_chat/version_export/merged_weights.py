@@ -1,8 +1,8 @@
 """Base + adapter as one set of weights: W + scaling B A, computed in float32, one tensor at a time.
 
-Two bases can be meant. The one that was *trained* on has its linear layers in four bits; merged with
-their dequantised values, it is what the app serves, but for rounding. The *original* one is as it is
-on the disk; the adapter has never seen it.
+Two bases can be meant. The one that was *trained* on has its linear layers in four bits; merged
+with their dequantised values, it is what the app serves, but for rounding. The *original* one is as
+it is on the disk; the adapter has never seen it.
 """
 
 from __future__ import annotations

@@ -141,8 +141,9 @@ def _blind_record(facts: Facts) -> str:
         return "Blind votes against the base: none."
     won = standing.record
     told = (
-        f"Blind votes against the base: {won.wins} won, {won.losses} lost, {won.ties} tied; win rate "
-        f"{won.win_rate:.0%}, 95% confidence sequence {standing.low:.0%} to {standing.high:.0%} "
+        f"Blind votes against the base: {won.wins} won, {won.losses} lost, {won.ties} tied; "
+        f"win rate {won.win_rate:.0%}, "
+        f"95% confidence sequence {standing.low:.0%} to {standing.high:.0%} "
         "(valid however often one looked)."
     )
     if standing.proved:
@@ -190,8 +191,8 @@ def _distance(facts: Facts, contents: Contents, gap: Gap | None) -> str:
                 ),
             ),
         ),
-        f"{gap.prompts} prompts, {gap.tokens} tokens. After the first different token a greedy reply "
-        "goes its own way, so the third figure falls quickly.",
+        f"{gap.prompts} prompts, {gap.tokens} tokens. After the first different token a greedy "
+        "reply goes its own way, so the third figure falls quickly.",
     ]
     return "\n\n".join(lines)
 
@@ -225,8 +226,8 @@ def _load_peft(facts: Facts, contents: Contents) -> str:
     base = facts.base
     if base.gguf_source and not base.hub:
         return (
-            "The base is a GGUF file, which PEFT does not load by itself: load it with transformers' "
-            "`gguf_file=`, or export the merged form instead."
+            "The base is a GGUF file, which PEFT does not load by itself: load it with "
+            "transformers' `gguf_file=`, or export the merged form instead."
         )
     name = base.hub or base.path
     options = "dtype=torch.bfloat16"
@@ -246,8 +247,8 @@ def _load_peft(facts: Facts, contents: Contents) -> str:
     told = f"```python\n{code}\n```"
     if base.gguf_source:
         told += (
-            f"\n\nThe app's copy of the base was read from `{base.gguf_source}`; the weights on the "
-            "hub are not quantised like that, so replies differ a little."
+            f"\n\nThe app's copy of the base was read from `{base.gguf_source}`; the weights on "
+            "the hub are not quantised like that, so replies differ a little."
         )
     return told
 
@@ -262,14 +263,14 @@ def _load_merged(facts: Facts, contents: Contents) -> str:
 
 
 def _load_gguf(facts: Facts, contents: Contents) -> str:
-    layout = contents.model.split("/")[0]
+    layout, name = contents.model.split("/")[0], f"{facts.base.slug}-v{facts.number}"
     return "\n".join(
         (
-            f"- Ollama, in this folder: `ollama create {facts.base.slug}-v{facts.number} -f Modelfile`",
+            f"- Ollama, in this folder: `ollama create {name} -f Modelfile`",
             f"- LM Studio: copy `{layout}` into its models folder (`~/.lmstudio/models`)",
             f"- llama.cpp: `llama-cli --jinja -m {contents.model}`",
-            f"- llama.cpp, the adapter above another file of the same base: `llama-cli --jinja -m BASE.gguf"
-            f" --lora {contents.adapter}`",
+            "- llama.cpp, the adapter above another file of the same base: "
+            f"`llama-cli --jinja -m BASE.gguf --lora {contents.adapter}`",
             f"- RLHF Chat: `rlhf-chat --model {contents.model}`",
         )
     )

@@ -1,8 +1,8 @@
 """The Modelfile by which Ollama takes a GGUF file: its template, sampling and ends.
 
-Ollama does not run chat templates; it has a language of its own. Templates that put fixed texts around
-each message, as nearly all do, are found out by using them and written in it. Others are left out, with
-a comment that says so.
+Ollama does not run chat templates; it has a language of its own. Templates that put fixed texts
+around each message, as nearly all do, are found out by using them and written in it. Others are
+left out, with a comment that says so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from rlhf_chat.inference.model import Model
 
 SYSTEM, QUESTION, REPLY, NEXT = "saffron", "hazelnut", "plumtree", "cedarwood"
 UNSAFE = ("{{", "}}", '"""')
-NO_TEMPLATE = """# The chat template of this model cannot be written in Ollama's language by rule. Write a TEMPLATE
+NO_TEMPLATE = """\
+# The chat template of this model cannot be written in Ollama's language by rule. Write a TEMPLATE
 # for it, or use llama.cpp or LM Studio, which run the template in the file."""
 
 
@@ -33,7 +34,7 @@ class FixedTemplate:
     system: str  # what stands there if no system message is given; "" if nothing
 
     def in_go(self) -> str:
-        """As Ollama's templates are written. It puts a SYSTEM of the Modelfile among the messages."""
+        """As Ollama's templates are written. A SYSTEM of the Modelfile is one of its messages."""
         return (
             '{{- range .Messages }}{{ if eq .Role "system" }}'
             f"{self.before_system}{{{{ .Content }}}}{self.after_system}"

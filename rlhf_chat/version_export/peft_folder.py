@@ -1,5 +1,5 @@
-"""The adapter as PEFT loads it: its weights as they are stored, and a configuration that names the base
-so that other programs find it."""
+"""The adapter as PEFT loads it: its weights as they are stored, and a configuration that names the
+base so that other programs find it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The version that is exported: its row, its verified adapter, and what its files say of the base."""
+"""The version that is exported: its row, its verified adapter, and what its files say of the
+base."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ class Source:
 
     @property
     def base_name(self) -> str:
-        """The base as the app names it: `demo`, a hub id, a folder, a GGUF file, an Ollama model."""
+        """As the app names the base: `demo`, a hub id, a folder, a GGUF file, an Ollama model."""
         return str(self.config["base_model_name_or_path"])
 
     @property
@@ -55,8 +56,8 @@ class Source:
 
 
 def find(store: Store, adapters: AdapterStore, name: str) -> Source:
-    """A version by its number, "v3", "live" or the name that the person gave it. Raises ExportError,
-    NotFound, AdapterError."""
+    """A version by its number, "v3", "live" or the name that the person gave it. Raises
+    ExportError, NotFound, AdapterError."""
     number = _number(store, name)
     if not number:
         raise ExportError("export.base_has_nothing")

@@ -1,78 +1,43 @@
-"""Versions exported for other programs: each form is loaded back by what it is for, and computes what
-the merged weights say. Tiny random models, adapters with random weights that are not zero."""
+"""Versions exported for other programs: each form is loaded back by what it is for, and computes
+what the app serves. Tiny random models, adapters with random weights that are not zero."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import gguf
 import pytest
 import torch
+from gguf import GGUFReader
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rlhf_chat.db import Store
-from rlhf_chat.errors import AppError, DiskFull, ExportError
 from rlhf_chat.inference.model import Model
-from rlhf_chat.version_export import exporter, staging
 from rlhf_chat.version_export.exporter import Request, export
 from rlhf_chat.version_export.merge_gap import logprobs
 from rlhf_chat.versions.adapter_store import AdapterStore
-from rlhf_chat.versions.registry import VersionRegistry
+from tests.exported_versions import publish
 
 PROMPT, REPLY = [5, 6, 7, 40, 41], [60, 61, 62, 63]
+TALK = [{"role": "user", "content": "hello how are you\n\n 2024  x1"}]
 
 
-def publish(data: Path, model: Model, size: float = 0.3) -> int:
-    """A version as training would leave it, with random LoRA weights."""
-    store = Store(data / "feedback.db")
-    versions = VersionRegistry(store, model, AdapterStore(data / "adapters"))
-    versions.serve_live()
-    generator = torch.Generator().manual_seed(1)
-    state = {
-        name: torch.randn(tensor.shape, generator=generator) * size if "lora_B" in name else tensor
-        for name, tensor in model.base_state().items()
-    }
-    round_id = store.rounds.open(
-        trigger="by hand",
-        parent_version=0,
-        seed=1,
-        watermark=store.feedback.count(),
-        config={},
-        snapshot_hash="x",
-    )
-    versions.publish(
-        state,
-        round_id=round_id,
-        parent=store.adapter_versions.live(),
-        instead_of=store.adapter_versions.live(),
-        tier="provisional",
-        kl=0.25,
-        reason="",
-        verdict={},
-        about={},
-    )
-    live = store.adapter_versions.live()
-    store.close()
-    return live
-
-
-def served_logprobs(data: Path, model: Model) -> torch.Tensor:
-    """What the app computes for the live version."""
+def served(data: Path, model: Model) -> torch.Tensor:
+    """What the app computes for version 1."""
     with torch.no_grad(), model.lease.slice():
-        state = AdapterStore(data / "adapters").load(1)
-        model.set_policy(state)
+        model.set_policy(AdapterStore(data / "adapters").load(1))
         return logprobs(model.policy.tree, PROMPT, REPLY)
 
 
 def of(tree: Any) -> torch.Tensor:
     with torch.no_grad():
         return logprobs(tree.eval().float(), PROMPT, REPLY)
+
+
+def gguf_in(folder: Path) -> Path:
+    [file] = (folder / "rlhf-chat").glob("*/*.gguf")
+    return file
 
 
 @pytest.fixture(params=["nf4", "none"])
@@ -87,13 +52,21 @@ def test_a_merged_folder_computes_what_is_served(trained, tmp_path):
     data, model = trained
     made = export(data, Request(form="merged", out=tmp_path / "out"))
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    assert torch.allclose(of(again), served_logprobs(data, model), atol=0.03)  # bfloat16
+    assert torch.allclose(of(again), served(data, model), atol=0.1)  # bfloat16
     assert made.gap and made.gap.kl < 1e-3 and made.gap.same_next > 0.9
     words = AutoTokenizer.from_pretrained(tmp_path / "out")
-    talk = [{"role": "user", "content": "hello"}]
-    assert list(words.apply_chat_template(talk, add_generation_prompt=True)["input_ids"]) == (
-        model.encode(talk)
+    assert list(words.apply_chat_template(TALK, add_generation_prompt=True)["input_ids"]) == (
+        model.encode(TALK)
     )
+    assert not any("quantization" in line for line in (tmp_path / "out/config.json").open())
+
+
+def test_a_merged_folder_can_be_served_and_trained_again(trained, tmp_path):
+    data, model = trained
+    export(data, Request(form="merged", out=tmp_path / "out", measure=False))
+    again = Model.load(str(tmp_path / "out"))
+    assert again.encode(TALK) == model.encode(TALK) and again.end_ids == model.end_ids
+    assert again.sampling == model.sampling
 
 
 def test_the_adapter_loads_in_peft_and_computes_what_is_served(trained, toy_folder, tmp_path):
@@ -104,19 +77,74 @@ def test_the_adapter_loads_in_peft_and_computes_what_is_served(trained, toy_fold
     if model.quantization == "none":
         base = AutoModelForCausalLM.from_pretrained(config["base_model_name_or_path"])
         adapted = PeftModel.from_pretrained(base, tmp_path / "out")
-        assert torch.allclose(of(adapted), served_logprobs(data, model), atol=1e-4)
+        assert torch.allclose(of(adapted), served(data, model), atol=1e-4)
 
 
-@pytest.mark.parametrize(("kind", "kl"), [("f16", 1e-4), ("q8_0", 1e-2), ("q4_0", 2.0)])
-def test_a_gguf_file_computes_what_is_served(trained, tmp_path, kind, kl):
+@pytest.mark.parametrize(
+    ("kind", "kl", "close"), [("f16", 1e-4, 0.01), ("q8_0", 1e-2, 0.3), ("q4_0", 2.0, 5.0)]
+)
+def test_a_gguf_file_computes_what_is_served(trained, tmp_path, kind, kl, close):
+    """As transformers reads it, which knows nothing of how it was written."""
     data, model = trained
     made = export(data, Request(form="gguf", kind=kind, base="trained", out=tmp_path / "out"))
     assert made.gap and made.gap.kl < kl
-    [file] = (tmp_path / "out" / "rlhf-chat").glob("*/*.gguf")
-    again = Model.load(str(file), quantization="none", device="cpu")
-    close = {"f16": 0.01, "q8_0": 0.3, "q4_0": 5.0}[kind]
-    expected = served_logprobs(data, model)
-    assert (of(again.reference.tree) - expected).abs().max() < close
-    talk = [{"role": "user", "content": "hello how are you"}]
-    assert again.encode(talk) == model.encode(talk)
-    assert again.end_ids == model.end_ids
+    again = Model.load(str(gguf_in(tmp_path / "out")), quantization="none", device="cpu")
+    assert (of(again.reference.tree) - served(data, model)).abs().max() < close
+    assert again.encode(TALK) == model.encode(TALK) and again.end_ids == model.end_ids
+
+
+def test_the_original_base_is_another_one_where_the_app_used_four_bits(trained, tmp_path):
+    data, model = trained
+    gaps = [
+        export(data, Request(base=base, out=tmp_path / base)).gap
+        for base in ("trained", "original")
+    ]
+    assert gaps[0] and gaps[1]
+    assert gaps[1].kl > 10 * gaps[0].kl if model.quantization == "nf4" else gaps[1] == gaps[0]
+    assert gaps[0].loss_served == gaps[1].loss_served
+
+
+@pytest.mark.parametrize("family", ["llama untied", "qwen2", "qwen3"])
+def test_every_architecture_that_is_written_is_read_as_the_same_model(
+    family, family_folder, tmp_path
+):
+    """Rows of query and key, biases, norms of heads, untied heads."""
+    folder = with_biases(family_folder(family), tmp_path / "base")
+    model = Model.load(str(folder), quantization="none", device="cpu")
+    publish(tmp_path / "data", model)
+    made = export(tmp_path / "data", Request(form="gguf", out=tmp_path / "out"))
+    assert made.gap and made.gap.kl < 1e-4 and made.gap.same_next > 0.95
+    read = AutoModelForCausalLM.from_pretrained(
+        gguf_in(tmp_path / "out").parent, gguf_file=gguf_in(tmp_path / "out").name
+    )
+    assert torch.allclose(of(read), served(tmp_path / "data", model), atol=0.05)
+
+
+def with_biases(folder: Path, copy: Path) -> Path:
+    """The same model with biases that are not zero, as real ones have."""
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1:
+            with torch.no_grad():
+                parameter += torch.randn(parameter.shape) * 0.2
+    model.save_pretrained(copy)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(copy)
+    return copy
+
+
+def test_the_adapter_alone_has_a_pair_for_each_layer_in_the_order_of_the_model(trained, tmp_path):
+    data, _ = trained
+    export(data, Request(form="gguf", out=tmp_path / "out", measure=False))
+    [file] = (tmp_path / "out").glob("*-lora-f16.gguf")
+    reader = GGUFReader(file)
+    told = {key: field.contents() for key, field in reader.fields.items()}
+    assert told["general.type"] == "adapter" and told["adapter.type"] == "lora"
+    assert told["adapter.lora.alpha"] == 16.0 and told["general.architecture"] == "llama"
+    pairs = {t.name: torch.tensor(t.data.astype("float32")) for t in reader.tensors}
+    weights = {t.name: t.data for t in GGUFReader(gguf_in(tmp_path / "out")).tensors}
+    layers = [n for n in weights if "blk." in n and "norm" not in n]
+    assert {f"{name}.lora_{side}" for name in layers for side in "ab"} == set(pairs)
+    for name in layers:
+        rank = len(pairs[f"{name}.lora_a"])
+        assert pairs[f"{name}.lora_a"].shape == (rank, weights[name].shape[1])
+        assert pairs[f"{name}.lora_b"].shape == (weights[name].shape[0], rank)
