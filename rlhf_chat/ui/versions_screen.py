@@ -1,6 +1,6 @@
 """The Versions screen: a timeline from the base to the newest version, and their blind votes.
 
-Name, notes, chat with any version, duel, make live, roll back, delete.
+Name, notes, chat with any version, duel, make live, roll back, export, delete.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.chat.chat import Chat
-from rlhf_chat.errors import Notice
+from rlhf_chat.errors import Notice, Refused
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui.charts import number
 from rlhf_chat.ui.chat_screen import ChatScreen
@@ -30,6 +30,8 @@ from rlhf_chat.ui.components import (
 from rlhf_chat.ui.handlers import EACH, QUICK, quick
 from rlhf_chat.ui.language import label, message, text
 from rlhf_chat.ui.vote_panel import AFTERWARDS
+from rlhf_chat.version_export.background import BackgroundExport, of_app
+from rlhf_chat.version_export.exporter import Request
 from rlhf_chat.versions.leaderboard import Standing
 
 TIERS = {
@@ -38,12 +40,15 @@ TIERS = {
     "proved": "versions.tier_passed",  # by the gate; blind votes alone prove a version
 }
 
+EXPORTS = ("peft", "merged", "gguf-f16", "gguf-q8_0", "gguf-q4_0")  # as the page names them
+
 Update = dict[Any, Any]
 
 
 class VersionsScreen:
     def __init__(self, chat: Chat, worker: TrainingWorker) -> None:
         self.chat, self.worker = chat, worker
+        self.exports = BackgroundExport(of_app(worker.versions))
 
     # ---- acts ----------------------------------------------------------------------------------
 
@@ -61,6 +66,7 @@ class VersionsScreen:
         acts: dict[str, Callable[[], Notice]] = {
             "live": lambda: self.worker.versions.make_live(version),
             "delete": lambda: self._delete(version),
+            "export": lambda: self._export(version, str(getattr(event, "given", ""))),
             "describe": lambda: self.worker.versions.describe(
                 version, str(getattr(event, "given", "")), str(getattr(event, "remark", ""))
             ),
@@ -74,6 +80,15 @@ class VersionsScreen:
 
     async def refresh(self) -> Update:
         return await quick(self.panel)
+
+    def _export(self, version: int, form: str) -> Notice:
+        """Begins one into the data folder. An earlier one of the same kind is replaced."""
+        if form not in EXPORTS:
+            return Refused("common.choose_shown")
+        form, _, kind = form.partition("-")
+        return self.exports.begin(
+            Request(version=str(version), form=form, kind=kind or "f16", force=True)
+        )
 
     def _delete(self, version: int) -> Notice:
         told = self.worker.delete(version)
@@ -114,6 +129,7 @@ class VersionsScreen:
                     if any(s.overall.votes for s in ranked)
                     else [],
                 },
+                self.exporting: outcome_message(self.exports.told, "quiet"),
                 self.back_button: gr.update(value=text("label.roll_back"), interactive=live != 0),
             }
         except Exception as error:
@@ -133,6 +149,7 @@ class VersionsScreen:
                 label("roll_back"), scale=0, min_width=110, elem_id="roll-back", interactive=False
             )
         self.note = status_line("versions-note")
+        self.exporting = status_line("versions-export")
         self.timeline = js_component(
             "versions",
             {"advice": "", "versions": [], "ranking": []},
@@ -143,7 +160,7 @@ class VersionsScreen:
 
     def wire(self, demo: gr.Blocks, chatting: ChatScreen, comparing: CompareScreen) -> None:
         self.chatting, self.comparing = chatting, comparing
-        self.page = [self.note, self.timeline, self.back_button]
+        self.page = [self.note, self.exporting, self.timeline, self.back_button]
         everywhere = list(dict.fromkeys([*self.page, *chatting.page, *comparing.page]))
         self.back_button.click(self.roll_back, None, self.page, **QUICK)
         self.timeline.select(self.act, None, everywhere, **EACH).then(**AFTERWARDS)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from gguf import GGUFWriter
 
 from rlhf_chat.db import Store
 from rlhf_chat.errors import ExportError, ModelError
+from rlhf_chat.inference import memory
 from rlhf_chat.inference.gguf import is_gguf
 from rlhf_chat.inference.model import Model
 from rlhf_chat.inference.model_cache import source_note
@@ -42,7 +45,9 @@ PEFT, MERGED, GGUF = "peft", "merged", "gguf"
 FORMS = (PEFT, MERGED, GGUF)
 TYPES = tuple(gguf_file.TYPES)
 PUBLISHER = "rlhf-chat"  # LM Studio keeps models as publisher/model/file.gguf
-PHASES = ("reading", "merging", "writing", "measuring")
+SMALL = 1_000_000_000  # weights; more are read back in bfloat16 to be measured
+SPARE_MEMORY = 1 << 30  # bytes that measuring leaves free
+CPU = torch.device("cpu")
 
 OnProgress = Callable[[str, float], None]  # is told the phase and the share of it that is done
 
@@ -150,9 +155,8 @@ class Exporter:
         if request.form == GGUF:
             contents = self._write_gguf(stage, source, facts, model, weights, request, contents)
         else:
-            self._tell("writing", 0.0)
-            with self._turn():
-                transformers_folder.write(stage, weights, model.tokenizer)
+            tell = partial(self._tell, "writing")
+            transformers_folder.write(stage, weights, model.tokenizer, tell, self._turn)
         return contents, self._gap(stage, source, model, weights, contents, request)
 
     def _base(self, source: Source, request: Request) -> Model:
@@ -198,7 +202,7 @@ class Exporter:
             request.kind,
             about,
             lambda writer: _add_tokenizer(writer, model, weights, facts.base.path),
-            lambda share: self._tell("writing", share),
+            partial(self._tell, "writing"),
             self._turn,
         )
         text = modelfile(model, file, contents.adapter, facts.base.sampling, facts.base.licence)
@@ -214,17 +218,19 @@ class Exporter:
         contents: Contents,
         request: Request,
     ) -> Gap | None:
-        if not request.measure:
+        small = weights.count() < SMALL
+        dtype = torch.float32 if small else torch.bfloat16
+        fits = memory.free(CPU) > weights.count() * dtype.itemsize + SPARE_MEMORY
+        if not (request.measure and fits):
             return None
-        self._tell("measuring", 0.0)
+        tell = partial(self._tell, "measuring")
+        tell(0.0)
         served = Served(model, source, self._turn)
         if request.form == GGUF:
-            made = gguf_file.read(stage / contents.model, weights.config)
+            made = gguf_file.read(stage / contents.model, weights.config, dtype)
         else:
-            made = transformers_folder.read(stage)
-        return merge_gap.measure(
-            served, made, model.end_ids, self._turn, lambda share: self._tell("measuring", share)
-        )
+            made = transformers_folder.read(stage, dtype)
+        return merge_gap.measure(served, made, model.end_ids, self._turn, tell)
 
 
 BYTES = {(MERGED, kind): 2.0 for kind in TYPES} | {  # for each weight

@@ -57,7 +57,7 @@ def _unknown_part(config: Any) -> str:
     if rope_kind(config) not in ROPE_KINDS:
         return f"{rope_kind(config)} RoPE"
     if config.hidden_act != "silu":
-        return config.hidden_act
+        return str(config.hidden_act)
     if getattr(config, "mlp_bias", False):
         return "biases in the MLP"
     if float((config.rope_parameters or {}).get("partial_rotary_factor", 1.0)) != 1.0:

@@ -25,7 +25,9 @@ from rlhf_chat.version_export.merge_gap import Turn, no_turn
 from rlhf_chat.version_export.merged_weights import MergedWeights
 from rlhf_chat.version_export.source import Source
 
-TYPES = {  # name -> of matrices, of embeddings and head, of the file
+TYPES: dict[
+    str, tuple[Quantisation, Quantisation, LlamaFileType]
+] = {  # name -> of matrices, of embeddings and head, of the file
     "f16": (Quantisation.F16, Quantisation.F16, LlamaFileType.MOSTLY_F16),
     "q8_0": (Quantisation.Q8_0, Quantisation.Q8_0, LlamaFileType.MOSTLY_Q8_0),
     "q4_0": (Quantisation.Q4_0, Quantisation.Q8_0, LlamaFileType.MOSTLY_Q4_0),
@@ -119,7 +121,8 @@ def _quantisation(kind: str, name: str, shape: tuple[int, ...]) -> Quantisation:
     """Vectors stay in float32; rows that no block divides are kept in 16 bits."""
     if len(shape) < 2:
         return Quantisation.F32
-    wanted: Quantisation = TYPES[kind][1 if name in EMBEDDINGS else 0]
+    matrices, embeddings, _ = TYPES[kind]
+    wanted = embeddings if name in EMBEDDINGS else matrices
     block = gguf.GGML_QUANT_SIZES[wanted][0]
     return wanted if shape[-1] % block == 0 else Quantisation.F16
 
@@ -138,15 +141,15 @@ def _begin(writer: GGUFWriter) -> None:
     writer.write_ti_data_to_file()
 
 
-def read(file: Path, config: Any) -> Any:
-    """The model in a file that was written here, dequantised to float32 on the CPU."""
+def read(file: Path, config: Any, dtype: torch.dtype = torch.float32) -> Any:
+    """The model in a file that was written here, dequantised on the CPU."""
     names = TensorNames(config)
     stored = {str(tensor.name): tensor for tensor in gguf.GGUFReader(file).tensors}
-    made: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    made: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
     for name, parameter in made.named_parameters():
         tensor = stored[names.name(name)]
         values = torch.from_numpy(np.array(quants.dequantize(tensor.data, tensor.tensor_type)))
         places = ordered(config, name, torch.arange(len(parameter)))
         with torch.no_grad():
-            parameter[places] = values.float().reshape(parameter.shape)
+            parameter[places] = values.reshape(parameter.shape).to(dtype)
     return made.eval()

@@ -72,6 +72,7 @@ class Gap:
     loss_served: float  # nats per token on the page
     loss_exported: float
     served_dtype: str  # in which the served model was computed
+    dtype: str  # in which the exported one was
 
     def as_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -87,7 +88,7 @@ class Served:
             self._tree = lora_modules.inference_tree(
                 tree, model.policy.tree, source.state, merge=False
             )
-        self.dtype = str(next(tree.parameters()).dtype).removeprefix("torch.")
+        self.dtype = dtype_of(model.reference.tree)
         self.page = _page(model)
         self.prompts = [model.encode([{"role": "user", "content": one}]) for one in PROMPTS]
         greedy = Sampling(temperature=0.0, max_new_tokens=TOKENS)
@@ -125,7 +126,7 @@ def measure(
             found = logprobs(exported, prompt, reply)
             divergences.append((expected.exp() * (expected - found)).sum(-1))
             following += int((found.argmax(-1) == torch.tensor(reply)).sum())
-            written = greedy(exported, prompt, len(reply), end_ids)
+        written = greedy(exported, prompt, len(reply), end_ids, turn)
         equal = sum(a == b for a, b in zip(reply, written, strict=False))
         same += equal
         whole += equal == len(reply)
@@ -142,6 +143,7 @@ def measure(
         loss_served=served.loss,
         loss_exported=loss_exported,
         served_dtype=served.dtype,
+        dtype=dtype_of(exported),
     )
 
 
@@ -159,12 +161,24 @@ def loss(tree: Any, page: Sequence[int]) -> float:
     return -float(found.gather(-1, torch.tensor(page[1:])[:, None]).mean())
 
 
-def greedy(tree: Any, prompt: Sequence[int], length: int, end_ids: frozenset[int]) -> list[int]:
+def dtype_of(tree: Any) -> str:
+    """In which a model computes: that of its embeddings."""
+    return str(tree.get_input_embeddings().weight.dtype).removeprefix("torch.")
+
+
+def greedy(
+    tree: Any,
+    prompt: Sequence[int],
+    length: int,
+    end_ids: frozenset[int],
+    turn: Turn,
+) -> list[int]:
     """At most `length` tokens, each the likeliest one."""
     written: list[int] = []
     ids, cache = torch.tensor([list(prompt)]), None
     while len(written) < length and not (written and written[-1] in end_ids):
-        out = tree(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        with turn(), torch.inference_mode():
+            out = tree(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
         cache = out.past_key_values
         written.append(int(out.logits[0, -1].argmax()))
         ids = torch.tensor([written[-1:]])

@@ -13,11 +13,11 @@ from rlhf_chat.version_export.facts import Base, Facts
 from rlhf_chat.version_export.merge_gap import TOKENS, Gap
 
 KINDS = {
-    "comparison": "comparisons",
-    "correction": "corrections",
-    "ranking": "rankings",
-    "stars": "star ratings",
-    "thumb": "thumbs",
+    "comparison": "comparison",
+    "correction": "correction",
+    "ranking": "ranking",
+    "stars": "star rating",
+    "thumb": "thumb",
 }
 LIBRARIES = {"peft": "peft", "merged": "transformers", "gguf": "gguf"}
 WEIGHTS_OF = {
@@ -104,7 +104,7 @@ def _base(facts: Facts) -> str:
 
 def _learned(facts: Facts) -> str:
     lines = ["## What it learned from"]
-    counted = [f"{count} {KINDS.get(kind, kind)}" for kind, count in facts.ratings.items()]
+    counted = [_counted(count, KINDS.get(kind, kind)) for kind, count in facts.ratings.items()]
     if counted:
         raters = "by a simulated rater" if facts.simulated else "by people"
         lines.append(
@@ -120,6 +120,10 @@ def _learned(facts: Facts) -> str:
         )
         lines.append(_table(("feature", "change", "weight"), facts.changed))
     return "\n\n".join(lines)
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
 def _checked(facts: Facts) -> str:
@@ -175,7 +179,7 @@ def _distance(facts: Facts, contents: Contents, gap: Gap | None) -> str:
     lines = [
         head,
         f"Served: {_served(facts)} {served}. This export: read back from its files, computed in "
-        "float32; a program that runs it adds rounding of its own.",
+        f"{gap.dtype}; a program that runs it adds rounding of its own.",
         _table(
             ("measured", "value"),
             (

@@ -12,7 +12,6 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from rlhf_chat import faults
 from rlhf_chat.errors import DiskFull, ExportError, disk_is_full
 from rlhf_chat.versions.adapter_store import fsync
 
@@ -32,7 +31,6 @@ def staged(out: Path, *, force: bool) -> Iterator[Path]:
         yield stage
         for file in [path for path in stage.rglob("*") if path.is_file()]:
             fsync(file)
-        faults.point("export.before_rename")
         _move(stage, out)
     except (OSError, SafetensorError) as error:
         if disk_is_full(error) or _is_full(out.parent):

@@ -21,6 +21,7 @@ from rlhf_chat.errors import AppError
 from rlhf_chat.inference.model import Model
 from rlhf_chat.session import Session
 from tests.api_server import Running, api_server
+from tests.exported_versions import publish
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,6 +106,37 @@ def test_a_prompt_comes_from_a_pipe_and_a_conversation_from_the_keyboard(
         assert [m.role for m in path] == ["user", "assistant", "user", "assistant"]
 
 
+def test_a_version_is_exported_from_the_command_line_and_from_python(toy, tmp_path, capsys):
+    data = ["--data", str(tmp_path / "data")]
+    publish(tmp_path / "data", toy)
+    told = run(capsys, "export", "v1", "--to", "peft", *data)
+    folder = tmp_path / "data" / "exports" / f"{Path(toy.name).name.lower()}-v1-peft"
+    assert told.startswith(f"Written: {folder}\n") and "adapter_model.safetensors" in told
+    assert cli.main(["export", "--to", "peft", *data]) == 1
+    assert "--force" in capsys.readouterr().err
+    out = str(tmp_path / "merged")
+    assert cli.main(["export", "--to", "merged", "--out", out, "--json", *data]) == 0
+    told, progress = capsys.readouterr()
+    made = json.loads(told)
+    assert made["folder"] == out and made["gap"]["kl"] < 1e-3 and made["merged_into"] == "trained"
+    assert "measuring 75%" in progress and "writing" in progress
+    with rlhf_chat.open(tmp_path / "data") as session:  # which holds the database
+        again = session.export(1, to="peft", out=tmp_path / "again")
+        assert Path(again["folder"]) == tmp_path / "again" and again["gap"] is None
+        assert session.export() == []
+        with pytest.raises(AppError, match="what the version is for"):
+            session.export(1)
+    assert cli.main(["export", "v9", "--to", "gguf", *data]) == 1
+    assert capsys.readouterr().err == "There is no version 9.\n"
+
+
+@pytest.mark.parametrize("words", [["v1"], ["--to", "zip"], ["--to", "peft", "--pairs"]])
+def test_an_export_that_cannot_be_meant_is_wrong_usage(words):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["export", *words])
+    assert ended.value.code == 2
+
+
 def test_a_round_is_run_now_and_told_on_stderr(tmp_path, load, capsys):
     data = ["--data", str(tmp_path)]
     run(capsys, "chat", "hello", *data)
@@ -117,7 +149,10 @@ def test_a_round_is_run_now_and_told_on_stderr(tmp_path, load, capsys):
     assert "%" in err or "Loading" in err
 
 
-@pytest.mark.parametrize("verb", [["rate", "last", "up"], ["versions"], ["export"], ["train"]])
+@pytest.mark.parametrize(
+    "verb",
+    [["rate", "last", "up"], ["versions"], ["export"], ["export", "--to", "peft"], ["train"]],
+)
 def test_a_folder_without_a_database_is_named_and_not_made(tmp_path, capsys, verb):
     assert cli.main([*verb, "--data", str(tmp_path / "none")]) == 1
     assert str(tmp_path / "none") in capsys.readouterr().err

@@ -30,7 +30,7 @@ from rlhf_chat import model_list
 from rlhf_chat.chat import exporters
 from rlhf_chat.chat.compare import Candidates, VoteResult
 from rlhf_chat.chat.message_feedback import MessageFeedback
-from rlhf_chat.errors import AppError, Notice, PortError
+from rlhf_chat.errors import AppError, ExportError, Notice, PortError
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.model_list import ModelChoice
 from rlhf_chat.simulation.simulator import Simulation
@@ -58,6 +58,8 @@ from rlhf_chat.ui.raters_panel import RatersPanel
 from rlhf_chat.ui.simulation_panel import SimulationPanel
 from rlhf_chat.ui.status_bar import StatusBar
 from rlhf_chat.ui.versions_screen import VersionsScreen
+from rlhf_chat.version_export.background import BackgroundExport
+from rlhf_chat.version_export.exporter import Exported
 from rlhf_chat.versions.provenance import Lapsed
 from tests.entered import entered
 from tests.fake_app import ToyChat, ToyTrainer, parts
@@ -1742,6 +1744,49 @@ def test_a_duel_begins_from_a_version():
         "0",
         "1",
     }
+
+
+def test_a_version_is_exported_while_the_screen_goes_on_and_says_where_it_is(tmp_path):
+    screen, _ = versions_screen()
+    asked, go_on = [], threading.Event()
+
+    def run(request, tell):
+        asked.append(request)
+        tell("writing", 0.25)
+        go_on.wait(10)
+        return Exported(tmp_path / "made", {}, None)
+
+    screen.exports = BackgroundExport(run)
+    assert press(screen, "export", 1, given="gguf-q8_0")[screen.note]["text"] != ""
+    refused = press(screen, "export", 1, given="peft")
+    assert refused[screen.note] == {
+        "text": "An export is running already. It says here when it is done.",
+        "tone": "bad",
+    }
+    assert refused[screen.exporting]["text"] == "Exporting v1: writing the files, 25%."
+    go_on.set()
+    screen.exports.wait()
+    done = screen.panel()[screen.exporting]
+    assert done == {"text": f"v1 is exported: {tmp_path / 'made'}", "tone": "quiet"}
+    assert [(one.form, one.kind, one.version) for one in asked] == [("gguf", "q8_0", "1")]
+    assert press(screen, "export", 1, given="/etc")[screen.note]["tone"] == "bad"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(ExportError("export.base_has_nothing"), "learned nothing"), (RuntimeError("x"), "Runtime")],
+)
+def test_an_export_that_fails_says_why(error, words):
+    screen, _ = versions_screen()
+
+    def run(request, tell):
+        raise error
+
+    screen.exports = BackgroundExport(run)
+    press(screen, "export", 1, given="peft")
+    screen.exports.wait()
+    told = screen.panel()[screen.exporting]
+    assert words in told["text"] and told["tone"] == "bad"
 
 
 @pytest.mark.parametrize("version", ["", "x", None, "1; drop"])

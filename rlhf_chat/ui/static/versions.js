@@ -38,6 +38,19 @@ const edit = (v, card) => {
   form.onkeydown = e => { e.stopPropagation(); if (e.key === 'Escape' && !e.isComposing) close(); };
   const row = el('div', 'foot'); row.append(keep, drop); form.append(name, note, row); card.replaceChildren(form); name.focus();
 };
+// For which program a version is exported; each choice says what the folder is for.
+const EXPORTS = ['peft', 'merged', 'gguf-f16', 'gguf-q8_0', 'gguf-q4_0'];
+const take = (v, foot) => {
+  const form = el('form', 'export'), choice = el('select'), close = () => back(t('export_of', {version: v.label}));
+  choice.setAttribute('aria-label', t('export_choice', {version: v.label}));
+  const told = {'peft': t('export_peft'), 'merged': t('export_merged'), 'gguf-f16': t('export_f16'), 'gguf-q8_0': t('export_q8'), 'gguf-q4_0': t('export_q4')};
+  for (const name of EXPORTS) { const o = el('option', '', told[name]); o.value = name; choice.append(o); }
+  const go = el('button', 'main', t('export')); go.type = 'submit';
+  const drop = el('button', '', t('cancel')); drop.type = 'button'; drop.onclick = close;
+  form.onsubmit = e => { e.preventDefault(); tell(v, 'export', {given: choice.value}); close(); };
+  form.onkeydown = e => { e.stopPropagation(); if (e.key === 'Escape' && !e.isComposing) close(); };
+  form.append(choice, go, drop); foot.replaceChildren(form); choice.focus();
+};
 const card = v => {
   const li = el('li', 'version' + (v.live ? ' live' : '')), box = el('div', 'card'), head = el('div', 'head'), foot = el('div', 'foot');
   head.append(el('b', 'name', v.label)); if (v.given) head.append(el('span', 'given', v.given));
@@ -51,6 +64,7 @@ const card = v => {
   if (!v.live) { const b = act(v, 'live', t('make_live'), t('make_live_label', {version: v.label})); foot.append(b); }
   foot.append(act(v, 'chat', t('chat'), t('chat_with', {version: v.label})), act(v, 'duel', t('duel'), t('duel_for', {version: v.label})));
   const e = el('button', '', t('name_and_notes')); e.type = 'button'; e.setAttribute('aria-label', t('name_and_notes_of', {version: v.label})); e.onclick = () => edit(v, box); foot.append(e);
+  if (v.version) { const x = el('button', '', t('export_opener')); x.type = 'button'; x.setAttribute('aria-label', t('export_of', {version: v.label})); x.onclick = () => take(v, foot); foot.append(x); }
   if (!v.live && v.version) { const d = el('button', 'delete', t('delete_opener')); d.type = 'button'; d.setAttribute('aria-label', t('delete_version_opener', {version: v.label})); d.onclick = () => ask(v, foot); foot.append(d); }
   box.append(foot); li.append(box); return li;
 };
