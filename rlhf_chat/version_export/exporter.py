@@ -16,7 +16,7 @@ import torch
 from gguf import GGUFWriter
 
 from rlhf_chat.db import Store
-from rlhf_chat.errors import ExportError, ModelError
+from rlhf_chat.errors import ExportError, ModelError, memory_is_short
 from rlhf_chat.inference import memory
 from rlhf_chat.inference.gguf import is_gguf
 from rlhf_chat.inference.model import Model
@@ -97,6 +97,10 @@ def export(data: Path, request: Request, on_progress: OnProgress = lambda p, s: 
     store = Store(data / "feedback.db", read_only=True)
     try:
         return Exporter(store, AdapterStore(data / "adapters"), data, on_progress).run(request)
+    except Exception as error:
+        if memory_is_short(error):
+            raise ModelError("common.out_of_memory") from error
+        raise
     finally:
         store.close()
 

@@ -16,6 +16,7 @@ from rlhf_chat.errors import from_stored
 from rlhf_chat.inference import loading, presets
 from rlhf_chat.inference.generate import Sampling, default_sampling
 from rlhf_chat.inference.gguf import is_gguf
+from rlhf_chat.inference.local_models import OLLAMA
 from rlhf_chat.inference.model_cache import source_note
 from rlhf_chat.version_export.source import Source
 from rlhf_chat.versions.leaderboard import Leaderboard, Standing
@@ -102,19 +103,26 @@ def base_of(name: str) -> Base:
         hub=hub if _is_hub(hub) else "",
         path=path,
         licence=_licence(hub, path),
-        gguf_source=str(note.get("file", "")) or (Path(path).name if is_gguf(path) else ""),
+        gguf_source=str(note.get("file", "")) or (_file_name(name, path) if is_gguf(path) else ""),
         sampling=_sampling(name, path),
     )
 
 
 def _is_hub(name: str) -> bool:
-    return name in presets.BY_HUB or (not Path(name).expanduser().exists() and name.count("/") == 1)
+    if name.startswith(OLLAMA) or Path(name).expanduser().exists():
+        return False
+    return name.count("/") == 1
+
+
+def _file_name(name: str, path: str) -> str:
+    """Ollama names its files by their hash."""
+    return name if name.startswith(OLLAMA) else Path(path).name
 
 
 def _short(name: str) -> str:
     if _is_hub(name):
         return name
-    plain = name.removeprefix("ollama:")
+    plain = name.removeprefix(OLLAMA)
     file = Path(plain)
     return file.stem if file.suffix == ".gguf" else file.name or plain
 

@@ -52,13 +52,13 @@ def check_free(out: Path, *, force: bool) -> None:
         raise ExportError("export.folder_taken", folder=out)
 
 
-def check_space(out: Path, needed: int) -> None:
-    """Raises DiskFull before anything is computed. `needed`: bytes that will be written."""
-    place = next(folder for folder in out.absolute().parents if folder.exists())
-    free = shutil.disk_usage(place).free
+def check_space(folder: Path, needed: int) -> None:
+    """Raises DiskFull before anything is written into it. `needed`: bytes."""
+    free = shutil.disk_usage(folder).free
     if free < needed + SPARE:
         mega = 1_000_000
-        raise DiskFull("export.no_space", folder=out, needed=-(-needed // mega), free=free // mega)
+        counts = {"needed": -(-needed // mega), "free": free // mega}
+        raise DiskFull("export.no_space", folder=folder.parent, **counts)
 
 
 def write_note(stage: Path, about: dict[str, Any]) -> None:

@@ -8,9 +8,13 @@ import http.server
 import json
 import re
 import threading
+from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
+from rlhf_chat.version_export import background
+from rlhf_chat.version_export.exporter import Exported
 from tests.browser.window import (
     PATIENCE,
     SCREENS,
@@ -763,6 +767,36 @@ def test_the_theme_is_remembered(opened):
     as_it_has_it = "Theme: System"
     expect(page.locator("#theme-toggle")).to_have_attribute("title", as_it_has_it)
     assert page.evaluate(dark) is False  # the system's own, light here
+
+
+def test_a_version_is_exported_and_the_page_says_where(opened, served, monkeypatch):
+    from playwright.sync_api import expect
+
+    asked = []
+
+    class Exporter:
+        def __init__(self, *_, **__) -> None: ...
+
+        def run(self, request):
+            asked.append((request.version, request.form, request.kind))
+            return Exported(Path("/somewhere/made"), {}, None)
+
+    monkeypatch.setattr(background, "Exporter", Exporter)
+    toy = served.worker
+    for name in ("store", "adapter_store", "model"):
+        monkeypatch.setattr(toy, name, MagicMock(), raising=False)
+    page, live = opened(), toy.live
+    go_to(page, "versions")
+    opener = button(page, f"Export v{live}")
+    opener.click()
+    page.keyboard.press("Escape")
+    expect(opener).to_be_focused()
+    opener.click()
+    page.get_by_label(f"What v{live} is exported for").select_option("gguf-q8_0")
+    button(page, "Export").click()
+    expect(page.locator("#versions-export")).to_contain_text("exported: /somewhere/made")
+    assert asked == [(str(live), "gguf", "q8_0")]
+    assert not page.locator("#versions .version button", has_text="Export v0").count()
 
 
 def test_a_version_is_named_talked_to_and_dueled(opened, served):

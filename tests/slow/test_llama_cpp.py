@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import SmolLM3Config
 
 from bench import llama_cpp
 from rlhf_chat.inference import loading, presets, pull
@@ -18,7 +19,8 @@ from rlhf_chat.version_export import gguf_file, merge_gap
 from rlhf_chat.version_export.exporter import Request, export
 from rlhf_chat.version_export.merge_gap import PROMPTS, TOKENS
 from tests.exported_versions import publish
-from tests.families import make_family
+from tests.families import FAMILIES, Family, make_family
+from tests.unit.test_version_export import with_biases, with_llama3_rope
 
 TEXTS = (
     "In 2024, 3 cats ate 12345 fish's tails.\n\n\tdef f(x):\n        return x+100\n",
@@ -94,14 +96,23 @@ def test_the_adapter_above_the_base_is_the_merged_model(node, pocket, tmp_path):
     assert same(expected, found) >= 0.9 > same(expected, without)
 
 
-@pytest.mark.parametrize("family", ["llama untied", "qwen2", "qwen3", "smollm3"])
-def test_llama_cpp_computes_each_architecture_as_transformers_does(node, family, tmp_path):
-    model = Model.load(str(make_family(family, tmp_path / "base")), quantization="none")
+SMOLLM3 = Family(SmolLM3Config, options={"no_rope_layers": [1, 1, 1, 0]}, layers=4)
+
+
+@pytest.mark.parametrize("family", ["llama untied", "llama 3 rope", "qwen2", "qwen3", "smollm3"])
+def test_llama_cpp_computes_each_architecture_as_transformers_does(
+    node, family, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(FAMILIES, "smollm3", SMOLLM3)
+    base = make_family("llama" if family == "llama 3 rope" else family, tmp_path / "base")
+    if family == "llama 3 rope":
+        base = with_llama3_rope(base, tmp_path / "scaled")
+    model = Model.load(str(with_biases(base, tmp_path / "biases")), quantization="none")
     publish(tmp_path / "data", model)
     export(tmp_path / "data", Request(form="gguf", out=tmp_path / "out", measure=False))
     [file] = (tmp_path / "out" / "rlhf-chat").glob("*/*.gguf")
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.randint(10, 300, (8, 12), generator=generator).tolist()
+    drawn = torch.randint(10, 300, (8, 90), generator=generator).tolist()
     tree = gguf_file.read(file, loading.plain_text_config(model.config))
     expected = written(model, tree, drawn)
     found, _ = llama_cpp.greedy(node, file, drawn, TOKENS)

@@ -121,7 +121,7 @@ def test_a_full_disk_is_named_and_nothing_stays(data, tmp_path, monkeypatch):
 def test_too_little_space_is_refused_before_anything_is_written(data, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(staging.shutil, "disk_usage", lambda _: usage(0, 0, 1000))
-    with pytest.raises(DiskFull, match="MB are free"):
+    with pytest.raises(DiskFull, match="MB left"):
         export(data, quick(tmp_path / "out", form="merged"))
     assert not (tmp_path / "out").exists()
 

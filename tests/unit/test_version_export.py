@@ -11,13 +11,18 @@ import pytest
 import torch
 from gguf import GGUFReader
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from rlhf_chat.errors import ExportError
+from rlhf_chat.inference.gguf import SOURCE, read_model
 from rlhf_chat.inference.model import Model
-from rlhf_chat.version_export.exporter import Request, export
+from rlhf_chat.inference.pull import POCKET_WHEEL
+from rlhf_chat.version_export.exporter import Request, export, known_pre_tokenizer
+from rlhf_chat.version_export.gguf_tokenizer import EXPRESSIONS, pre_tokenizer_name
 from rlhf_chat.version_export.merge_gap import logprobs
 from rlhf_chat.versions.adapter_store import AdapterStore
 from tests.exported_versions import publish
+from tests.gguf_files import make_gguf
 
 PROMPT, REPLY = [5, 6, 7, 40, 41], [60, 61, 62, 63]
 TALK = [{"role": "user", "content": "hello how are you\n\n 2024  x1"}]
@@ -113,9 +118,7 @@ def test_every_architecture_that_is_written_is_read_as_the_same_model(
     publish(tmp_path / "data", model)
     made = export(tmp_path / "data", Request(form="gguf", out=tmp_path / "out"))
     assert made.gap and made.gap.kl < 1e-4 and made.gap.same_next > 0.95
-    read = AutoModelForCausalLM.from_pretrained(
-        gguf_in(tmp_path / "out").parent, gguf_file=gguf_in(tmp_path / "out").name
-    )
+    read = read_model(gguf_in(tmp_path / "out"), model.config, torch.float32)
     assert torch.allclose(of(read), served(tmp_path / "data", model), atol=0.05)
 
 
@@ -127,6 +130,100 @@ def with_biases(folder: Path, copy: Path) -> Path:
             with torch.no_grad():
                 parameter.add_(torch.randn(parameter.shape) * 0.2)
     model.save_pretrained(copy)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(copy)
+    return copy
+
+
+def test_the_tokenizer_of_a_gguf_base_is_copied_as_it_is(toy_folder, tmp_path):
+    base = make_gguf(toy_folder, tmp_path / "base.gguf")
+    model = Model.load(str(base), quantization="none", device="cpu")
+    publish(tmp_path / "data", model)
+    made = export(tmp_path / "data", Request(form="gguf", out=tmp_path / "out"))
+    assert made.gap and made.gap.kl < 1e-4
+    before, after = (GGUFReader(file).fields for file in (base, gguf_in(tmp_path / "out")))
+    told = {key: field.contents() for key, field in before.items() if key.startswith("tokenizer.")}
+    assert told and {key: after[key].contents() for key in told} == told
+    assert "`base.gguf`" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_base_that_was_converted_from_a_gguf_file_keeps_the_rules_of_its_tokenizer(tmp_path):
+    for pre in ("", "smollm"):
+        (tmp_path / SOURCE).write_text(json.dumps({"sha256": "x", "pre": pre}))
+        assert known_pre_tokenizer(tmp_path) == pre
+    note = {"sha256": POCKET_WHEEL.member_sha256}  # before the name was noted
+    (tmp_path / SOURCE).write_text(json.dumps(note))
+    assert known_pre_tokenizer(tmp_path) == "smollm"
+    assert known_pre_tokenizer(tmp_path / "none") == ""
+
+
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+
+
+@pytest.mark.parametrize(
+    ("steps", "name"),
+    [
+        ([BYTES], "gpt-2"),
+        ([{"type": "Digits", "individual_digits": True}, BYTES], "smollm"),
+        *(
+            (
+                [
+                    {"type": "Split", "pattern": {"Regex": expression}},
+                    BYTES | {"use_regex": False},
+                ],
+                name,
+            )
+            for expression, name in EXPRESSIONS.items()
+        ),
+    ],
+)
+def test_the_rules_of_a_tokenizer_have_a_name_in_llama_cpp(steps, name):
+    told: dict[str, Any] = {"model": {"type": "BPE"}}
+    told["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
+    assert pre_tokenizer_name(told) == name
+    told["pre_tokenizer"]["pretokenizers"] = [{"type": "Punctuation"}, *steps]
+    with pytest.raises(ExportError, match="tokenizer cuts texts"):
+        pre_tokenizer_name(told)
+    told["model"] = {"type": "BPE", "byte_fallback": True}
+    with pytest.raises(ExportError, match="SentencePiece"):
+        pre_tokenizer_name(told)
+
+
+def test_every_row_of_the_embeddings_has_a_token_and_a_type(trained, tmp_path):
+    data, model = trained
+    export(data, Request(form="gguf", out=tmp_path / "out", measure=False))
+    fields = GGUFReader(gguf_in(tmp_path / "out")).fields
+    tokens, types = (
+        fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "token_type")
+    )
+    assert len(tokens) == len(types) == model.config.vocab_size
+    control = {tokens[i] for i, kind in enumerate(types) if kind == 3}
+    assert control == {"<|im_start|>", "<|im_end|>", "<|endoftext|>"}
+    assert tokens[fields["tokenizer.ggml.eos_token_id"].contents()] == "<|im_end|>"
+    assert fields["tokenizer.chat_template"].contents() == model.tokenizer.chat_template
+
+
+def test_rope_of_llama_3_is_a_tensor_of_factors(family_folder, tmp_path):
+    """llama.cpp divides each angle by its factor; 1 is the plain one."""
+    folder = with_llama3_rope(family_folder("llama"), tmp_path / "base")
+    model = Model.load(str(folder), quantization="none", device="cpu")
+    publish(tmp_path / "data", model)
+    made = export(tmp_path / "data", Request(form="gguf", out=tmp_path / "out"))
+    assert made.gap and made.gap.kl < 1e-4
+    [factors] = [t.data for t in GGUFReader(gguf_in(tmp_path / "out")).tensors if "rope" in t.name]
+    assert factors.shape == (8,) and factors[0] == pytest.approx(1) and factors[-1] > 1.5
+
+
+def with_llama3_rope(folder: Path, copy: Path) -> Path:
+    config = AutoConfig.from_pretrained(folder)
+    config.rope_parameters = {
+        "rope_type": "llama3",
+        "rope_theta": 500.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 128,
+    }
+    AutoModelForCausalLM.from_pretrained(folder, config=config).save_pretrained(copy)
     AutoTokenizer.from_pretrained(folder).save_pretrained(copy)
     return copy
 
