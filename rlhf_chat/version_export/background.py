@@ -13,7 +13,12 @@ from rlhf_chat.versions.registry import VersionRegistry
 log = logging.getLogger(__name__)
 
 Run = Callable[[Request, OnProgress], Exported]
-PHASES = ("reading", "merging", "writing", "measuring")
+PHASES = {
+    "reading": "export.phase_reading",
+    "merging": "export.phase_merging",
+    "writing": "export.phase_writing",
+    "measuring": "export.phase_measuring",
+}
 
 
 class BackgroundExport:
@@ -49,7 +54,7 @@ class BackgroundExport:
         version = int(request.version)
 
         def tell(phase: str, share: float) -> None:
-            step = Notice(f"export.phase_{phase}")
+            step = Notice(PHASES[phase])
             self.told = Notice("export.runs", {"version": version, "step": step, "share": share})
 
         try:
