@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,9 +45,11 @@ def same(one: Sequence[Sequence[int]], other: Sequence[Sequence[int]]) -> float:
     return equal / sum(map(len, one))
 
 
-def written(model: Model, tree: object, prompts: list[list[int]]) -> list[list[int]]:
+def written(
+    model: Model, tree: Any, prompts: list[list[int]], tokens: int = TOKENS
+) -> list[list[int]]:
     return [
-        merge_gap.greedy(tree, prompt, TOKENS, model.end_ids, merge_gap.no_turn)
+        merge_gap.greedy(tree, prompt, tokens, model.end_ids, merge_gap.no_turn)
         for prompt in prompts
     ]
 
@@ -96,6 +99,9 @@ def test_the_adapter_above_the_base_is_the_merged_model(node, pocket, tmp_path):
     assert same(expected, found) >= 0.9 > same(expected, without)
 
 
+# Of random weights the likeliest tokens are close to each other, and llama.cpp keeps 16 bits of keys
+# and values: one token in fifty differs, and all after it.
+FEW = 3
 SMOLLM3 = Family(SmolLM3Config, options={"no_rope_layers": [1, 1, 1, 0]}, layers=4)
 
 
@@ -112,8 +118,10 @@ def test_llama_cpp_computes_each_architecture_as_transformers_does(
     export(tmp_path / "data", Request(form="gguf", out=tmp_path / "out", measure=False))
     [file] = (tmp_path / "out" / "rlhf-chat").glob("*/*.gguf")
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.randint(10, 300, (8, 90), generator=generator).tolist()
+    drawn = torch.randint(10, 300, (40, 90), generator=generator).tolist()
     tree = gguf_file.read(file, loading.plain_text_config(model.config))
-    expected = written(model, tree, drawn)
-    found, _ = llama_cpp.greedy(node, file, drawn, TOKENS)
+    expected = written(model, tree, drawn, FEW)
+    found, _ = llama_cpp.greedy(node, file, drawn, FEW)
     assert same(expected, found) >= 0.95
+    tree.model.rotary_emb.inv_freq *= 0.8  # another model: the test can tell
+    assert same(written(model, tree, drawn, FEW), found) < 0.9

@@ -81,7 +81,7 @@ def test_the_card_tells_the_blind_record(toy, tmp_path):
     made = store.conversations.add()
     asked = store.messages.add(made, "user", "hello")
     for outcome in ("a", "a", "b", "tie"):
-        ids = [
+        mine, base = (
             store.messages.add(
                 made,
                 "assistant",
@@ -90,8 +90,8 @@ def test_the_card_tells_the_blind_record(toy, tmp_path):
                 adapter_version=version,
             )
             for version in (1, 0)
-        ]
-        store.feedback.add_preference(*ids, outcome, shown_first="a")
+        )
+        store.feedback.add_preference(mine, base, outcome, shown_first="a")
     store.close()
     card = card_of(data, tmp_path / "out")
     assert "2 won, 1 lost, 1 tied; win rate 62%" in card
