@@ -11,6 +11,7 @@ from typing import Any
 
 from rlhf_chat.chat.message_text import MAX_CHARACTERS
 from rlhf_chat.db import Store
+from rlhf_chat.db.settings import CHAT_DEFAULTS
 from rlhf_chat.errors import AppError
 from rlhf_chat.inference.generate import Sampling
 
@@ -91,10 +92,10 @@ class SettingsService:
                 "system_prompt": settings.system_prompt,
                 "sampling": settings.sampling.as_dict(),
             }
-            self.store.settings.set("manner", value)
+            self.store.settings.set(CHAT_DEFAULTS, value)
 
     def default(self) -> ConversationSettings:
-        stored = self.store.settings.get("manner")
+        stored = self.store.settings.get(CHAT_DEFAULTS)
         if not stored:
             return self._plain
         return ConversationSettings(stored["system_prompt"], self._fitting(stored["sampling"]))

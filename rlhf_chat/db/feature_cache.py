@@ -74,6 +74,12 @@ class FeatureCache(Repository):
             found = fetch(db, sql, [feature_key, json.dumps(list(prompt_keys))])
         return {key: split(ids_list(flat), ids_list(lengths)) for key, lengths, flat in found}
 
+    def drop_reference_responses(self, prompt_keys: Iterable[str]) -> None:
+        """Of prompts that no message has."""
+        sql = """DELETE FROM reference_responses WHERE prompt_key = ?1 AND NOT EXISTS
+            (SELECT 1 FROM messages WHERE messages.prompt_ids = reference_responses.prompt_ids)"""
+        self._db.execute_many(sql, [(key,) for key in prompt_keys])
+
 
 def drop_orphans(db: Database) -> None:
     """Delete cached vectors of deleted replies: losing a cache costs time, not data."""

@@ -8,7 +8,7 @@ and kept: comparisons of replies say nothing about the level of a prompt.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rlhf_chat.db import Store, content_key
 from rlhf_chat.feedback.replies import Prompt, Reply
+from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.generator import Generator
 from rlhf_chat.inference.model import Model, ModelView
 from rlhf_chat.reward import reward_model, text_features
@@ -24,6 +25,8 @@ REFERENCES = 4  # reference responses per prompt
 PROMPT_BATCH = 16  # prompts that the reference answers at once
 REPLY_BATCH = 32  # replies measured at once
 MEASURE_COST = 0.1  # of sampling the same replies, in time
+SYSTEM_TOKENS = 200  # a longer system prompt would cost more than the replies under it
+TEMPERATURES = 0.3, 1.3  # of practice: below there is nothing to choose from, above no sense
 RARE = -7.0  # nats; a confident base has rare wordings that are still good language
 
 Floats = NDArray[np.float64]
@@ -59,10 +62,34 @@ class FeatureExtractor:
         self._suggested: set[str] = set()  # keys of the app's own prompts, which are not private
         self._key = f"{model.feature_key}-{text_features.KEY}"
 
+    def follow_settings(self) -> None:
+        """The base, practice and the gate sample as new conversations do. Not during a round: its
+        ratios and KL are of one distribution."""
+        stored = self.store.settings.sampling
+        if stored:
+            lowest, highest = TEMPERATURES
+            wanted = Sampling(**stored).limited(self.model.sampling.max_new_tokens)
+            within = min(max(wanted.temperature, lowest), highest)
+            self.model.sampling = replace(wanted, temperature=within)
+
+    @property
+    def settings_key(self) -> str:
+        """Names the settings that the base's replies depend on."""
+        return f"{self.model.sampling.key} {self.system_prompt}"
+
+    @property
+    def system_prompt(self) -> str:
+        """What new conversations begin with, where the app's own prompts are asked under it, too:
+        "" for one of more than SYSTEM_TOKENS tokens."""
+        system = self.store.settings.system_prompt
+        return system if len(self.model.tokenizer.encode(system)) <= SYSTEM_TOKENS else ""
+
     def prompt(self, text: str) -> Prompt:
-        """A prompt of one message that the app itself suggests."""
-        ids = self.model.encode([{"role": "user", "content": text}])
-        suggested = Prompt(tuple(ids), text)
+        """A prompt of one message that the app itself suggests, as a new conversation asks it."""
+        system, asked = self.system_prompt, [{"role": "user", "content": text}]
+        if system:
+            asked.insert(0, {"role": "system", "content": system})
+        suggested = Prompt(tuple(self.model.encode(asked)), text)
         self._suggested.add(suggested.key)
         return suggested
 
@@ -138,6 +165,12 @@ class FeatureExtractor:
             self.measured += 1
         advance(1.0)
         return [self._references[p.key, max_new_tokens] for p in prompts]
+
+    def forget(self, prompts: Sequence[Prompt]) -> None:
+        """Drops the reference's replies to prompts that nobody asked in a conversation."""
+        keys = {p.key for p in prompts}
+        self.store.features.drop_reference_responses(keys)
+        self._references = {k: v for k, v in self._references.items() if k[0] not in keys}
 
     def reference_work(self, prompts: Sequence[Prompt], max_new_tokens: int) -> tuple[int, int]:
         """How many prompts `references` would have to sample for, and how many to measure."""

@@ -49,6 +49,8 @@ class BaseStatistics:
     references: list[Reference]  # of probes, then bank
     feature_map: FeatureMap
     max_new_tokens: int  # that a reply may have
+    settings_key: str  # of the settings they were sampled with
+    private: bool  # whether the person's system prompt is in the prompts
 
     @classmethod
     def of(
@@ -61,6 +63,7 @@ class BaseStatistics:
     ) -> BaseStatistics:
         """Samples and measures what is not stored yet. `check` is called between slices and may
         raise; `advance` gets the share done, 0..1."""
+        settings_key, private = extractor.settings_key, bool(extractor.system_prompt)
         bank, probes = base_prompts(extractor, config)
         part = len(probes) / max(len(probes) + len(bank), 1)
         base = extractor.references(
@@ -70,7 +73,9 @@ class BaseStatistics:
             bank, max_new_tokens, check, lambda share: advance(part + (1 - part) * share)
         )
         feature_map = feature_map_from(references)
-        return cls(bank, probes, base, references, feature_map, max_new_tokens)
+        return cls(
+            bank, probes, base, references, feature_map, max_new_tokens, settings_key, private
+        )
 
 
 def base_prompts(
@@ -201,7 +206,11 @@ class RewardModelCache:
 
     @property
     def ready(self) -> bool:
-        return self._base_stats is not None and not self._resized
+        """Whether the base's replies are those of today's settings."""
+        base_stats = self._base_stats
+        if base_stats is None or self._resized:
+            return False
+        return base_stats.settings_key == self.extractor.settings_key
 
     def resize(self, config: ScoringConfig, max_new_tokens: int) -> None:
         """Other prompts or longer replies of the base, from the next warm-up on; until then the
@@ -216,8 +225,12 @@ class RewardModelCache:
             return
         base_stats = BaseStatistics.of(self.extractor, self.config, self._tokens, check)
         with self._lock, self._adversarial_lock:
+            before = self._base_stats
             self._base_stats, self._resized = base_stats, False
             self._model = self._adversarial = None
+        if before and before.private:
+            now = {p.key for p in base_stats.bank + base_stats.probes}
+            self.extractor.forget([p for p in before.bank + before.probes if p.key not in now])
 
     def get(self) -> RewardModel | None:
         """The reward model of all feedback so far, or an older one while it is `stale`; None before

@@ -26,6 +26,7 @@ class RoundConfig:
     """Settings of one round, kept with it in the database."""
 
     algorithm: str = "ppo"  # a name in training/algorithm.py
+    sampling: str = ""  # that all replies of the round are drawn with
     minutes: float = 0.0  # the updates end early enough for the verdict to come by then; 0: never
     probe_samples: int = 4
     bootstrap_heads: int = 16  # heads fitted on random halves of the ratings, for the gate

@@ -27,6 +27,7 @@ class IdleTasks:
     def prepare_reward_model(self, check: Callable[[], None]) -> None:
         """Samples and measures what scoring needs, so that replies can be scored before the first
         round, or without one. Lets what `check` raises pass."""
+        self.scorer.extractor.follow_settings()
         if self.scorer.ready and not self.scorer.stale:
             return
         if self._warm_up_unasked or self.scorer.requested or self.store.feedback.count():

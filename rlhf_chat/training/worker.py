@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from rlhf_chat.db import Store
 from rlhf_chat.errors import Notice, Refused
@@ -136,7 +137,8 @@ class TrainingWorker:
         self, trigger: str, exclude: Exclude | None = None, seed: int | None = None
     ) -> RoundState:
         """Called with the start lock held."""
-        config = self.config
+        self.extractor.follow_settings()
+        config = replace(self.config, sampling=self.model.sampling.key)
         state = self._runner.open(trigger, self.schedule.rater, config, exclude, seed)
         self.scorer.resize(config.scorer, config.ppo.max_new_tokens)
         self._control.stop.clear()

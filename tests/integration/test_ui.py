@@ -1089,7 +1089,7 @@ def test_a_number_beyond_its_limits_is_moved_to_them_and_said_so(asked, kept, to
     tab = Screen()
     panel = tab.screen.settings
     note = asyncio.run(panel.save(tab.view, "", *asked, "live"))[panel.note]
-    assert note["text"] == f"Saved for new chats. {told}, its limit."
+    assert note["text"] == f"Saved for new chats and for the next round. {told}, its limit."
     drawn = tab.chat.get("").sampling
     assert (drawn.temperature, drawn.top_p, drawn.top_k, drawn.max_new_tokens) == kept
     note = asyncio.run(panel.save(tab.view, "", None, 0.9, 40, 96, "live"))[panel.note]

@@ -18,7 +18,7 @@ from rlhf_chat.errors import AppError, Notice
 from rlhf_chat.feedback.snapshot import take_snapshot
 from rlhf_chat.inference.generate import Response, Sampling
 from rlhf_chat.inference.model import Model
-from rlhf_chat.reward import active_sampling, reward_model, text_features
+from rlhf_chat.reward import active_sampling, features, reward_model, text_features
 from rlhf_chat.reward.features import FeatureExtractor
 from rlhf_chat.reward.reward_model import RewardConfig, RewardHead
 from rlhf_chat.reward.scorer import RewardModel, RewardModelCache, ScoringConfig
@@ -419,3 +419,50 @@ def test_where_the_base_repeats_itself_flaws_cost_no_more_than_people_care(curre
     ).std()
     flaws = 0.5  # standard deviation of 0, 0, 1, 1
     assert 0 < half.flaw_cost * flaws <= 0.51 * spread < config.degeneration_penalty
+
+
+def test_the_apps_own_prompts_are_asked_under_the_system_prompt_of_new_conversations(
+    chat, current, store, toy, monkeypatch
+) -> None:
+    """What is practised and tested is what new conversations ask."""
+    plain = current.extractor.prompt("tell me about the sea")
+    settings = chat.settings.default()
+    chat.settings.set("", replace(settings, system_prompt="Answer like a sailor."))
+    assert not current.ready
+    asked = [
+        {"role": "system", "content": "Answer like a sailor."},
+        {"role": "user", "content": "tell me about the sea"},
+    ]
+    assert list(current.extractor.prompt("tell me about the sea").ids) == toy.encode(asked)
+    current.warm_up()
+    base_stats = current._base_stats
+    prompts = base_stats.bank + base_stats.probes
+    assert current.ready and all("like a sailor" in toy.decode(p.ids) for p in prompts)
+    key = current.extractor._reference_key(8)
+    keys = [p.key for p in prompts]
+    assert set(store.features.reference_responses(key, keys)) == set(keys)
+
+    chat.settings.set("", settings)
+    assert not current.ready and current.extractor.prompt("tell me about the sea") == plain
+    current.warm_up()
+    assert current.ready and not store.features.reference_responses(key, keys)
+
+    monkeypatch.setattr(features, "SYSTEM_TOKENS", 3)
+    chat.settings.set("", replace(settings, system_prompt="Answer like a very old sailor."))
+    assert current.ready and current.extractor.prompt("tell me about the sea") == plain
+
+
+@pytest.mark.parametrize("asked, practised", [(1.0, 1.0), (0.0, 0.3), (2.0, 1.3)])
+def test_practice_samples_as_new_conversations_do(chat, current, toy, asked, practised) -> None:
+    settings = chat.settings.default()
+    current.extractor.follow_settings()
+    assert current.ready and toy.sampling == Sampling()  # nothing was set
+    sampling = Sampling(temperature=asked, top_p=0.8, max_new_tokens=8)
+    chat.settings.set("", replace(settings, sampling=sampling))
+    assert current.ready  # until it follows, which it does between rounds
+    current.extractor.follow_settings()
+    assert not current.ready
+    assert (toy.sampling.temperature, toy.sampling.top_p) == (practised, 0.8)
+    assert toy.sampling.max_new_tokens == Sampling().max_new_tokens
+    current.warm_up()
+    assert current.ready
