@@ -78,14 +78,21 @@ def kl_of(model, view, prompts: Sequence[str], spoken: GeneratedReply) -> float:
 
 
 def degenerate(spoken: GeneratedReply) -> float:
-    """Share of replies that are empty, do not end, or repeat themselves."""
-    from rlhf_chat.reward.text_features import repeated_share
+    """Share of replies that are empty or repeat themselves: their words, or whole sentences. One
+    that is cut at the limit of tokens is not counted, as most are of a model that writes at
+    length; `unfinished` counts those."""
+    from rlhf_chat.reward.text_features import degeneration, repeated_share
 
     bad = [
-        not text.strip() or not ended or repeated_share(text.lower().split(), 3) > 0.2
-        for text, ended in zip(spoken.texts, spoken.ended, strict=True)
+        not text.strip() or repeated_share(text.lower().split(), 3) > 0.2 or degeneration(text) > 0
+        for text in spoken.texts
     ]
     return float(np.mean(bad))
+
+
+def unfinished(spoken: GeneratedReply) -> float:
+    """Share of replies that did not end within the limit of tokens."""
+    return 1 - float(np.mean(spoken.ended))
 
 
 def well_formed(model, prompts: Sequence[str], spoken: GeneratedReply) -> float | None:

@@ -35,6 +35,7 @@ from bench.generations import (
     held_out_prompts,
     kl_of,
     speak,
+    unfinished,
     well_formed,
     win_rate,
 )
@@ -175,6 +176,7 @@ def _rounds(
         status = worker.run_round("ratings")
         round_seconds = time.monotonic() - round_started
         newest = worker.history.rounds(1)[0]
+        metrics = worker.history.metrics(newest.id)
         tier = (newest.verdict or {}).get("tier", status)
         tiers[tier] = tiers.get(tier, 0) + 1
         seconds = time.monotonic() - started
@@ -189,7 +191,12 @@ def _rounds(
             | {
                 "algorithm": worker.config.algorithm,
                 "round_seconds": round(round_seconds, 1),
-                "updates": len(worker.history.metrics(newest.id).get("loss", [])),
+                "updates": len(metrics.get("loss", [])),
+                "by_update": {
+                    name: [float(f"{value:.3g}") for _, value in metrics.get(name, [])]
+                    for name in ("kl", "score", "learning_rate")
+                },
+                "tokens": worker.config.ppo.max_new_tokens,
                 "peak_mb": peak_megabytes(),
             }
         )
@@ -270,6 +277,8 @@ def measured(
         "kl": round(kl_of(model, model.policy, prompts, live), 3),
         "degenerate": round(degenerate(live), 4),
         "degenerate_base": round(degenerate(base), 4),
+        "unfinished": round(unfinished(live), 4),
+        "unfinished_base": round(unfinished(base), 4),
         "distinct": round(distinct(live.texts), 4),
         "distinct_base": round(distinct(base.texts), 4),
         "well_formed": well_formed(model, prompts, live),

@@ -23,7 +23,9 @@ from rlhf_chat.training.round_cost import (
 from rlhf_chat.training.time_budget import MIN_UPDATES
 
 MINUTES = 10.0  # that a round should take
-REAL_MODELS = PPOConfig(rollouts=64, ppo_epochs=1, minibatches=4, learning_rate=4e-4)
+REAL_MODELS = PPOConfig(
+    rollouts=64, ppo_epochs=1, minibatches=4, learning_rate=4e-4, adapts_learning_rate=True
+)
 RESPONSE_TOKENS = 256, 192, 128, 96, 64, 48  # limits of a reply that are tried, longest first
 ENOUGH_UPDATES = 7  # before longer replies are worth it
 MAX_UPDATES = 20
@@ -58,27 +60,32 @@ def config_for(model: Model, minutes: float = MINUTES) -> RoundConfig:
 
 def planned(config: RoundConfig, speed: Speed, seconds: float) -> RoundConfig:
     """`config` with the length and number of replies, the number of updates and, on very slow
-    machines, the number of prompts that end a round in about `seconds`."""
+    machines, the number of prompts that end a round in about `seconds`.
+
+    Replies are so long that a first round, which has to write the base's replies, takes enough
+    updates; there are as many as fit into a round that finds them written."""
     longest = config.ppo.max_new_tokens
     lengths = [n for n in RESPONSE_TOKENS if n <= longest] or [longest]
     for tokens in lengths:
-        updates = updates_within(config, speed, seconds, tokens)
-        if updates >= ENOUGH_UPDATES:
-            return _sized(config, tokens, updates)
+        if updates_within(config, speed, seconds, tokens) >= ENOUGH_UPDATES:
+            return _sized(config, speed, seconds, tokens)
     bank, probes = SMALL_PROMPT_SETS
     small = replace(config.scorer, rollout_prompts=bank, probe_prompts=probes)
-    config = replace(config, scorer=small)
-    return _sized(config, lengths[-1], updates_within(config, speed, seconds, lengths[-1]))
+    return _sized(replace(config, scorer=small), speed, seconds, lengths[-1])
 
 
-def updates_within(config: RoundConfig, speed: Speed, seconds: float, tokens: int) -> int:
-    """How many updates fit into a round whose replies have up to `tokens` tokens; may be < 0."""
+def updates_within(
+    config: RoundConfig, speed: Speed, seconds: float, tokens: int, *, written: bool = False
+) -> int:
+    """How many updates fit into a round whose replies have up to `tokens` tokens; may be < 0.
+    `written`: the base's replies are there already."""
     cost = ResponseCost.at(speed, tokens)
-    prompts = config.scorer.rollout_prompts + config.scorer.probe_prompts
+    prompts = 0 if written else config.scorer.rollout_prompts + config.scorer.probe_prompts
     fixed = REFERENCES * prompts * cost.reference + GATE_ATTEMPTS * gate_cost(config, cost)
     return int((seconds - fixed) / update_cost(config, cost))
 
 
-def _sized(config: RoundConfig, tokens: int, updates: int) -> RoundConfig:
-    updates = min(max(updates, MIN_UPDATES), MAX_UPDATES)
+def _sized(config: RoundConfig, speed: Speed, seconds: float, tokens: int) -> RoundConfig:
+    fitting = updates_within(config, speed, seconds, tokens, written=True)
+    updates = min(max(fitting, MIN_UPDATES), MAX_UPDATES)
     return replace(config, ppo=replace(config.ppo, max_new_tokens=tokens, updates=updates))

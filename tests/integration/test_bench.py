@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bench import latency, learning_curve, load, votes_needed
-from bench.generations import GeneratedReply, degenerate, win_rate
+from bench.generations import GeneratedReply, degenerate, unfinished, win_rate
 from bench.simulated_rater import AGREEMENT, Person, load_utility, noise_scale
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.inference.generate import Sampling
@@ -68,9 +68,12 @@ def test_win_rate_counts_ties_half_and_has_an_interval():
 
 def test_degenerate_replies_are_counted():
     told = GeneratedReply(
-        ["fine words", " ", "on and on", "a b c " * 9], [True, True, False, True], []
+        ["fine words", " ", "on and on", "a b c " * 9, "It is so. Yes, it is so."],
+        [True, True, False, True, True],
+        [],
     )
-    assert degenerate(told) == 0.75
+    assert degenerate(told) == pytest.approx(0.6)
+    assert unfinished(told) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("spec", ["nowhere.py:utility", "{file}", "{file}:missing"])
