@@ -30,7 +30,7 @@ class Lease:
         self._waiting_turns = 0
         self._clock = clock
         self._patience = patience
-        self._last_slice = clock()
+        self._last_slice = self._last_reply = clock()
         self.longest_slice = 0.0  # seconds; upper bound of the time a reply has waited
         self._holders: list[int] = []  # ids of threads doing preemptible work
         self._memory_requested = False
@@ -45,6 +45,7 @@ class Lease:
         finally:
             with self._free:
                 self._replies -= 1
+                self._last_reply = self._clock()
                 self._free.notify_all()
 
     @contextmanager
@@ -128,6 +129,11 @@ class Lease:
     @property
     def chat_is_waiting(self) -> bool:
         return self._replies > 0
+
+    @property
+    def idle_seconds(self) -> float:
+        """Since the last reply ended; 0 during one."""
+        return 0.0 if self._replies else self._clock() - self._last_reply
 
     def assert_held(self) -> None:
         """Raises RuntimeError unless this thread holds the lease."""
