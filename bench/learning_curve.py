@@ -163,7 +163,7 @@ def _rounds(
 ) -> Iterator[dict]:
     """Answers up to each label count, then a round and a record of what is served after it."""
     labels, spent, started = 0, 0.0, time.monotonic()
-    tiers = {"proved": 0, "provisional": 0, "discarded": 0}
+    tiers = {"passed": 0, "provisional": 0, "discarded": 0}
     for target in settings.labels:
         while labels < target:
             person = persons[labels % len(persons)]

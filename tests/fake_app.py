@@ -35,7 +35,7 @@ from rlhf_chat.feedback.agreement import Agreement
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.reward.scorer import TokenAttribution
 from rlhf_chat.training.round_plan import RoundSize
-from rlhf_chat.training.worker import Status
+from rlhf_chat.training.status import PHASES, Status
 from rlhf_chat.versions import standings
 from rlhf_chat.versions.leaderboard import Standing
 from rlhf_chat.versions.provenance import Lapsed
@@ -652,6 +652,7 @@ class ToyTrainer:
         )
         self.sizes_rounds, self.round_minutes = True, 10
         self.began: float | None = None
+        self.stopped_at = -1  # ratings when a round was stopped
         self.error = None
         self.watched = ""
         self.history, self.simulation = self._history(), self._simulation()
@@ -736,32 +737,28 @@ class ToyTrainer:
 
     def status(self) -> Status:
         share = self._advance()
-        phases = ("features", "reward head", "rollouts", "ppo", "gate", "publishing")
         base = Status(
-            phase="idle",
-            gives_way=False,
-            round_id=None,
-            progress=0.0,
-            seconds_left=None,
             waiting=self.waiting,
             needed=self.needed,
-            paused=self.paused,
+            next_round=len(self._rounds) + 1,
             live_version=self.live,
             live_tier=next(v.tier for v in self._versions if v.version == self.live),
+            newest_version=self._versions[-1].version,
+            paused=self.paused,
+            held="stopped" if self.stopped_at == self.waiting else "",
             error=self.error,
+            simulated=bool(self.watched),
+            own=self.history.waiting(""),
         )
-        if self.began is not None:
-            phase = phases[min(5, int(share * 6))]
-            return replace(
-                base,
-                phase=phase,
-                round_id=self._rounds[-1].id,
-                progress=share,
-                seconds_left=self.round_seconds * (1 - share),
-            )
-        if self.paused:
-            return replace(base, phase="paused")
-        return base
+        if self.began is None:
+            return base
+        return replace(
+            base,
+            phase=PHASES[min(5, int(share * 6))],
+            round_id=self._rounds[-1].id,
+            progress=share,
+            seconds_left=self.round_seconds * (1 - share),
+        )
 
     def train_now(self) -> Notice:
         if self.began is not None:
@@ -797,7 +794,7 @@ class ToyTrainer:
 
     def stop_round(self) -> None:
         if self.began is not None:
-            self.began = None
+            self.began, self.stopped_at = None, self.waiting
             self._rounds[-1].status, self._rounds[-1].ended_at, self._rounds[-1].reason = (
                 "stopped",
                 now(),

@@ -51,7 +51,7 @@ def tiny_round_config(**gate: object) -> RoundConfig:
     limits = {
         "min_labels": 2,
         "provisional_p": 99.0,  # at every look
-        "proved_p": 0.02,
+        "passed_p": 0.02,
         "max_extra_low_logprob": 1.0,
         "max_extra_degeneration": 1.0,
         "max_extra_unfinished": 1.0,

@@ -89,6 +89,10 @@ class RoundRepository(Repository):
         """Newest first."""
         return self._db.rows(Round, "FROM rounds ORDER BY id DESC LIMIT ?", [limit])
 
+    def last_id(self) -> int:
+        """Of the newest round; 0 without any."""
+        return self._db.value("SELECT max(id) FROM rounds") or 0
+
     def simulated(self) -> dict[int, str]:
         """Round -> the simulated rater it learned from."""
         sql = "SELECT id, rater FROM rounds WHERE rater <> ''"

@@ -126,7 +126,7 @@ class AdapterVersion:
     version: int
     parent: int | None
     round_id: int | None
-    tier: str
+    tier: str  # base; provisional or passed, by the gate; proved, by blind votes
     folder: str
     manifest_hash: str
     kl: float | None
@@ -611,3 +611,12 @@ def m008_index_of_messages(db: Database) -> None:
     """Search by an index of the messages' texts."""
     for statement in _M008:
         db.execute(statement)
+
+
+@migration
+def m009_proved_is_a_word_of_votes(db: Database) -> None:
+    """A version that only the gate called proved has passed its checks."""
+    db.execute(
+        """UPDATE adapter_versions SET tier = 'passed' WHERE tier = 'proved'
+            AND CAST(version AS TEXT) NOT IN (SELECT ref FROM events WHERE kind = 'tier')"""
+    )

@@ -1,9 +1,10 @@
 """The gate: whether a candidate may become a version. Measurements in, a verdict out.
 
-Two tiers. *Proved*: the ratings differ from chance (permutation test, p <= 2 %). *Provisional*:
+Two tiers. *Passed*: the ratings differ from chance (permutation test, p <= 2 %). *Provisional*:
 they may (p <= 15 %); such a version has a smaller KL budget. In both the candidate must win by
 reward heads fitted on random halves of the ratings, stay near the base, and keep its language
-intact. The numbers are measured in evaluation.py.
+intact. Whether a version is *proved* to be better, blind votes alone say (versions/standings.py).
+The numbers are measured in evaluation.py.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-PROVED, PROVISIONAL, DISCARDED = "proved", "provisional", "discarded"
+PASSED, PROVISIONAL, DISCARDED = "passed", "provisional", "discarded"
 DISTANCE = {"kl", "low_logprob_rate", "degeneration", "unfinished", "empty", "variety", "length"}
 
 
@@ -21,7 +22,7 @@ DISTANCE = {"kl", "low_logprob_rate", "degeneration", "unfinished", "empty", "va
 class GateConfig:
     min_labels: int = 6  # fewer change no weight
     provisional_p: float = 0.15
-    proved_p: float = 0.02
+    passed_p: float = 0.02
     judge_tolerance: float = 0.05  # log-odds; a judge that saw no signal in its half says about 0
     max_kl_over_target: float = 1.5
     max_extra_low_logprob: float = (
@@ -31,15 +32,15 @@ class GateConfig:
     max_extra_unfinished: float = 0.01  # beyond twice what the base leaves without an end
     min_distinct_share: float = 0.6  # distinct 2-grams, relative to the base
     length_range: tuple[float, float] = (0.25, 2.5)  # relative to the base
-    may_prove: bool = True  # False: at best provisional, until blind votes prove the version
+    trial_only: bool = False  # at best provisional, until blind votes prove the version
 
     def at_interim_test(self, look: int) -> GateConfig:
         """The config for the look-th test of growing ratings, which corrects for repeated tests: of
-        80 raters who flip coins, tested nine times within 108 votes, 9 % were proved and 50 %
+        80 raters who flip coins, tested nine times within 108 votes, 9 % passed and 50 %
         provisional at least once; with thresholds over sqrt(look) 5 % and 30 % (docs/LOG.md)."""
         share = 1 / math.sqrt(max(look, 1))
         return replace(
-            self, provisional_p=self.provisional_p * share, proved_p=self.proved_p * share
+            self, provisional_p=self.provisional_p * share, passed_p=self.passed_p * share
         )
 
 
@@ -96,7 +97,7 @@ class Check:
 class Verdict:
     """`code` and `params` give the reason, as a text in rlhf_chat.locale."""
 
-    tier: str  # proved, provisional or discarded
+    tier: str  # passed, provisional or discarded
     code: str
     params: Mapping[str, Any]
     checks: tuple[Check, ...]
@@ -118,7 +119,7 @@ def reward_tier(labels: int, p_value: float, config: GateConfig) -> str:
     """The best tier that the ratings allow, before any weight is changed."""
     if labels < config.min_labels or not p_value <= config.provisional_p:
         return DISCARDED
-    return PROVED if p_value <= config.proved_p and config.may_prove else PROVISIONAL
+    return PASSED if p_value <= config.passed_p and not config.trial_only else PROVISIONAL
 
 
 def nothing_to_learn(labels: int, p_value: float, config: GateConfig) -> Verdict:
@@ -142,8 +143,8 @@ def judge(measured: EvalResult, config: GateConfig) -> Verdict:
             params = {"name": name, "found": found}
             return Verdict(DISCARDED, "gate.failed", params, checks)
     tier = reward_tier(measured.labels, measured.p_value, config)
-    unproved = "gate.passed_on_trial" if config.may_prove else "gate.passed_imported"
-    code = "gate.passed" if tier == PROVED else unproved
+    on_trial = "gate.passed_imported" if config.trial_only else "gate.passed_on_trial"
+    code = "gate.passed" if tier == PASSED else on_trial
     return Verdict(tier, code, {"win_rate": measured.win_rate, "kl": measured.kl}, checks)
 
 

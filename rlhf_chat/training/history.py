@@ -19,6 +19,10 @@ class TrainingHistory:
         """The newest first."""
         return self.store.rounds.newest(limit)
 
+    def last_number(self) -> int:
+        """Of the newest round; 0 before the first."""
+        return self.store.rounds.last_id()
+
     def metrics(self, round_id: int) -> dict[str, list[tuple[int, float]]]:
         """Metric name -> [(step, value)] of one round, without values that are not finite."""
         found: dict[str, list[tuple[int, float]]] = {}

@@ -11,14 +11,17 @@ from rlhf_chat.training.status import Status
 
 def progress(status: Status) -> dict[str, Any]:
     return {
+        "state": status.state,
         "phase": status.phase,
         "round": status.round_id,
         "progress": round(status.progress, 3),
         "seconds_left": status.seconds_left,
         "waiting": status.waiting,
         "needed": status.needed,
+        "missing": status.missing,
         "live": status.live_version,
         "error": str(status.error) if status.error else None,
+        "told": str(status.sentence),
     }
 
 

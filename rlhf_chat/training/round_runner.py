@@ -245,7 +245,7 @@ def gate_for(snapshot: Snapshot, config: GateConfig) -> GateConfig:
     say the same thing many times over, so that its ratings never look like chance: only blind votes
     can prove what came of it."""
     imported = [s for s in snapshot.items if s.origin and s.kind == Correction.code]
-    return replace(config, may_prove=2 * len(imported) <= len(snapshot.items))
+    return replace(config, trial_only=2 * len(imported) > len(snapshot.items))
 
 
 def _reason(outcome: training_round.Outcome) -> str:

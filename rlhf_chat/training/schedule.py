@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rlhf_chat.db import SIMULATED
 from rlhf_chat.training.history import TrainingHistory
 from rlhf_chat.training.round_runner import Exclude
+from rlhf_chat.training.status import CRASHED
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class RoundSchedule:
         self.request: RoundRequest | None = None  # of a person; `due` takes it
         self.rater = ""  # the simulated rater to learn from; "" for people
         self.set_needed(needed)
+        self._ended = ""  # how the last round ended
         self._waits_at = -1  # watermark of a failed or stopped round: wait for new ratings
         self._crashed_at = -1  # the same of a round during which the app ended twice
 
@@ -37,9 +39,7 @@ class RoundSchedule:
         request, self.request = self.request, None
         if request or not automatic or self.waiting() < self.needed:
             return request
-        if self._count() in (self._waits_at, self._crashed_at):
-            return None
-        return RoundRequest("ratings")
+        return None if self.held else RoundRequest("ratings")
 
     def listen_to(self, rater: str) -> None:
         """Learns from this simulated rater from the next round on; "" is people again."""
@@ -59,12 +59,13 @@ class RoundSchedule:
 
     def ended(self, status: str, watermark: int) -> None:
         if status in ("stopped", "failed"):
-            self._waits_at = watermark
+            self._ended, self._waits_at = status, watermark
 
     @property
-    def crashed(self) -> bool:
-        """Whether ratings alone start no round because the app ended twice during the last one."""
-        return self._crashed_at == self._count()
-
-    def _count(self) -> int:
-        return self.history.store.feedback.count()
+    def held(self) -> str:
+        """Why ratings alone start no round before there is a new one: the last round was stopped,
+        it failed, or the app crashed twice during it; "" if they do."""
+        count = self.history.store.feedback.count()
+        if count == self._crashed_at:
+            return CRASHED
+        return self._ended if count == self._waits_at else ""

@@ -264,24 +264,30 @@ class TrainingWorker:
     # ------------------------------------------------------------------ what it is doing
 
     def status(self) -> Status:
-        monitor, live = self._monitor, self.model.live.version
-        phase = monitor.phase if monitor else "idle"
-        if self._control.paused:
-            phase = "paused"
-        if monitor is None and not self._on:
-            phase = "off"
-        if phase == "idle" and self.schedule.crashed:
-            phase = "crashed"
+        monitor, live, schedule = self._monitor, self.model.live.version, self.schedule
+        tiers = {v.version: v.tier for v in self.versions.all()}
         return Status(
-            phase=phase,
-            gives_way=monitor is not None and self.model.lease.chat_is_waiting,
+            waiting=schedule.waiting(),
+            needed=schedule.needed,
+            next_round=self.history.last_number() + 1,
+            live_version=live,
+            live_tier=tiers[live],
+            newest_version=max(tiers),
+            off=self._off(),
+            paused=self._control.paused,
+            asked=schedule.request is not None,
+            held=schedule.held,
+            error=self._error or (monitor.error if monitor else None),
+            simulated=bool(schedule.rater),
+            own=self.history.waiting(""),
             round_id=monitor.round_id if monitor else None,
+            phase=monitor.phase if monitor else "",
             progress=monitor.fraction if monitor else 0.0,
             seconds_left=monitor.seconds_left if monitor else None,
-            waiting=self.schedule.waiting(),
-            needed=self.schedule.needed,
-            paused=self._control.paused,
-            live_version=live,
-            live_tier=self.versions.get(live).tier,
-            error=self._error or (monitor.error if monitor else None),
+            gives_way=monitor is not None and self.model.lease.chat_is_waiting,
         )
+
+    def _off(self) -> Notice | None:
+        if self.store.read_only:
+            return Notice("training.read_only")
+        return None if self._on else Notice("training.off")

@@ -96,25 +96,3 @@ def when(stamp: str | None) -> str:
         return stamp
     month = Notice("time.month", {"month": moment.month})
     return text("time.moment", day=moment.day, month=month, time=f"{moment:%H:%M}")
-
-
-def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    if seconds < 90:
-        return text("time.seconds_left", count=max(1, round(seconds)))
-    return text("time.minutes_left", count=round(seconds / 60))
-
-
-def countdown(waiting: int, needed: int) -> str:
-    """How far the ratings are from starting a round."""
-    if waiting >= needed:
-        return text("rating.enough", count=waiting)
-    return text("rating.missing", count=waiting, needed=needed)
-
-
-def short_countdown(waiting: int, needed: int) -> str:
-    """The same in few words. More than are needed, as during a round, are counted alone."""
-    if waiting > needed:
-        return text("rating.short", count=waiting)
-    return text("rating.short_of", count=waiting, needed=needed)

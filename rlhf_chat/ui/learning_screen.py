@@ -14,12 +14,10 @@ from gradio.i18n import I18nData
 from rlhf_chat.errors import Notice
 from rlhf_chat.locale import has
 from rlhf_chat.simulation.simulator import Simulation
-from rlhf_chat.training.status import Status
+from rlhf_chat.training.status import PHASES, Status
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui.charts import bars, intervals, line_chart, number, safe
 from rlhf_chat.ui.components import (
-    countdown,
-    duration,
     error_message,
     outcome_message,
     rater_name,
@@ -41,9 +39,9 @@ ENDINGS = ("promoted", "discarded", "stopped", "failed", "aborted", "running")
 TIERS = {
     "base": "learning.tier_base",
     "provisional": "learning.tier_provisional",
-    "proved": "learning.tier_passed",  # by the gate; blind votes alone prove a version
+    "passed": "learning.tier_passed",
+    "proved": "versions.tier_proved",
 }
-PHASES = ("features", "reward head", "rollouts", "ppo", "gate", "publishing")
 ROUNDS_SHOWN = 20
 MOST_NEEDED = 10_000  # ratings per round
 MOST_MINUTES = 24 * 60  # per round
@@ -277,37 +275,25 @@ def _whole_number(name: I18nData, elem_id: str, *, visible: bool = True) -> gr.N
 
 
 def _now(status: Status, rounds: list[Any]) -> str:
-    error = message(status.error)
     return (
-        f'<div class="state"><div class="doing"><h2>{safe(_phase_text(status))}</h2>'
-        f"{_bar(status)}{_last_verdict(rounds)}"
-        + (f'<p class="error">{safe(error)}</p>' if error else "")
-        + f'</div><div class="cards">{_cards(status, rounds)}</div></div>'
+        f'<div class="state"><div class="doing"><h2>{safe(message(status.name))}</h2>'
+        f"{_bar(status)}{_last_verdict(rounds)}</div>"
+        f'<div class="cards">{_cards(status, rounds)}</div></div>'
     )
 
 
-def _phase_text(status: Status) -> str:
-    phase = text(f"phase.{status.phase.replace(' ', '_')}")
-    return text("phase.gives_way", phase=phase) if status.gives_way else phase
-
-
 def _bar(status: Status) -> str:
-    """How far the round is, or how many ratings are still missing for one."""
+    """How far the round is, or the ratings for one; in words below."""
+    share, phases = status.share, ""
+    name = text("learning.until_next")
     if status.round_id is not None:
-        share = min(1.0, max(0.0, status.progress))
         name = text("learning.round", number=status.round_id)
-        under = text("learning.round_share", number=status.round_id, share=share)
-        left = duration(status.seconds_left)
-        below = f'<ol class="phases">{"".join(_step(p, status) for p in PHASES)}</ol>'
-    else:
-        share = min(1.0, status.waiting / max(1, status.needed))
-        name, left, below = text("learning.until_next"), "", ""
-        under = countdown(status.waiting, status.needed)
+        phases = f'<ol class="phases">{"".join(_step(p, status) for p in PHASES)}</ol>'
     return (
         f'<div class="bar" role="progressbar" aria-label="{safe(name)}" aria-valuemin="0"'
         f' aria-valuemax="100" aria-valuenow="{share * 100:.0f}">'
         f'<i style="width:{share:.1%}"></i></div>'
-        f'<div class="under"><span>{safe(under)}</span><span>{safe(left)}</span></div>{below}'
+        f'<p class="under">{safe(message(status.sentence))}</p>{phases}'
     )
 
 
@@ -341,24 +327,12 @@ def _cards(status: Status, rounds: list[Any]) -> str:
             version_label(status.live_version),
             text(tier) if tier else status.live_tier,
         ),
-        (text("learning.new_ratings"), str(status.waiting), _enough(status)),
-        (
-            text("learning.rounds"),
-            str(max((r.id for r in rounds), default=0)),
-            text("learning.so_far"),
-        ),
     )
     return "".join(
         f'<div class="card"><span>{safe(name)}</span><b>{safe(value)}</b>'
         f"<small>{safe(note)}</small></div>"
         for name, value, note in cards
     )
-
-
-def _enough(status: Status) -> str:
-    if status.waiting >= status.needed:
-        return text("learning.enough")
-    return text("learning.of_needed", count=status.needed)
 
 
 def _split(

@@ -15,9 +15,9 @@ from rlhf_chat.chat.message_feedback import REASONS, MessageFeedback
 from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.locale import has
 from rlhf_chat.training.worker import TrainingWorker
-from rlhf_chat.ui.components import countdown, js_component, not_saved_message, status_message
+from rlhf_chat.ui.components import js_component, not_saved_message, status_message
 from rlhf_chat.ui.handlers import EACH, WITH_EVENT_ID, quick
-from rlhf_chat.ui.language import label, text
+from rlhf_chat.ui.language import label, message, text
 
 NOTHING = MessageFeedback()
 
@@ -129,8 +129,7 @@ class RatingPanel:
         return {self.note: word, self.chips: chips}
 
     def countdown(self) -> str:
-        """Of people's ratings, also while a simulated person is watched."""
-        return countdown(self.worker.history.waiting(""), self.worker.status().needed)
+        return message(self.worker.status().sentence_for_people)
 
     def hidden(self) -> Update:
         """Put away: no reply is being rated."""

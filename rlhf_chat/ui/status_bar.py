@@ -1,6 +1,8 @@
-"""The status bar: model, live version, new ratings, what training does.
+"""The status bar: model, live version and the state of training (training/status.py).
 
-While a simulation runs or its versions are live, it says so in place of the model's name.
+A ring fills with ratings or, while a round runs, with its progress. A dot on the Learning tab says
+that a version was made since that tab was last open. While a simulation runs or its versions are
+live, the bar says so in place of the model's name.
 """
 
 from __future__ import annotations
@@ -11,10 +13,13 @@ import gradio as gr
 
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.simulation.simulator import Simulation
+from rlhf_chat.training.status import FAILED, OFF, PAUSED, STOPPED, TRAINING
 from rlhf_chat.training.worker import TrainingWorker
-from rlhf_chat.ui.components import js_component, short_countdown
+from rlhf_chat.ui.components import js_component
 from rlhf_chat.ui.handlers import QUICK, quick
 from rlhf_chat.ui.language import message, problem, text
+
+TONES = {FAILED: "bad", TRAINING: "busy", OFF: "off", PAUSED: "off", STOPPED: "off"}
 
 
 class StatusBar:
@@ -28,30 +33,17 @@ class StatusBar:
             status = self.worker.status()
         except Exception as error:
             return {"tone": "bad", "parts": [message(problem(error))]}
-        if status.error:
-            tone, doing = "bad", text("status.problem")
-        elif status.paused:
-            tone, doing = "off", text("status.paused")
-        elif status.round_id is not None:
-            step = text(f"step.{status.phase.replace(' ', '_')}")
-            percent = round(100 * status.progress)
-            tone, doing = "busy", text("status.round", step=step, percent=percent)
-        else:
-            off = status.phase == "off"
-            tone, doing = ("off", text("status.off")) if off else ("good", text("status.ready"))
         simulated = bool(self.watch.seen.rater)
-        model = text("simulation.running") if simulated else model_name(self.chat)
         return {
-            "tone": tone,
+            "tone": TONES.get(status.state, "good"),
+            "share": round(status.share, 3),
+            "told": message(status.sentence),
+            "newest": status.newest_version,
             "parts": [
-                part
-                for part in (
-                    model,
-                    text("status.live", version=status.live_version),
-                    short_countdown(status.waiting, status.needed),
-                    doing,
-                )
-                if part
+                text("simulation.running") if simulated else model_name(self.chat),
+                text("status.live", version=status.live_version),
+                message(status.count),
+                message(status.name),
             ],
         }
 

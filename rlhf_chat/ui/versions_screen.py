@@ -37,7 +37,8 @@ from rlhf_chat.versions.leaderboard import Standing
 TIERS = {
     "base": "versions.tier_base",
     "provisional": "versions.tier_provisional",
-    "proved": "versions.tier_passed",  # by the gate; blind votes alone prove a version
+    "passed": "versions.tier_passed",
+    "proved": "versions.tier_passed",  # its votes were taken back
 }
 
 EXPORTS = ("peft", "merged", "gguf-f16", "gguf-q8_0", "gguf-q4_0")  # as the page names them

@@ -15,7 +15,6 @@ import gradio as gr
 
 from rlhf_chat.chat.compare import OUTCOMES, Compare, VoteResult
 from rlhf_chat.chat.raters import checked_name
-from rlhf_chat.training.status import Status
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui.components import (
     error_message,
@@ -25,7 +24,7 @@ from rlhf_chat.ui.components import (
     status_message,
 )
 from rlhf_chat.ui.handlers import QUICK, quick, with_event_id
-from rlhf_chat.ui.language import label, text
+from rlhf_chat.ui.language import label, message, text
 from rlhf_chat.ui.shown_sets import EarlyVote, ShownSets
 
 VOTES = tuple((o, f"vote-{o.removeprefix('both_')}") for o in OUTCOMES)  # outcome, element id
@@ -212,7 +211,7 @@ class VotePanel:
         return await quick(self.counted)
 
     def counted(self) -> dict[str, Any]:
-        return status_message(unlocks(self.worker.status(), self.worker.history.rounds(1)))
+        return status_message(message(self.worker.status().sentence_for_people))
 
     # ---- what is shown -------------------------------------------------------------------------
 
@@ -410,21 +409,6 @@ class VotePanel:
 
 
 # ---- small parts -------------------------------------------------------------------------------
-
-
-def unlocks(status: Status, rounds: list[Any]) -> str:
-    """What the next vote, or how many more of them, will start."""
-    if status.round_id is not None:
-        return text("compare.learning_from_votes", number=status.round_id)
-    if status.phase == "off":
-        return text("compare.learning_off", count=status.waiting)
-    if status.paused:
-        return text("compare.learning_paused", count=status.waiting)
-    number, left = (rounds[0].id if rounds else 0) + 1, status.needed - status.waiting
-    if left <= 0:
-        return text("compare.round_begins", count=status.waiting, number=number)
-    counted = {"waiting": status.waiting, "needed": status.needed}
-    return text("compare.votes_left", count=left, number=number, **counted)
 
 
 def vote_saved(outcome: str, result: VoteResult, strength: str = "") -> str:

@@ -92,13 +92,13 @@ class Leaderboard:
         return self.store.rounds.simulated()
 
     def update_tiers(self) -> None:
-        """Upgrade provisional versions to proved once their e-value reaches PROVED_AT."""
+        """Calls versions proved once the e-value of their votes reaches PROVED_AT."""
         revision = self.store.feedback.revision
         if revision == self._revision:
             return
         self._revision = revision
         for s in self.standings():
-            if s.proved and s.version.tier == "provisional":
+            if s.proved and s.version.tier != "proved":
                 params = {"won": s.record.wins, "count": s.record.votes}
                 why = Notice("versions.proved_by_votes", params).to_json()
                 self.store.adapter_versions.set_tier(s.version.version, "proved", why)

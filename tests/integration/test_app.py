@@ -368,7 +368,7 @@ def test_it_starts_with_a_broken_adapter_and_keeps_a_second_instance_out(
         version=1,
         parent=0,
         round_id=round_id,
-        tier="proved",
+        tier="passed",
         folder=folder.name,
         manifest_hash=manifest_hash,
         kl=1.0,

@@ -32,7 +32,7 @@ from rlhf_chat.inference.model import Model, ModelError
 from rlhf_chat.inference.self_test import self_test
 from rlhf_chat.reward.features import FeatureExtractor
 from rlhf_chat.training import demonstrations, gate
-from rlhf_chat.training.gate import PROVED, Verdict
+from rlhf_chat.training.gate import PASSED, Verdict
 from rlhf_chat.training.ppo_trainer import PPOTrainer
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.versions.adapter_store import AdapterStore
@@ -97,7 +97,7 @@ def test_the_whole_loop_from_chat_to_a_published_version(
 ) -> None:
     """The gate is left open: gibberish passes it by luck only."""
     monkeypatch.setattr(
-        gate, "judge", lambda *_: Verdict(PROVED, "Served: a test says so.", {}, ())
+        gate, "judge", lambda *_: Verdict(PASSED, "Served: a test says so.", {}, ())
     )
     model = Model.load(str(family_folder(family)))
     self_test(model)

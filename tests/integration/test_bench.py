@@ -150,7 +150,7 @@ def test_one_run_writes_one_record_per_label_count(short_runs, toy_folder):
     records = learning_curve.run_seed(settings, 3)
     assert [r["labels"] for r in records] == [5, 10] and {r["seed"] for r in records} == {3}
     wanted = {"win_rate", "ci_low", "ci_high", "kl", "degenerate", "degenerate_base", "seconds"}
-    wanted |= {"labels", "seed", "proved", "provisional", "discarded", "well_formed"}
+    wanted |= {"labels", "seed", "passed", "provisional", "discarded", "well_formed"}
     wanted |= {"distinct", "distinct_base"}
     wanted |= {"kind", "choose", "flip", "human_seconds", "best_of", "well_formed_base"}
     assert [r["human_seconds"] for r in records] == [46, 92]  # each kind once, then twice
@@ -158,7 +158,7 @@ def test_one_run_writes_one_record_per_label_count(short_runs, toy_folder):
         assert wanted <= set(record)
         assert 0 <= record["ci_low"] <= record["win_rate"] <= record["ci_high"] <= 1
         assert json.loads(json.dumps(record)) == record
-    assert sum(records[-1][k] for k in ("proved", "provisional", "discarded")) == 2
+    assert sum(records[-1][k] for k in ("passed", "provisional", "discarded")) == 2
     if records[0]["discarded"]:
         assert records[0]["kl"] == 0  # the base is still what answers
 

@@ -207,8 +207,8 @@ def test_a_round_begins_with_its_parent(
 
 
 def test_a_mere_hint_may_spend_only_a_share_of_the_distance(extractor: FeatureExtractor):
-    proved = run(extractor, config_with(proved_p=99.0))
-    hinted = run(extractor, config_with(proved_p=0.0))
+    proved = run(extractor, config_with(passed_p=99.0))
+    hinted = run(extractor, config_with(passed_p=0.0))
     assert proved.measured and hinted.measured
     whole = ppo.kl_target(plan_for(extractor, config_with()).fit.effective)
     assert proved.measured.kl_target == pytest.approx(whole)
@@ -329,7 +329,7 @@ def test_a_candidate_that_went_too_far_is_shrunk_and_tried_again(
     extractor: FeatureExtractor, probing
 ):
     probe = probing(1000.0, 1.0)
-    outcome = run(extractor, config_with(max_kl_over_target=1.5, proved_p=99.0))
+    outcome = run(extractor, config_with(max_kl_over_target=1.5, passed_p=99.0))
     assert outcome.verdict.promoted and outcome.kl == 1.0
     assert outcome.measured and outcome.state
     first, second = map(size, probe.states)

@@ -55,6 +55,7 @@ from rlhf_chat.ui.language import message
 from rlhf_chat.ui.learning_screen import LearningScreen, measure_title
 from rlhf_chat.ui.prefetch import PrefetchJob
 from rlhf_chat.ui.raters_panel import RatersPanel
+from rlhf_chat.ui.rating_panel import RatingPanel
 from rlhf_chat.ui.simulation_panel import SimulationPanel
 from rlhf_chat.ui.status_bar import StatusBar
 from rlhf_chat.ui.versions_screen import VersionsScreen
@@ -1138,8 +1139,9 @@ def test_beside_a_simulated_person_the_note_counts_ones_own_ratings():
     tab = Screen()
     tab.send("hello")
     tab.chat.worker.waiting, tab.chat.worker.history.waiting = 8, lambda rater: 2
+    tab.chat.worker.watched = "simulated:lists"
     tab.rate(1, True)
-    assert tab.note.startswith("Saved. 2 of")
+    assert tab.note.startswith("Saved. 2 of your ratings wait")
 
 
 def compare_screen() -> tuple[CompareScreen, ToyChat]:
@@ -1688,10 +1690,10 @@ def test_the_base_alone_is_no_duel():
 @pytest.mark.parametrize(
     ("waiting", "paused", "words"),
     [
-        (3, False, "9 more votes start round 3"),
-        (11, False, "Your next vote starts round 3."),
-        (12, False, "enough: round 3 begins"),
-        (3, True, "paused"),
+        (3, False, "3 of 12 ratings. 9 more start round 3."),
+        (11, False, "11 of 12 ratings. One more starts round 3."),
+        (12, False, "12 ratings, enough: round 3 starts now."),
+        (3, True, "Learning is paused. 3 ratings are kept for round 3."),
     ],
 )
 def test_the_counter_says_what_the_next_vote_unlocks(waiting, paused, words):
@@ -2035,24 +2037,36 @@ def test_where_the_minutes_change_nothing_they_are_not_shown():
     assert not screen.minutes.visible and screen.panel()[screen.round_size] == ""
 
 
+def every_place(chat: ToyChat) -> dict[str, str]:
+    """What each of the four places says of the state of training."""
+    watch = Simulation(chat.compare, chat.worker)
+    learning, (compare, _) = learning_of(chat.worker), compare_screen()
+    compare.answers.worker = chat.worker
+    return {
+        "header": StatusBar(chat, chat.worker, watch).read()["told"],
+        "chat": RatingPanel(chat, chat.worker, dict).countdown(),
+        "compare": compare.answers.counted()["text"],
+        "learning": learning.panel()[learning.now],
+    }
+
+
 @pytest.mark.parametrize(
-    ("waiting", "whole", "short"),
+    ("facts", "words"),
     [
-        (0, "0 of 12 new ratings. A round starts at 12.", "0 of 12 ratings"),
-        (11, "11 of 12 new ratings. A round starts at 12.", "11 of 12 ratings"),
-        (12, "12 new ratings, enough for the next round.", "12 of 12 ratings"),
-        (15, "15 new ratings, enough for the next round.", "15 new ratings"),
+        ({"waiting": 0}, "0 of 12 ratings. 12 more start round 3."),
+        ({"waiting": 12}, "12 ratings, enough: round 3 starts now."),
+        ({"waiting": 15}, "15 ratings, enough: round 3 starts now."),
+        ({"paused": True}, "Learning is paused. 3 ratings are kept for round 3."),
+        ({"stopped_at": 3}, "The last round was stopped. 3 of 12 ratings."),
+        ({"error": Notice("round.app_ended")}, "The app ended during this round. 3 of 12"),
     ],
 )
-def test_a_counter_is_never_read_as_what_is_missing_nor_as_more_than_all(waiting, whole, short):
-    assert (
-        components.countdown(waiting, 12) == whole
-        and components.short_countdown(waiting, 12) == short
-    )
-    worker = ToyTrainer()
-    worker.waiting = waiting
-    shown = str(learning_of(worker).panel())
-    assert "15 of 12" not in shown and ("of 12 for a round" in shown) == (waiting < 12)
+def test_all_four_places_say_the_same(facts, words):
+    chat = ToyChat()
+    vars(chat.worker).update(facts)
+    told = every_place(chat)
+    assert all(words in where for where in told.values()), told
+    assert "15 of 12" not in str(told)
 
 
 def test_a_versions_name_is_never_capitalised_and_one_vote_is_one_vote():

@@ -34,7 +34,7 @@ from rlhf_chat.reward import features, reward_model
 from rlhf_chat.training import evaluation, ppo, ppo_trainer
 from rlhf_chat.training import training_round as round_
 from rlhf_chat.training.context import RoundConfig
-from rlhf_chat.training.gate import PROVED, Verdict
+from rlhf_chat.training.gate import PASSED, Verdict
 from rlhf_chat.training.ppo import PPOConfig
 from rlhf_chat.training.round_plan import config_for
 from rlhf_chat.training.round_runner import RoundMonitor, RoundRunner
@@ -82,7 +82,7 @@ class Recipe:
         finally:
             self.running -= 1
         self.rounds += 1
-        verdict = Verdict(PROVED, "Served: a test says so.", {}, ())
+        verdict = Verdict(PASSED, "Served: a test says so.", {}, ())
         state = nudged(extractor.model, self.rounds)
         return round_.Outcome(verdict, state, 1.5, None, None)
 
@@ -228,7 +228,7 @@ def test_without_its_thread_learning_is_off_and_says_so(chat, make, recipe):
     worker.recover()
     rate(chat, 1)
     assert "off" in str(worker.train_now())
-    assert worker.status().phase == "off"
+    assert worker.status().state == "off"
 
 
 @pytest.mark.parametrize("learn", [False, True])
@@ -252,7 +252,7 @@ def test_the_taste_is_known_while_learning_is_off_or_paused(store, toy, chat, ma
     let_it_look(worker)
     assert store.rounds.newest() == [] and recipe.rounds == 0
     status = worker.status()
-    assert (status.phase, status.paused) == (("paused", True) if learn else ("off", False))
+    assert (status.state, status.paused) == (("paused", True) if learn else ("off", False))
 
 
 def test_what_somebody_would_have_to_wait_for_is_read_while_there_is_nothing_to_do(chat, make):
@@ -277,7 +277,7 @@ def test_started_without_learning_nothing_that_is_clicked_begins_a_round(store, 
     worker.set_needed(1)
     assert worker.step() == ""
     let_it_look(worker)
-    assert store.rounds.newest() == [] and worker.status().phase == "off"
+    assert store.rounds.newest() == [] and worker.status().state == "off"
 
 
 def test_never_two_rounds_at_once(store, chat, make, recipe):
@@ -332,7 +332,7 @@ def test_pause_holds_before_and_in_the_middle_and_resume_goes_on(store, chat, ma
     worker.pause()
     rate(chat, 1)
     let_it_look(worker)
-    assert store.rounds.newest() == [] and worker.status().phase == "paused"
+    assert store.rounds.newest() == [] and worker.status().state == "paused"
     worker.resume()
     wait_for(recipe.entered.is_set)
     worker.pause()
@@ -340,7 +340,7 @@ def test_pause_holds_before_and_in_the_middle_and_resume_goes_on(store, chat, ma
     recipe.go.set()
     time.sleep(0.05)  # long enough for a round that does not wait to go on
     status = worker.status()
-    assert (status.phase, status.paused) == ("paused", True) and recipe.rounds == 0
+    assert (status.state, status.paused) == ("paused", True) and recipe.rounds == 0
     worker.resume()
     wait_for(ended(store))
     assert store.rounds.newest()[0].status == "promoted"
@@ -459,7 +459,7 @@ def test_an_error_in_any_phase_closes_the_round_and_chat_goes_on(
         go.wait(60)
         raise next(errors)("injected")
 
-    served = Verdict(PROVED, "Served: a test says so.", {}, ())
+    served = Verdict(PASSED, "Served: a test says so.", {}, ())
     # so that publishing is reached
     monkeypatch.setattr("rlhf_chat.training.gate.judge", lambda *_: served)
     monkeypatch.setattr(*PHASES[phase], break_down)
@@ -592,8 +592,8 @@ def test_a_promoted_round_stamps_the_next_reply(store, chat, toy, make, recipe):
     assert (newest.version, newest.parent_version) == (1, 0)
     assert words(newest.reason) == "Served: a test says so."
     live = worker.versions.all()[-1]
-    assert (live.version, live.parent, live.tier, live.round_id) == (1, 0, PROVED, newest.id)
-    assert (worker.status().live_version, worker.status().live_tier) == (1, PROVED)
+    assert (live.version, live.parent, live.tier, live.round_id) == (1, 0, PASSED, newest.id)
+    assert (worker.status().live_version, worker.status().live_tier) == (1, PASSED)
 
 
 def test_rolling_back_restores_every_bit(store, chat, toy, make, recipe):
@@ -643,7 +643,7 @@ def test_what_is_called_live_is_what_is_served_whoever_switches_at_once(
         round_id = store.rounds.open(
             trigger="t", parent_version=1, seed=0, watermark=0, config={}, snapshot_hash=""
         )
-        told = {"round_id": round_id, "parent": 1, "instead_of": 1, "tier": PROVED, "kl": 1.0}
+        told = {"round_id": round_id, "parent": 1, "instead_of": 1, "tier": PASSED, "kl": 1.0}
         versions.publish(nudged(toy, 2), reason="", verdict={}, about={}, **told)
     else:
         versions.make_live(1) if first == "make_live" else versions.serve_live()
@@ -856,14 +856,14 @@ def test_a_round_that_waits_after_crashes_says_so_and_can_be_asked_for(store, ch
     worker = crashed(store, make)
     worker.start()
     let_it_look(worker)
-    assert worker.status().phase == "crashed" and len(store.rounds.newest()) == 2
+    assert worker.status().held == "crashed" and len(store.rounds.newest()) == 2
     assert not worker.status().error
     worker.pause()
-    assert worker.status().phase != "crashed"
+    assert worker.status().held != "crashed"
     worker.train_now()
     wait_for(lambda: store.rounds.newest()[0].status == "promoted")
     wait_for(lambda: worker.status().round_id is None)
-    assert worker.status().phase != "crashed"
+    assert worker.status().held != "crashed"
 
 
 @pytest.mark.parametrize("damage", ["flip", "gone", "no manifest", "bad manifest"])
@@ -1355,7 +1355,7 @@ def test_more_ratings_are_one_more_look_and_the_same_ratings_are_none(chat, stor
     worker = make()
 
     def asked_for() -> float:
-        return worker.history.rounds()[0].config["gate"]["proved_p"]
+        return worker.history.rounds()[0].config["gate"]["passed_p"]
 
     rate(chat, 4)
     worker.run_round("asked")

@@ -37,7 +37,7 @@ def child(folder: Path, toy_folder: Path) -> None:
     from rlhf_chat.versions.adapter_store import AdapterStore
     from tests.tiny_models import tiny_round_config
 
-    gate.judge = lambda *_: gate.Verdict(gate.PROVED, "Served: a test says so.", {}, ())
+    gate.judge = lambda *_: gate.Verdict(gate.PASSED, "Served: a test says so.", {}, ())
     store = Store(folder / "feedback.db")
     model = Model.load(str(toy_folder), quantization="none")
     chat = Chat(store, model, Sampling(max_new_tokens=3))

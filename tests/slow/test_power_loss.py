@@ -63,7 +63,7 @@ def child(folder: Path) -> None:
                 version=version,
                 parent=version - 1,
                 round_id=None,
-                tier="proved",
+                tier="passed",
                 folder=made.name,
                 manifest_hash=digest,
                 kl=0.0,

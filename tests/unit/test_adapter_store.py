@@ -261,7 +261,7 @@ def test_what_does_not_fit_the_model_is_never_served(what, adapter_store, toy, s
         version=1,
         parent=0,
         round_id=round_id,
-        tier="proved",
+        tier="passed",
         folder="v0001",
         manifest_hash=manifest_hash,
         kl=1.0,

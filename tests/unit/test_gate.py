@@ -12,7 +12,7 @@ import pytest
 from rlhf_chat.errors import Notice
 from rlhf_chat.training.gate import (
     DISCARDED,
-    PROVED,
+    PASSED,
     PROVISIONAL,
     EvalResult,
     GateConfig,
@@ -56,23 +56,23 @@ def inference_tree(**changes: float) -> EvalResult:
 def test_each_look_at_growing_ratings_asks_for_more() -> None:
     first, fourth = CONFIG.at_interim_test(1), CONFIG.at_interim_test(4)
     assert first == CONFIG == CONFIG.at_interim_test(0)
-    assert (fourth.provisional_p, fourth.proved_p) == (
+    assert (fourth.provisional_p, fourth.passed_p) == (
         CONFIG.provisional_p / 2,
-        CONFIG.proved_p / 2,
+        CONFIG.passed_p / 2,
     )
     assert reward_tier(36, 0.9 * CONFIG.provisional_p, first) == PROVISIONAL
     assert reward_tier(36, 0.9 * CONFIG.provisional_p, fourth) == DISCARDED
-    assert reward_tier(36, 0.4 * CONFIG.proved_p, fourth) == PROVED
+    assert reward_tier(36, 0.4 * CONFIG.passed_p, fourth) == PASSED
 
 
 def test_a_good_candidate_is_served_with_the_numbers_in_words() -> None:
     verdict = judge(GOOD, CONFIG)
-    assert verdict.tier == PROVED and verdict.promoted
+    assert verdict.tier == PASSED and verdict.promoted
     assert verdict.params == {"win_rate": 0.8, "kl": 1.2} and "80%" in words(verdict)
 
 
 def test_the_tier_follows_the_ratings() -> None:
-    assert reward_tier(36, 0.001, CONFIG) == PROVED
+    assert reward_tier(36, 0.001, CONFIG) == PASSED
     assert reward_tier(36, 0.08, CONFIG) == PROVISIONAL
     assert reward_tier(36, 0.4, CONFIG) == DISCARDED
     assert reward_tier(3, 0.001, CONFIG) == DISCARDED
@@ -135,7 +135,7 @@ def test_nothing_to_learn_says_what_is_missing() -> None:
 
 def test_a_verdict_can_be_stored() -> None:
     stored: dict[str, Any] = judge(GOOD, CONFIG).as_dict()
-    assert stored["tier"] == PROVED and json.loads(json.dumps(stored)) is not None
+    assert stored["tier"] == PASSED and json.loads(json.dumps(stored)) is not None
     assert {tuple(check) for check in stored["checks"]} == {("name", "passed", "value", "limit")}
 
 

@@ -17,7 +17,7 @@ from rlhf_chat.errors import AdapterError, AppError, Notice, from_stored
 from rlhf_chat.feedback.kinds import kinds
 from rlhf_chat.reward import text_features
 from rlhf_chat.simulation.simulator import SLIDERS, people
-from rlhf_chat.training import gate
+from rlhf_chat.training import gate, status
 from rlhf_chat.ui import language, learning_screen, loading_page, shortcuts, transcript
 
 PACKAGE = Path(locale.__file__).parents[1]
@@ -104,14 +104,17 @@ def used_by_scripts() -> set[str]:
 
 def put_together() -> set[str]:
     """Every key that code composes from a prefix and a value."""
-    steps = [phase.replace(" ", "_") for phase in learning_screen.PHASES]
+    steps = [phase.replace(" ", "_") for phase in status.PHASES]
     passed = gate.GenerationStats(0, 0, 0, 0, 0.5, 20)
     measured = gate.EvalResult(30, 0.001, 0.5, 0.5, 0.2, 0.7, 1, 1, passed, passed, True)
     verdicts = [gate.judge(measured, gate.GateConfig())]
     verdicts += [gate.nothing_to_learn(n, 0.4, gate.GateConfig()) for n in (3, 30)]
     checks = [check.name for verdict in verdicts for check in verdict.checks]
     return {
-        *(f"phase.{name}" for name in (*steps, "idle", "crashed", "paused", "off")),
+        *(f"phase.{name}" for name in steps),
+        *(f"state.name_{name}" for name in status.STATES),
+        *(f"state.{name}" for name in (status.PAUSED, status.STOPPED)),
+        *(f"state.held_{name}" for name in (status.FAILED, status.CRASHED)),
         *(f"step.{name}" for name in steps),
         *(f"ending.{name}" for name in learning_screen.ENDINGS),
         *(f"loading.step.{step}" for step in loading_page.STEPS),
@@ -179,8 +182,8 @@ def test_a_reason_from_an_older_version_is_shown_as_it_is(plain: str) -> None:
 
 
 def test_forms_follow_the_parameter_they_name() -> None:
-    assert locale.render("rating.short", {"count": 1}) == "1 new rating"
-    assert locale.render("rating.short", {"count": 2}) == "2 new ratings"
+    assert locale.render("state.many", {"count": 1}) == "1 new rating"
+    assert locale.render("state.many", {"count": 2}) == "2 new ratings"
     assert locale.render("versions.live", {"version": 0}) == "The original model is live."
     assert locale.render("versions.live", {"version": 12}) == "v12 is live."
 

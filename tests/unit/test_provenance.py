@@ -61,7 +61,7 @@ def learned(store: Store, version: int, parent: int = 0, **more: object) -> None
         version=version,
         parent=parent,
         round_id=round_id,
-        tier="proved",
+        tier="passed",
         folder=f"v{version}",
         manifest_hash="",
         kl=0.0,
@@ -180,7 +180,7 @@ def test_mostly_imported_corrections_prove_nothing_before_blind_votes(store, imp
     other, _, _ = imports.import_all(pairs(6))
     imports.accept(other)  # now they are a third
     found = verdict(take_snapshot(store))
-    assert (found.tier, found.code) == (gate.PROVED, "gate.passed")
+    assert (found.tier, found.code) == (gate.PASSED, "gate.passed")
 
 
 def test_a_version_of_before_is_known_to_have_learned_from_its_imports(tmp_path: Path):

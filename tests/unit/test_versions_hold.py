@@ -48,7 +48,7 @@ def worker(store: Store, toy: Model, adapters: AdapterStore, monkeypatch) -> Tra
         )  # fmt: skip
         made.versions.publish(
             state_of(toy, version), round_id=round_id, parent=version - 1, instead_of=version - 1,
-            tier="proved", kl=0.0, reason="", verdict={}, about={},
+            tier="passed", kl=0.0, reason="", verdict={}, about={},
         )  # fmt: skip
     assert toy.live.version == 2
     return made
