@@ -157,9 +157,10 @@ def take_simulation(page: Page, camera: Camera, patience: float) -> None:
     page.locator("#simulation-speed input[type=number]").press("Enter")
     start.click()
     until, pictured, shot_at = time.monotonic() + patience, False, 0.0
+    page.locator("#details button").first.click()
     while time.monotonic() < until and page.locator("#rounds .promoted").count() < 2:
         page.wait_for_timeout(500)
-        if not pictured and page.locator("#now .phases .here").count():
+        if not pictured and page.locator(".status-bar.busy").count():
             pictured = True
             camera.still(page, "watching")
         if time.monotonic() - shot_at > 6 and len(camera.frames) < 40:
@@ -168,6 +169,7 @@ def take_simulation(page: Page, camera: Camera, patience: float) -> None:
     stop.click()
     expect(start).to_be_enabled()
     panel.click()
+    page.locator("#details button").first.click()
     camera.still(page, "learning")
     camera.frame(page, 3)
     go_to(page, "versions")

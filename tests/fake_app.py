@@ -58,6 +58,19 @@ FAILED_KL = {
     "name": {"code": "gate.check.kl"},
     "found": {"code": "gate.range.kl", "params": {"value": 9.3, "limit": 6.0}},
 }
+CARD = {
+    "moved": [[{"code": "label.kind_thumb", "params": {}}, 0.31, "c", "r"]],
+    "changed": [["length", -0.8, -1.3], ["lists", -0.5, -0.7], ["emoji", 0.03, 0.2]],
+    "examples": [
+        [
+            "Tell me something about rivers.",
+            "Rivers begin as small springs in the hills, and they grow with every stream. "
+            "Of course there is much more to say about rivers!",
+            "Rivers begin as small springs in the hills. They grow with every stream.",
+        ],
+        ["Why is the sky blue?", "- Air scatters light\n- Blue most of all", "Air scatters blue."],
+    ],
+}
 
 
 def now() -> str:
@@ -673,6 +686,7 @@ class ToyTrainer:
                     "tier": "provisional",
                     "reason": "",
                     "checks": [["kl", True, "it is 3.1 nats from the base (limit 6.0)."]],
+                    "card": CARD,
                 },
             ),
             Round(
@@ -823,6 +837,8 @@ class ToyTrainer:
                 (i, 40 - 12 * g + 20 * w) for i, (g, w) in enumerate(zip(grow, wave, strict=True))
             ],
             "bootstrap_win_rate": [(0, 0.5 + 0.07 * round_id)],
+            "base_tokens": [(0, 41.2)],
+            "candidate_tokens": [(0, 27.4)],
             "probe_kl": [(0, 0.4 * round_id)],
             "clipfrac": [(i, 0.1 + w) for i, w in enumerate(wave)],
             "value_loss": [

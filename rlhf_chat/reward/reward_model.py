@@ -138,6 +138,9 @@ class Fit:
     head: RewardHead
     p_value: float  # of the label-permutation test; small = there is a preference to learn
     accuracy: float  # cross-validated share of informative labels predicted right
+    overconfidence: (
+        float  # mean probability of what was predicted, minus `accuracy`; 0 = calibrated
+    )
     log_loss: float  # cross-validated, of the informative labels; ln 2 = knows nothing
     labels: int
     effective: float
@@ -157,6 +160,7 @@ def fit(dataset: PreferenceDataset, named: int, config: RewardConfig, seed: int)
             SOLE_FACTOR * prior_variances(config, named, dataset.dim),
         ),
         accuracy=float((margins > 0).mean()) if len(margins) else 0.5,
+        overconfidence=_overconfidence(margins),
         log_loss=_log_loss(margins),
         labels=dataset.labels,
         effective=dataset.effective,
@@ -315,6 +319,14 @@ def _margins(dataset: PreferenceDataset, head: RewardHead) -> list[Floats]:
         differ = places[better] != places[worse]
         ahead.append((of[better] - of[worse])[differ])
     return [rows[given], *ahead]
+
+
+def _overconfidence(margins: Floats) -> float:
+    """How much surer the head is of its predictions than it is right, -1..1, over held-out
+    margins; 0 is calibrated on average."""
+    if not len(margins):
+        return 0.0
+    return float((sigmoid(np.abs(margins)) - (margins > 0)).mean())
 
 
 def _log_loss(margins: Floats) -> float:

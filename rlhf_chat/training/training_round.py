@@ -172,5 +172,6 @@ def _fit_metrics(fit: reward_model.Fit) -> dict[str, float]:
         "effective_labels": fit.effective,
         "head_p_value": fit.p_value,
         "head_accuracy": fit.accuracy,
+        "head_overconfidence": fit.overconfidence,
         "head_log_loss": fit.log_loss,
     }

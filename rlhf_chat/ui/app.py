@@ -101,7 +101,7 @@ def build(
         people.wire(demo)
         chatting.wire(demo, tabs, people.rater)
         comparing.wire(demo, people.rater, tabs)
-        learning.wire(demo)
+        learning.wire(demo, comparing)
         versions.wire(demo, chatting, comparing)
         data.wire(people.rater, people.acted)
         welcome.wire(demo)

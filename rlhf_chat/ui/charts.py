@@ -1,4 +1,4 @@
-"""Small line charts as inline SVG, cheap to redraw each second.
+"""A small line chart as inline SVG, cheap to redraw each second, and words on coloured grounds.
 
 Three of Gradio's own plots at one update a second took 33 % of the browser's main thread at 300
 points, these take 5 %. Every text that enters is escaped, and so is `$`, because Gradio reads
@@ -49,8 +49,8 @@ def thinned(points: Points) -> list[tuple[float, float]]:
     return [finite[round(i * stride)] for i in range(MOST_POINTS)]
 
 
-def line_chart(points: Points, title: str, *, axis: str = "step", dots: bool = False) -> str:
-    """One line over steps or rounds (`axis`), its last value large beside the title."""
+def line_chart(points: Points, title: str, *, axis: str) -> str:
+    """One line over `axis`, its last value large beside the title."""
     kept = thinned(points)
     if not kept:
         return ""
@@ -77,10 +77,9 @@ def line_chart(points: Points, title: str, *, axis: str = "step", dots: bool = F
     path = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in kept)
     floor = HEIGHT - BOTTOM
     area = f"{across(xs[0]):.1f},{floor} {path} {across(xs[-1]):.1f},{floor}"
-    marks = "".join(
-        f'<circle cx="{across(x):.1f}" cy="{down(y):.1f}" r="2.6">'
-        f"<title>{told(x, y)}</title></circle>"
-        for x, y in (kept if dots else kept[-1:])
+    marks = (
+        f'<circle cx="{across(xs[-1]):.1f}" cy="{down(ys[-1]):.1f}" r="2.6">'
+        f"<title>{told(xs[-1], ys[-1])}</title></circle>"
     )
     ends = (
         f'<text x="{LEFT}" y="{HEIGHT - 6}">{safe(text("chart.axis", axis=axis, x=x_low))}</text>'
@@ -112,43 +111,6 @@ def _room(low: float, high: float) -> tuple[float, float]:
     return low - half, high + half
 
 
-def intervals(rows: Sequence[tuple[str, float, float, float]], title: str) -> str:
-    """(name, low, middle, high) of shares, one upright bar each; the dashed line is one half."""
-    if not rows:
-        return ""
-    rows = rows[-24:]
-    wide = WIDTH - LEFT - RIGHT
-
-    def down(share: float) -> float:
-        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
-
-    dashed = ' class="half"'
-    grid = "".join(
-        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down(y):.1f}" y2="{down(y):.1f}"'
-        f"{dashed if y == 0.5 else ''}/>"
-        f'<text x="{LEFT - 6}" y="{down(y) + 3:.1f}" text-anchor="end">{y:.0%}</text>'
-        for y in (0.0, 0.5, 1.0)
-    )
-    marks = ""
-    for i, (name, low, middle, high) in enumerate(rows):
-        x = LEFT + (i + 0.5) / len(rows) * wide
-        told = safe(text("chart.interval", name=name, middle=middle, low=low, high=high))
-        marks += (
-            f'<line class="span" x1="{x:.1f}" x2="{x:.1f}" y1="{down(low):.1f}"'
-            f' y2="{down(high):.1f}"/>'
-            f'<circle cx="{x:.1f}" cy="{down(middle):.1f}" r="4"><title>{told}</title></circle>'
-        )
-        if len(rows) <= 12 or i % 3 == 0:
-            marks += f'<text x="{x:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{safe(name)}</text>'
-    shares = ", ".join(f"{name} {middle:.0%}" for name, _, middle, _ in rows)
-    summary = safe(f"{title}: {shares}")
-    return (
-        f'<figure class="chart spans"><figcaption><span>{safe(title)}</span></figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{summary}">'
-        f"{grid}{marks}</svg></figure>"
-    )
-
-
 def attribution(pieces: Sequence[tuple[str, float, float]]) -> str:
     """(words, gain, sigma) one after the other, each on a ground that says what it did: the warmer
     the more the score rose, the colder the more it fell; faint where the doubt is larger."""
@@ -167,32 +129,4 @@ def attribution(pieces: Sequence[tuple[str, float, float]]) -> str:
     return (
         f'<figure class="attribution"><figcaption>{caption}</figcaption>'
         f"<p>{''.join(spans)}</p></figure>"
-    )
-
-
-def bars(rows: Sequence[tuple[str, float, float]]) -> str:
-    """(words, weight, sigma), drawn from a middle line: to the right what is liked. The thin line
-    is one sigma.
-    """
-    if not rows:
-        return ""
-    reach = max(abs(weight) + sigma for _, weight, sigma in rows) or 1.0
-    return f'<ul class="likes">{"".join(_bar(*row, reach) for row in rows)}</ul>'
-
-
-def _bar(words: str, weight: float, sigma: float, reach: float) -> str:
-    side = "more" if weight >= 0 else "less"
-    sure = abs(weight) > 2 * sigma
-    verb = text(f"learning.bar_{side if sure else 'unsure'}")
-    size = abs(weight) / reach * 50
-    start = 50 if weight >= 0 else 50 - size
-    low, high = 50 + (weight - sigma) / reach * 50, 50 + (weight + sigma) / reach * 50
-    summary = safe(text("learning.bar_value", verb=verb, value=number(weight), sigma=number(sigma)))
-    return (
-        f'<li class="{side}{"" if sure else " unsure"}"><span class="w">{safe(words)}</span>'
-        f'<svg viewBox="0 0 100 10" preserveAspectRatio="none" role="img" aria-label="{summary}">'
-        '<line class="mid" x1="50" x2="50" y1="0" y2="10"/>'
-        f'<rect x="{start:.1f}" y="1.5" width="{size:.1f}" height="7" rx="1"/>'
-        f'<line class="sig" x1="{low:.1f}" x2="{high:.1f}" y1="5" y2="5"/></svg>'
-        f'<span class="v">{safe(verb)}</span></li>'
     )

@@ -105,7 +105,9 @@ class Polling:
         tabs.select(self.on_tab_of_people, None, self.people.page, **EACH)
         slow = [self.strip.strip, self.open_tab, self.fast, *often]
         self.slow.tick(self.on_slow, self.open_tab, slow, js=OPEN_TAB, **QUICK)
-        self.fast.tick(self.learning.refresh, None, self.learning.page, **QUICK)
+        details = self.learning.details
+        shown = [*self.learning.page, *details.page]
+        self.fast.tick(self.learning.tick, [details.drawn, *details.chosen], shown, **QUICK)
         page_seen.select(self.on_page_seen, self.open_tab, [self.slow, self.fast], **EACH)
 
 

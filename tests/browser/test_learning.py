@@ -93,3 +93,90 @@ def test_a_new_version_puts_a_dot_on_the_tab_until_it_is_looked_at(page, served)
     finally:
         served.worker.round_seconds, served.worker.live = before, live
         served.worker.waiting = 3
+
+
+def test_what_changed_is_told_before_any_number(page, served):
+    from playwright.sync_api import expect
+
+    served.worker.live = 1
+    go_to(page, "learning")
+    expect(page.locator("#changed .told")).to_contain_text("shorter replies, fewer lists")
+    expect(page.locator("#changed .example")).to_have_count(2)
+    expect(page.locator("#changed del").first).to_be_visible()
+    expect(page.locator("#plots")).to_be_hidden()
+    page.locator("#now summary").click()
+    expect(page.locator("#now .missed")).to_contain_text("9.3 nats")
+
+
+def test_the_next_step_is_one_button_and_opens_a_blind_duel(page, served):
+    from playwright.sync_api import expect
+
+    served.worker.live = 1
+    go_to(page, "learning")
+    step = page.locator("#next-step")
+    expect(step).to_have_text("Vote blind")
+    expect(page.locator("#tab-learning button.primary:visible")).to_have_count(1)
+    step.click()
+    expect(page.locator("#tab-compare-button")).to_have_attribute("aria-selected", "true")
+    page.wait_for_selector("#vote-a:enabled")
+    assert served.compare.asked[-1][1] == (0, 1)
+
+
+def open_details(page):
+    go_to(page, "learning")
+    page.get_by_role("button", name="Details for those who know RLHF").click()
+    page.locator("#plots svg.marks").first.wait_for()
+    page.wait_for_timeout(500)
+
+
+def test_charts_tell_values_zoom_together_and_lay_rounds_over_each_other(page, served):
+    """Under the window's own policy, and with nothing asked of another host (the fixture)."""
+    from playwright.sync_api import expect
+
+    open_details(page)
+    charts = page.locator("#plots svg.marks:visible")
+    expect(charts).to_have_count(3)  # the toy stores no "reward"
+    expect(page.locator("#absent")).to_contain_text("Not stored by these rounds: Reward.")
+    box = charts.first.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 0.5, middle)
+    expect(page.locator("#vg-tooltip-element, .vg-tooltip").first).to_contain_text("Round 2")
+    expect(page.locator("#whole-range")).to_be_hidden()
+    page.mouse.move(box["x"] + box["width"] * 0.4, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.7, middle, steps=5)
+    page.mouse.up()
+    expect(page.locator("#whole-range")).to_be_visible()
+    expect(page.locator("#measures-zoom")).to_have_count(0)
+    page.locator("#whole-range").click()
+    expect(page.locator("#whole-range")).to_be_hidden()
+    page.get_by_label("Rounds to compare").click()
+    for name in ("Round 1", "Round 2"):
+        page.get_by_role("option", name=name).click()
+    expect(charts.first).to_contain_text("Round 1")
+    expect(page.locator("#measures thead")).to_contain_text("Round 1")
+    page.keyboard.press("Escape")
+    page.get_by_label("rounds", exact=True).check()
+    expect(page.locator("#plots svg.marks:visible").first).to_contain_text("round")
+    page.get_by_label("Policy", exact=True).check()
+    expect(page.locator("#absent")).to_contain_text("Entropy")
+
+
+def test_details_follow_a_running_round_and_rest_while_they_are_shut(page, served):
+    from playwright.sync_api import expect
+
+    seconds, served.worker.round_seconds = served.worker.round_seconds, 8.0
+    try:
+        open_details(page)
+        newest = page.locator("#measures thead th").last
+        before = newest.inner_text()
+        button(page, "Train now").click()
+        expect(newest).not_to_have_text(before)
+        page.get_by_role("button", name="Details for those who know RLHF").click()
+        expect(page.locator("#plots")).to_be_hidden()
+        wait_for(page, lambda: served.worker.status().round_id is None)
+        page.wait_for_timeout(1500)
+        open_details(page)
+        expect(page.locator("#rounds .round").first).to_contain_text("Promoted")
+    finally:
+        served.worker.round_seconds, served.worker.live = seconds, 1

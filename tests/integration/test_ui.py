@@ -47,12 +47,12 @@ from rlhf_chat.ui import (
     vote_panel,
 )
 from rlhf_chat.ui import data_screen as data_module
-from rlhf_chat.ui import learning_screen as learning_screen
 from rlhf_chat.ui.chat_screen import ChatScreen
 from rlhf_chat.ui.compare_screen import CompareScreen
 from rlhf_chat.ui.data_screen import DataScreen
 from rlhf_chat.ui.language import message
-from rlhf_chat.ui.learning_screen import LearningScreen, measure_title
+from rlhf_chat.ui.learning_screen import LearningScreen
+from rlhf_chat.ui.measures import figure, measure_title
 from rlhf_chat.ui.prefetch import PrefetchJob
 from rlhf_chat.ui.raters_panel import RatersPanel
 from rlhf_chat.ui.rating_panel import RatingPanel
@@ -1964,26 +1964,136 @@ def test_an_empty_prompt_gets_one_sentence():
     assert told[screen.answers.asking]["tone"] == "bad"
 
 
-def test_learning_shows_each_measure_under_a_sensible_title():
-    worker = ToyTrainer()
-    screen = LearningScreen(worker, Simulation(ToyChat(worker).compare, worker))
-    with gr.Blocks() as demo:
-        screen.lay_out()
-        screen.wire(demo)
-    panel = screen.panel()
-    drawn = panel[screen.live_charts] + panel[screen.more_charts]
-    for name in worker.history.metrics(1):
-        assert charts.safe(measure_title(name)) in drawn
-    assert measure_title("some_new_measure") == "Some new measure"
-    history = panel[screen.history]
-    assert "Not live. Distance from the base (KL): 9.3 nats, at most 6.0." in history
-    assert "2 of 3 checks passed" in history
-    told = re.sub("<[^>]+>", " ", history)
-    assert re.search(r"Weights finite *: *passed", told)
-    assert "it is 3.1 nats from the base" in told  # of a round before checks had codes
-    assert "Not proved yet: v1 won 75% of 10 blind votes" in panel[screen.better]
-    told = re.sub("<[^>]+>", "", panel[screen.better])
+def test_learning_says_what_changed_in_a_sentence_and_by_examples():
+    panel = (screen := learning_of(ToyTrainer())).panel()
+    told = re.sub("<[^>]+>", "", panel[screen.changed])
+    assert (
+        "v1 differs from the original model: shorter replies, fewer lists." in told
+    )  # the emoji hardly changed
+    assert "On average a reply has 27 tokens instead of 41." in told
+    assert "<del> Of course there is much more" in panel[screen.changed]
+    assert "Not proved yet: v1 won 75% of 10 blind votes" in panel[screen.votes]
+    told = re.sub("<[^>]+>", "", panel[screen.taste])
     assert "shorter replies, ends with a question more often, fewer lists" in told
+
+
+def test_what_was_not_measured_is_not_told():
+    worker = ToyTrainer()
+    worker._rounds[0].verdict = None
+    worker.metrics = lambda round_id: {}
+    worker.history.metrics = worker.metrics
+    screen = learning_of(worker)
+    assert "What it changed was not stored" in screen.panel()[screen.changed]
+    worker.live = 0
+    assert "the original model answers" in screen.panel()[screen.changed]
+
+
+def test_a_check_has_a_mark_a_name_a_value_and_a_limit():
+    screen = learning_of(ToyTrainer())
+    shown = screen.panel()[screen.now]
+    assert "Not live. Distance from the base (KL): 9.3 nats, at most 6.0." in shown
+    assert "2 of 3 checks passed" in shown
+    rows = [re.sub("<[^>]+>", "|", row) for row in re.findall("<tr class.*?</tr>", shown)]
+    assert [re.sub(r"\|+", "|", row).strip("|") for row in rows] == [
+        "✓|Weights finite|passed",
+        "✗|Distance from the base (KL)|9.3 nats|at most 6.0",
+        "✓|Reply length|1.10 times the base|0.25 to 2.5 times",
+    ]
+    details = details_of(screen)
+    assert "it is 3.1 nats from the base" in details[screen.details.history]  # an older round's
+
+
+def details_of(screen: LearningScreen, group="reward", axis="update", rounds=(), zoom="") -> dict:
+    return screen.details.panel(group, axis, list(rounds), zoom)
+
+
+def test_every_measure_is_in_the_table_as_a_person_reads_it():
+    screen = learning_of(ToyTrainer())
+    table = details_of(screen)[screen.details.table]
+    for name in screen.worker.history.metrics(1):
+        assert charts.safe(measure_title(name)) in table
+    assert measure_title("some_new_measure") == "Some new measure"
+    assert [figure(*one) for one in MEASURES] == ["3.5%", "42%", "27", "0.012", "0.035", "–", "–"]
+
+
+MEASURES = (
+    ("clipfrac", 0.034999),
+    ("head_accuracy", 0.42),
+    ("candidate_tokens", 27.4),
+    ("head_p_value", 0.0123),
+    ("entropy", 0.034999),
+    ("kl", None),
+    ("kl", float("nan")),
+)
+
+
+def test_a_measure_that_a_round_did_not_store_is_missing():
+    worker = ToyTrainer()
+    stored = worker.history.metrics
+    worker.history.metrics = lambda n: {
+        name: points for name, points in stored(n).items() if (n, name) != (1, "bootstrap_win_rate")
+    }
+    screen = learning_of(worker)
+    row = re.search(r"<tr><th[^>]*>Predicted win rate over base<.*?</tr>", str(details_of(screen)))
+    assert re.findall("<td>(.*?)</td>", row[0]) == ["–", "64%"]
+    shown = details_of(screen, "policy")
+    assert "Entropy" in shown[screen.details.absent]
+    visible = [shown[plot].get("visible") for plot in screen.details.plots]
+    assert visible == [False, True, False, False]  # of this group the toy has clipfrac alone
+    with_wins = details_of(screen, "gate", "round")[screen.details.plots[0]]["value"]
+    assert with_wins["data"] == [[2, 0.64, "All rounds"]] and with_wins["mark"] == "point"
+
+
+def test_rounds_are_laid_over_each_other_and_zoomed_together():
+    screen = learning_of(ToyTrainer())
+    shown = details_of(screen, rounds=("1", "2"), zoom="10 20")
+    plots = [shown[plot] for plot in screen.details.plots]
+    drawn = [plot for plot in plots if plot["visible"]]
+    assert len(drawn) == 3 and all(plot["x_lim"] == [10.0, 20.0] for plot in drawn)
+    assert {line for _, _, line in drawn[0]["value"]["data"]} == {"Round 1", "Round 2"}
+    assert shown[screen.details.whole_button]["visible"]
+    lone = details_of(screen)[screen.details.plots[0]]
+    assert {line for _, _, line in lone["value"]["data"]} == {"Round 2"}
+    assert lone["x_lim"] is None and lone["colors_in_legend"] == []
+
+
+def test_details_are_drawn_only_while_they_are_open_and_only_when_something_changed():
+    screen = learning_of(worker := ToyTrainer())
+    chosen = ("reward", "update", [], "")
+    assert screen.details.refreshed("", *chosen) == {}
+    drawn = asyncio.run(screen.details.show(*chosen))[screen.details.drawn]
+    assert drawn and screen.details.refreshed(drawn, *chosen) == {}
+    worker.train_now()
+    assert screen.details.refreshed(drawn, *chosen)[screen.details.drawn] != drawn
+    assert asyncio.run(screen.details.hide()) == {screen.details.drawn: ""}
+
+
+@pytest.mark.parametrize(
+    ("facts", "blind", "act", "words"),
+    [
+        ({}, [(1, 0, "a")] * 2, "duel", "2 votes so far"),
+        ({"live": 0}, [], "rate", "Rate 9 more answers, then round 3 starts."),
+        ({"live": 0, "waiting": 12}, [], "", "Train now"),
+        ({"live": 0, "paused": True}, [], "", "Resume"),
+        ({}, [(0, 1, "a")] * 30, "versions", "speak against v1"),
+        ({}, [(1, 0, "a")] * 30, "rate", "Rate 9 more"),
+    ],
+)
+def test_there_is_one_thing_to_do_next_and_one_primary_button(facts, blind, act, words):
+    worker = ToyTrainer()
+    vars(worker).update(facts, blind=blind)
+    screen = learning_of(worker)
+    assert screen._next_step().act == act
+    panel = screen.panel()
+    assert words in panel[screen.next_words]
+    assert panel[screen.next_button]["visible"] == bool(act)
+    assert panel[screen.train_button]["variant"] == ("secondary" if act else "primary")
+    told = asyncio.run(screen.take_step())
+    assert told[screen.target] == {"duel": "", "rate": "compare"}.get(act, act or "learning")
+
+
+def test_an_error_on_learning_is_told():
+    screen = learning_of(worker := ToyTrainer())
     worker.status = lambda: 1 / 0
     assert screen.panel()[screen.note]["tone"] == "bad"
 
@@ -1992,7 +2102,11 @@ def learning_of(worker: ToyTrainer) -> LearningScreen:
     screen = LearningScreen(worker, Simulation(ToyChat(worker).compare, worker))
     with gr.Blocks() as demo:
         screen.lay_out()
-        screen.wire(demo)
+        comparing = CompareScreen(ToyChat(worker).compare, worker)
+        comparing.lay_out()
+        comparing.wire(demo, gr.Textbox("me"))
+        comparing.tabs = gr.Tabs()
+        screen.wire(demo, comparing)
     return screen
 
 
@@ -2077,7 +2191,7 @@ def test_a_versions_name_is_never_capitalised_and_one_vote_is_one_vote():
     chat.worker.blind = [(1, 0, "a")]
     assert screen.panel()[screen.timeline]["versions"][0]["told"].endswith(", 1 blind vote")
     learning = learning_of(chat.worker)
-    assert "of 1 blind vote over" in learning.panel()[learning.better]
+    assert "of 1 blind vote over" in learning.panel()[learning.votes]
 
 
 def test_the_strip_says_when_a_simulated_person_is_in_charge_and_until_when():
@@ -2264,7 +2378,7 @@ def test_a_cell_never_becomes_a_formula(start):
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_text_in_charts_stays_text(payload):
-    drawn = charts.line_chart([(0, 1.0), (1, 2.0)], payload) + charts.bars([(payload, 1.0, 0.1)])
+    drawn = charts.line_chart([(0, 1.0), (1, 2.0)], payload, axis=payload)
     assert payload not in drawn or (payload == "</div><b>x" and "<b>x" not in drawn)
     assert not any(sign in drawn for sign in ("${", "{{", "`", "<script", "<img", "\\"))
 
@@ -2274,11 +2388,9 @@ def test_reasons_of_rounds_stay_text(payload):
     worker = ToyTrainer()
     worker._rounds[-1].reason = payload
     worker.error = Notice("raters.excluded", {"name": payload})
-    screen = LearningScreen(worker, Simulation(ToyChat(worker).compare, worker))
-    with gr.Blocks():
-        screen.lay_out()
-    panel = screen.panel()
-    for part in (screen.now, screen.history):
+    screen = learning_of(worker)
+    panel = screen.panel() | details_of(screen)
+    for part in (screen.now, screen.next_words, screen.details.history):
         assert not any(
             sign in panel[part]
             for sign in ("${", "{{", "`", "<script", "<img", "onload=alert(1)>", "\\")
@@ -2305,7 +2417,7 @@ def test_no_template_shows_a_value(demo):
     ],
 )
 def test_any_line_can_be_drawn(points):
-    drawn = charts.line_chart(points, "x")
+    drawn = charts.line_chart(points, "x", axis="y")
     assert "nan" not in drawn and drawn.count(",") < 4 * charts.MOST_POINTS + 20
 
 
@@ -2364,13 +2476,17 @@ def test_the_script_is_raw():
     )
 
 
-def test_a_rounds_card_says_why_and_shows_before_and_after_escaped():
-    card = {
-        "moved": [["“<b>a</b>” was better than “b”", 0.2]],
-        "changed": [["length", -0.4, -0.3], ["lists", 0.01, 0.2]],
-        "examples": [["Why?", "before <i>", "after"]],
+def test_what_a_rating_or_a_reply_holds_never_becomes_markup():
+    worker = ToyTrainer()
+    worker._rounds[0].verdict = {
+        "card": {
+            "moved": [["“<b>a</b>” was better than “b”", 0.2]],
+            "changed": [["length", -0.4, -0.3], ["lists", 0.01, 0.2]],
+            "examples": [["Why ${x}?", "before <i>", "after"]],
+        }
     }
-    drawn = learning_screen._why({"card": card})
-    assert "&lt;b&gt;a" in drawn and "<b>a" not in drawn and "before &lt;i&gt;" in drawn
-    assert "shorter replies" in drawn and "lists" not in drawn
-    assert learning_screen._why(None) == learning_screen._why({"checks": []}) == ""
+    screen = learning_of(worker)
+    history, changed = details_of(screen)[screen.details.history], screen.panel()[screen.changed]
+    assert "&lt;b&gt;a" in history and "<b>a" not in history
+    assert "&lt;i&gt;" in changed and "<i>" not in changed and "$" not in changed
+    assert "shorter replies" in changed and "lists" not in changed

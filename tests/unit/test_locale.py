@@ -18,7 +18,15 @@ from rlhf_chat.feedback.kinds import kinds
 from rlhf_chat.reward import text_features
 from rlhf_chat.simulation.simulator import SLIDERS, people
 from rlhf_chat.training import gate, status
-from rlhf_chat.ui import language, learning_screen, loading_page, shortcuts, transcript
+from rlhf_chat.ui import (
+    language,
+    loading_page,
+    measures,
+    metrics_panel,
+    round_history,
+    shortcuts,
+    transcript,
+)
 
 PACKAGE = Path(locale.__file__).parents[1]
 KEYS = set(locale.catalogue("en"))
@@ -115,10 +123,14 @@ def put_together() -> set[str]:
         *(f"state.name_{name}" for name in status.STATES),
         *(f"state.{name}" for name in (status.PAUSED, status.STOPPED)),
         *(f"state.held_{name}" for name in (status.FAILED, status.CRASHED)),
-        *(f"step.{name}" for name in steps),
-        *(f"ending.{name}" for name in learning_screen.ENDINGS),
+        *(f"ending.{name}" for name in round_history.ENDINGS),
         *(f"loading.step.{step}" for step in loading_page.STEPS),
         *(f"gate.{part}.{name}" for name in checks for part in ("check", "range")),
+        *(f"gate.{part}.{name}" for name in {*checks} - {"finite"} for part in ("value", "limit")),
+        *(f"label.group_{name}" for name in measures.GROUPS),
+        *(f"learning.next_{name}" for name in (status.TRAINING, status.PAUSED)),
+        *(f"chart.{axis}" for axis in (metrics_panel.UPDATES, metrics_panel.ROUNDS)),
+        *(f"measure.{name}" for group in measures.GROUPS.values() for name in group),
         *(f"label.vote_{outcome}" for outcome in OUTCOMES),
         *(f"label.rating_{answer}" for kind in kinds() for answer in kind.answers),
         "label.rating_any",
@@ -128,7 +140,6 @@ def put_together() -> set[str]:
         *(f"label.slider_{name}" for name in SLIDERS),
         *(f"label.answer_{letter}" for letter in "abcd"),
         *(f"compare.authors_{count}" for count in (2, 3, 4)),
-        *(f"learning.bar_{name}" for name in ("more", "less", "unsure")),
         *(f"reason.{one.lower().replace(' ', '_')}" for some in REASONS.values() for one in some),
         *(f"feature.{name.replace(' ', '_').lower()}" for name in text_features.NAMES),
         *(f"label.{name}" for name in ("slightly", "much", "temperature", "top_p", "top_k")),
