@@ -128,7 +128,7 @@ def test_the_model_learns_from_the_window(browser, real_app):
         page.get_by_label("Like", exact=True).last.click()
         page.locator("#chat-note", has_text="Saved").wait_for()
 
-        promoted = page.locator("#rounds .ending.promoted")
+        promoted = page.locator("#now .ending.promoted")
         prefer_the_shorter(page, 12)
         until = time.monotonic() + 400
         while time.monotonic() < until and not promoted.count():
@@ -140,7 +140,7 @@ def test_the_model_learns_from_the_window(browser, real_app):
             if not promoted.count():
                 prefer_the_shorter(page, 6)
         open_tab(page, "Learning")
-        assert promoted.count(), page.locator("#rounds").inner_text()
+        assert promoted.count(), page.locator("#now").inner_text()
 
         strip = page.locator("#status-bar")
         strip.filter(has_text=re.compile(r"v\d+ live")).wait_for()
