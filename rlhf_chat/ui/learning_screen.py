@@ -109,11 +109,15 @@ class LearningScreen:
     async def refresh(self) -> Update:
         return await quick(self.panel)
 
-    async def tick(self, drawn: str, *chosen: Any) -> Update:
-        """Both layers, while the screen is looked at."""
+    async def tick(self, shown: str, drawn: str, *chosen: Any) -> Update:
+        """Both layers while the screen is looked at, each only if it changed; `shown` says what the
+        last tick drew."""
 
         def read() -> Update:
-            return {**self.panel(), **self.details.refreshed(drawn, *chosen)}
+            update = self.panel()
+            state = str(hash(repr(list(update.values()))))
+            first = {} if state == shown else update
+            return {self.shown: state, **first, **self.details.refreshed(drawn, *chosen)}
 
         return await quick(read)
 
@@ -204,7 +208,7 @@ class LearningScreen:
                 label("minutes_per_round"), "minutes", visible=self.worker.sizes_rounds
             )
             self.round_size = gr.HTML(elem_id="round-size", apply_default_css=False)
-        self.target = hidden("next-target")
+        self.target, self.shown = hidden("next-target"), hidden("learning-shown")
         self.watching.lay_out()
         self.details.lay_out()
 

@@ -179,7 +179,7 @@ class MetricsPanel:
     # ---- wiring --------------------------------------------------------------------------------
 
     def wire(self) -> None:
-        choice = [self.group, self.axis, self.rounds]
+        choice: list[Any] = [self.group, self.axis, self.rounds]
         self.chosen = [*choice, self.zoomed]
         self.page = [
             self.note,

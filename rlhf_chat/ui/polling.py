@@ -106,8 +106,9 @@ class Polling:
         slow = [self.strip.strip, self.open_tab, self.fast, *often]
         self.slow.tick(self.on_slow, self.open_tab, slow, js=OPEN_TAB, **QUICK)
         details = self.learning.details
-        shown = [*self.learning.page, *details.page]
-        self.fast.tick(self.learning.tick, [details.drawn, *details.chosen], shown, **QUICK)
+        state = [self.learning.shown, details.drawn, *details.chosen]
+        both = [self.learning.shown, *self.learning.page, *details.page]
+        self.fast.tick(self.learning.tick, state, both, **QUICK)
         page_seen.select(self.on_page_seen, self.open_tab, [self.slow, self.fast], **EACH)
 
 

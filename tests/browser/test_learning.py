@@ -10,6 +10,12 @@ from tests.browser.window import button, go_to, send, wait_for
 pytestmark = pytest.mark.browser
 
 
+def as_at_first(worker) -> None:
+    """Two rounds and one version, as before other tests."""
+    del worker._rounds[2:], worker._versions[2:]
+    vars(worker).update(live=1, waiting=3, began=None, stopped_at=-1)
+
+
 def told(page) -> str:
     """The state as the header says it."""
     return page.locator(".status-bar").get_attribute("title")
@@ -98,7 +104,7 @@ def test_a_new_version_puts_a_dot_on_the_tab_until_it_is_looked_at(page, served)
 def test_what_changed_is_told_before_any_number(page, served):
     from playwright.sync_api import expect
 
-    served.worker.live = 1
+    as_at_first(served.worker)
     go_to(page, "learning")
     expect(page.locator("#changed .told")).to_contain_text("shorter replies, fewer lists")
     expect(page.locator("#changed .example")).to_have_count(2)
@@ -111,7 +117,7 @@ def test_what_changed_is_told_before_any_number(page, served):
 def test_the_next_step_is_one_button_and_opens_a_blind_duel(page, served):
     from playwright.sync_api import expect
 
-    served.worker.live = 1
+    as_at_first(served.worker)
     go_to(page, "learning")
     step = page.locator("#next-step")
     expect(step).to_have_text("Vote blind")
@@ -133,10 +139,12 @@ def test_charts_tell_values_zoom_together_and_lay_rounds_over_each_other(page, s
     """Under the window's own policy, and with nothing asked of another host (the fixture)."""
     from playwright.sync_api import expect
 
+    as_at_first(served.worker)
     open_details(page)
     charts = page.locator("#plots svg.marks:visible")
     expect(charts).to_have_count(3)  # the toy stores no "reward"
     expect(page.locator("#absent")).to_contain_text("Not stored by these rounds: Reward.")
+    charts.first.scroll_into_view_if_needed()
     box = charts.first.bounding_box()
     middle = box["y"] + box["height"] / 2
     page.mouse.move(box["x"] + box["width"] * 0.5, middle)

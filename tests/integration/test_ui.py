@@ -2092,6 +2092,16 @@ def test_there_is_one_thing_to_do_next_and_one_primary_button(facts, blind, act,
     assert told[screen.target] == {"duel": "", "rate": "compare"}.get(act, act or "learning")
 
 
+def test_a_tick_draws_only_what_changed():
+    screen = learning_of(worker := ToyTrainer())
+    chosen = ("", "reward", "update", [], "")
+    first = asyncio.run(screen.tick("", *chosen))
+    shown = {screen.shown: first[screen.shown]}
+    assert first[screen.now] and asyncio.run(screen.tick(first[screen.shown], *chosen)) == shown
+    worker.waiting += 1
+    assert "4 of 12" in asyncio.run(screen.tick(first[screen.shown], *chosen))[screen.now]
+
+
 def test_an_error_on_learning_is_told():
     screen = learning_of(worker := ToyTrainer())
     worker.status = lambda: 1 / 0

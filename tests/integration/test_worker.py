@@ -858,8 +858,9 @@ def test_a_round_that_waits_after_crashes_says_so_and_can_be_asked_for(store, ch
     let_it_look(worker)
     assert worker.status().held == "crashed" and len(store.rounds.newest()) == 2
     assert not worker.status().error
+    assert worker.status().state == "failed"
     worker.pause()
-    assert worker.status().held != "crashed"
+    assert worker.status().state == "paused"
     worker.train_now()
     wait_for(lambda: store.rounds.newest()[0].status == "promoted")
     wait_for(lambda: worker.status().round_id is None)
