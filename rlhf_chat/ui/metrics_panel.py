@@ -33,10 +33,11 @@ from rlhf_chat.ui.round_history import round_history
 ROUNDS_SHOWN = 20
 MOST_COMPARED = 5
 IN_TABLE = 4  # rounds, unless others were chosen
-COLOURS = ("#7066d6", "#d97706", "#0d9488", "#dc2626", "#64748b")  # readable on light and dark
+ABSENT = "absent"  # class of a plot without values
 UPDATES, ROUNDS = "update", "round"
 
 Update = dict[Any, Any]
+Lines = tuple[str, list[list[Any]]]  # what the x axis is, and rows [x, y, name of the line]
 
 
 class MetricsPanel:
@@ -65,9 +66,19 @@ class MetricsPanel:
 
     def refreshed(self, drawn: str, *chosen: Any) -> Update:
         """What has changed while the panel is open; `drawn` is the state that the page shows."""
-        if not drawn or drawn == self._state():
+        if not drawn or drawn == self._state(*chosen):
             return {}
         return self.panel(*chosen)
+
+    async def dress(self, drawn: str, *chosen: Any) -> Update:
+        """Titles, ranges and legends, once the page has the values: a plot that gets both at once
+        draws the values before."""
+        if not drawn:
+            return {self.note: gr.skip()}
+        try:
+            return await quick(self._dresses, *chosen)
+        except Exception as error:
+            return {self.note: error_message(error)}
 
     async def _draw(self, *chosen: Any) -> Update:
         try:
@@ -80,21 +91,19 @@ class MetricsPanel:
     def panel(self, group: str, axis: str, chosen: list[str], zoom: str) -> Update:
         rounds = self.worker.history.rounds(ROUNDS_SHOWN)
         measured = {done.id: self.measured(done) for done in rounds}
-        ids = sorted(int(n) for n in chosen if int(n) in measured) or sorted(measured)[-1:]
-        names = GROUPS.get(group, GROUPS["reward"])
-        drawn = {name: self._lines(name, axis, measured, ids) for name in names}
+        ids, drawn = self._drawn(measured, group, axis, chosen)
         compared = ids if chosen else sorted(measured)[-IN_TABLE:]
         choices = [(text("learning.round", number=n), str(n)) for n in measured]
         return {
-            self.drawn: self._state(),
+            self.drawn: self._state(group, axis, chosen, zoom),
             self.zoomed: zoom,
             self.whole_button: gr.update(visible=bool(zoom)),
             self.rounds: gr.update(choices=choices),
             **{
-                plot: _plot(name, drawn.get(name), zoom)
-                for plot, name in zip_longest(self.plots, names)
+                plot: _values(drawn.get(name or ""))
+                for plot, name in zip_longest(self.plots, drawn)
             },
-            self.absent: _absent([name for name in names if not drawn[name][1]]),
+            self.absent: _absent([name for name, (_, rows) in drawn.items() if not rows]),
             self.table: table({n: measured[n] for n in compared}),
             self.weights: self._weights(),
             self.history: round_history(rounds),
@@ -112,19 +121,35 @@ class MetricsPanel:
     def last_measured(self, done: Any) -> dict[str, float]:
         return last_values(self.measured(done))
 
+    def _drawn(
+        self, measured: Any, group: str, axis: str, chosen: list[str]
+    ) -> tuple[list[int], dict[str, Lines]]:
+        """The rounds that are compared, and the lines of each measure of the group."""
+        ids = sorted(int(n) for n in chosen if int(n) in measured) or sorted(measured)[-1:]
+        names = GROUPS.get(group, GROUPS["reward"])
+        return ids, {name: self._lines(name, axis, measured, ids) for name in names}
+
+    def _dresses(self, group: str, axis: str, chosen: list[str], zoom: str) -> Update:
+        rounds = self.worker.history.rounds(ROUNDS_SHOWN)
+        measured = {done.id: self.measured(done) for done in rounds}
+        _, drawn = self._drawn(measured, group, axis, chosen)
+        shown = zip(self.plots, drawn.items(), strict=False)
+        return {plot: _dress(name, *lines, zoom) for plot, (name, lines) in shown}
+
     @staticmethod
-    def _lines(name: str, axis: str, measured: Any, ids: list[int]) -> tuple[str, list[list[Any]]]:
+    def _lines(name: str, axis: str, measured: Any, ids: list[int]) -> Lines:
         if axis == ROUNDS:
             return ROUNDS, over_rounds(name, measured)
         return lines(name, measured, ids)
 
-    def _state(self) -> str:
-        """Changes whenever what is shown does: how the newest round stands, and its updates."""
+    def _state(self, *chosen: Any) -> str:
+        """Changes whenever what is shown does: the choices, how the newest round stands, and its
+        updates."""
         newest = next(iter(self.worker.history.rounds(1)), None)
         if newest is None:
-            return "none"
+            return f"none {chosen}"
         steps = {step for points in self.measured(newest).values() for step, _ in points}
-        return f"{newest.id} {newest.status} {len(steps)}"
+        return f"{newest.id} {newest.status} {len(steps)} {chosen}"
 
     def _weights(self) -> str:
         weights = self.worker.history.feature_weights()
@@ -164,10 +189,11 @@ class MetricsPanel:
                 self.whole_button = gr.Button(
                     label("whole_range"), visible=False, scale=0, size="sm", elem_id="whole-range"
                 )
-            self.drawn, self.zoomed = hidden("measures-drawn"), hidden("measures-zoom")
+            self.zoomed = hidden("measures-zoom")
+            self.drawn = gr.Textbox(visible="hidden", elem_id="measures-drawn")
             with gr.Row(elem_id="plots"):
                 self.plots = [
-                    gr.LinePlot(x="x", y="y", color="line", height=230, visible=False)
+                    gr.LinePlot(x="x", y="y", color="round", height=230, visible=False)
                     for _ in range(CHARTS)
                 ]
             self.absent = gr.HTML(elem_id="absent", apply_default_css=False)
@@ -201,32 +227,35 @@ class MetricsPanel:
             plot.select(self.zoom, choice, self.page, **EACH)
         whole = [self.whole_button.click, *(plot.double_click for plot in self.plots)]
         gr.on(whole, self.zoom_out, choice, self.page, **QUICK)
+        dressed = [self.note, *self.plots]
+        self.drawn.change(self.dress, [self.drawn, *self.chosen], dressed, **EACH)
 
 
 # ---- small parts -------------------------------------------------------------------------------
 
 
-def _plot(name: str | None, drawn: tuple[str, list[list[Any]]] | None, zoom: str) -> Any:
-    """An update of one plot; without values it is not shown."""
-    if name is None or not drawn or not drawn[1]:
-        return gr.update(visible=False)
-    axis, rows = drawn
-    names = list(dict.fromkeys(line for _, _, line in rows))
-    several = len({x for x, _, _ in rows}) > 1
+def _values(drawn: Lines | None) -> Any:
+    """An update of one plot; without values the style sheet hides it: a plot that Gradio takes off
+    the page goes on measuring itself there, and fails."""
+    if not drawn or not drawn[1]:
+        return gr.update(elem_classes=[ABSENT])
+    rows = drawn[1]
     value = {
-        "columns": ["x", "y", "line"],
+        "columns": ["x", "y", "round"],
         "data": rows,
-        "datatypes": {"x": "quantitative", "y": "quantitative", "line": "nominal"},
-        "mark": "line" if several else "point",
+        "datatypes": {"x": "quantitative", "y": "quantitative", "round": "nominal"},
+        "mark": "line" if len({x for x, _, _ in rows}) > 1 else "point",
     }
+    return gr.update(value=value, visible=True, elem_classes=[])
+
+
+def _dress(name: str, axis: str, rows: list[list[Any]], zoom: str) -> Any:
+    names = list(dict.fromkeys(line for _, _, line in rows))
     return gr.update(
-        value=value,
-        visible=True,
         title=measure_title(name),
         x_title=text(f"chart.{axis}"),
         y_title=text("chart.value"),
         color_title=" ",
-        color_map=dict(zip(names, COLOURS, strict=False)),
         colors_in_legend=names if len(names) > 1 else [],
         x_lim=[float(end) for end in zoom.split()] if zoom else None,
     )

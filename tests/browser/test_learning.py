@@ -162,6 +162,10 @@ def test_charts_tell_values_zoom_together_and_lay_rounds_over_each_other(page, s
     for name in ("Round 1", "Round 2"):
         page.get_by_role("option", name=name).click()
     expect(charts.first).to_contain_text("Round 1")
+    strokes = "all => all.map(e => e.getAttribute('stroke')).filter(Boolean)"
+    wait_for(
+        page, lambda: len({*charts.first.locator(".mark-line path").evaluate_all(strokes)}) == 2
+    )
     expect(page.locator("#measures thead")).to_contain_text("Round 1")
     page.keyboard.press("Escape")
     page.get_by_label("rounds", exact=True).check()

@@ -2038,7 +2038,7 @@ def test_a_measure_that_a_round_did_not_store_is_missing():
     assert re.findall("<td>(.*?)</td>", row[0]) == ["–", "64%"]
     shown = details_of(screen, "policy")
     assert "Entropy" in shown[screen.details.absent]
-    visible = [shown[plot].get("visible") for plot in screen.details.plots]
+    visible = [shown[plot].get("visible", False) for plot in screen.details.plots]
     assert visible == [False, True, False, False]  # of this group the toy has clipfrac alone
     with_wins = details_of(screen, "gate", "round")[screen.details.plots[0]]["value"]
     assert with_wins["data"] == [[2, 0.64, "All rounds"]] and with_wins["mark"] == "point"
@@ -2048,12 +2048,17 @@ def test_rounds_are_laid_over_each_other_and_zoomed_together():
     screen = learning_of(ToyTrainer())
     shown = details_of(screen, rounds=("1", "2"), zoom="10 20")
     plots = [shown[plot] for plot in screen.details.plots]
-    drawn = [plot for plot in plots if plot["visible"]]
-    assert len(drawn) == 3 and all(plot["x_lim"] == [10.0, 20.0] for plot in drawn)
+    drawn = [plot for plot in plots if "value" in plot]
+    chosen = ("reward", "update", ["1", "2"], "10 20")
+    dressed = asyncio.run(screen.details.dress("drawn", *chosen))
+    assert len(drawn) == 3 and all(plot["x_lim"] == [10.0, 20.0] for plot in dressed.values())
+    assert dressed[screen.details.plots[0]]["colors_in_legend"] == ["Round 1", "Round 2"]
     assert {line for _, _, line in drawn[0]["value"]["data"]} == {"Round 1", "Round 2"}
     assert shown[screen.details.whole_button]["visible"]
     lone = details_of(screen)[screen.details.plots[0]]
     assert {line for _, _, line in lone["value"]["data"]} == {"Round 2"}
+    lone = asyncio.run(screen.details.dress("drawn", "reward", "update", [], ""))
+    lone = lone[screen.details.plots[0]]
     assert lone["x_lim"] is None and lone["colors_in_legend"] == []
 
 
