@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 DEFAULT_VERB = "serve"
 GLOBAL_FLAGS = ("-h", "--help", "--version")
+LOGS = ("tensorboard", "trackio")
 NO_TOKEN = (
     "no token in the address: every account and every program of this machine can then read your "
     "conversations, rate in your name and delete"
@@ -55,6 +56,9 @@ def serve(parser: argparse.ArgumentParser) -> Run:
     )
     parser.add_argument("--no-train", action="store_true", help="chat and rate, never learn")
     parser.add_argument("--api", action="store_true", help="answer other programs below /v1")
+    parser.add_argument(
+        "--log-to", choices=LOGS, default="", help="log rounds for this program, too"
+    )
     parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
     parser.add_argument("--window", action="store_true", help="an app window, if Chromium is there")
     parser.add_argument("--no-token", action="store_true", help=NO_TOKEN)
@@ -100,6 +104,7 @@ def start(args: argparse.Namespace) -> None:
                 train=not args.no_train,
                 page=page,
                 api=args.api,
+                log_to=args.log_to,
             )
 
 

@@ -20,6 +20,7 @@ from rlhf_chat.inference import loading, memory, presets, pull
 from rlhf_chat.inference.calibration import calibrate
 from rlhf_chat.inference.model import Model, ModelError
 from rlhf_chat.inference.self_test import self_test
+from rlhf_chat.training.event_log import event_log
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui import LoadingPage, launch, running_app
 from rlhf_chat.versions.adapter_store import AdapterStore
@@ -36,12 +37,14 @@ def serve(
     train: bool,
     page: LoadingPage,
     api: bool = False,
+    log_to: str = "",
 ) -> None:
     """Builds everything and stays until Ctrl+C. `page` is on the port until the app is. Raises
     PortError, StoreError, ModelError or OSError if the app cannot start; each message is one
-    sentence for the user. `api`: other programs are answered below /v1."""
+    sentence for the user. `api`: answer below /v1. `log_to`: one of event_log.KINDS, or ""."""
     data = data.resolve()
     make_private(data)
+    log = event_log(log_to, data) if log_to else None
     store = Store(data / "feedback.db")
     worker = served = None
     try:
@@ -52,7 +55,12 @@ def serve(
         page.step("versions")
         adapters = AdapterStore(data / "adapters")
         worker = TrainingWorker(
-            store, model, adapters, needed=ratings_per_round, round_minutes=round_minutes
+            store,
+            model,
+            adapters,
+            needed=ratings_per_round,
+            round_minutes=round_minutes,
+            open_log=log,
         )
         worker.start(learn=train)
         chat = Chat(store, model, load_view=worker.versions.view, scorer=worker.scorer)

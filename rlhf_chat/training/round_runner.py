@@ -31,6 +31,7 @@ from rlhf_chat.feedback.snapshot import Snapshot, load_snapshot
 from rlhf_chat.reward.features import FeatureExtractor
 from rlhf_chat.training import training_round
 from rlhf_chat.training.context import Check, RoundConfig
+from rlhf_chat.training.event_log import RoundLog
 from rlhf_chat.training.gate import GateConfig
 from rlhf_chat.training.history import TrainingHistory
 from rlhf_chat.training.progress import Progress
@@ -68,8 +69,9 @@ class RoundEnd:
 class RoundMonitor:
     """The running round as others see it: phase, progress and time left. Stores its metrics."""
 
-    def __init__(self, store: Store, round_id: int) -> None:
-        self.store, self.round_id = store, round_id
+    def __init__(self, store: Store, round_id: int, log: RoundLog | None = None) -> None:
+        """`log`: gets the metrics, too."""
+        self.store, self.round_id, self.log = store, round_id, log
         self.phase = "features"
         self.progress: Progress | None = None
         self.budget: TimeBudget | None = None
@@ -82,6 +84,12 @@ class RoundMonitor:
             self.progress.update(phase, done, time.monotonic())
         if numbers:
             self.store.rounds.add_metrics(self.round_id, step, dict(numbers))
+            if self.log:
+                self.log.add(step, numbers)
+
+    def close(self) -> None:
+        if self.log:
+            self.log.close()
 
     @property
     def fraction(self) -> float:

@@ -19,6 +19,7 @@ from rlhf_chat.reward.features import FeatureExtractor
 from rlhf_chat.reward.scorer import RewardModelCache
 from rlhf_chat.training.background import BackgroundThread
 from rlhf_chat.training.context import RoundConfig
+from rlhf_chat.training.event_log import OpenLog, careful
 from rlhf_chat.training.exclusion import Exclusion
 from rlhf_chat.training.history import TrainingHistory
 from rlhf_chat.training.idle_tasks import IdleTasks
@@ -52,8 +53,10 @@ class TrainingWorker:
         needed: int = NEEDED,
         round_minutes: float = MINUTES,
         seed: int | None = None,
+        open_log: OpenLog | None = None,
     ) -> None:
-        self.store, self.model = store, model
+        """`open_log`: makes a log of each round for other programs (event_log.py)."""
+        self.store, self.model, self._open_log = store, model, open_log
         self.round_minutes = round_minutes
         self.config = config or config_for(model, round_minutes)  # of the next round
         self.versions = VersionRegistry(store, model, adapter_store)
@@ -144,7 +147,9 @@ class TrainingWorker:
         self._control.stop.clear()
         self.schedule.opened()
         self._error = None
-        self._parent, self._monitor = state.parent, RoundMonitor(self.store, state.round_id)
+        opened = self._open_log
+        log = opened and careful(opened, state.round_id, state.config.as_dict())
+        self._parent, self._monitor = state.parent, RoundMonitor(self.store, state.round_id, log)
         return state
 
     def _run(self, state: RoundState) -> str:
@@ -154,6 +159,7 @@ class TrainingWorker:
             self._error = self._monitor.error
             self.schedule.ended(end.status, state.snapshot.watermark)
         finally:
+            self._monitor.close()
             self._monitor = None
         if end.fatal:
             raise end.fatal

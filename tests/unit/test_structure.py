@@ -245,8 +245,9 @@ def test_what_is_imported_is_a_dependency() -> None:
     """A package that is only installed because of another one may disappear with it."""
     belongs = packages_distributions()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    run = names(project["dependencies"])
-    dev = run | names(project["optional-dependencies"]["dev"])
+    extras = project["optional-dependencies"]
+    dev = names(project["dependencies"]) | names(extras["dev"])
+    run = names(project["dependencies"]) | names(extras["tensorboard"]) | names(extras["trackio"])
     for allowed, folders in ((run, ("rlhf_chat", "app.py")), (dev, ("tests", "docs", "bench"))):
         for name in {n for folder in folders for n in imported(ROOT / folder)} & set(belongs):
             assert allowed & names(belongs[name]), name
