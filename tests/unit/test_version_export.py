@@ -13,14 +13,17 @@ from gguf import GGUFReader
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from rlhf_chat.db import Store
 from rlhf_chat.errors import ExportError
 from rlhf_chat.inference.gguf import SOURCE, read_model
 from rlhf_chat.inference.model import Model
 from rlhf_chat.inference.pull import POCKET_WHEEL
+from rlhf_chat.version_export.background import BackgroundExport, of_app
 from rlhf_chat.version_export.exporter import Request, export, known_pre_tokenizer
 from rlhf_chat.version_export.gguf_tokenizer import EXPRESSIONS, pre_tokenizer_name
 from rlhf_chat.version_export.merge_gap import logprobs
 from rlhf_chat.versions.adapter_store import AdapterStore
+from rlhf_chat.versions.registry import VersionRegistry
 from tests.exported_versions import publish
 from tests.gguf_files import make_gguf
 
@@ -132,6 +135,30 @@ def with_biases(folder: Path, copy: Path) -> Path:
     model.save_pretrained(copy)
     AutoTokenizer.from_pretrained(folder).save_pretrained(copy)
     return copy
+
+
+@pytest.mark.parametrize("form", ["merged", "gguf"])
+def test_an_export_in_the_app_gives_way_to_a_reply_and_changes_nothing_in_the_model(
+    toy_nf4, tmp_path, form
+):
+    publish(tmp_path / "data", toy_nf4)
+    store = Store(tmp_path / "data" / "feedback.db")
+    versions = VersionRegistry(store, toy_nf4, AdapterStore(tmp_path / "data" / "adapters"))
+    versions.serve_live()
+    live, policy = toy_nf4.live, toy_nf4.policy_state()
+    told: list[str] = []
+    exports = BackgroundExport(of_app(versions))
+    with toy_nf4.lease.turn():  # a reply is being computed
+        exports.begin(Request(version="1", form=form, out=tmp_path / "out"))
+        exports._thread.join(0.5)
+        assert exports.running and not (tmp_path / "out").exists()
+        told.append(str(exports.told))
+    exports.wait()
+    store.close()
+    assert str(exports.told) == f"v1 is exported: {tmp_path / 'out'}", exports.told
+    assert told[0].startswith("Exporting v1: ")
+    assert toy_nf4.live is live
+    assert all(torch.equal(policy[n], t) for n, t in toy_nf4.policy_state().items())
 
 
 def test_the_tokenizer_of_a_gguf_base_is_copied_as_it_is(toy_folder, tmp_path):
