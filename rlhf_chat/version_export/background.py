@@ -46,9 +46,10 @@ class BackgroundExport:
             self._thread.start()
         return self.told
 
-    def wait(self) -> None:
+    def wait(self, seconds: float | None = None) -> None:
+        """Until it has ended, or for so long."""
         if self._thread:
-            self._thread.join()
+            self._thread.join(seconds)
 
     def _work(self, request: Request) -> None:
         version = int(request.version)

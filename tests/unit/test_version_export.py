@@ -150,7 +150,7 @@ def test_an_export_in_the_app_gives_way_to_a_reply_and_changes_nothing_in_the_mo
     exports = BackgroundExport(of_app(versions))
     with toy_nf4.lease.turn():  # a reply is being computed
         exports.begin(Request(version="1", form=form, out=tmp_path / "out"))
-        exports._thread.join(0.5)
+        exports.wait(0.5)
         assert exports.running and not (tmp_path / "out").exists()
         told.append(str(exports.told))
     exports.wait()
