@@ -12,6 +12,9 @@ endif
 WORKERS ?= 2
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# As rlhf_chat/__init__.py, also where torch is imported before it.
+export GOMP_SPINCOUNT ?= 10000
+
 .PHONY: run test test-slow lint bench screenshots lock wheel clean
 
 run: .venv/run.stamp

@@ -7,7 +7,12 @@
 `open` gives a `Session` (session.py); what it needs is imported when it is called.
 """
 
+import os
 from typing import TYPE_CHECKING
+
+# Read when torch is imported, which is later. Threads of libgomp wait for one another by computing,
+# by default for so long that one busy program on the same cores nearly stops them (docs/LOG.md).
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,6 +15,7 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -664,6 +665,7 @@ class ToyTrainer:
             1,
         )
         self.sizes_rounds, self.round_minutes = True, 10
+        self.conditions: list[str] = []
         self.began: float | None = None
         self.stopped_at = -1  # ratings when a round was stopped
         self.error = None
@@ -915,6 +917,9 @@ class ToyTrainer:
 
     def set_round_minutes(self, minutes: float) -> None:
         self.round_minutes = minutes
+
+    def set_conditions(self, names: Sequence[str]) -> None:
+        self.conditions = list(names)
 
     def round_size(self) -> RoundSize:
         return RoundSize(updates=2 * self.round_minutes, replies=64, tokens=128)

@@ -30,6 +30,7 @@ class Status:
     paused: bool = False
     asked: bool = False  # a round was asked for and begins in a moment
     held: str = ""  # how the last round ended if only a new rating or a request starts another
+    awaits: str = ""  # the first of round_conditions.CONDITIONS that ratings alone wait for
     error: Notice | None = None
     simulated: bool = False  # learns from a simulated rater, not from people
     own: int = 0  # ratings by people since their last round; `waiting` unless simulated
@@ -115,6 +116,8 @@ class Status:
             return Notice("state.kept", given)
         if self.missing:
             return Notice("state.counted", {**given, "missing": self.missing})
+        if self.awaits and not self.held:
+            return Notice(f"state.awaits_{self.awaits}", given)
         return Notice("state.held" if self.held else "state.ready", given)
 
     def _of_the_round(self) -> Notice:

@@ -17,6 +17,7 @@ from rlhf_chat.feedback.snapshot import load_snapshot
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward.features import FeatureExtractor
 from rlhf_chat.reward.scorer import RewardModelCache
+from rlhf_chat.training import round_conditions
 from rlhf_chat.training.background import BackgroundThread
 from rlhf_chat.training.context import RoundConfig
 from rlhf_chat.training.event_log import OpenLog, careful
@@ -125,7 +126,8 @@ class TrainingWorker:
 
     def _open_if_due(self) -> RoundState | None:
         with self._start_lock:
-            request = self.schedule.due(automatic=self._learns and not self._control.paused)
+            automatic = self._learns and not self._control.paused and not self._awaits()
+            request = self.schedule.due(automatic)
             return self._open(request.trigger, request.exclude) if request else None
 
     def run_round(
@@ -245,6 +247,19 @@ class TrainingWorker:
         self.schedule.set_needed(ratings)
 
     @property
+    def conditions(self) -> list[str]:
+        """Under which ratings may start a round: some of round_conditions.CONDITIONS."""
+        stored = self.store.settings.get("round_conditions", [])
+        return [name for name in round_conditions.CONDITIONS if name in stored]
+
+    def set_conditions(self, names: Sequence[str]) -> None:
+        """From now on; kept with the data. Raises ValueError for an unknown name."""
+        if unknown := set(names) - set(round_conditions.CONDITIONS):
+            raise ValueError(f"unknown conditions: {', '.join(sorted(unknown))}")
+        self.store.settings.set("round_conditions", list(names))
+        self._thread.wake()
+
+    @property
     def sizes_rounds(self) -> bool:
         """Whether `set_round_minutes` changes anything: not with the bundled model."""
         return not self.model.is_demo
@@ -283,6 +298,7 @@ class TrainingWorker:
             paused=self._control.paused,
             asked=schedule.request is not None,
             held=schedule.held,
+            awaits=self._awaits(),
             error=self._error or (monitor.error if monitor else None),
             simulated=bool(schedule.rater),
             own=self.history.waiting(""),
@@ -292,6 +308,13 @@ class TrainingWorker:
             seconds_left=monitor.seconds_left if monitor else None,
             gives_way=monitor is not None and self.model.lease.chat_is_waiting,
         )
+
+    def _awaits(self) -> str:
+        """What ratings have to wait for before they start a round; "" if for nothing."""
+        if self.schedule.rater or not self.conditions:  # a simulation waits for nothing
+            return ""
+        unmet = round_conditions.unmet(self.conditions, round_conditions.surroundings(self.model))
+        return unmet[0] if unmet else ""
 
     def _off(self) -> Notice | None:
         if self.store.read_only:

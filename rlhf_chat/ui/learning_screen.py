@@ -15,6 +15,7 @@ from gradio.i18n import I18nData
 
 from rlhf_chat.errors import Notice
 from rlhf_chat.simulation.simulator import Simulation
+from rlhf_chat.training.round_conditions import CONDITIONS
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui import learning_summary
 from rlhf_chat.ui.charts import safe
@@ -96,6 +97,13 @@ class LearningScreen:
 
         return await self._do(act)
 
+    async def set_conditions(self, names: list[str]) -> Update:
+        def act() -> Notice:
+            self.worker.set_conditions(names)
+            return Notice("training.conditions_set" if names else "training.no_conditions")
+
+        return await self._do(act)
+
     async def take_step(self) -> Update:
         """The next step's button."""
         try:
@@ -126,6 +134,7 @@ class LearningScreen:
             return {
                 self.needed: self.worker.status().needed,
                 self.minutes: self.worker.round_minutes,
+                self.conditions: self.worker.conditions,
                 **self.panel(),
             }
 
@@ -207,6 +216,11 @@ class LearningScreen:
             self.minutes = _whole_number(
                 label("minutes_per_round"), "minutes", visible=self.worker.sizes_rounds
             )
+            self.conditions = gr.CheckboxGroup(
+                [(label(f"rounds_only_{name}"), name) for name in CONDITIONS],
+                label=label("rounds_only"),
+                elem_id="rounds-only",
+            )
             self.round_size = gr.HTML(elem_id="round-size", apply_default_css=False)
         self.target, self.shown = hidden("next-target"), hidden("learning-shown")
         self.watching.lay_out()
@@ -231,6 +245,7 @@ class LearningScreen:
             self.stop_button,
             self.needed,
             self.minutes,
+            self.conditions,
             self.round_size,
             *self.watching.page,
         ]
@@ -251,6 +266,7 @@ class LearningScreen:
             self.page,
             **QUICK,
         )
+        self.conditions.input(self.set_conditions, self.conditions, self.page, **QUICK)
         demo.load(self.load, None, self.page, **QUICK)
 
 

@@ -192,3 +192,16 @@ def test_details_follow_a_running_round_and_rest_while_they_are_shut(page, serve
         expect(page.locator("#rounds .round").first).to_contain_text("Promoted")
     finally:
         served.worker.round_seconds, served.worker.live = seconds, 1
+
+
+def test_conditions_for_rounds_are_saved_as_they_are_ticked(page, served):
+    from playwright.sync_api import expect
+
+    go_to(page, "learning")
+    box = page.get_by_label("on mains power")
+    box.check()
+    expect(page.locator("#learning-note")).to_contain_text("Saved. Train now")
+    wait_for(page, lambda: served.worker.conditions == ["mains"])
+    box.uncheck()
+    expect(page.locator("#learning-note")).to_contain_text("Ratings start a round at any time")
+    wait_for(page, lambda: served.worker.conditions == [])

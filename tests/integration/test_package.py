@@ -66,3 +66,13 @@ def test_the_doctor_needs_no_checkout(wheel: Path, tmp_path: Path) -> None:
     told = json.loads(run(wheel, tmp_path, "doctor", "--json"))
     lines = {line["what"]: line for line in told["lines"]}
     assert lines["packages"]["value"] and lines["model"]["level"] == "ok"
+
+
+def test_threads_do_not_wait_by_computing_where_torch_is_imported_after_the_package() -> None:
+    """One busy program beside them would nearly stop them (docs/LOG.md)."""
+    environment = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"}
+    for given, kept in ((None, "10000"), ("7", "7")):
+        told = {**environment, "GOMP_SPINCOUNT": given} if given else environment
+        code = "import os, rlhf_chat; print(os.environ['GOMP_SPINCOUNT'])"
+        run = subprocess.run([sys.executable, "-c", code], env=told, capture_output=True, text=True)
+        assert run.stdout.strip() == kept, run.stderr

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.memory_estimate import Workload
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import features, reward_model
-from rlhf_chat.training import evaluation, ppo, ppo_trainer
+from rlhf_chat.training import evaluation, ppo, ppo_trainer, round_conditions
 from rlhf_chat.training import training_round as round_
 from rlhf_chat.training.context import RoundConfig
 from rlhf_chat.training.gate import PASSED, Verdict
@@ -204,6 +205,27 @@ def test_a_round_starts_by_itself_after_enough_ratings(store, chat, make, recipe
     newest = worker.history.rounds(1)[0]
     assert (newest.trigger, newest.status, newest.version) == ("ratings", "promoted", 1)
     wait_for(lambda: worker.status().waiting == 0)
+
+
+def test_ratings_wait_for_the_conditions_that_are_set_and_a_request_does_not(
+    store, toy, chat, make, recipe, monkeypatch
+):
+    recipe.go.set()
+    worker = make(needed=1)
+    now = SimpleNamespace(idle_seconds=0.0, hour=12, on_mains=False, others_bytes=0)
+    monkeypatch.setattr(round_conditions, "surroundings", lambda model: now)
+    with pytest.raises(ValueError, match="noon"):
+        worker.set_conditions(["noon"])
+    worker.set_conditions(["mains", "night"])
+    assert worker.conditions == ["night", "mains"] == make().conditions  # kept with the data
+    rate(chat, 1)
+    for hour, awaits in ((12, "night"), (23, "mains")):
+        now.hour = hour
+        assert worker.step() == "" and worker.status().awaits == awaits
+    now.on_mains = True
+    assert worker.step() == "promoted"
+    now.on_mains = False
+    assert worker.run_round("asked") == "promoted"
 
 
 @pytest.mark.parametrize("needed", [0, -3])

@@ -17,7 +17,7 @@ from rlhf_chat.errors import AdapterError, AppError, Notice, from_stored
 from rlhf_chat.feedback.kinds import kinds
 from rlhf_chat.reward import text_features
 from rlhf_chat.simulation.simulator import SLIDERS, people
-from rlhf_chat.training import gate, status
+from rlhf_chat.training import gate, round_conditions, status
 from rlhf_chat.ui import (
     language,
     loading_page,
@@ -123,6 +123,8 @@ def put_together() -> set[str]:
         *(f"state.name_{name}" for name in status.STATES),
         *(f"state.{name}" for name in (status.PAUSED, status.STOPPED)),
         *(f"state.held_{name}" for name in (status.FAILED, status.CRASHED)),
+        *(f"state.awaits_{name}" for name in round_conditions.CONDITIONS),
+        *(f"label.rounds_only_{name}" for name in round_conditions.CONDITIONS),
         *(f"ending.{name}" for name in round_history.ENDINGS),
         *(f"loading.step.{step}" for step in loading_page.STEPS),
         *(f"gate.{part}.{name}" for name in checks for part in ("check", "range")),

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import torch
 
 from rlhf_chat.inference.lease import Lease
 from rlhf_chat.training import round_conditions
@@ -55,8 +56,8 @@ def test_nobody_is_idle_during_a_reply() -> None:
 
 
 def test_what_other_programs_hold_is_what_this_one_does_not(monkeypatch) -> None:
-    cuda = round_conditions.torch.cuda
+    cuda = torch.cuda
     monkeypatch.setattr(cuda, "mem_get_info", lambda device: (5 << 30, 12 << 30))
     monkeypatch.setattr(cuda, "memory_reserved", lambda device: 4 << 30)
-    assert round_conditions._held_by_others(SimpleNamespace(type="cuda")) == 3 << 30
-    assert round_conditions._held_by_others(SimpleNamespace(type="cpu")) == 0
+    assert round_conditions._held_by_others(torch.device("cuda")) == 3 << 30
+    assert round_conditions._held_by_others(torch.device("cpu")) == 0

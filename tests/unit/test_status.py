@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from rlhf_chat import locale
 from rlhf_chat.errors import Notice
+from rlhf_chat.training.round_conditions import CONDITIONS
 from rlhf_chat.training.schedule import RoundSchedule
 from rlhf_chat.training.status import (
     CRASHED,
@@ -44,6 +45,7 @@ def facts() -> st.SearchStrategy[Status]:
         paused=st.booleans(),
         asked=st.booleans(),
         held=st.sampled_from(["", STOPPED, FAILED, CRASHED]),
+        awaits=st.sampled_from(["", *CONDITIONS]),
         error=notices,
         simulated=st.booleans(),
         own=st.integers(0, 40),
@@ -205,3 +207,13 @@ class Learning(RuleBasedStateMachine):
 
 
 TestLearning = Learning.TestCase
+
+
+@pytest.mark.parametrize("awaits", CONDITIONS)
+def test_what_ratings_wait_for_is_named_once_there_are_enough(awaits: str) -> None:
+    few = replace(IDLE, awaits=awaits)
+    assert few.sentence == IDLE.sentence
+    enough = replace(few, waiting=12)
+    assert enough.state == READY and enough.sentence.code == f"state.awaits_{awaits}"
+    assert "Train now" in str(enough.sentence)
+    assert replace(enough, asked=True).sentence.code == "state.asked"
