@@ -3,6 +3,7 @@ else."""
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -157,7 +158,7 @@ TALK = [("system", "Be brief."), ("user", "Hi"), ("assistant", "Yo"), ("user", "
 
 @pytest.mark.parametrize("template", [CHATML, "{{ bos_token }}" + CHATML])
 def test_a_template_of_fixed_texts_is_the_same_in_ollamas_language(toy, template):
-    tokenizer = toy.tokenizer
+    tokenizer = copy.deepcopy(toy.tokenizer)  # all tests share the toy
     tokenizer.chat_template = template
     found = fixed_template(tokenizer)
     assert found and found.system == ""
@@ -167,7 +168,7 @@ def test_a_template_of_fixed_texts_is_the_same_in_ollamas_language(toy, template
 
 
 def test_a_default_system_message_becomes_the_system_of_the_modelfile(toy):
-    tokenizer = toy.tokenizer
+    tokenizer = copy.deepcopy(toy.tokenizer)  # all tests share the toy
     tokenizer.chat_template = (
         "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are Smol.<|im_end|>\n"
         "{% endif %}" + CHATML
@@ -182,7 +183,7 @@ def test_a_default_system_message_becomes_the_system_of_the_modelfile(toy):
 
 @pytest.mark.parametrize("template", [NO_SYSTEM, DROPS_SYSTEM, CHATML.replace("\n", '"""')])
 def test_a_template_that_is_more_than_fixed_texts_is_left_out(toy, template):
-    tokenizer = toy.tokenizer
+    tokenizer = copy.deepcopy(toy.tokenizer)  # all tests share the toy
     tokenizer.chat_template = template
     assert fixed_template(tokenizer) is None
 
