@@ -32,7 +32,8 @@ class PPOConfig:
     ppo_epochs: int = 2  # passes over the rollouts
     minibatches: int = 2  # optimiser steps per pass
     learning_rate: float = 1e-3
-    adapts_learning_rate: bool = False  # to end at the KL target, from the KL of the steps so far
+    # To end at the KL target, by the KL of the steps so far. Not shown to help (docs/LOG.md).
+    adapts_learning_rate: bool = False
     value_learning_rate: float = 3e-3  # of the critic, as are cliprange_value, gamma and lam
     warmup_steps: int = 5
     adam_eps: float = 1e-5
