@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +37,7 @@ class Progress:
         return {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": total}
 
 
-class Shape:
+class Shape(ABC):
     """What both kinds of answers have in common; `logprobs` is None where nobody asked for them."""
 
     prefix = object_name = chunk_name = ""
@@ -60,19 +61,19 @@ class Shape:
         made = {**self._head(progress, self.chunk_name), "choices": choices}
         return made if usage is None else {**made, "usage": usage}
 
+    @abstractmethod
     def begin(self, number: int, draft: Draft) -> Json:
         """The first chunk of a reply."""
-        raise NotImplementedError
 
-    def delta(self, number: int, draft: Draft, text: str) -> Json:
-        raise NotImplementedError
+    @abstractmethod
+    def delta(self, number: int, draft: Draft, text: str) -> Json: ...
 
+    @abstractmethod
     def end(self, number: int, draft: Draft, progress: Progress) -> Json:
         """The last chunk of a reply: why it ended, and its logprobs."""
-        raise NotImplementedError
 
-    def _choice(self, number: int, draft: Draft, progress: Progress) -> Json:
-        raise NotImplementedError
+    @abstractmethod
+    def _choice(self, number: int, draft: Draft, progress: Progress) -> Json: ...
 
     def _head(self, progress: Progress, name: str) -> Json:
         version = progress.completions[0].plan.view.version
