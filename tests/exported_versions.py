@@ -15,7 +15,7 @@ from rlhf_chat.versions.registry import VersionRegistry
 
 def publish(data: Path, model: Model, size: float = 0.3, **of_round: Any) -> int:
     """Publishes a version with random LoRA weights, live at once; returns its number. `of_round`:
-    `reason`, `verdict`, `rater` and `kl` of its round."""
+    `reason`, `verdict`, `rater`, `config` and `kl` of its round."""
     store = Store(data / "feedback.db")
     try:
         versions = VersionRegistry(store, model, AdapterStore(data / "adapters"))
@@ -26,7 +26,7 @@ def publish(data: Path, model: Model, size: float = 0.3, **of_round: Any) -> int
             parent_version=parent,
             seed=1,
             watermark=store.feedback.count(),
-            config={},
+            config=of_round.get("config", {}),
             snapshot_hash="x",
             rater=of_round.get("rater", ""),
         )

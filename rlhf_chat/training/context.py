@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 
+from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import reward_model
 from rlhf_chat.reward.features import FeatureExtractor
@@ -26,7 +27,7 @@ class RoundConfig:
     """Settings of one round, kept with it in the database."""
 
     algorithm: str = "ppo"  # a name in training/algorithm.py
-    sampling: str = ""  # that all replies of the round are drawn with
+    sampling: Sampling | None = None  # of all its replies; None in rounds of older versions
     minutes: float = 0.0  # the updates end early enough for the verdict to come by then; 0: never
     probe_samples: int = 4
     bootstrap_heads: int = 16  # heads fitted on random halves of the ratings, for the gate

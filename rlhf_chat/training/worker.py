@@ -143,7 +143,7 @@ class TrainingWorker:
     ) -> RoundState:
         """Called with the start lock held."""
         self.extractor.follow_settings()
-        config = replace(self.config, sampling=self.model.sampling.key)
+        config = replace(self.config, sampling=self.model.sampling)
         state = self._runner.open(trigger, self.schedule.rater, config, exclude, seed)
         self.scorer.resize(config.scorer, config.ppo.max_new_tokens)
         self._control.stop.clear()

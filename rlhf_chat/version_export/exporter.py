@@ -195,7 +195,7 @@ class Exporter:
             model_card.title(facts),
             facts.base.licence,
             f"Version {facts.number} of {facts.base.name}, trained with RLHF Chat.",
-            facts.base.sampling,
+            facts.sampling,
         )
         (stage / file).parent.mkdir(parents=True)
         with self._turn():
@@ -209,7 +209,7 @@ class Exporter:
             partial(self._tell, "writing"),
             self._turn,
         )
-        text = modelfile(model, file, contents.adapter, facts.base.sampling, facts.base.licence)
+        text = modelfile(model, file, contents.adapter, facts.sampling, facts.base.licence)
         (stage / "Modelfile").write_text(text, encoding="utf-8")
         return contents
 

@@ -21,7 +21,7 @@ from rlhf_chat.inference.model_cache import source_note
 from rlhf_chat.version_export.source import Source
 from rlhf_chat.versions.leaderboard import Leaderboard, Standing
 
-PASSED = ("provisional", "proved")
+PASSED = ("provisional", "passed", "proved")  # the last one in rounds of older versions
 README_BYTES = 1 << 20
 
 
@@ -47,6 +47,7 @@ class Base:
 class Facts:
     base: Base
     quantization: str
+    sampling: Sampling  # that the version was trained and tested with
     number: int
     given_name: str
     created_at: str
@@ -70,6 +71,7 @@ def facts_of(store: Store, source: Source, base: Base) -> Facts:
     return Facts(
         base=base,
         quantization=source.quantization,
+        sampling=_trained_with(round_) or base.sampling,
         number=version.version,
         given_name=version.name,
         created_at=version.created_at,
@@ -88,6 +90,12 @@ def _ratings(store: Store, round_: Round | None) -> dict[str, int]:
     if round_ is None:
         return {}
     return store.feedback.kinds_until(round_.watermark, round_.rater)
+
+
+def _trained_with(round_: Round | None) -> Sampling | None:
+    """None for versions that were not trained, and where older rounds did not keep it."""
+    kept = round_.config.get("sampling") if round_ else None
+    return Sampling(**kept) if isinstance(kept, dict) else None
 
 
 # ---------------------------------------------------------------------- the base

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rlhf_chat.version_export.facts import Base, Facts
+from rlhf_chat.inference.generate import Sampling
+from rlhf_chat.version_export.facts import Facts
 from rlhf_chat.version_export.merge_gap import TOKENS, Gap
 
 KINDS = {
@@ -44,7 +45,7 @@ def model_card(facts: Facts, contents: Contents, gap: Gap | None) -> str:
         _learned(facts),
         _checked(facts),
         _distance(facts, contents, gap),
-        _sampling(facts.base),
+        _sampling(facts.sampling),
         _loading(facts, contents),
     ]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
@@ -212,8 +213,7 @@ def _served(facts: Facts) -> str:
 # ---------------------------------------------------------------------- using it
 
 
-def _sampling(base: Base) -> str:
-    drawn = base.sampling
+def _sampling(drawn: Sampling) -> str:
     return (
         "## Sampling\n\nAs it was trained, compared and measured: "
         f"temperature {drawn.temperature:g}, top_p {drawn.top_p:g}, "

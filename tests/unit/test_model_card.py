@@ -16,6 +16,8 @@ from rlhf_chat.db import Store
 from rlhf_chat.errors import Notice
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model
+from rlhf_chat.training.context import RoundConfig
+from rlhf_chat.training.gate import PASSED, PROVISIONAL
 from rlhf_chat.version_export.exporter import Request, export
 from rlhf_chat.version_export.facts import base_of
 from rlhf_chat.version_export.modelfile import fixed_template, parameters
@@ -74,6 +76,24 @@ def test_the_card_tells_what_a_version_learned_and_how_it_was_checked(toy, tmp_p
     assert "from the base" in card and "not quantised while it was trained" in card
     assert "licence of the base is not known" in card and "license:" not in card
     assert not re.search("secret|private", card)  # words of the person stay here
+
+
+@pytest.mark.parametrize("tier", [PROVISIONAL, PASSED, "proved"])  # the last: of older versions
+def test_the_card_tells_the_gates_verdict_on_every_version_that_it_let_through(toy, tmp_path, tier):
+    reason = Notice("gate.passed", {"win_rate": 0.71, "kl": 3.1})
+    publish(tmp_path / "data", toy, reason=reason.to_json(), verdict={**VERDICT, "tier": tier})
+    assert f"Gate: {reason}" in card_of(tmp_path / "data", tmp_path / "out")
+
+
+def test_the_sampling_is_the_one_that_the_version_was_trained_with(toy, tmp_path):
+    """It follows the settings of new chats, so it need not be the base's."""
+    drawn = Sampling(temperature=0.55, top_p=0.8, top_k=7)
+    config = RoundConfig(sampling=drawn).as_dict()
+    publish(tmp_path / "data", toy, config=config)
+    out = tmp_path / "out"
+    card = card_of(tmp_path / "data", out, form="gguf", measure=False)
+    assert "temperature 0.55, top_p 0.8, top_k 7" in card
+    assert "PARAMETER temperature 0.55\nPARAMETER top_p 0.8\n" in (out / "Modelfile").read_text()
 
 
 def test_the_card_tells_the_blind_record(toy, tmp_path):
