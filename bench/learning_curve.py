@@ -194,7 +194,7 @@ def _rounds(
                 "updates": len(metrics.get("loss", [])),
                 "by_update": {
                     name: [float(f"{value:.3g}") for _, value in metrics.get(name, [])]
-                    for name in ("kl", "score", "learning_rate")
+                    for name in ("kl", "score")
                 },
                 "tokens": worker.config.ppo.max_new_tokens,
                 "peak_mb": peak_megabytes(),

@@ -32,8 +32,6 @@ class PPOConfig:
     ppo_epochs: int = 2  # passes over the rollouts
     minibatches: int = 2  # optimiser steps per pass
     learning_rate: float = 1e-3
-    # To end at the KL target, by the KL of the steps so far. Not shown to help (docs/LOG.md).
-    adapts_learning_rate: bool = False
     value_learning_rate: float = 3e-3  # of the critic, as are cliprange_value, gamma and lam
     warmup_steps: int = 5
     adam_eps: float = 1e-5
@@ -165,21 +163,6 @@ def adapted_kl_coef(kl_coef: float, kl: float, target: float, initial: float) ->
     """One proportional step towards the target, kept within a factor 10 of where it began."""
     error = min(max(kl / target - 1, -0.2), 0.2)
     return min(max(kl_coef * (1 + 0.5 * error), initial / 10), initial * 10)
-
-
-def adapted_learning_rate(
-    rate: float, initial: float, spent: float, moved: float, remaining: float, steps: float
-) -> float:
-    """The learning rate that covers `remaining` in so many more optimiser `steps`, when steps whose
-    rates add up to `spent` have covered `moved`. Both are distances: sqrt(KL), since the KL of a
-    policy that moves straight on grows with the square.
-
-    How far a rate moves a policy depends on the base. One batch is noisy, so the rate changes by
-    at most half at a time, and stays within a factor 4 of where it began.
-    """
-    wanted = max(remaining, 0.0) / max(steps, 1.0) * spent / max(moved, 1e-3)
-    changed = min(max(wanted, rate / 1.5), rate * 1.5)
-    return min(max(changed, initial / 4), initial * 4)
 
 
 def explained_variance(values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor) -> float:

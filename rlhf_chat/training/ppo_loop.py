@@ -76,8 +76,6 @@ def _train(context: RoundContext, prompts: Sequence[Prompt], estimator: Advantag
                 model.set_policy(within_budget)  # undo the last step, which went too far
             break
         within_budget = model.policy_state()
-        left = min(config.ppo.updates - update, context.budget.updates_left(update, gate))
-        ppo_trainer.adapt_learning_rate(stats["kl"], update, left)
         advance = begin("ppo", update)
         stats |= ppo_trainer.update(rollouts, context.seed + update, context.check, advance)
         context.report("ppo", (update + 1) / config.ppo.updates, update, stats)

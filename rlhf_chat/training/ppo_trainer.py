@@ -97,9 +97,6 @@ class PPOTrainer:
             weight_decay=0.0,
         )
         self.steps = 0
-        self.learning_rate = config.learning_rate
-        self._rates = 0.0  # sum over the steps taken
-        self._first_kl: float | None = None
         self._sampling_checks = 20  # calls of `check` while sampling; later as many as last time
 
     # -- collect
@@ -191,7 +188,6 @@ class PPOTrainer:
             "response_tokens": float(mask.sum(-1).mean()),
             "entropy": -float(ppo.masked_mean(logprobs, mask)),
             "unfinished": float(unfinished.float().mean()),
-            "learning_rate": self.learning_rate,
         }
 
     def _policy_pass(
@@ -264,23 +260,6 @@ class PPOTrainer:
                 break
         self.kl_coef = ppo.adapted_kl_coef(self.kl_coef, kl, self.target, self.initial_kl_coef)
         return {**totals, "stopped_early": stopped}
-
-    def adapt_learning_rate(self, kl: float, updates: int, left: float) -> None:
-        """Before an update: the step size that spends the rest of the KL target in `left` more
-        updates, if the settings say so. `kl`: nats per response after so many `updates`."""
-        if self._first_kl is None:
-            self._first_kl = kl
-        if not (self.config.adapts_learning_rate and updates):
-            return
-        now = math.sqrt(max(kl, 0.0))
-        self.learning_rate = ppo.adapted_learning_rate(
-            self.learning_rate,
-            self.config.learning_rate,
-            spent=self._rates,
-            moved=now - math.sqrt(max(self._first_kl, 0.0)),
-            remaining=math.sqrt(self.target) - now,
-            steps=left * self.steps / updates,
-        )
 
     def _step(
         self,
@@ -384,9 +363,8 @@ class PPOTrainer:
             raise NumericError("round.gradient_not_finite")
         self.steps += 1
         warm = min(1.0, self.steps / max(self.config.warmup_steps, 1))
-        self._rates += self.learning_rate * warm
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * warm
+            group["lr"] = self.config.learning_rate * warm
         self.optimizer.step()
         self.estimator.step()
         self._zero_grad()

@@ -7,7 +7,6 @@ updates instead of more time. Pauses do not count.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 
@@ -35,15 +34,6 @@ class TimeBudget:
         now = self._clock()
         each = (now - self._updates_from) / done
         return now - self._started + each * (1 + updates_for_gate) <= self._seconds
-
-    def updates_left(self, done: int, updates_for_gate: float) -> float:
-        """How many more updates fit; infinite without a limit or before one was timed."""
-        if not self._seconds or self._updates_from is None or not done:
-            return math.inf
-        now = self._clock()
-        each = max((now - self._updates_from) / done, 1e-9)
-        left = (self._seconds - (now - self._started)) / each - updates_for_gate
-        return max(left, float(MIN_UPDATES - done), 0.0)
 
     @property
     def seconds_left(self) -> float | None:

@@ -1,7 +1,5 @@
 """A round ends in about its time, however slow the machine turns out to be."""
 
-import math
-
 import pytest
 
 from rlhf_chat.training.time_budget import MIN_UPDATES, TimeBudget
@@ -54,16 +52,3 @@ def test_the_time_left_is_known_until_it_is_over() -> None:
     clock.now += 45
     assert budget.seconds_left is None
     assert TimeBudget(0.0, clock).seconds_left is None
-
-
-def test_the_updates_that_are_left_are_those_that_will_be_allowed() -> None:
-    clock = Clock()
-    budget = TimeBudget(600.0, clock)
-    budget.updates_begin()
-    assert budget.updates_left(0, 2.0) == math.inf  # nothing was timed yet
-    clock.now += 5 * 30.0
-    left = budget.updates_left(5, 2.0)
-    assert left == pytest.approx(600 / 30 - 5 - 2)
-    clock.now += 30.0 * int(left)
-    assert not budget.allows_another(5 + int(left), 2.0)
-    assert TimeBudget(0.0, clock).updates_left(3, 2.0) == math.inf
