@@ -139,7 +139,8 @@ class ChatScreen(ChatView):
         self.presence.show(tab, asked)
         self.presence.name(tab, rater)
         try:
-            return await quick(self.opened, asked, rater)
+            # Without a note: who was quick on a new page has one already, which says what happened.
+            return {**await quick(self.opened, asked, rater), self.note: gr.skip()}
         except Exception as error:
             self.presence.show(tab, "")
             return {

@@ -333,6 +333,14 @@ def test_twenty_tabs_chat_and_rate_at_once_and_none_hears_another(served):
 # ---- what a handler answers --------------------------------------------------------------------
 
 
+def test_the_answer_to_a_page_that_loads_clears_no_note():
+    """It comes late on a busy machine: "Write something first" was gone before it could be read."""
+    tab = Screen()
+    assert asyncio.run(tab.screen.load(tab.request))[tab.screen.note] == gr.skip()
+    unknown = SimpleNamespace(session_hash="tab", query_params={"c": "gone"})
+    assert asyncio.run(tab.screen.load(unknown))[tab.screen.note]["text"]
+
+
 class Screen:
     """A chat screen and one tab, driven as Gradio drives it."""
 
