@@ -1,5 +1,6 @@
 """Gradio's Blocks, for requests that no page of ours would make: what a handler is given has the
 shape that the page sends, or the request is refused. A handler that fails is one line in the log.
+And what a stream drew last is not drawn a second time as it ends.
 """
 
 from __future__ import annotations
@@ -65,6 +66,23 @@ class CheckedBlocks(gr.Blocks):
         except Exception as error:
             log.warning("handler %s: its inputs do not fit: %s", block_fn.name, describe(error))
             raise Malformed from error
+
+    def handle_streaming_diffs(
+        self,
+        block_fn: Any,
+        data: list[Any],
+        session_hash: str | None,
+        run: str | None,
+        final: bool,
+        simple_format: bool = False,
+    ) -> list[Any]:
+        """As a stream ends, Gradio sends its last update once more. The page has drawn it by then,
+        and may have drawn what the person did since, which it would undo: an empty one is sent."""
+        sent = super().handle_streaming_diffs(
+            block_fn, data, session_hash, run, final, simple_format
+        )
+        ended = final and session_hash is not None and run is not None and not simple_format
+        return [gr.skip() for _ in sent] if ended else sent
 
 
 def fits(block: Any, value: Any) -> bool:

@@ -198,8 +198,7 @@ class CompareScreen:
         """What the page shows until the set is whole, and what follows from an early vote on it.
 
         Where a page lags behind, Gradio applies to an update what later ones changed before
-        drawing it, and as a stream ends it draws the last one again. So each frame repeats all that
-        matters until then, and after the page has gone on to another set the last update is empty.
+        drawing it. So each frame repeats all that matters until then.
         """
         early, problem = None, None
         try:
@@ -220,7 +219,6 @@ class CompareScreen:
         except Exception as error:
             early, problem = shown.early, error
         if shown.left or shown.drafts is None:
-            yield {self.sampled: gr.skip()}
             return
         update = self._frame(shown, shown.drafts, wanted) | self._ended(shown.drafts)
         if problem is not None:

@@ -59,7 +59,11 @@ const mark = () => {
   place(bot, turns);
 };
 // What is about one reply stands under it and says which one it is: its reasons, and what its words do.
+// Gradio takes it out as it redraws the chat; the key that had the focus in it then has it again.
 const panels = {};
+let held = null;
+document.addEventListener('pointerdown', () => { held = null; });
+document.addEventListener('focusin', e => { held = e.target.closest('#why, #attribution') && e.target; });
 const place = (bot, turns) => {
   const rows = [...bot.querySelectorAll('.message-row')];
   for (const id of ['why', 'attribution']) {
@@ -69,7 +73,10 @@ const place = (bot, turns) => {
     if (!about.textContent) about.textContent = text('about_reply', {reply: row.innerText.trim().replace(/\s+/g, ' ').slice(0, 80)});
     let under = bar.nextElementSibling;
     if (!under || under.className !== 'under') { under = document.createElement('div'); under.className = 'under'; bar.after(under); }
-    if (panel.parentElement !== under) { under.append(panel); panel.scrollIntoView({block: 'nearest'}); }
+    if (panel.parentElement !== under) {
+      under.append(panel); panel.scrollIntoView({block: 'nearest'});
+      if (held && panel.contains(held) && document.activeElement === document.body) held.focus();
+    }
   }
   bot.querySelectorAll('.under:empty').forEach(e => e.remove());
 };
