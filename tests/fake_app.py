@@ -128,6 +128,11 @@ class ToyChat:
         self.compare, self.raters = ToyCompare(self), ToyRaters()
         self.imports, self.deletion, self.pins = ToyArrivals(), ToyDeletion(self), []
 
+    def stored(self) -> int:
+        """What the window shows besides the trainer's status."""
+        kept = (self._nodes, self.rated, self.stars, self.corrected, self.kept, self.pins)
+        return hash(repr((kept, self.compare.stored, self.worker.blind, self.worker.conditions)))
+
     # conversations
 
     def conversations(

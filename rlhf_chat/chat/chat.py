@@ -139,6 +139,10 @@ class Chat:
 
     # ------------------------------------------------------------------ conversations
 
+    def stored(self) -> int:
+        """A number that is another one after each change of what is stored."""
+        return self.store.commits
+
     def conversations(
         self, containing: str = "", *, with_deleted: bool = False, limit: int = -1
     ) -> list[Conversation]:

@@ -146,6 +146,11 @@ class DatabaseConnection:
                 self._revision += 1
 
     @property
+    def commits(self) -> int:
+        """How often anything was written since the file was opened; 0 if it is only read."""
+        return self._writer.commits if self._writer is not None else 0
+
+    @property
     def feedback_writes(self) -> int:
         """How many writes in this process may have changed what feedback counts."""
         return self._revision

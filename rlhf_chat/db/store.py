@@ -52,6 +52,11 @@ class Store:
     def journal_mode(self) -> str:
         return self.connection.journal_mode
 
+    @property
+    def commits(self) -> int:
+        """How often something was stored since the file was opened; 0 if it is only read."""
+        return self.connection.commits
+
     def back_up(self) -> bool:
         """See DatabaseConnection.back_up."""
         return self.connection.back_up()

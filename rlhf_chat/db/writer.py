@@ -45,6 +45,7 @@ class Writer(threading.Thread):
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._locked_out = False  # another program held the file at the last try
         self._patience = LOCK_SECONDS
+        self.commits = 0  # since the file was opened
         self._gate = threading.Lock()
         self._accepting = True
 
@@ -136,6 +137,7 @@ class Writer(threading.Thread):
                 for job in group:
                     self._commit(db, [job])
             return
+        self.commits += 1
         faults.point("write.committed")
         for job, result in zip(group, results, strict=True):
             job.future.set_result(result)
@@ -155,6 +157,7 @@ class Writer(threading.Thread):
         except BaseException as error:
             job.future.set_exception(store_error(error, self._path))
         else:
+            self.commits += 1
             job.future.set_result(result)
 
     def _refuse_the_rest(self) -> None:

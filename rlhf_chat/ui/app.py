@@ -55,7 +55,7 @@ def build(
     worker: TrainingWorker,
     *,
     title: str = "RLHF Chat",
-) -> gr.Blocks:
+) -> CheckedBlocks:
     starters = [compare.suggest_prompt() for _ in range(STARTERS)]
     watch = Simulation(compare, worker)
     strip, chatting = StatusBar(chat, worker, watch), ChatScreen(chat, worker, starters)
@@ -66,7 +66,7 @@ def build(
         VersionsScreen(chat, worker),
         DataScreen(chat, worker),
     )
-    demo: gr.Blocks = CheckedBlocks(
+    demo = CheckedBlocks(
         title=title,
         fill_height=True,
         fill_width=True,
@@ -97,7 +97,6 @@ def build(
             with gr.Tab(label("tab_data"), id="data", elem_id="tab-data"):
                 people.lay_out()
                 data.lay_out()
-
         people.wire(demo)
         chatting.wire(demo, tabs, people.rater)
         comparing.wire(demo, people.rater, tabs)
@@ -106,7 +105,8 @@ def build(
         data.wire(people.rater, people.acted)
         welcome.wire(demo)
         strip.wire(demo)
-        Polling(strip, chatting, comparing, learning, versions, data, people).wire(tabs)
+        polling = Polling(strip, chatting, comparing, learning, versions, data, people)
+        demo.state = polling.wire(tabs)
     return demo
 
 
@@ -158,7 +158,9 @@ def launch(
     return url
 
 
-def _serve(demo: gr.Blocks, host: str, port: int, data_dir: Path, entry: Entry, api: Any) -> None:
+def _serve(
+    demo: CheckedBlocks, host: str, port: int, data_dir: Path, entry: Entry, api: Any
+) -> None:
     """Starts the server, local and private."""
     demo.queue(max_size=128, api_open=False, default_concurrency_limit=8, status_update_rate=5)
     # Gradio looks for work a thousand times a second and for progress a hundred times, which takes
@@ -196,7 +198,10 @@ def _serve(demo: gr.Blocks, host: str, port: int, data_dir: Path, entry: Entry, 
             "docs_url": None,
             "redoc_url": None,
             "openapi_url": None,
-            "middleware": [*security.guards(entry, api=api), Middleware(PageLanguage)],
+            "middleware": [
+                *security.guards(entry, api=api, state=demo.state),
+                Middleware(PageLanguage),
+            ],
             "lifespan": security.outside,
         },
     )

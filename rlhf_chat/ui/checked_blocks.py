@@ -25,6 +25,7 @@ class Malformed(gr.Error):
 
 class CheckedBlocks(gr.Blocks):
     before_close: Callable[[], None] | None = None
+    state: Callable[[], Any] | None = None  # what the page is drawn from, see changes.py
 
     def close(self, *args: Any, **more: Any) -> None:
         if self.before_close:

@@ -16,6 +16,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
+from rlhf_chat.ui import changes
 from rlhf_chat.ui.refusals import refuse
 
 BODY_SECONDS = 60.0  # for a request to arrive
@@ -49,6 +50,7 @@ OPEN = (
     Route("GET", re.escape("/favicon.ico")),
     Route("GET", re.escape("/manifest.json")),
     *(Route("GET", f"/pwa_icon/{size}") for size in ICONS),
+    Route("GET", changes.PATH),  # answered by us
     Route("GET", "/gradio_api/app_id"),  # a page asks whether the app was started again
     Route("POST", "/gradio_api/run/predict"),
     Route("POST", "/gradio_api/queue/join"),

@@ -1,5 +1,5 @@
 """Middleware that tells the page its language, before any other script of it runs; it also takes
-the token out of the page's address (entry.py).
+the token out of the page's address (entry.py) and ends what draws for nobody (static/frames.js).
 
 The server chooses from the Accept-Language header. Gradio chooses by itself, from
 navigator.language alone and among its own languages, so it is given the choice; else its labels
@@ -13,6 +13,7 @@ from typing import Any
 from rlhf_chat import locale
 from rlhf_chat.ui import entry
 from rlhf_chat.ui.language import GRADIO_NAMES
+from rlhf_chat.ui.scripts import script
 
 HEAD = b"<head>"
 
@@ -52,7 +53,8 @@ def _script(accepted: str) -> bytes:
     gradio = wanted if wanted in GRADIO_NAMES[chosen] else GRADIO_NAMES[chosen][0]
     return (
         f"<script>{entry.SCRIPT}window.rlhfLanguage = '{chosen}';"
-        f"Object.defineProperty(navigator, 'language', {{get: () => '{gradio}'}});</script>"
+        f"Object.defineProperty(navigator, 'language', {{get: () => '{gradio}'}});"
+        f"\n{script('frames')}</script>"
     ).encode()
 
 

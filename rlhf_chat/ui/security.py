@@ -10,13 +10,14 @@ running as the same person are not kept out.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from rlhf_chat.ui.changes import Changes
 from rlhf_chat.ui.entry import Entry, EntryGuard
 from rlhf_chat.ui.open_routes import OpenRoutes
 from rlhf_chat.ui.refusals import headers_of, refuse
@@ -61,9 +62,16 @@ BODY_LIMIT = 32 * 1024 * 1024
 BODIES_LIMIT = 2 * BODY_LIMIT  # of all requests at once
 
 
-def guards(entry: Entry, *, body_limit: int = BODY_LIMIT, api: Any = None) -> list[Middleware]:
+def guards(
+    entry: Entry,
+    *,
+    body_limit: int = BODY_LIMIT,
+    api: Any = None,
+    state: Callable[[], Any] | None = None,
+) -> list[Middleware]:
     """All guards, outermost first, for `launch(app_kwargs={"middleware": guards(...), "lifespan":
-    outside})`. `api`: what answers /v1, which has a token and limits of its own."""
+    outside})`. `api`: what answers /v1, which has a token and limits of its own. `state`: what a
+    page is drawn from, see changes.py."""
     return [
         Middleware(SecurityHeaders),  # first, so that refusals carry the headers too
         Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK], www_redirect=False),
@@ -72,6 +80,7 @@ def guards(entry: Entry, *, body_limit: int = BODY_LIMIT, api: Any = None) -> li
         Middleware(EntryGuard, entry=entry),
         Middleware(OpenRoutes),
         Middleware(BodyLimit, limit=body_limit),
+        *([Middleware(Changes, read=state)] if state else []),
     ]
 
 
@@ -79,7 +88,7 @@ def guards(entry: Entry, *, body_limit: int = BODY_LIMIT, api: Any = None) -> li
 async def outside(app: Any) -> AsyncIterator[None]:
     """When the server starts, moves the guards to the outside. Gradio puts its own middleware
     there, which answers every preflight, whatever the path, and grants other local ports."""
-    ours = {one.cls for one in guards(Entry(0), api=app)}
+    ours = {one.cls for one in guards(Entry(0), api=app, state=dict)}
     app.user_middleware.sort(key=lambda one: one.cls not in ours)
     app.middleware_stack = app.build_middleware_stack()
     yield

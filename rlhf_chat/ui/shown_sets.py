@@ -65,6 +65,22 @@ class ShownSet:
             return was is not None
 
 
+class PlacesGiven:
+    """How far each ranking has come. The clicks of one ranking travel side by side, and what an
+    earlier one would draw must not come after what a later one drew. For one thread."""
+
+    def __init__(self) -> None:
+        self._given: OrderedDict[str, int] = OrderedDict()  # by the id of the ranking
+
+    def note(self, ranking: str, given: int) -> None:
+        self._given[ranking] = max(given, self._given.pop(ranking, 0))
+        while len(self._given) > TABS:
+            self._given.popitem(last=False)
+
+    def overtaken(self, ranking: str, given: int) -> bool:
+        return bool(ranking) and given < self._given.get(ranking, 0)
+
+
 class ShownSets:
     """The newest set of each tab."""
 

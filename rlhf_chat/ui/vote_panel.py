@@ -25,7 +25,7 @@ from rlhf_chat.ui.components import (
 )
 from rlhf_chat.ui.handlers import QUICK, quick, with_event_id
 from rlhf_chat.ui.language import label, message, text
-from rlhf_chat.ui.shown_sets import EarlyVote, ShownSets
+from rlhf_chat.ui.shown_sets import EarlyVote, PlacesGiven, ShownSets
 
 VOTES = tuple((o, f"vote-{o.removeprefix('both_')}") for o in OUTCOMES)  # outcome, element id
 STRENGTHS = ("slightly", "much")
@@ -62,6 +62,7 @@ class VotePanel:
     ) -> None:
         self.compare, self.worker, self.sets = compare, worker, sets
         self._then, self._bring_back = then, bring_back
+        self.places = PlacesGiven()
 
     # ---- acts ----------------------------------------------------------------------------------
 
@@ -116,8 +117,12 @@ class VotePanel:
         if not set_id:
             return {self.asking: status_message(text("compare.wait_for_all"), "bad")}
         rater, count = checked_name(rater), 0
+        given = len(order) + 1 if letter else len(LETTERS)  # by this click and those before it
+        self.places.note(event_id, given)
         try:
             count = await quick(self._drafts, set_id)
+            if self.places.overtaken(event_id, given):
+                return {self.asking: gr.skip()}
             order += letter if letter in LETTERS[:count] and letter not in order else ""
             left = [other for other in LETTERS[:count] if other not in order]
             if letter and len(left) > 1:

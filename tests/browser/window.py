@@ -70,9 +70,6 @@ def send(page, text: str, *, wait: bool = True) -> None:
             "n => document.querySelectorAll('#bot .bot-row').length > n", arg=replies
         )
         page.locator("#bot .foot .stamp").nth(replies).wait_for()
-        # As a stream ends, Gradio draws its last update once more. A person is not fast enough to
-        # rate a reply in between.
-        page.wait_for_timeout(150)
 
 
 def draft(page, prompt: str) -> None:

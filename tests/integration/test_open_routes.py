@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from rlhf_chat.chat.message_feedback import MessageFeedback
-from rlhf_chat.ui import app, open_routes, transcript
+from rlhf_chat.ui import app, changes, open_routes, transcript
 from rlhf_chat.ui.checked_blocks import fits
 from rlhf_chat.ui.rating_panel import chips_for
 from tests.entered import entered
@@ -107,6 +107,8 @@ def test_every_open_route_is_one_that_gradio_has(web):
         for m, p in routes(app._running.app)
     ]
     for route in open_routes.OPEN:
+        if route.path == changes.PATH:
+            continue  # answered by us
         example = re.sub(r"\\(.)", r"\1", route.path).replace(open_routes.FILE, "x.js")
         assert any(m == route.method and p.fullmatch(example) for m, p in found), route
 

@@ -1557,6 +1557,17 @@ def test_a_set_that_gave_way_to_another_ends_without_a_word():
     assert list(running) == []
 
 
+def test_a_click_of_a_ranking_that_a_later_one_overtook_draws_nothing():
+    screen, _ = compare_screen()
+    drafts = list(own(screen, "rivers", count=4))[-1][screen.set_id]
+    later = asyncio.run(screen.answers.place("B", drafts, "id", "C"))
+    assert later[screen.answers.order] == "CB"
+    assert asyncio.run(screen.answers.place("C", drafts, "id", "")) == {
+        screen.answers.asking: gr.skip()
+    }
+    assert asyncio.run(screen.answers.place("C", drafts, "other", ""))[screen.answers.order] == "C"
+
+
 def test_asking_for_more_does_not_lose_a_vote_that_waits():
     screen, chat = compare_screen()
     chat.compare.ending.clear()

@@ -1,0 +1,26 @@
+// Asks whether anything changed, every three seconds and each second while Learning is open, and has the page
+// drawn again if so. Nothing is asked while the page is hidden.
+const SLOW = 3000, FAST = 1000;
+let seen = null, timer = 0;
+const open = () => {
+  const tab = document.querySelector('#tabs [role=tab][aria-selected=true]');
+  return tab ? tab.id.replace(/^tab-|-button$/g, '') : '';
+};
+const ask = async () => {
+  clearTimeout(timer);
+  if (document.hidden) return;
+  let now = '';
+  try { now = await (await fetch('changes')).text(); } catch (_) {}  // Gradio then says that the app is gone
+  if (now !== seen) {
+    seen = now;
+    trigger('select', {value: open(), index: 0});
+    if (open() === 'learning') trigger('input');
+  }
+  clearTimeout(timer);
+  timer = setTimeout(ask, open() === 'learning' ? FAST : SLOW);
+};
+document.addEventListener('visibilitychange', ask);
+document.addEventListener('click', e => {
+  if (e.target.closest('#tab-learning-button')) { clearTimeout(timer); timer = setTimeout(ask, FAST); }
+});
+ask();
