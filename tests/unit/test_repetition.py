@@ -1,0 +1,50 @@
+"""A reply that goes round in circles is stopped, and no other."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlhf_chat.chat.chat import Chat
+from rlhf_chat.chat.repetition import CIRCLING, LONGEST_CIRCLE, goes_in_circles
+from rlhf_chat.inference.generate import Response, Sampling
+
+
+@given(
+    before=st.lists(st.integers(0, 9)),
+    circle=st.lists(st.integers(0, 9), min_size=1, max_size=LONGEST_CIRCLE),
+)
+def test_the_same_few_tokens_again_and_again_are_a_circle(before, circle):
+    assert goes_in_circles(before + (circle * CIRCLING)[:CIRCLING])
+
+
+def test_a_list_or_a_refrain_is_none():
+    rng = random.Random(0)
+    item = [1, 2, 3, 4, 5, 6]
+    items = [token for _ in range(40) for token in (*item, rng.randrange(10, 10_000))]
+    assert not goes_in_circles(items)
+    refrain = list(range(100, 130)) + item * 3
+    assert not any(goes_in_circles((refrain * 4)[:end]) for end in range(len(refrain) * 4))
+    assert not goes_in_circles(item * (CIRCLING // len(item) - 1))
+
+
+def test_such_a_reply_is_stopped_says_so_and_is_kept(store, toy):
+    chat = Chat(store, toy, Sampling(max_new_tokens=400))
+    some = toy.encode([{"role": "user", "content": "hello"}])[:5]
+
+    def circling(view, prompts, sampling, *, seed):
+        ids: list[int] = []
+        for at in range(sampling.max_new_tokens):
+            ids.append(some[at % len(some)])
+            yield [Response(list(ids), False)]
+
+    chat.generator = type("Circling", (), {"stream": staticmethod(circling)})()
+    conversation = chat.new_conversation()
+    *_, last = chat.reply(conversation, "hello")
+    assert last.done and last.finish_reason == "length"
+    assert last.note and last.note.code == "chat.in_circles"
+    kept = store.messages.get(last.message_id)
+    assert kept.finish_reason == "length" and kept.content == last.text
+    assert kept.response_ids is not None and len(kept.response_ids) == CIRCLING
