@@ -32,7 +32,7 @@ from rlhf_chat.chat.excerpts import Excerpt, excerpt
 from rlhf_chat.chat.imports import Imports
 from rlhf_chat.chat.message_feedback import Ratings
 from rlhf_chat.chat.message_text import MAX_CHARACTERS, checked
-from rlhf_chat.chat.repetition import goes_in_circles
+from rlhf_chat.chat.repetition import first_round
 from rlhf_chat.chat.settings import ConversationSettings, SettingsService
 from rlhf_chat.chat.stop_texts import ended_by
 from rlhf_chat.db import Conversation, Message, Store
@@ -389,7 +389,8 @@ class Chat:
                 rate = (len(response.ids) - begun) / max(time.monotonic() - started, 1e-6)
                 if stop.is_set():
                     break
-                if goes_in_circles(response.ids[begun:]):
+                if (sense := first_round(response.ids[begun:])) is not None:
+                    response = Response(response.ids[: begun + sense], False)
                     cut, note = "length", Notice("chat.in_circles")
                     break
                 yield ReplyChunk(None, text, False, version, "", note, rate)

@@ -1,4 +1,4 @@
-"""A reply that goes round in circles is stopped, and no other."""
+"""A reply that goes round in circles is stopped and shortened to its first round, and no other."""
 
 from __future__ import annotations
 
@@ -8,31 +8,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_chat.chat.chat import Chat
-from rlhf_chat.chat.repetition import CIRCLING, LONGEST_CIRCLE, goes_in_circles
+from rlhf_chat.chat.repetition import CIRCLING, LONGEST_CIRCLE, first_round
 from rlhf_chat.inference.generate import Response, Sampling
 
 
 @given(
     before=st.lists(st.integers(0, 9)),
-    circle=st.lists(st.integers(0, 9), min_size=1, max_size=LONGEST_CIRCLE),
+    circle=st.lists(st.integers(10, 19), min_size=1, max_size=LONGEST_CIRCLE),
 )
-def test_the_same_few_tokens_again_and_again_are_a_circle(before, circle):
-    assert goes_in_circles(before + (circle * CIRCLING)[:CIRCLING])
+def test_of_the_same_few_tokens_again_and_again_the_first_round_is_kept(before, circle):
+    ids = before + (circle * CIRCLING)[: CIRCLING + len(circle)]
+    kept = first_round(ids)
+    assert kept is not None and len(before) < kept <= len(before) + len(circle)
+    rest = ids[len(before) :]
+    assert all(a == b for a, b in zip(rest, rest[kept - len(before) :], strict=False))
 
 
-def test_a_list_or_a_refrain_is_none():
+def test_a_list_or_a_refrain_is_no_circle():
     rng = random.Random(0)
     item = [1, 2, 3, 4, 5, 6]
     items = [token for _ in range(40) for token in (*item, rng.randrange(10, 10_000))]
-    assert not goes_in_circles(items)
+    assert first_round(items) is None
     refrain = list(range(100, 130)) + item * 3
-    assert not any(goes_in_circles((refrain * 4)[:end]) for end in range(len(refrain) * 4))
-    assert not goes_in_circles(item * (CIRCLING // len(item) - 1))
+    assert all(first_round((refrain * 4)[:end]) is None for end in range(len(refrain) * 4))
+    assert first_round(item * (CIRCLING // len(item) - 1)) is None
 
 
 def test_such_a_reply_is_stopped_says_so_and_is_kept(store, toy):
     chat = Chat(store, toy, Sampling(max_new_tokens=400))
-    some = toy.encode([{"role": "user", "content": "hello"}])[:5]
+    some = [5, 6, 7, 8, 9]
 
     def circling(view, prompts, sampling, *, seed):
         ids: list[int] = []
@@ -47,4 +51,4 @@ def test_such_a_reply_is_stopped_says_so_and_is_kept(store, toy):
     assert last.note and last.note.code == "chat.in_circles"
     kept = store.messages.get(last.message_id)
     assert kept.finish_reason == "length" and kept.content == last.text
-    assert kept.response_ids is not None and len(kept.response_ids) == CIRCLING
+    assert kept.response_ids is not None and len(kept.response_ids) == len(set(some))
