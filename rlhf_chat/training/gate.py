@@ -158,13 +158,13 @@ def _checks(m: EvalResult, config: GateConfig) -> list[Check]:
     tier = reward_tier(m.labels, m.p_value, config)
     low, high = config.length_range
     length = m.candidate.tokens / max(m.base.tokens, 1e-9)
-    gain, kl_limit = m.bootstrap_gain_low, config.max_kl_over_target * m.kl_target
-    least = -config.judge_tolerance
+    kl_limit, tolerance = config.max_kl_over_target * m.kl_target, config.judge_tolerance
     least_distinct = config.min_distinct_share * m.base.distinct
     return [
         Check("finite", m.finite),
         Check("ratings", tier != DISCARDED, m.p_value, config.provisional_p),
-        Check("judges", gain > least and m.bootstrap_gain > -least, gain, least),
+        Check("gain", m.bootstrap_gain > tolerance, m.bootstrap_gain, tolerance),
+        Check("judges", m.bootstrap_gain_low > -tolerance, m.bootstrap_gain_low, -tolerance),
         Check("kl", m.kl <= kl_limit, m.kl, kl_limit),
         _at_most("low_logprob_rate", m, config.max_extra_low_logprob),
         _at_most("degeneration", m, config.max_extra_degeneration),

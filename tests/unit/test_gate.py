@@ -86,6 +86,7 @@ def test_the_tier_follows_the_ratings() -> None:
     [
         dataclasses.replace(GOOD, finite=False),
         dataclasses.replace(GOOD, p_value=0.5),
+        dataclasses.replace(GOOD, bootstrap_gain=0.04, bootstrap_gain_low=0.01),
         dataclasses.replace(GOOD, bootstrap_gain_low=-0.1),
         dataclasses.replace(GOOD, bootstrap_gain_low=math.nan),
         dataclasses.replace(GOOD, kl=9.0),
@@ -106,6 +107,10 @@ def test_each_fault_alone_closes_the_door_and_is_named(measured: EvalResult) -> 
     [failed] = [check for check in verdict.checks if not check.passed]
     assert verdict.params["name"] == {"code": f"gate.check.{failed.name}"}
     assert verdict.params["found"]["params"] == failed.params
+    if isinstance(failed.value, float) and isinstance(failed.limit, float):  # the number tells why
+        least = failed.name in ("gain", "judges", "variety")
+        inside = failed.value > failed.limit if least else failed.value <= failed.limit
+        assert not inside
 
 
 def test_where_the_base_itself_runs_on_being_cut_off_is_no_fault() -> None:
