@@ -42,10 +42,11 @@ class Progress:
         self._current = ""
         self._fraction = 0.0
 
-    def update(self, phase: str, done: float, now: float) -> None:
+    def update(self, phase: str, done: float, now: float, most: float | None = None) -> None:
         """`done`: share of this phase's work that is done by now. The time since the last call
         counts for the phase that was named then, at first for this one. Naming a phase of a later
-        stage ends the earlier stages, also where they had planned more work."""
+        stage ends the earlier stages, also where they had planned more work. `most`: seconds after
+        which the round ends, with less work than was planned if need be."""
         worked = self._current or phase
         if worked in self._phases:
             self._phases[worked].spent += now - self._last
@@ -59,6 +60,7 @@ class Progress:
                     other.done = 1.0
         left = self._left()
         if left is not None:
+            left = left if most is None else min(left, most)
             elapsed = now - self._started
             self._fraction = max(self._fraction, elapsed / max(elapsed + left, 1e-9))
 

@@ -81,7 +81,8 @@ class RoundMonitor:
         """See `training.context.Report`."""
         self.phase = phase
         if self.progress:
-            self.progress.update(phase, done, time.monotonic())
+            most = self.budget.seconds_left if self.budget else None
+            self.progress.update(phase, done, time.monotonic(), most)
         if numbers:
             self.store.rounds.add_metrics(self.round_id, step, dict(numbers))
             if self.log:

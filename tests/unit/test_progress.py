@@ -92,6 +92,14 @@ def test_work_that_is_not_needed_is_not_waited_for() -> None:
     assert progress.fraction == pytest.approx(145 / 176, rel=0.05)
 
 
+def test_where_the_time_ends_before_the_work_the_share_is_of_the_time() -> None:
+    progress = Progress([{"ppo": 100.0}], 0.0)
+    progress.update("ppo", 0.0, 0.0)
+    for second in range(1, 61):  # a fifth as fast as planned, and a minute is all there is
+        progress.update("ppo", second / 500, float(second), most=60.0 - second)
+        assert progress.fraction == pytest.approx(second / 60)
+
+
 def test_nothing_to_do_in_a_phase_says_nothing_about_the_others() -> None:
     progress = Progress([{"features": 0.0}, {"rollouts": 100.0}], 0.0)
     progress.update("features", 1.0, 0.0)
