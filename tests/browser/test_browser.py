@@ -19,6 +19,7 @@ from tests.browser.window import (
     PATIENCE,
     SCREENS,
     SIZES,
+    at_rest,
     button,
     draft,
     go_to,
@@ -901,7 +902,7 @@ def test_a_double_click_is_one_vote_and_nothing_moves(browser, served, width):
         page = watched(context, served.url)
         go_to(page, "compare")
         draft(page, "rivers")
-        before, before_votes = page.locator("#vote-a").bounding_box(), len(served.compare.votes)
+        before, before_votes = at_rest(page, "#vote-a"), len(served.compare.votes)
         page.locator("#vote-a").dblclick()
         page.locator("#verdict", has_text="Saved: A is better.").wait_for()
         page.locator("#because textarea").wait_for()

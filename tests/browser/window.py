@@ -91,6 +91,15 @@ def go_to(page, screen: str) -> None:
     page.locator(f"#tab-{screen}").wait_for()
 
 
+def at_rest(page, selector: str) -> dict[str, float]:
+    """Where an element is, once it stays there: Gradio sets the text of an answer after a while."""
+    was, box = None, page.locator(selector).bounding_box()
+    while box != was:
+        page.wait_for_timeout(200)
+        was, box = box, page.locator(selector).bounding_box()
+    return box
+
+
 def press(page, key: str) -> None:
     page.keyboard.press(key)
 
