@@ -350,10 +350,17 @@ class CompareScreen:
         """Makes the page ask for the next set."""
         return {self.advance: {"after": uuid.uuid4().hex}}
 
-    async def choose_count(self, count: int, source: str = OWN) -> Update:
-        """Room for so many drafts. Those on the page can no longer be voted on, and the next ones
-        come; one's own prompt waits until it is sent."""
+    async def choose_count(
+        self, count: int, source: str = OWN, request: gr.Request | None = None
+    ) -> Update:
+        """Room for so many drafts. Those on the page can no longer be voted on, nor are they drawn
+        on, and the next ones come; one's own prompt waits until it is sent."""
+        shown = self.sets.of((request.session_hash or "") if request else "")
+        if shown:
+            self.sets.leave(shown)
+            shown.job.stop.set()
         update: Update = {
+            self.stop_button: gr.update(value=text("label.stop"), visible=False),
             **self._columns(int(count)),
             **self.answers.shown(int(count), False),
             **self.answers.forgotten(),

@@ -1557,6 +1557,17 @@ def test_a_set_that_gave_way_to_another_ends_without_a_word():
     assert list(running) == []
 
 
+def test_another_number_of_answers_ends_what_is_being_drawn():
+    screen, chat = compare_screen()
+    chat.compare.ending.clear()
+    running = own(screen, "rivers", request=tab())
+    next(running)
+    room = asyncio.run(screen.choose_count(4, request=tab()))
+    assert room[screen.columns[3]]["visible"] and not room[screen.stop_button]["visible"]
+    chat.compare.ending.set()
+    assert list(running) == []  # nothing that takes the room away again
+
+
 def test_a_click_of_a_ranking_that_a_later_one_overtook_draws_nothing():
     screen, _ = compare_screen()
     drafts = list(own(screen, "rivers", count=4))[-1][screen.set_id]
