@@ -138,11 +138,11 @@ class Chat:
         self._views_lock = threading.Lock()
         self._rng = random.Random()
 
-    # ------------------------------------------------------------------ conversations
-
     def stored(self) -> int:
         """A number that is another one after each change of what is stored."""
         return self.store.commits
+
+    # ------------------------------------------------------------------ conversations
 
     def conversations(
         self, containing: str = "", *, with_deleted: bool = False, limit: int = -1

@@ -33,7 +33,7 @@ PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others may ask for gigaby
 GZIP, ZIP, PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
 FOREIGN = (b"PAR1", b"SQLite format 3\0", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"BZh", b"\xfd7zXZ")
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, struct.error)
-UNZIP_ERRORS = (*DAMAGED, ValueError, KeyError, NotImplementedError, RuntimeError, OSError)
+UNZIP_ERRORS = (*DAMAGED, ValueError, KeyError, RuntimeError, OSError)
 
 Report = Callable[[float], None]
 

@@ -41,12 +41,14 @@ class Progress:
         self._started = self._last = now
         self._current = ""
         self._fraction = 0.0
+        self._most: float | None = None
 
     def update(self, phase: str, done: float, now: float, most: float | None = None) -> None:
         """`done`: share of this phase's work that is done by now. The time since the last call
         counts for the phase that was named then, at first for this one. Naming a phase of a later
         stage ends the earlier stages, also where they had planned more work. `most`: seconds after
         which the round ends, with less work than was planned if need be."""
+        self._most = most
         worked = self._current or phase
         if worked in self._phases:
             self._phases[worked].spent += now - self._last
@@ -60,7 +62,6 @@ class Progress:
                     other.done = 1.0
         left = self._left()
         if left is not None:
-            left = left if most is None else min(left, most)
             elapsed = now - self._started
             self._fraction = max(self._fraction, elapsed / max(elapsed + left, 1e-9))
 
@@ -98,7 +99,7 @@ class Progress:
             measured = phase.spent if phase.done > 0 else 0.0
             speed = (measured + weight * before) / (phase.done * phase.expected + weight)
             left += (1 - phase.done) * phase.expected * speed
-        return left
+        return left if self._most is None else min(left, self._most)
 
 
 class CountedCheck:

@@ -98,9 +98,7 @@ class RoundMonitor:
 
     @property
     def seconds_left(self) -> float | None:
-        left = self.progress.seconds_left(time.monotonic()) if self.progress else None
-        most = self.budget.seconds_left if self.budget else None
-        return left if left is None or most is None else min(left, most)
+        return self.progress.seconds_left(time.monotonic()) if self.progress else None
 
 
 class RoundRunner:

@@ -15,12 +15,13 @@ from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.raters import ME, checked_name
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui.charts import attribution, safe
-from rlhf_chat.ui.chat_view import SHOWN_AT_FIRST, ChatView, Update, limit_of, rater_of, tab_of
+from rlhf_chat.ui.chat_view import SHOWN_AT_FIRST, ChatView, Update, limit_of, rater_of
 from rlhf_chat.ui.checked_blocks import CheckedBlocks
 from rlhf_chat.ui.components import error_message, status_message
 from rlhf_chat.ui.handlers import EACH, QUICK, REPLIES, quick, with_send_id
 from rlhf_chat.ui.language import text
 from rlhf_chat.ui.raters_panel import READ
+from rlhf_chat.ui.sessions import tab_of
 from rlhf_chat.ui.streaming import ReplyStreaming
 
 

@@ -175,10 +175,6 @@ class ChatView:
 # ---- small parts -------------------------------------------------------------------------------
 
 
-def tab_of(request: gr.Request) -> str:
-    return request.session_hash or ""
-
-
 def rater_of(view: dict[str, Any]) -> str:
     """Whose thumbs this page shows."""
     return str(view.get("rater") or ME)

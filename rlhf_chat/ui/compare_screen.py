@@ -36,6 +36,7 @@ from rlhf_chat.ui.duel_panel import Duel, between
 from rlhf_chat.ui.handlers import FRAME_SECONDS, QUICK, REPLIES, quick, with_event_id
 from rlhf_chat.ui.language import label, message, text
 from rlhf_chat.ui.prefetch import Prefetcher, PrefetchJob
+from rlhf_chat.ui.sessions import tab_of
 from rlhf_chat.ui.shown_sets import EarlyVote, ShownSet, ShownSets
 from rlhf_chat.ui.vote_panel import AFTERWARDS, LETTERS, VotePanel, asking
 
@@ -91,7 +92,7 @@ class CompareScreen:
     ) -> Iterator[Update]:
         """Shows the next set as it is written. With a prompt of one's own, another set for the one
         before if nothing new was typed."""
-        tab = (request.session_hash or "") if request else ""
+        tab = tab_of(request)
         try:
             prompt = checked(prompt.strip() or drafted) if source == OWN else ""
             wanted = self._wanted(source, prompt, between(dueling, one, other), count, rater)
@@ -333,7 +334,7 @@ class CompareScreen:
 
     async def choose_source(self, source: str, request: gr.Request | None = None) -> Update:
         if source == OWN:
-            self._ahead.drop((request.session_hash or "") if request else "")
+            self._ahead.drop(tab_of(request))
             return {
                 self.prompt: gr.update(visible=True),
                 self.answers.asking: status_message(text("compare.write_prompt")),
@@ -355,7 +356,7 @@ class CompareScreen:
     ) -> Update:
         """Room for so many drafts. Those on the page can no longer be voted on, nor are they drawn
         on, and the next ones come; one's own prompt waits until it is sent."""
-        shown = self.sets.of((request.session_hash or "") if request else "")
+        shown = self.sets.of(tab_of(request))
         if shown:
             self.sets.leave(shown)
             shown.job.stop.set()

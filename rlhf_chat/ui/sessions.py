@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import gradio as gr
+
 from rlhf_chat.chat.chat import ReplyChunk
 from rlhf_chat.chat.raters import ME
 from rlhf_chat.ui.handlers import close
@@ -22,6 +24,11 @@ from rlhf_chat.ui.handlers import close
 CLICKS = 256  # newest clicks on Send that are remembered: the same click twice is one
 TABS = 1000
 GRACE = 10.0  # seconds that a reply goes on without a page: a reload takes less
+
+
+def tab_of(request: gr.Request | None) -> str:
+    """The id of the page that asks; "" if it is none of Gradio's."""
+    return (request.session_hash or "") if request else ""
 
 
 Start = Callable[[threading.Event], Iterator[ReplyChunk]]  # given the event that stops it

@@ -15,12 +15,12 @@ from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.ui import markdown_escape, transcript
 from rlhf_chat.ui.attachments_panel import NOTHING as NO_FILES
 from rlhf_chat.ui.attachments_panel import attached
-from rlhf_chat.ui.chat_view import ChatView, Update, limit_of, rater_of, tab_of
+from rlhf_chat.ui.chat_view import ChatView, Update, limit_of, rater_of
 from rlhf_chat.ui.components import error_message, not_saved_message, status_message
 from rlhf_chat.ui.handlers import FRAME_SECONDS
 from rlhf_chat.ui.language import message, text
 from rlhf_chat.ui.rating_panel import NOTHING, event_index
-from rlhf_chat.ui.sessions import Reply, Start
+from rlhf_chat.ui.sessions import Reply, Start, tab_of
 
 
 class ReplyStreaming:

@@ -98,6 +98,7 @@ def test_where_the_time_ends_before_the_work_the_share_is_of_the_time() -> None:
     for second in range(1, 61):  # a fifth as fast as planned, and a minute is all there is
         progress.update("ppo", second / 500, float(second), most=60.0 - second)
         assert progress.fraction == pytest.approx(second / 60)
+        assert progress.seconds_left(second + 0.5) == pytest.approx(max(59.5 - second, 0))
 
 
 def test_nothing_to_do_in_a_phase_says_nothing_about_the_others() -> None:

@@ -1,7 +1,8 @@
 // Asks whether anything changed, every three seconds and each second while Learning is open, and has the page
-// drawn again if so. Nothing is asked while the page is hidden.
+// drawn again if so, and once more the next time: an answer may be lost, or come after that of a later one.
+// Nothing is asked while the page is hidden.
 const SLOW = 3000, FAST = 1000;
-let seen = null, timer = 0;
+let seen = null, again = false, timer = 0;
 const open = () => {
   const tab = document.querySelector('#tabs [role=tab][aria-selected=true]');
   return tab ? tab.id.replace(/^tab-|-button$/g, '') : '';
@@ -11,8 +12,8 @@ const ask = async () => {
   if (document.hidden) return;
   let now = '';
   try { now = await (await fetch('changes')).text(); } catch (_) {}  // Gradio then says that the app is gone
-  if (now !== seen) {
-    seen = now;
+  if (now !== seen || again) {
+    again = now !== seen; seen = now;
     trigger('select', {value: open(), index: 0});
     if (open() === 'learning') trigger('input');
   }
