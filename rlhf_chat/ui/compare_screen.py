@@ -105,7 +105,7 @@ class CompareScreen:
         current = self.sets.of(tab)
         if current and current.early and current.key == wanted:
             # The vote on these is not stored yet, and the next ones come after it.
-            yield {self.answers.asking: self.answers.waiting(current.early.outcome)}
+            yield self.answers.waits(current.early.outcome)
             return
         try:
             shown = self._show(tab, event_id, wanted)
@@ -241,7 +241,7 @@ class CompareScreen:
             early = shown.early
             update |= self.answers.opened(early.outcome if early else "", shown.readable)
             if early:
-                update[self.answers.asking] = self.answers.waiting(early.outcome)
+                update |= self.answers.waits(early.outcome)
         return update
 
     def _early_stored(self, early: EarlyVote, drafts: Candidates, wanted: Wanted) -> Update:

@@ -259,15 +259,17 @@ class VotePanel:
         return {
             **self.opened(outcome),
             **self.forgotten(),
-            self.asking: self.waiting(outcome),
             self.verdict: status_message(),
-            self.undo_button: gr.update(value=text("label.undo"), visible=True),
+            **self.waits(outcome),
         }
 
-    @staticmethod
-    def waiting(outcome: str) -> dict[str, str]:
-        """What is said of a vote that waits for its answers."""
-        return status_message(text("compare.saved_when_whole", vote=_told(outcome)))
+    def waits(self, outcome: str) -> Update:
+        """What is said of a vote that waits for its answers, and Undo: whichever update shows the
+        vote as given, it can be taken back from then on."""
+        return {
+            self.asking: status_message(text("compare.saved_when_whole", vote=_told(outcome))),
+            self.undo_button: gr.update(value=text("label.undo"), visible=True),
+        }
 
     def _ranked(self, count: int, order: str, open_: bool = True) -> Update:
         """The buttons of a ranking: each draft once, then it says its place."""

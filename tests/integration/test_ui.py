@@ -1218,6 +1218,19 @@ def test_a_vote_on_drafts_that_are_still_written_is_stored_when_they_end():
     assert not any(last[b]["interactive"] for b in screen.answers.vote_buttons)
 
 
+def test_whatever_shows_an_early_vote_shows_undo_with_it():
+    """The next words of the answers are often drawn before the answer to the vote itself."""
+    screen, chat = compare_screen()
+    running, page = early(screen, chat)
+    frame = next(running)
+    a = screen.answers
+    assert frame[a.vote_buttons[0]]["variant"] == "primary" and frame[a.undo_button]["visible"]
+    (again,) = own(screen, "rivers", "another click")
+    assert again[a.asking] == frame[a.asking] and again[a.undo_button]["visible"]
+    undo(screen, page)
+    running.close()
+
+
 @pytest.mark.parametrize("how", ["undo", "stop", "the tab is closed", "the answers changed"])
 def test_an_early_vote_that_was_withdrawn_or_whose_drafts_did_not_end_is_not_stored(how):
     screen, chat = compare_screen()
