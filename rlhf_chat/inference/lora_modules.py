@@ -10,6 +10,7 @@ fast as the base; elsewhere each linear layer adds its two LoRA products.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -23,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from rlhf_chat.inference import fused_decoder, nf4
 
 PACKED_ROWS = 16  # batch size that oneDNN lays packed weights out for
+ATTENTION = re.compile(r"\.[a-z_]*(?:attn|attention)[a-z_]*\.", re.I)  # a module of that name
 State = Mapping[str, torch.Tensor]  # LoRA tensors by the keys of PEFT's files
 
 
@@ -72,6 +74,22 @@ def adapter_params(tree: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
         for name, param in tree.named_parameters()
         if "lora_" in name
     }
+
+
+def upper_mlp(
+    params: Mapping[str, torch.nn.Parameter], layers: int
+) -> dict[str, torch.nn.Parameter]:
+    """Those of the LoRA parameters that learn the most from few replies: outside of attention, in
+    the upper half of `layers` decoder layers. On replies to prompts they were not fitted to, their
+    gradients tell more of a taste than those of all layers do, and no backward pass has to go
+    through the lower half (docs/LOG.md). All parameters, where an architecture has none of these.
+    """
+    chosen = {}
+    for name, param in params.items():
+        number = re.search(r"\.(\d+)\.", name)
+        if number and int(number[1]) >= layers // 2 and not ATTENTION.search(name):
+            chosen[name] = param
+    return chosen or dict(params)
 
 
 def adapted_linears(adapted: torch.nn.Module) -> list[Any]:

@@ -21,6 +21,7 @@ NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # per weight: 4 bits, 8-bit scale, its 
 NF4_TABLES = 4 * (16 + 256 + 1)  # bytes per layer: two code tables and an offset, float32
 RESERVE = 768 << 20  # bytes for the driver and the allocator (assumed, not measured)
 GIB = 1 << 30
+IN_TRAINING = "trained", "activations"  # what is counted of trained layers only
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class MemoryEstimate:
     """Bytes by part. Rollouts and training alternate, so `total` has the larger of the two."""
 
     weights: int
-    adapters: int  # policy and live, gradient, Adam's two moments
+    adapters: int  # policy and live; gradient and Adam's two moments of what is trained
     chat: int  # KV cache of the longest conversation
     rollouts: int  # KV cache
     training: int  # activations of one micro-batch, and the largest weight dequantised
@@ -68,19 +69,22 @@ def predict(config: Any, quantization: str, workload: Workload = Workload()) -> 
     config it cannot build."""
     config = copy.deepcopy(config.get_text_config())
     layers, size = config.num_hidden_layers, _dtype(config, workload).itemsize
+    trained = layers - layers // 2  # as lora_modules.upper_mlp
     if len(set(getattr(config, "layer_types", None) or [""])) == 1:  # equal layers: extrapolate
-        one, two = (_count(_shortened(config, n), workload) for n in (1, 2))
-        count = {part: one[part] + (two[part] - one[part]) * (layers - 1) for part in one}
+        one, two = (_count(_shortened(config, n), workload, 0) for n in (1, 2))
+        times = {part: (trained if part in IN_TRAINING else layers) - 1 for part in one}
+        count = {part: one[part] + (two[part] - one[part]) * times[part] for part in one}
     else:
-        count = _count(config, workload)
+        count = _count(config, workload, layers)
     activations = count["activations"]
-    if workload.checkpointing:  # the input of every layer, and one layer being recomputed
+    if workload.checkpointing:  # the input of every trained layer, and one being recomputed
         tokens = workload.microbatch * (workload.prompt + workload.response)
-        activations = tokens * config.hidden_size * size * layers + activations // layers
+        activations = tokens * config.hidden_size * size * trained + activations // trained
     positions = workload.microbatch * workload.response
     return MemoryEstimate(
         weights=count["others"] * size + _linear_bytes(count, quantization, size, workload.on_cpu),
-        adapters=count["lora"] * (4 * (1 + 1 + 2) + size),  # float32; live in the compute dtype
+        # float32, with a gradient and Adam's moments where trained; live in the compute dtype
+        adapters=count["lora"] * (4 + size) + count["trained"] * 4 * (1 + 2),
         chat=count["chat"],
         rollouts=count["rollouts"],
         training=activations + count["widest"] * size,
@@ -101,8 +105,9 @@ def _shortened(config: Any, layers: int) -> Any:
     return config
 
 
-def _count(config: Any, workload: Workload) -> dict[str, int]:
-    """Parameter counts and bytes by kind. Each is affine in the number of layers."""
+def _count(config: Any, workload: Workload, layers: int) -> dict[str, int]:
+    """Parameter counts and bytes by kind. Each is affine in the number of layers, or of trained
+    ones (IN_TRAINING). `layers`: as for `lora_modules.upper_mlp`; 0 trains all of them."""
     dtype = _dtype(config, workload)
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(config, dtype=dtype)
@@ -110,13 +115,18 @@ def _count(config: Any, workload: Workload) -> dict[str, int]:
     total = sum(p.numel() for p in base.parameters())
     tree: Any = lora_modules.with_adapter(base, r=workload.r, lora_alpha=2 * workload.r)
     linears = [layer.weight.numel() for layer in lora_modules.adapted_linears(tree)]
+    lora = lora_modules.adapter_params(tree)
+    trained = lora_modules.upper_mlp(lora, layers)
+    for name, param in lora.items():
+        param.requires_grad_(name in trained)
     tokens = workload.prompt + workload.response
     return {
         "others": total - sum(linears),
         "linear": sum(linears),
         "linears": len(linears),
         "widest": max(linears),
-        "lora": sum(p.numel() for p in lora_modules.adapter_params(tree).values()),
+        "lora": sum(p.numel() for p in lora.values()),
+        "trained": sum(p.numel() for p in trained.values()),
         "chat": _cache_bytes(tree, config, 1, workload.context),
         "rollouts": _cache_bytes(tree, config, workload.rollouts, tokens),
         "activations": saved_bytes(tree, _inputs(workload.microbatch, tokens, dtype)),

@@ -123,6 +123,7 @@ class Model:
         self.live = self.reference
         self.live = self.base_view()
         self._policy_params = lora_modules.adapter_params(self.policy.tree)
+        self._trained = self._trained_params()
         self.chat_template = inspect_tokenizer(tokenizer, name)
         self.pad_id, self.end_ids = special_ids(tokenizer, base, self.chat_template.stop_ids)
         self.sampling = default_sampling(base.generation_config, is_demo=self.is_demo)
@@ -424,9 +425,20 @@ class Model:
     # ------------------------------------------------------------------ adapters
 
     def policy_parameters(self) -> list[torch.nn.Parameter]:
-        """The parameters to optimise: the LoRA weights of the policy. An explicit list, because
-        PEFT resets `requires_grad`."""
-        return list(self._policy_params.values())
+        """The parameters to optimise: LoRA weights of the policy. An explicit list, because PEFT
+        resets `requires_grad`."""
+        return list(self._trained.values())
+
+    def _trained_params(self) -> dict[str, torch.nn.Parameter]:
+        """All of the bundled model's, which is tuned so; else `lora_modules.upper_mlp`. The others
+        keep what an adapter brings and need no gradient."""
+        params = self._policy_params
+        if self.is_demo:
+            return dict(params)
+        trained = lora_modules.upper_mlp(params, self.config.num_hidden_layers)
+        for name, param in params.items():
+            param.requires_grad_(name in trained)
+        return trained
 
     def policy_state(self) -> dict[str, torch.Tensor]:
         """The policy's adapter: detached copies on the CPU, by the keys of PEFT's files."""

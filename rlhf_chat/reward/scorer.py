@@ -25,7 +25,7 @@ from rlhf_chat.reward.reward_model import FeatureMap, RewardConfig, RewardHead
 
 T = TypeVar("T")
 
-PENALTY_SHARE = 0.5  # spread of what flaws cost / spread of the score, between replies of the base
+PENALTY_SHARE = 1.0  # spread of what flaws cost / spread of the score, between replies of the base
 MEASURED_AT_ONCE = 16  # replies that `get` measures while somebody waits for it
 
 
@@ -51,6 +51,11 @@ class BaseStatistics:
     max_new_tokens: int  # that a reply may have
     settings_key: str  # of the settings they were sampled with
     private: bool  # whether the person's system prompt is in the prompts
+
+    @property
+    def tokens(self) -> float:
+        """Of a reply of the base, on average."""
+        return float(np.mean([length for r in self.references for length in r.lengths]))
 
     @classmethod
     def of(

@@ -20,6 +20,7 @@ import torch
 # the first: the best of 32 drafts (2.5 nats) by it wins .79, the best of 8 (1.2 nats) .73. Further
 # out the language suffers before the preference does (docs/LOG.md).
 KL_TARGETS = 2.0, 10.0
+KL_TOKENS = 48.0  # of a reply: longer ones may go as far by token, and so further as a whole
 
 
 @dataclass(frozen=True)
@@ -147,10 +148,12 @@ def value_loss(
     return 0.5 * (worst * mask).sum()
 
 
-def kl_target(effective_labels: float) -> float:
-    """KL to the base, nats per response, for so many ratings: 0.25 sqrt(n) within KL_TARGETS."""
+def kl_target(effective_labels: float, tokens: float = KL_TOKENS) -> float:
+    """KL to the base, nats per response, for so many ratings and responses of `tokens` tokens on
+    average: 0.25 sqrt(n) within KL_TARGETS, for long responses in proportion to their length."""
     least, most = KL_TARGETS
-    return min(max(0.25 * math.sqrt(max(effective_labels, 0.0)), least), most)
+    short = min(max(0.25 * math.sqrt(max(effective_labels, 0.0)), least), most)
+    return short * max(tokens / KL_TOKENS, 1.0)
 
 
 def initial_kl_coef(score_std: float, target: float) -> float:

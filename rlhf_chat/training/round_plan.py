@@ -23,7 +23,7 @@ from rlhf_chat.training.round_cost import (
 from rlhf_chat.training.time_budget import MIN_UPDATES
 
 MINUTES = 10.0  # that a round should take
-REAL_MODELS = PPOConfig(rollouts=64, ppo_epochs=1, minibatches=4, learning_rate=4e-4)
+REAL_MODELS = PPOConfig(rollouts=64, ppo_epochs=1, minibatches=4, learning_rate=1e-3)
 RESPONSE_TOKENS = 256, 192, 128, 96, 64, 48  # limits of a reply that are tried, longest first
 ENOUGH_UPDATES = 7  # before longer replies are worth it
 MAX_UPDATES = 20

@@ -88,7 +88,7 @@ def run(
         fit=fit,
         scorer=RewardModel.of(fit.head, base_stats, config.scorer),
         base_stats=base_stats,
-        target=ppo.kl_target(fit.effective)
+        target=ppo.kl_target(fit.effective, base_stats.tokens)
         * (config.provisional_kl if tier == gate.PROVISIONAL else 1.0),
         demonstrations=demonstrations.from_snapshot(snapshot, longest_row(model)),
         floor=logprob_floor(base_stats.references),

@@ -127,9 +127,9 @@ def test_memory_that_nothing_else_needs_is_for_more_drafts_at_once() -> None:
 
 def test_what_does_not_fit_is_refused_with_something_that_does() -> None:
     told = preflight("large", presets.BY_NAME["large"].config(), "nf4", 6 * GIB)
-    assert not told.fits and "--model middle" in told.sentence
-    preset = presets.BY_NAME["middle"]
-    assert preflight("middle", preset.config(), "nf4", 6 * GIB).fits
+    assert not told.fits and "--model good" in told.sentence
+    preset = presets.BY_NAME["good"]
+    assert preflight("good", preset.config(), "nf4", 6 * GIB).fits
     plain = preflight("good", GOOD.config(), "none", 7 * GIB)
     assert not plain.fits and "--quantization nf4" in plain.sentence
     assert "--model demo" in preflight("good", GOOD.config(), "nf4", GIB).sentence

@@ -120,7 +120,7 @@ def test_checkpointing_changes_no_gradient(kind: str, request: pytest.FixtureReq
     model.set_policy(random_state(model))
     plain = gradient(model, prompts, responses)
     calls = []
-    attention: Any = lora_modules.layers_of(model.policy.tree, 3)[0].self_attn
+    attention: Any = lora_modules.layers_of(model.policy.tree, 3)[2].self_attn
     handle = attention.register_forward_hook(lambda *_: calls.append(1))
     model.checkpointing = True
     try:

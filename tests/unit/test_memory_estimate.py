@@ -142,7 +142,7 @@ def adapter_bytes(model: Model) -> int:
     ppo_trainer.update(rollouts, 1)
     params = model.policy_parameters()
     held = [
-        *params,
+        *lora_modules.adapter_params(model.policy.tree).values(),
         *(p.grad for p in params),
         *lora_modules.adapter_params(model.live.tree).values(),
     ]
@@ -197,7 +197,7 @@ def yes(_: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "gib, name", [(4.5, "small"), (6, "middle"), (8, "good"), (12, "large"), (24, "large")]
+    "gib, name", [(4, "small"), (5, "middle"), (8, "good"), (12, "large"), (24, "large")]
 )
 def test_auto_takes_the_largest_that_fits_and_says_why(gib: float, name: str) -> None:
     hub, why = presets.choose(int(gib * GIB), here=no, reachable=yes)

@@ -354,8 +354,9 @@ def test_a_4bit_gradient_agrees_with_finite_differences(toy_nf4: Model) -> None:
     slope = gradient(toy_nf4, prompts, responses)
     direction, h, sums = slope / slope.norm(), 1e-2, []
     for sign in (1, -1):
-        moved, start = {}, 0
-        for name, value in state.items():
+        moved, start = dict(state), 0
+        for name in toy_nf4._trained:
+            value = state[name]
             part = direction[start : start + value.numel()].view_as(value)
             moved[name], start = value + sign * h * part, start + value.numel()
         toy_nf4.set_policy(moved)
@@ -475,6 +476,36 @@ def test_a_small_file_is_hashed_whole_and_as_ever(tmp_path: Path) -> None:
             file = tmp_path / str(size) / name
             digest.update(name.encode() + str(file.stat().st_size).encode() + file.read_bytes())
         assert found == digest.hexdigest()[:16]
+
+
+def test_only_the_upper_mlp_of_a_real_model_is_trained_and_all_of_an_adapter_is_served(
+    toy: Model,
+) -> None:
+    """Gradients of the others are not even computed; what an adapter has there still counts."""
+    names = set(toy._trained)
+    layers = toy.config.num_hidden_layers
+    assert names and all("mlp" in name for name in names)
+    assert {int(name.split(".layers.")[1][0]) for name in names} == set(range(layers // 2, layers))
+    for name, param in toy._policy_params.items():
+        assert param.requires_grad == (name in names)
+    prompts, responses = batch(toy)
+    assert gradient(toy, prompts, responses).abs().max() > 0
+    base = logprobs(toy, toy.reference, prompts, responses)
+    state = random_state(toy)
+    toy.set_policy({k: 0 * v if k in names and "lora_B" in k else v for k, v in state.items()})
+    assert not torch.allclose(base, logprobs(toy, toy.policy, prompts, responses))
+    assert set(toy.policy_state()) == set(state)
+
+
+def test_an_architecture_without_a_known_mlp_is_trained_whole() -> None:
+    params = {
+        f"base_model.model.mixer.{i}.attention.out.lora_A.weight": torch.nn.Parameter(torch.ones(1))
+        for i in range(4)
+    }
+    assert lora_modules.upper_mlp(params, 4) == params
+    feed = "base_model.model.mixer.3.feed.lora_B.weight"
+    params[feed] = torch.nn.Parameter(torch.ones(1))
+    assert lora_modules.upper_mlp(params, 4) == {feed: params[feed]}
 
 
 def test_an_adapter_of_another_shape_changes_nothing(toy: Model) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from rlhf_chat.training import round_cost, round_plan, time_budget
 from rlhf_chat.training.context import RoundConfig
-from rlhf_chat.training.round_cost import Speed
+from rlhf_chat.training.round_cost import FORWARD_SHARE, Speed
 from rlhf_chat.training.round_plan import RoundSize, config_for, planned
 
 CONFIG = RoundConfig(ppo=replace(round_plan.REAL_MODELS, max_new_tokens=256))
@@ -21,10 +21,10 @@ def seconds_of(config: RoundConfig, speed: Speed, written: bool = False) -> floa
     there already."""
     tokens, ppo, scorer = config.ppo.max_new_tokens, config.ppo, config.scorer
     row = (round_cost.PROMPT_TOKENS + tokens) * speed.trained_token
-    sampled = tokens * speed.sampled_token
-    references = 4 * (scorer.rollout_prompts + scorer.probe_prompts) * (sampled + row / 3)
-    rollouts = ppo.updates * ppo.rollouts * (sampled + row * (2 / 3 + ppo.ppo_epochs))
-    probes = 1.5 * scorer.probe_prompts * config.probe_samples * (sampled + row * 2 / 3)
+    sampled, read = tokens * speed.sampled_token, FORWARD_SHARE * row
+    references = 4 * (scorer.rollout_prompts + scorer.probe_prompts) * (sampled + read)
+    rollouts = ppo.updates * ppo.rollouts * (sampled + 2 * read + row * ppo.ppo_epochs)
+    probes = 1.5 * scorer.probe_prompts * config.probe_samples * (sampled + 2 * read)
     return rollouts + probes + (0 if written else references)
 
 

@@ -21,7 +21,7 @@ from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import active_sampling, features, reward_model, text_features
 from rlhf_chat.reward.features import FeatureExtractor
 from rlhf_chat.reward.reward_model import RewardConfig, RewardHead
-from rlhf_chat.reward.scorer import RewardModel, RewardModelCache, ScoringConfig
+from rlhf_chat.reward.scorer import PENALTY_SHARE, RewardModel, RewardModelCache, ScoringConfig
 
 QUICK = RewardConfig(prior_steps=3)
 
@@ -154,6 +154,13 @@ def test_the_least_sure_pair_differs_where_the_taste_is_unknown() -> None:
     unsure_of_the_second = np.diag([0.01, 4.0])
     assert set(active_sampling.max_variance(x, unsure_of_the_second)) & {2}
     assert set(active_sampling.max_variance(x, np.eye(2))) == {1, 2}
+
+
+def test_one_rare_feature_does_not_decide_what_is_asked() -> None:
+    x = np.zeros((3, 5))
+    x[0, 0] = 8.0  # a word that hardly any reply has
+    x[1:, 1:] = [[1.2] * 4, [-1.2] * 4]
+    assert set(active_sampling.max_variance(x, np.eye(5))) == {1, 2}
 
 
 def test_active_pairs_are_two_drafts_of_the_live_version_like_any_other(compare, store) -> None:
@@ -418,7 +425,7 @@ def test_where_the_base_repeats_itself_flaws_cost_no_more_than_people_care(curre
         [none.capped(x - x.mean(0)) @ head.weights for x in map(none.features, stats.references)]
     ).std()
     flaws = 0.5  # standard deviation of 0, 0, 1, 1
-    assert 0 < half.flaw_cost * flaws <= 0.51 * spread < config.degeneration_penalty
+    assert 0 < half.flaw_cost * flaws <= 1.01 * PENALTY_SHARE * spread < config.degeneration_penalty
 
 
 def test_the_apps_own_prompts_are_asked_under_the_system_prompt_of_new_conversations(
