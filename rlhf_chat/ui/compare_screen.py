@@ -239,9 +239,9 @@ class CompareScreen:
         }
         if len(drafts.texts) == 2:
             early = shown.early
-            update |= self.answers.opened(early.outcome if early else "", shown.readable)
+            update |= self.answers.opened("", shown.readable)
             if early:
-                update |= self.answers.waits(early.outcome)
+                update |= self.answers.kept_early(early.outcome)
         return update
 
     def _early_stored(self, early: EarlyVote, drafts: Candidates, wanted: Wanted) -> Update:

@@ -30,6 +30,7 @@ class PrefetchJob:
         self.stop, self.hurry, self.over = threading.Event(), threading.Event(), threading.Event()
         self._changed = threading.Condition()
         self._drafts: Candidates | None = None
+        self._touched = 0  # how often `touch` was called
         self._error: Exception | None = None
         threading.Thread(
             target=self._write, args=[start, after], name="drafts", daemon=True
@@ -60,15 +61,24 @@ class PrefetchJob:
         """Whether it is over and there is nothing to vote on."""
         return self.over.is_set() and not (self._drafts and self._drafts.votable)
 
+    def touch(self) -> None:
+        """Whoever follows gets the newest state once more, unless it is the last one."""
+        with self._changed:
+            self._touched += 1
+            self._changed.notify_all()
+
     def follow(self) -> Iterator[Candidates]:
-        """The newest state each time it changes, the last one included; raises what went wrong."""
+        """The newest state each time it changes or is touched, the last one included once; raises
+        what went wrong."""
         shown: Candidates | None = None
+        seen = self._touched
         while True:
             with self._changed:
-                while not self.over.is_set() and self._drafts is shown:
+                while not self.over.is_set() and self._drafts is shown and self._touched == seen:
                     self._changed.wait()
                 drafts, over = self._drafts, self.over.is_set()
-            if drafts is not None and drafts is not shown:
+                touched, seen = self._touched > seen, self._touched
+            if drafts is not None and (drafts is not shown or (touched and not over)):
                 shown = drafts
                 yield drafts
             elif over:

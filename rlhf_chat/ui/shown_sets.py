@@ -56,7 +56,8 @@ class ShownSet:
             if not self.readable:
                 return None
             self.early = early
-            return ""
+        self.job.touch()  # the page draws it with the answers
+        return ""
 
     def withdraw(self) -> bool:
         """Whether there was an early vote; there is none any more."""

@@ -80,8 +80,8 @@ class VotePanel:
         if not set_id:
             shown = self.sets.get(shown_id)
             found = shown.vote(early) if shown else None
-            if found == "":
-                return self._kept_early(outcome)
+            if found == "":  # the answers' own updates show it: this one could come after the last
+                return {self.asking: gr.skip()}
             if not found:
                 return {self.asking: status_message(text("compare.wait_for_both"), "bad")}
             set_id = found
@@ -253,7 +253,7 @@ class VotePanel:
             for button, (outcome, _) in zip(self.vote_buttons, VOTES, strict=True)
         }
 
-    def _kept_early(self, outcome: str) -> Update:
+    def kept_early(self, outcome: str) -> Update:
         """A vote before the answers are whole. It can be changed, or undone, until then; what was
         said of the pair before it cannot."""
         return {

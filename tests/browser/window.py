@@ -78,6 +78,7 @@ def draft(page, prompt: str) -> None:
     page.get_by_label("Prompt", exact=True).fill(prompt)
     page.locator("#new-drafts").click()
     page.locator("#asked", has_text=prompt).wait_for()
+    page.locator("#asking", has_text="Which answer is better?").wait_for()
     page.wait_for_selector("#stop-drafts", state="detached")
     page.wait_for_selector("#vote-a:enabled")
 

@@ -1198,8 +1198,9 @@ def early(screen: CompareScreen, chat: ToyChat, outcome: str = "a"):
         page |= update
         if page[screen.answers.vote_buttons[0]].get("interactive"):
             break
-    kept = asyncio.run(screen.answers.vote(outcome, "", "vote", page[screen.shown_id], "Ada"))
-    return running, {**page, **kept}
+    said = asyncio.run(screen.answers.vote(outcome, "", "vote", page[screen.shown_id], "Ada"))
+    assert list(said) == [screen.answers.asking]  # nothing that could undo a later update
+    return running, {**page, **next(running)}
 
 
 def test_a_vote_on_drafts_that_are_still_written_is_stored_when_they_end():
@@ -1208,7 +1209,8 @@ def test_a_vote_on_drafts_that_are_still_written_is_stored_when_they_end():
     told = page[screen.answers.asking]["text"]
     assert not chat.compare.votes and "when both answers are complete" in told
     assert "Saved" not in told and page[screen.answers.undo_button]["visible"]
-    other = asyncio.run(screen.answers.vote("b", "", "vote-2", page[screen.shown_id], "Ada"))
+    asyncio.run(screen.answers.vote("b", "", "vote-2", page[screen.shown_id], "Ada"))
+    other = next(running)
     assert other[screen.answers.vote_buttons[1]]["variant"] == "primary"  # the last word counts
     chat.compare.ending.set()
     *_, last = running
@@ -1221,9 +1223,8 @@ def test_a_vote_on_drafts_that_are_still_written_is_stored_when_they_end():
 def test_whatever_shows_an_early_vote_shows_undo_with_it():
     """The next words of the answers are often drawn before the answer to the vote itself."""
     screen, chat = compare_screen()
-    running, page = early(screen, chat)
-    frame = next(running)
-    a = screen.answers
+    running, frame = early(screen, chat)
+    page, a = frame, screen.answers
     assert frame[a.vote_buttons[0]]["variant"] == "primary" and frame[a.undo_button]["visible"]
     (again,) = own(screen, "rivers", "another click")
     assert again[a.asking] == frame[a.asking] and again[a.undo_button]["visible"]
@@ -1665,6 +1666,29 @@ def test_sets_ahead_that_failed_are_passed_over():
     screen._ahead.put_back("tab", key, broken)
     *_, shown = suggested(screen, "click-2", request=tab())
     assert shown[screen.set_id]
+
+
+def test_answers_that_are_touched_are_shown_once_more_and_the_last_ones_once():
+    going_on = threading.Event()
+
+    def written(stop: threading.Event, hurry: threading.Event) -> Iterator[Candidates]:
+        yield half
+        going_on.wait()
+        yield whole
+
+    half, whole = (
+        Candidates(None, "sea", (text, text), done)
+        for text, done in (("It", False), ("It is.", True))
+    )
+    job = PrefetchJob(written)
+    followed = job.follow()
+    assert next(followed) is half
+    job.touch()
+    assert next(followed) is half
+    going_on.set()
+    job.over.wait()
+    job.touch()
+    assert list(followed) == [whole]
 
 
 def test_a_duel_sets_the_chosen_versions_against_each_other_and_says_how_it_stands():

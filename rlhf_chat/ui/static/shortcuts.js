@@ -162,6 +162,9 @@
   const say = () => { const b = document.querySelector('#because textarea'); if (!seen(b)) return false; b.focus(); return true; };
   // A vote on answers that are not complete yet waits for them; Esc takes it back, N does not lose it.
   const early = () => seen(byId('stop-drafts')) && document.querySelector('#candidates button.primary[id^=vote-], #votes button.primary[id^=vote-]');
+  // A button that is made visible comes into the page a moment after what else was drawn with it.
+  const soon = (id, until) => press(id) || (Date.now() < until && setTimeout(() => soon(id, until), 50), true);
+  const undo = () => press('undo') || (!!early() && soon('undo', Date.now() + 1000));
   const next = () => {
     const typed = seen(document.querySelector('#prompt textarea'));
     return early() || (fresh(1000) && !typed) ? false : press('new-drafts');
@@ -175,7 +178,7 @@
     's': () => press('slightly'), 'b': () => press('much'),
     'n': next,
     '+': () => under(-1), '=': () => under(-1), '-': () => under(-2),
-    'u': () => press('undo'), 'r': () => under('retry'), 'c': () => say() || under(0),
+    'u': undo, 'r': () => under('retry'), 'c': () => say() || under(0),
     '[': () => sibling('.foot button:first-child:enabled'), ']': () => sibling('.foot .nth + button:enabled'),
     '?': () => { help(); return true; },
     'g': () => { going = Date.now(); return true; },
@@ -217,7 +220,7 @@
       return;
     }
     if (e.key === 'Escape') {
-      if (press('stop') || (early() ? press('undo') : press('stop-drafts'))) { e.preventDefault(); return; }
+      if (press('stop') || (early() ? undo() : press('stop-drafts'))) { e.preventDefault(); return; }
       document.querySelectorAll('#why .shut, #attribution .shut').forEach(b => { if (seen(b)) b.click(); });
       if (typing) t.blur();
       return;
