@@ -1198,8 +1198,8 @@ def early(screen: CompareScreen, chat: ToyChat, outcome: str = "a"):
         page |= update
         if page[screen.answers.vote_buttons[0]].get("interactive"):
             break
-    said = asyncio.run(screen.answers.vote(outcome, "", "vote", page[screen.shown_id], "Ada"))
-    assert list(said) == [screen.answers.asking]  # nothing that could undo a later update
+    update = asyncio.run(screen.answers.vote(outcome, "", "vote", page[screen.shown_id], "Ada"))
+    assert list(update) == [screen.answers.asking]  # nothing that could undo a later update
     return running, {**page, **next(running)}
 
 
