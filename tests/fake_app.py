@@ -662,17 +662,13 @@ class ToyTrainer:
 
     def __init__(self, *, round_seconds: float = 6.0) -> None:
         self.leaderboard = self.versions = self  # the toy counts its own votes and versions
-        self.round_seconds, self.waiting, self.needed, self.paused, self.live = (
-            round_seconds,
-            3,
-            12,
-            False,
-            1,
-        )
+        self.round_seconds, self.waiting, self.needed, self.live = round_seconds, 3, 12, 1
+        self.paused = False
         self.sizes_rounds, self.round_minutes = True, 10
         self.conditions: list[str] = []
         self.began: float | None = None
         self.stopped_at = -1  # ratings when a round was stopped
+        self.awaits = ""  # a condition that ratings wait for
         self.error = None
         self.watched = ""
         self.history, self.simulation = self._history(), self._simulation()
@@ -767,6 +763,7 @@ class ToyTrainer:
             newest_version=self._versions[-1].version,
             paused=self.paused,
             held="stopped" if self.stopped_at == self.waiting else "",
+            awaits=self.awaits,
             error=self.error,
             simulated=bool(self.watched),
             own=self.history.waiting(""),

@@ -2142,7 +2142,8 @@ def test_details_are_drawn_only_while_they_are_open_and_only_when_something_chan
     [
         ({}, [(1, 0, "a")] * 2, "duel", "2 votes so far"),
         ({"live": 0}, [], "rate", "Rate 9 more answers, then round 3 starts."),
-        ({"live": 0, "waiting": 12}, [], "", "Train now"),
+        ({"live": 0, "waiting": 12}, [], "", "round 3 starts by itself"),
+        ({"live": 0, "waiting": 12, "awaits": "idle"}, [], "", "Train now"),
         ({"live": 0, "paused": True}, [], "", "Resume"),
         ({}, [(0, 1, "a")] * 30, "versions", "speak against v1"),
         ({}, [(1, 0, "a")] * 30, "rate", "Rate 9 more"),
