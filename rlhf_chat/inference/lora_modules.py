@@ -76,20 +76,29 @@ def adapter_params(tree: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     }
 
 
-def upper_mlp(
+def first_trained(layers: int) -> int:
+    """The lowest of so many decoder layers in which a real model's adapter is trained."""
+    return layers // 2
+
+
+def train_upper_mlp(
     params: Mapping[str, torch.nn.Parameter], layers: int
 ) -> dict[str, torch.nn.Parameter]:
-    """Those of the LoRA parameters that learn the most from few replies: outside of attention, in
-    the upper half of `layers` decoder layers. On replies to prompts they were not fitted to, their
-    gradients tell more of a taste than those of all layers do, and no backward pass has to go
-    through the lower half (docs/LOG.md). All parameters, where an architecture has none of these.
+    """Leaves a gradient to those of the LoRA parameters that learn the most from few replies, and
+    returns them: outside of attention, from `first_trained` of `layers` decoder layers on. On
+    replies to prompts they were not fitted to, their gradients tell more of a taste than those of
+    all layers do, and no backward pass has to go through the lower half (docs/LOG.md). All
+    parameters, where an architecture has none of these.
     """
     chosen = {}
     for name, param in params.items():
         number = re.search(r"\.(\d+)\.", name)
-        if number and int(number[1]) >= layers // 2 and not ATTENTION.search(name):
+        if number and int(number[1]) >= first_trained(layers) and not ATTENTION.search(name):
             chosen[name] = param
-    return chosen or dict(params)
+    chosen = chosen or dict(params)
+    for name, param in params.items():
+        param.requires_grad_(name in chosen)
+    return chosen
 
 
 def adapted_linears(adapted: torch.nn.Module) -> list[Any]:

@@ -69,7 +69,7 @@ def predict(config: Any, quantization: str, workload: Workload = Workload()) -> 
     config it cannot build."""
     config = copy.deepcopy(config.get_text_config())
     layers, size = config.num_hidden_layers, _dtype(config, workload).itemsize
-    trained = layers - layers // 2  # as lora_modules.upper_mlp
+    trained = layers - lora_modules.first_trained(layers)
     if len(set(getattr(config, "layer_types", None) or [""])) == 1:  # equal layers: extrapolate
         one, two = (_count(_shortened(config, n), workload, 0) for n in (1, 2))
         times = {part: (trained if part in IN_TRAINING else layers) - 1 for part in one}
@@ -107,7 +107,7 @@ def _shortened(config: Any, layers: int) -> Any:
 
 def _count(config: Any, workload: Workload, layers: int) -> dict[str, int]:
     """Parameter counts and bytes by kind. Each is affine in the number of layers, or of trained
-    ones (IN_TRAINING). `layers`: as for `lora_modules.upper_mlp`; 0 trains all of them."""
+    ones (IN_TRAINING). `layers`: as for `lora_modules.train_upper_mlp`; 0 trains all of them."""
     dtype = _dtype(config, workload)
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(config, dtype=dtype)
@@ -116,9 +116,7 @@ def _count(config: Any, workload: Workload, layers: int) -> dict[str, int]:
     tree: Any = lora_modules.with_adapter(base, r=workload.r, lora_alpha=2 * workload.r)
     linears = [layer.weight.numel() for layer in lora_modules.adapted_linears(tree)]
     lora = lora_modules.adapter_params(tree)
-    trained = lora_modules.upper_mlp(lora, layers)
-    for name, param in lora.items():
-        param.requires_grad_(name in trained)
+    trained = lora_modules.train_upper_mlp(lora, layers)
     tokens = workload.prompt + workload.response
     return {
         "others": total - sum(linears),

@@ -430,15 +430,11 @@ class Model:
         return list(self._trained.values())
 
     def _trained_params(self) -> dict[str, torch.nn.Parameter]:
-        """All of the bundled model's, which is tuned so; else `lora_modules.upper_mlp`. The others
-        keep what an adapter brings and need no gradient."""
-        params = self._policy_params
+        """All of the bundled model's, which is tuned so; else `lora_modules.train_upper_mlp`. The
+        others keep what an adapter brings."""
         if self.is_demo:
-            return dict(params)
-        trained = lora_modules.upper_mlp(params, self.config.num_hidden_layers)
-        for name, param in params.items():
-            param.requires_grad_(name in trained)
-        return trained
+            return dict(self._policy_params)
+        return lora_modules.train_upper_mlp(self._policy_params, self.config.num_hidden_layers)
 
     def policy_state(self) -> dict[str, torch.Tensor]:
         """The policy's adapter: detached copies on the CPU, by the keys of PEFT's files."""

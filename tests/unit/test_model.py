@@ -502,10 +502,10 @@ def test_an_architecture_without_a_known_mlp_is_trained_whole() -> None:
         f"base_model.model.mixer.{i}.attention.out.lora_A.weight": torch.nn.Parameter(torch.ones(1))
         for i in range(4)
     }
-    assert lora_modules.upper_mlp(params, 4) == params
+    assert lora_modules.train_upper_mlp(params, 4) == params
     feed = "base_model.model.mixer.3.feed.lora_B.weight"
     params[feed] = torch.nn.Parameter(torch.ones(1))
-    assert lora_modules.upper_mlp(params, 4) == {feed: params[feed]}
+    assert lora_modules.train_upper_mlp(params, 4) == {feed: params[feed]}
 
 
 def test_an_adapter_of_another_shape_changes_nothing(toy: Model) -> None:
