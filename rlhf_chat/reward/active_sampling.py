@@ -21,9 +21,6 @@ REPEAT_SHARE = 0.05  # pairs shown a second time with sides swapped, to measure 
 ANCHOR_SHARE = 0.2  # pairs that another rater has voted on, while there are any
 REPEAT_AFTER = 10  # votes before a pair may come back
 DRAFTS = 8  # drafts to choose the pair from
-# Standard deviations. Without a bound, pairs that differ far in a rare feature (code, an emoji) are
-# asked again and again, and what the replies usually differ in is learned later (docs/LOG.md).
-FARTHEST_ASKED = 2.8
 
 Floats = NDArray[np.float64]
 
@@ -54,14 +51,14 @@ def from_side(outcome: str, a_left: bool) -> str:
 
 def max_variance(x: Floats, covariance: Floats, count: int = 2) -> list[int]:
     """Indices of the `count` of N drafts, features x (N, D), whose margins have the largest
-    posterior variance: d' C d, with d the difference of two, within +-FARTHEST_ASKED, and C the
-    covariance (D, D), summed over their pairs.
+    posterior variance: d' C d, with d the difference of two and C the covariance (D, D), summed
+    over their pairs.
 
     The expected outcome is ignored on purpose. Asking where it is undecided teaches a little more
     per vote, but then no vote confirms another, and the permutation test can no longer tell a
     preference from chance (docs/LOG.md).
     """
-    d = np.clip(x[:, None] - x[None], -FARTHEST_ASKED, FARTHEST_ASKED)
+    d = x[:, None] - x[None]
     variance = np.einsum("ijd,de,ije->ij", d, covariance, d)
     sets = combinations(range(len(x)), count)
     return list(max(sets, key=lambda chosen: sum(variance[p] for p in combinations(chosen, 2))))

@@ -156,13 +156,6 @@ def test_the_least_sure_pair_differs_where_the_taste_is_unknown() -> None:
     assert set(active_sampling.max_variance(x, np.eye(2))) == {1, 2}
 
 
-def test_one_rare_feature_does_not_decide_what_is_asked() -> None:
-    x = np.zeros((3, 5))
-    x[0, 0] = 8.0  # a word that hardly any reply has
-    x[1:, 1:] = [[1.2] * 4, [-1.2] * 4]
-    assert set(active_sampling.max_variance(x, np.eye(5))) == {1, 2}
-
-
 def test_active_pairs_are_two_drafts_of_the_live_version_like_any_other(compare, store) -> None:
     for _ in range(6):
         pair = pair_of(compare)
