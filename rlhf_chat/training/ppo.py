@@ -156,6 +156,16 @@ def kl_target(effective_labels: float, tokens: float = KL_TOKENS) -> float:
     return short * max(tokens / KL_TOKENS, 1.0)
 
 
+def updates_to_target(first: float, kl: float, done: int, target: float) -> float:
+    """How many more updates reach the KL target; inf where it does not grow. `first`: KL before the
+    first update, `kl`: after `done` ones, nats. The KL of like steps grows with the square of their
+    number, so that its root grows evenly."""
+    start, now, end = (math.sqrt(max(x, 0.0)) for x in (first, kl, target))
+    if done < 1 or now <= start:
+        return math.inf
+    return max((end - now) / (now - start) * done, 0.0)
+
+
 def initial_kl_coef(score_std: float, target: float) -> float:
     """The coefficient whose optimum has KL `target`: for Gaussian scores, ref * exp(score /
     kl_coef) has KL score_std^2 / (2 kl_coef^2)."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rlhf_chat.feedback.replies import Prompt
 from rlhf_chat.inference.generate import Response
 from rlhf_chat.reward.features import Floats
-from rlhf_chat.training import policy, round_cost
+from rlhf_chat.training import policy, ppo, round_cost
 from rlhf_chat.training.advantages import AdvantageEstimator, Critic, LeaveOneOut
 from rlhf_chat.training.context import RoundContext
 from rlhf_chat.training.demonstrations import mask_unlikely
@@ -60,7 +60,8 @@ def _train(context: RoundContext, prompts: Sequence[Prompt], estimator: Advantag
         return advance
 
     within_budget = model.policy_state()
-    kl, limit = 0.0, config.gate.max_kl_over_target
+    first = kl = 0.0
+    limit = config.gate.max_kl_over_target
     gate = round_cost.updates_for_gate(config, round_cost.response_cost(model, config))
     context.budget.updates_begin()
     for update in range(config.ppo.updates):
@@ -69,7 +70,11 @@ def _train(context: RoundContext, prompts: Sequence[Prompt], estimator: Advantag
         rollouts, stats = collect(update)
         while update == 0 and _shrink_parent(context, stats["kl"]):
             rollouts, stats = collect(update)
-        kl = stats["kl"] if update == 0 else 0.5 * (kl + stats["kl"])  # one batch is noisy
+        if update == 0:
+            first = kl = stats["kl"]
+        kl = 0.5 * (kl + stats["kl"])  # one batch is noisy
+        remaining = ppo.updates_to_target(first, kl, update, context.target)
+        context.budget.expect(update, remaining, gate)
         if max(kl, stats["kl"] / limit) > context.target:  # more would only cost language
             begin("ppo", update, stats)
             if stats["kl"] > limit * context.target:

@@ -7,6 +7,7 @@ updates instead of more time. Pauses do not count.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -22,6 +23,7 @@ class TimeBudget:
         self._seconds, self._clock = seconds, clock
         self._started = clock()
         self._updates_from: float | None = None
+        self._expected_end: float | None = None  # where the updates end before their time does
 
     def updates_begin(self) -> None:
         self._updates_from = self._clock()
@@ -35,8 +37,21 @@ class TimeBudget:
         each = (now - self._updates_from) / done
         return now - self._started + each * (1 + updates_for_gate) <= self._seconds
 
+    def expect(self, done: int, remaining: float, updates_for_gate: float) -> None:
+        """Notes that after `done` updates only `remaining` ones will follow; inf where nothing says
+        so. They may end before their time, at the KL target."""
+        self._expected_end = None
+        if self._updates_from is not None and done > 0 and math.isfinite(remaining):
+            now = self._clock()
+            each = (now - self._updates_from) / done
+            self._expected_end = now + each * (remaining + updates_for_gate)
+
     @property
     def seconds_left(self) -> float | None:
-        """Until the time is over; None without a limit, or when it is over already."""
-        left = self._started + self._seconds - self._clock()
-        return left if self._seconds and left > 0 else None
+        """Until the round is over at the latest; None where nothing limits it, or when that is past
+        already."""
+        ends = [self._started + self._seconds] if self._seconds else []
+        if self._expected_end is not None:
+            ends.append(self._expected_end)
+        left = min(ends, default=0.0) - self._clock()
+        return left if ends and left > 0 else None

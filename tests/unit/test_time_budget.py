@@ -1,7 +1,11 @@
 """A round ends in about its time, however slow the machine turns out to be."""
 
+import math
+import random
+
 import pytest
 
+from rlhf_chat.training import ppo
 from rlhf_chat.training.time_budget import MIN_UPDATES, TimeBudget
 
 
@@ -52,3 +56,45 @@ def test_the_time_left_is_known_until_it_is_over() -> None:
     clock.now += 45
     assert budget.seconds_left is None
     assert TimeBudget(0.0, clock).seconds_left is None
+
+
+def test_updates_that_end_before_their_time_shorten_the_time_left() -> None:
+    clock = Clock()
+    budget = TimeBudget(600.0, clock)
+    clock.now += 60
+    budget.updates_begin()
+    clock.now += 4 * 30
+    budget.expect(4, math.inf, 2.0)
+    assert budget.seconds_left == pytest.approx(420)
+    budget.expect(4, 3.0, 2.0)
+    assert budget.seconds_left == pytest.approx(5 * 30)
+    clock.now += 30
+    assert budget.seconds_left == pytest.approx(4 * 30)
+    budget.expect(5, 100.0, 2.0)
+    assert budget.seconds_left == pytest.approx(390)
+
+
+def test_an_end_at_the_kl_target_is_expected_without_a_limit_of_time_too() -> None:
+    clock = Clock()
+    budget = TimeBudget(0.0, clock)
+    budget.updates_begin()
+    clock.now += 10
+    budget.expect(2, 4.0, 1.0)
+    assert budget.seconds_left == pytest.approx(25)
+
+
+@pytest.mark.parametrize("first", [0.0, 0.1])
+@pytest.mark.parametrize("end", [6, 9, 14])
+def test_the_end_at_the_kl_target_is_foreseen_from_a_fifth_of_the_updates_on(first, end) -> None:
+    target, rng = 2.0, random.Random(end)
+    step = (math.sqrt(target) - math.sqrt(first)) / end
+    for done in range(max(end // 5, 2), end):
+        kl = (math.sqrt(first) + step * done) ** 2 * rng.uniform(0.85, 1.15)
+        remaining = ppo.updates_to_target(first, kl, done, target)
+        assert remaining == pytest.approx(end - done, abs=0.35 * end)
+
+
+def test_a_kl_that_does_not_grow_foresees_no_end() -> None:
+    assert ppo.updates_to_target(0.2, 0.1, 3, 2.0) == math.inf
+    assert ppo.updates_to_target(0.0, 0.0, 0, 2.0) == math.inf
+    assert ppo.updates_to_target(-0.1, 2.5, 3, 2.0) == 0.0
