@@ -296,14 +296,17 @@ def baseline_features(
     return np.stack([feature_map(r.style, r.pooled).mean(0) for r in references])
 
 
-def feature_map_from(references: Sequence[Reference]) -> reward_model.FeatureMap:
-    """Standardisation fitted on the base's own replies; no rating is involved."""
+def feature_map_from(
+    references: Sequence[Reference], *, short_replies: bool
+) -> reward_model.FeatureMap:
+    """Standardisation fitted on the base's own replies; no rating is involved. `short_replies`: see
+    `text_features.least_std`."""
     groups = np.concatenate([np.full(len(r.lengths), i) for i, r in enumerate(references)])
     return reward_model.fit_feature_map(
         np.concatenate([r.style for r in references]),
         np.concatenate([r.pooled for r in references]),
         groups.astype(np.int64),
-        text_features.LEAST_STD,
+        text_features.least_std(short_replies=short_replies),
     )
 
 

@@ -77,7 +77,8 @@ class BaseStatistics:
         references = base + extractor.references(
             bank, max_new_tokens, check, lambda share: advance(part + (1 - part) * share)
         )
-        feature_map = feature_map_from(references)
+        short = extractor.model.is_demo
+        feature_map = feature_map_from(references, short_replies=short)
         return cls(
             bank, probes, base, references, feature_map, max_new_tokens, settings_key, private
         )

@@ -38,6 +38,13 @@ WARM = (
 WISHES = r"have a|take care|enjoy your|best wishes|good luck|all the best|hope you|i wish|stay"
 LINKS = r"because|therefore|however|although|since|while|also|besides|in addition|then|thus"
 REFUSALS = r"sorry|cannot|can't|do not know|don't know|unable|no idea|not able"
+STOCK_PHRASES = (
+    r"very|really|truly|actually|basically|simply|essential(?:ly)?|crucial|vital|important(?:ly)?|"
+    r"incredibly|extremely|highly|significant(?:ly)?|ultimately|overall|in general|in conclusion|"
+    r"in summary|in short|in order to|as well as|it is worth|when it comes to|in today's world|"
+    r"an? (?:wide |great |large )?(?:range|variety|number) of|"
+    r"there (?:are|is) (?:many|several|various)"
+)
 _WORD_LISTS = {
     "hedging": HEDGES,
     "examples": EXAMPLES,
@@ -47,7 +54,9 @@ _WORD_LISTS = {
     "good wishes": WISHES,
     "linking words": LINKS,
     "says it does not know": REFUSALS,
+    "stock phrases": STOCK_PHRASES,
 }
+_EXAMPLE = re.compile(rf"(?<!\w)(?:{EXAMPLES}|examples?|imagine|suppose|including)(?!\w)", re.I)
 _MATCHERS = {k: re.compile(rf"(?<!\w)(?:{v})(?!\w)", re.I) for k, v in _WORD_LISTS.items()}
 _EMOJI = re.compile(
     "[\U0001f300-\U0001faff\u2600-\u27bf\U0001f1e6-\U0001f1ff\u2b50\u2b55\u231a\u231b]"
@@ -88,13 +97,27 @@ NAMES = (
     "opening remarks",
     "closing remarks",
     "long words",
+    "early examples",
+    "long first sentence",
 )
 KEY = hashlib.sha256("\n".join(NAMES).encode()).hexdigest()[:8]  # changes when they do
 REMARK_WORDS = 7
+EARLY_WORDS = 30  # before an example: after so many it counts a third
 LENGTH = NAMES.index("length")  # capped when it is used as a reward
-# Smallest standard deviation of each feature among the base's replies to one prompt. Replies of a
-# real model often end at the token limit and vary in length by less than anybody would notice.
-LEAST_STD = np.where(np.arange(len(NAMES)) == LENGTH, 0.2, 0.0)
+LONG_REPLIES = "stock phrases", "early examples", "long first sentence"  # what they are about
+LEAST_LENGTH_STD = 0.2
+UNSEEN_STD = 1e3
+
+
+def least_std(*, short_replies: bool) -> np.ndarray:
+    """(len(NAMES),): what the standard deviation of each feature among the base's replies to one
+    prompt counts as at the least. Replies of a real model often end at the token limit and vary in
+    length by less than anybody would notice. With `short_replies`, those of the bundled model,
+    LONG_REPLIES say nothing new and cost votes: they count as good as nothing (docs/LOG.md)."""
+    least = np.where(np.arange(len(NAMES)) == LENGTH, LEAST_LENGTH_STD, 0.0)
+    if short_replies:
+        least[[NAMES.index(name) for name in LONG_REPLIES]] = UNSEEN_STD
+    return least
 
 
 def measure(prompt: str, reply: str) -> np.ndarray:
@@ -124,6 +147,8 @@ def measure(prompt: str, reply: str) -> np.ndarray:
         float(_opens_with_a_remark(prompt, sentences)),
         float(_closes_with_a_remark(sentences)),
         sum(map(len, words)) / count,
+        _example_comes_early(reply),
+        math.log1p(len(_WORD.findall(sentences[0]))) if sentences else 0.0,
     ]
     return np.array(values, dtype=np.float32)
 
@@ -194,6 +219,12 @@ def _closes_with_a_remark(sentences: list[str]) -> bool:
     if len(sentences) < 2 or sentences[-1].rstrip().endswith(("?", "\uff1f")):
         return False
     return bool(_ADDRESS.search(sentences[-1]) or _MATCHERS["good wishes"].search(sentences[-1]))
+
+
+def _example_comes_early(reply: str) -> float:
+    """1 for a reply that begins with an example, less the later the first one comes, 0 without."""
+    first = _EXAMPLE.search(reply)
+    return math.exp(-len(_WORD.findall(reply[: first.start()])) / EARLY_WORDS) if first else 0.0
 
 
 def _stems(words: list[str]) -> set[str]:

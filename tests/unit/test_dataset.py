@@ -126,7 +126,7 @@ def test_the_zero_point_of_a_prompt_is_what_the_base_says(
     store: Store, toy: Model, extractor: FeatureExtractor
 ) -> None:
     references = some_references(extractor)
-    feature_map = feature_map_from(references)
+    feature_map = feature_map_from(references, short_replies=False)
     for reference in references[:2]:
         x = feature_map(*extractor.measure(list(reference.replies), nothing))
         asked = [reference.replies[0].prompt]
@@ -135,7 +135,7 @@ def test_the_zero_point_of_a_prompt_is_what_the_base_says(
 
 
 def built(store: Store, extractor: FeatureExtractor) -> PreferenceDataset:
-    feature_map = feature_map_from(some_references(extractor))
+    feature_map = feature_map_from(some_references(extractor), short_replies=False)
     return dataset.build_dataset(take_snapshot(store), extractor, feature_map, LIMIT, 0.5, nothing)
 
 

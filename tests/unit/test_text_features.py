@@ -36,6 +36,9 @@ def of(reply: str, name: str, prompt: str = "Tell me about the sea") -> float:
         ("opening remarks", "How nice that you wrote!\n\n- The sea is deep."),
         ("closing remarks", PLAIN + " I hope this helps!"),
         ("closing remarks", PLAIN + " Have a lovely day."),
+        ("early examples", PLAIN + " Imagine a mountain under water."),
+        ("stock phrases", PLAIN + " It is really a vital part of it."),
+        ("long first sentence", "Wide and blue and full of life, " + PLAIN),
         ("long words", PLAIN + " Cephalopods camouflage themselves extraordinarily."),
     ],
 )
@@ -54,6 +57,12 @@ def test_a_measurement_rises_with_what_it_is_named_after(name: str, more: str) -
 )
 def test_what_belongs_to_the_answer_is_no_remark(name: str, reply: str) -> None:
     assert of(reply, name) == 0
+
+
+def test_an_example_counts_more_the_earlier_it_comes() -> None:
+    early = of("For example, whales live there. " + PLAIN, "early examples")
+    late = of(PLAIN + " For example, whales live there.", "early examples")
+    assert 1 == early > late > of(PLAIN, "early examples") == 0
 
 
 CODE = """class Point:
@@ -127,3 +136,11 @@ def test_variety_is_what_is_not_said_again() -> None:
     assert text_features.distinct(["the sea is deep", "a hill is high"]) == 1.0
     assert text_features.distinct(["the sea is deep", "The sea is high"]) == 4 / 6  # case aside
     assert text_features.distinct(["yes", ""]) == 0.0  # nothing to compare
+
+
+def test_of_short_replies_what_is_about_long_ones_counts_as_nothing() -> None:
+    least = text_features.least_std(short_replies=True)
+    for name in text_features.LONG_REPLIES:
+        assert least[text_features.NAMES.index(name)] > 100
+    assert (least < 1).sum() == len(text_features.NAMES) - len(text_features.LONG_REPLIES)
+    assert (text_features.least_std(short_replies=False) < 1).all()
