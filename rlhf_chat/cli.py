@@ -4,8 +4,9 @@ To add a verb, write one function that takes a parser, adds the verb's flags and
 it, and name it in VERBS; the first line of its docstring is its help text. What a verb needs is
 imported when it runs: `--help` and `--version` load neither torch nor Gradio.
 
-Exit codes: 0 done, 1 could not be done (the reason is one line on stderr), 2 wrong usage. `doctor`
-has its own, see doctor.py.
+Exit codes: 0 done, 1 could not be done (the reason is one line on stderr), 2 wrong usage, 130
+interrupted. `doctor` has its own, see doctor.py. With `--json`, which every verb has, stdout holds
+JSON alone (json_output.py), and what went wrong is an object with `error`.
 """
 
 from __future__ import annotations
@@ -15,23 +16,33 @@ import logging
 import os
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from rlhf_chat import __version__
 from rlhf_chat.commands.chat import chat
 from rlhf_chat.commands.export import export
-from rlhf_chat.commands.flags import Run, a_count, a_port, add_data, add_model, add_quantization
+from rlhf_chat.commands.flags import (
+    Run,
+    a_count,
+    a_port,
+    add_data,
+    add_json,
+    add_model,
+    add_quantization,
+)
 from rlhf_chat.commands.rate import rate
 from rlhf_chat.commands.token import token
 from rlhf_chat.commands.train import train
 from rlhf_chat.commands.versions import versions
-from rlhf_chat.errors import AppError
+from rlhf_chat.errors import AppError, failure
+from rlhf_chat.json_output import json_alone, print_error, print_json
 
 if TYPE_CHECKING:
     from rlhf_chat.ui import Entry
 
-EXIT_FAILED = 1
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 DEFAULT_VERB = "serve"
 GLOBAL_FLAGS = ("-h", "--help", "--version")
 LOGS = ("tensorboard", "trackio")
@@ -62,6 +73,7 @@ def serve(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
     parser.add_argument("--window", action="store_true", help="an app window, if Chromium is there")
     parser.add_argument("--no-token", action="store_true", help=NO_TOKEN)
+    add_json(parser)
 
     def run(args: argparse.Namespace) -> int:
         from rlhf_chat.ui import running_app
@@ -91,6 +103,7 @@ def start(args: argparse.Namespace) -> None:
             logging.getLogger(__name__).warning("--no-token: %s", NO_TOKEN)
         with running_app.told(args.data, entry):
             print(f"Starting at {entry.address()}", flush=True)
+            _state(args, "starting", entry.address())
             page.show_in_browser(browser=not args.no_browser, window_profile=profile(args))
             from rlhf_chat.serve import serve  # takes seconds, so the page comes first
 
@@ -105,7 +118,15 @@ def start(args: argparse.Namespace) -> None:
                 page=page,
                 api=args.api,
                 log_to=args.log_to,
+                on_ready=partial(_state, args, "ready"),
             )
+
+
+def _state(args: argparse.Namespace, state: str, url: str) -> None:
+    """A line for programs: where the app is, and its API."""
+    if args.json:
+        api = f"http://127.0.0.1:{args.port}/v1" if args.api and state == "ready" else None
+        print_json({"state": state, "url": url, "api": api})
 
 
 def open_running(entry: Entry, args: argparse.Namespace) -> int:
@@ -116,6 +137,7 @@ def open_running(entry: Entry, args: argparse.Namespace) -> int:
     print(f"Already running at {entry.address()}", flush=True)
     if args.no_browser and not args.window:
         raise AppError("db.already_open", path=args.data / "feedback.db")
+    _state(args, "running", entry.address())
     url = entry.ticket_address()
     window.show(url, browser=not args.no_browser, window_profile=profile(args))
     return 0
@@ -131,7 +153,7 @@ def doctor(parser: argparse.ArgumentParser) -> Run:
     add_model(parser)
     add_quantization(parser)
     add_data(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    add_json(parser)
     parser.add_argument("--deep", action="store_true", help="load and test the model, too")
 
     def run(args: argparse.Namespace) -> int:
@@ -144,7 +166,7 @@ def doctor(parser: argparse.ArgumentParser) -> Run:
 
 def models(parser: argparse.ArgumentParser) -> Run:
     """list the presets, and the models that are on this machine"""
-    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    add_json(parser)
 
     def run(args: argparse.Namespace) -> int:
         from rlhf_chat.model_list import report
@@ -157,11 +179,14 @@ def models(parser: argparse.ArgumentParser) -> Run:
 def pull(parser: argparse.ArgumentParser) -> Run:
     """fetch the model of a preset"""
     parser.add_argument("name", help="a preset, for example pocket")
+    add_json(parser)
 
     def run(args: argparse.Namespace) -> int:
         from rlhf_chat.inference.pull import pull
 
         pull(args.name, lambda sentence: print(sentence, flush=True))
+        if args.json:
+            print_json({"name": args.name, "here": True})
         return 0
 
     return run
@@ -171,12 +196,15 @@ def convert(parser: argparse.ArgumentParser) -> Run:
     """read the weights of a pickled model alone, and write them as safetensors"""
     parser.add_argument("folder", type=Path, help="holds pytorch_model.bin")
     parser.add_argument("target", type=Path, help="a folder that does not exist yet")
+    add_json(parser)
 
     def run(args: argparse.Namespace) -> int:
         from rlhf_chat.inference.convert import convert
 
         convert(args.folder, args.target)
         print(f"Written: {args.target}. Start with --model {args.target}")
+        if args.json:
+            print_json({"folder": args.target})
         return 0
 
     return run
@@ -189,7 +217,7 @@ def import_(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("--aspect", default="", help="which of several scores, such as helpfulness")
     parser.add_argument("--scale", type=a_count, default=0, help="the best score: 5, 10 or 100")
     parser.add_argument("--dry-run", action="store_true", help="read the file, store nothing")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    add_json(parser)
     add_model(parser)
     add_quantization(parser)
     add_data(parser)
@@ -231,20 +259,29 @@ VERBS = {
 # ---------------------------------------------------------------------- from arguments to an exit
 
 
+class JsonParser(argparse.ArgumentParser):
+    """Says what is wrong with the usage as JSON, too."""
+
+    def error(self, message: str) -> NoReturn:
+        print_error(message, "usage")
+        super().error(message)
+
+
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The arguments; `run` among them is what the verb does. Exits with 2 on wrong usage."""
-    parser = argparse.ArgumentParser(
+    argv = sys.argv[1:] if argv is None else argv
+    kind = JsonParser if "--json" in argv else argparse.ArgumentParser
+    parser = kind(
         prog="rlhf-chat",
         description="Chat with your own model; your ratings train it.",
         epilog=f"Without a verb: {DEFAULT_VERB}. Flags of a verb: rlhf-chat VERB --help",
     )
     parser.add_argument("--version", action="version", version=f"rlhf-chat {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=kind)
     for name, add_verb in VERBS.items():
         about = (add_verb.__doc__ or "").split("\n")[0]
         verb = verbs.add_parser(name, help=about, description=about.capitalize() + ".")
         verb.set_defaults(run=add_verb(verb))
-    argv = sys.argv[1:] if argv is None else argv
     if not argv or (argv[0].startswith("-") and argv[0] not in GLOBAL_FLAGS):
         argv = [DEFAULT_VERB, *argv]
     return parser.parse_args(argv)
@@ -253,17 +290,40 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     prepare_process()
+    with json_alone(args.json):
+        return _ended(args)
+
+
+def _ended(args: argparse.Namespace) -> int:
+    """The exit code; what went wrong has been said."""
     try:
         result: int = args.run(args)
         return result
     except AppError as error:
-        print(error, file=sys.stderr)
+        return _failed(args, str(error), error.code)
+    except BrokenPipeError:  # who reads has seen enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer
+        return EXIT_FAILED
     except OSError as error:
         folder = getattr(args, "data", None) or error.filename or "it needs"
-        print(f"The folder {folder} cannot be used: {error.strerror}.", file=sys.stderr)
+        told = f"The folder {folder} cannot be used: {error.strerror}."
+        return _failed(args, told, "folder")
     except KeyboardInterrupt:
-        return 0
-    return EXIT_FAILED
+        if args.verb == DEFAULT_VERB:
+            return 0
+        return _failed(args, "Interrupted.", "interrupted", EXIT_INTERRUPTED)
+    except Exception as error:
+        if args.json:  # its traceback follows on stderr
+            known = failure(error)
+            print_error(str(known or f"{type(error).__name__}: {error}"), "unexpected")
+        raise
+
+
+def _failed(args: argparse.Namespace, told: str, code: str, exit: int = EXIT_FAILED) -> int:
+    print(told, file=sys.stderr)
+    if args.json:
+        print_error(told, code)
+    return exit
 
 
 def prepare_process() -> None:

@@ -10,7 +10,6 @@ the app itself runs before it loads a model. Memory is predicted (memory_estimat
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -42,6 +41,7 @@ from rlhf_chat.inference.memory_estimate import (
 )
 from rlhf_chat.inference.model import Model
 from rlhf_chat.inference.self_test import self_test
+from rlhf_chat.json_output import print_json
 
 OK, WARN, FAIL = 0, 1, 2
 MARKS = ("ok", "WARN", "FAIL")
@@ -370,5 +370,5 @@ def report(
         if not as_json:
             print(line, flush=True)
     if as_json:
-        print(json.dumps({"exit": worst, "lines": lines}, indent=1))
+        print_json({"exit": worst, "lines": lines})
     return worst

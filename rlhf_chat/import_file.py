@@ -6,7 +6,6 @@ accepted on the Data screen. Ctrl+C stops between two parts; the same command ag
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -20,6 +19,7 @@ from rlhf_chat import importers
 from rlhf_chat.db import Store, make_private
 from rlhf_chat.errors import AppError, Notice
 from rlhf_chat.importers import ImportReport, Options, Row
+from rlhf_chat.json_output import print_json
 
 SHOWN = 20  # entries that could not be read, unless JSON is asked for
 
@@ -118,7 +118,7 @@ def _print(report: ImportReport, *, dry_run: bool, stopped: bool, as_json: bool)
         if not dry_run:
             told |= {"new": report.new, "stopped": stopped}
         told["unread"] = [_entry(row, why) for row, why in report.unread]
-        print(json.dumps(told, ensure_ascii=False))
+        print_json(told)
         return
     print(f"Ratings read: {report.read}." + ("" if dry_run else f" New: {report.new}."))
     if report.new:

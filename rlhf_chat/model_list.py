@@ -4,7 +4,6 @@ for the settings, with what each takes and whether it fits.
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import torch
 
 from rlhf_chat.inference import loading, local_models, memory, presets, pull
 from rlhf_chat.inference.memory_estimate import COMFORTABLE, GIB, predict
+from rlhf_chat.json_output import print_json
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def report(*, as_json: bool) -> int:
     ]
     held = [vars(model) for model in local_models.found()]
     if as_json:
-        print(json.dumps({"presets": known, "local": held}, indent=1))
+        print_json({"presets": known, "local": held})
         return 0
     print("Presets (--model NAME; fetch one with rlhf-chat pull NAME):")
     for row in known:

@@ -4,6 +4,7 @@ starts the training worker and then the screens."""
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -38,10 +39,11 @@ def serve(
     page: LoadingPage,
     api: bool = False,
     log_to: str = "",
+    on_ready: Callable[[str], None] = lambda url: None,
 ) -> None:
     """Builds everything and stays until Ctrl+C. `page` is on the port until the app is. Raises
-    PortError, StoreError, ModelError or OSError if the app cannot start; each message is one
-    sentence for the user. `api`: answer below /v1. `log_to`: one of event_log.KINDS, or ""."""
+    PortError, StoreError, ModelError or OSError if the app cannot start; each message is a
+    sentence. `api`: answer below /v1. `log_to`: of event_log.KINDS. `on_ready` gets the address."""
     data = data.resolve()
     make_private(data)
     log = event_log(log_to, data) if log_to else None
@@ -69,16 +71,15 @@ def serve(
         compare.forget_unanswered()
         served = ApiServer(chat, worker, data, port) if api else None
         page.step("opening")
+        parts = chat, compare, Raters(store, worker.scorer), worker
         launch(
-            chat,
-            compare,
-            Raters(store, worker.scorer),
-            worker,
+            *parts,
             port=port,
             entry=page.entry,
             data_dir=data,
             free_port=page.close,
             api=served and served.app,
+            on_ready=on_ready,
         )
     finally:
         if served:

@@ -15,8 +15,8 @@ from rlhf_chat.commands.flags import (
     add_json,
     add_model,
     add_quantization,
-    print_json,
 )
+from rlhf_chat.json_output import print_json
 
 if TYPE_CHECKING:
     from rlhf_chat.session import Session

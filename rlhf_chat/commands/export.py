@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rlhf_chat.commands.flags import Run, add_data, add_json, print_json
+from rlhf_chat.commands.flags import Run, add_data, add_json
+from rlhf_chat.json_output import print_json
 
 # As in version_export, which loads torch.
 FORMS, TYPES, BASES = ("peft", "merged", "gguf"), ("f16", "q8_0", "q4_0"), ("trained", "original")

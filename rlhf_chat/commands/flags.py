@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -41,7 +39,3 @@ def _between(text: str, least: int, most: int, wanted: str) -> int:
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
-
-
-def print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False))

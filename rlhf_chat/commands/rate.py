@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from rlhf_chat.commands.flags import Run, add_data, add_json, print_json
+from rlhf_chat.commands.flags import Run, add_data, add_json
+from rlhf_chat.json_output import print_json
 
 LAST, THUMBS = "last", ("up", "down")
 

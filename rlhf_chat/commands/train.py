@@ -12,8 +12,8 @@ from rlhf_chat.commands.flags import (
     add_json,
     add_model,
     add_quantization,
-    print_json,
 )
+from rlhf_chat.json_output import print_json
 
 ENDED = ("promoted", "discarded")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from rlhf_chat.commands.flags import Run, add_data, add_json, print_json
+from rlhf_chat.commands.flags import Run, add_data, add_json
+from rlhf_chat.json_output import print_json
 
 
 def versions(parser: argparse.ArgumentParser) -> Run:

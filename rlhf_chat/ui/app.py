@@ -124,10 +124,12 @@ def launch(
     free_port: Callable[[], None] = lambda: None,
     title: str = "RLHF Chat",
     api: Any = None,
+    on_ready: Callable[[str], None] = lambda url: None,
 ) -> str:
     """Start the server, say where it is, and stay; with `prevent_thread_lock` return its address,
     with the token in it. `entry` says who may enter: by default, who has that address.
     `api`: an ASGI app that answers what is below /v1.
+    `on_ready` is told the address once it answers.
     `free_port` is called at the last moment, to end what holds the port until then.
 
     Call it on the main thread: made elsewhere, Gradio's queue does not work.
@@ -152,6 +154,7 @@ def launch(
     if api:
         print(f"API at http://{host}:{port}/v1", flush=True)
     print(f"Ready at {url}", flush=True)
+    on_ready(url)
     if not prevent_thread_lock:
         _wait_for_the_end()
         close()
