@@ -21,6 +21,21 @@ LEAST_TOP_P = 1e-6  # the likeliest token alone
 LONGEST = 1_000_000  # tokens that may be asked for; a reply has as many as the app allows
 SEEDS = 2**63 - 1
 SYSTEM, SPEAKERS = ("system", "developer"), ("user", "assistant")
+# What a client may ask for and the app cannot do, with the values that ask for nothing.
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "audio": (),
+    "best_of": (1,),
+    "frequency_penalty": (0,),
+    "function_call": ("auto", "none"),
+    "logit_bias": ({},),
+    "modalities": (["text"],),
+    "moderation": (),
+    "presence_penalty": (0,),
+    "response_format": ({"type": "text"},),
+    "suffix": ("",),
+    "tool_choice": ("auto", "none"),
+    "web_search_options": (),
+}
 NO_KEEPING = ("no", "false", "0", "off")  # of the header X-RLHF-Chat-Keep
 
 
@@ -69,6 +84,12 @@ def _form(body: Body, *, logprobs: bool, top: int) -> Form:
     )
 
 
+def _refuse_unsupported(body: Body) -> None:
+    for name, nothing in UNSUPPORTED.items():
+        if body.get(name) is not None and body[name] not in nothing:
+            raise bad(name, "api.unsupported")
+
+
 def _request(
     body: Body,
     turns: Sequence[Words],
@@ -77,6 +98,7 @@ def _request(
     default: Sampling,
     keep_header: str,
 ) -> CompletionRequest:
+    _refuse_unsupported(body)
     return CompletionRequest(
         turns=tuple(turns),
         sampling=_sampling(body, default),
@@ -138,7 +160,7 @@ def _content(content: Any, place: str) -> str:
         raise bad(f"{place}.content", "api.not_text")
     found = []
     for one in content:
-        words = one.get("text") if isinstance(one, dict) else None
+        words = one.get("text", one.get("refusal")) if isinstance(one, dict) else None
         if not isinstance(words, str):
             raise bad(f"{place}.content", "api.text_only")
         found.append(words)

@@ -19,6 +19,13 @@ TYPES = {
     500: "server_error",
     503: "server_error",
 }
+# Of OpenAI, whose clients look for them: the name, and the part of the request that is meant.
+CONTEXT = ("context_length_exceeded", "messages")
+KNOWN = {
+    "api.no_token": ("invalid_api_key", None),
+    "chat.message_too_long": CONTEXT,
+    "chat.message_far_too_long": CONTEXT,
+}
 
 
 class Refusal(AppError):
@@ -47,13 +54,14 @@ def body(error: BaseException) -> dict[str, Any]:
     status = status_of(error)
     if not isinstance(error, AppError):
         log.error("the API failed", exc_info=error)
+    code, field = KNOWN.get(getattr(error, "code", ""), (getattr(error, "code", None), None))
     sentence = str(error if isinstance(error, AppError) else Notice("security.failed"))
     return {
         "error": {
             "message": sentence,
             "type": TYPES.get(status, "invalid_request_error"),
-            "param": getattr(error, "field", "") or None,
-            "code": "invalid_api_key" if status == 401 else getattr(error, "code", None),
+            "param": getattr(error, "field", "") or field,
+            "code": code,
         }
     }
 

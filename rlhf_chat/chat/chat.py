@@ -498,6 +498,8 @@ class Chat:
         try:
             return truncate(self.model, settings.system_prompt, path, limit)
         except TooLongError as error:
+            if error.tokens is None:
+                raise AppError("chat.message_far_too_long", limit=limit) from error
             raise AppError("chat.message_too_long", tokens=error.tokens, limit=limit) from error
 
     def message_tokens(self, conversation_id: str, text: str) -> tuple[int, int]:

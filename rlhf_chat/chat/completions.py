@@ -4,6 +4,9 @@ What is kept is stored as if it had been typed: the turns become the messages of
 found again in the chat of an earlier request, and the reply is written by `Chat.answer`. Two
 requests with the same turns are two replies to one message, so that they can be compared. The id of
 a reply is known before it is written and is that of its message.
+
+Messages may be longer than what a person types: editors send whole files. What fits into the
+context, with room for a short reply, is answered.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ from rlhf_chat.chat.stop_texts import ended_by, visible
 from rlhf_chat.db import Message, clean_text
 from rlhf_chat.errors import AppError
 from rlhf_chat.inference.generate import Response, Sampling
+
+LONGEST = 8_000_000  # characters of a message; what the model can read is far less
+LEAST_REPLY = 16  # tokens that a long prompt has to leave for the reply
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,8 @@ class Completions:
         return self.chat.settings.checked(
             ConversationSettings(
                 clean_text(system), request.sampling.limited(longest), request.version
-            )
+            ),
+            LONGEST,
         )
 
     def _asked(
@@ -112,20 +119,34 @@ class Completions:
         version = settings.version
         view = self.model.live if version is None else self.chat.view(version)
         try:
-            prompt_ids, left_out = self.chat.prompt_ids(turns, settings)
+            prompt_ids, left_out, sampling = self._room(turns, settings)
         except AppError:
             raise
         except Exception as error:  # a template may raise whatever Python does
             raise AppError("api.template_refuses") from error
         return ReplyPlan(
             view,
-            settings.sampling,
+            sampling,
             prompt_ids,
             left_out,
             seed=request.seed,
             stop_texts=request.stop_texts,
             keep=request.keep,
         )
+
+    def _room(
+        self, turns: Sequence[Words], settings: ConversationSettings
+    ) -> tuple[list[int], int, Sampling]:
+        """The prompt, and how long the reply may be: as asked for, or where only then the last
+        message fits, as long as there is room beside it."""
+        sampling = settings.sampling
+        try:
+            return *self.chat.prompt_ids(turns, settings), sampling
+        except AppError:
+            shorter = sampling.limited(min(LEAST_REPLY, sampling.max_new_tokens))
+            prompt_ids, left_out = self.chat.prompt_ids(turns, replace(settings, sampling=shorter))
+            room = self.model.context_tokens - len(prompt_ids)
+            return prompt_ids, left_out, sampling.limited(min(room, sampling.max_new_tokens))
 
     # ------------------------------------------------------------------ messages in the database
 
@@ -153,7 +174,7 @@ class Completions:
             conversation, parent = known[-1].conversation_id, known[-1].id
         else:
             conversation, parent = self.store.conversations.add(), ""
-            self.chat.settings.set(conversation, settings)
+            self.chat.settings.set(conversation, settings, LONGEST)
         for i, turn in enumerate(turns[len(known) :], len(known)):
             event = _event_of(settings.system_prompt, turn) if i == 0 else None
             parent = self.store.messages.add(
@@ -259,7 +280,7 @@ def _checked_turns(turns: Sequence[Words]) -> list[Words]:
     kept: list[Words] = []
     for turn in turns:
         if turn["role"] == "user":
-            kept.append(chat_message("user", checked(turn["content"])))
+            kept.append(chat_message("user", checked(turn["content"], LONGEST)))
         elif text := clean_text(turn["content"]).strip():
             kept.append(chat_message("assistant", text))
     return kept

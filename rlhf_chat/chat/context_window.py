@@ -13,12 +13,14 @@ if TYPE_CHECKING:  # a thumb in the terminal loads no model
 
 Words = Mapping[str, str]  # role and content of a turn
 
+MOST_PER_TOKEN = 32  # characters, on average; English has four or five
+
 
 class TooLongError(Exception):
-    """Not even the last turn fits."""
+    """Not even the last turn fits. `tokens`: None if it is so long that nobody counted them."""
 
-    def __init__(self, tokens: int) -> None:
-        super().__init__(f"The last turn alone has {tokens} tokens.")
+    def __init__(self, tokens: int | None) -> None:
+        super().__init__(f"The last turn alone has {tokens or 'very many'} tokens.")
         self.tokens = tokens
 
 
@@ -35,19 +37,34 @@ def truncate(
     model: Model, system: str, turns: Sequence[Words], limit: int
 ) -> tuple[list[int], int]:
     """Prompt ids, at most `limit` of them, and how many of the oldest turns were dropped. The
-    system prompt stays, and what is left of the turns begins with the user. Raises TooLongError."""
-    starts = [i for i, turn in enumerate(turns) if i == 0 or turn["role"] == "user"]
+    system prompt stays, and what is left of the turns begins with the user. What surely does not
+    fit is not encoded, so time and memory are bounded by `limit`. Raises TooLongError."""
+    starts = _readable(system, turns, limit * MOST_PER_TOKEN)
+    if not starts:
+        raise TooLongError(None)
 
     def ids_from(start: int) -> list[int]:
         return model.encode(with_system(system, alternating(turns[start:])))
 
-    everything = ids_from(0)
+    everything = ids_from(starts[0])
     if len(everything) <= limit:
-        return everything, 0
+        return everything, starts[0]
     first = bisect_left(starts, True, lo=1, key=lambda start: len(ids_from(start)) <= limit)
     if first == len(starts):
         raise TooLongError(len(ids_from(starts[-1])))
     return ids_from(starts[first]), starts[first]
+
+
+def _readable(system: str, turns: Sequence[Words], characters: int) -> list[int]:
+    """Where the prompt may begin, in order, if it has to have no more characters than these."""
+    found, left = [], characters - len(system)
+    for i in range(len(turns) - 1, -1, -1):
+        left -= len(turns[i]["content"])
+        if left < 0:
+            break
+        if i == 0 or turns[i]["role"] == "user":
+            found.append(i)
+    return found[::-1]
 
 
 def alternating(turns: Sequence[Words]) -> list[Words]:

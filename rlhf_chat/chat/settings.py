@@ -82,9 +82,14 @@ class SettingsService:
         sampling = self._fitting(found.sampling) if found.sampling else self.sampling
         return ConversationSettings(found.system_prompt, sampling, found.adapter_version)
 
-    def set(self, conversation_id: str, settings: ConversationSettings) -> None:
+    def set(
+        self,
+        conversation_id: str,
+        settings: ConversationSettings,
+        longest_prompt: int = MAX_CHARACTERS,
+    ) -> None:
         """From the next reply on; with no id, for conversations not yet begun."""
-        settings = self.checked(settings)
+        settings = self.checked(settings, longest_prompt)
         if conversation_id:
             self._store_for(conversation_id, settings)
         else:
@@ -110,11 +115,13 @@ class SettingsService:
             conversation_id, settings.system_prompt, settings.sampling.as_dict(), settings.version
         )
 
-    def checked(self, settings: ConversationSettings) -> ConversationSettings:
+    def checked(
+        self, settings: ConversationSettings, longest_prompt: int = MAX_CHARACTERS
+    ) -> ConversationSettings:
         """As they are stored. Raises AppError for values that cannot be used."""
         drawn = settings.sampling
-        if len(settings.system_prompt) > MAX_CHARACTERS:
-            raise AppError("settings.instructions_too_long", limit=MAX_CHARACTERS)
+        if len(settings.system_prompt) > longest_prompt:
+            raise AppError("settings.instructions_too_long", limit=longest_prompt)
         if not (0 <= drawn.temperature <= 2 and 0 < drawn.top_p <= 1 and drawn.top_k >= 0):
             raise AppError("settings.sampling_range")
         if not 1 <= drawn.max_new_tokens <= self.longest_reply:

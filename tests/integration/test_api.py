@@ -230,7 +230,7 @@ def test_a_body_that_is_no_json_object_is_400(app, body):
 
 def test_what_does_not_fit_is_refused_and_nothing_is_stored(app):
     before = app.store.counts()
-    for content in ("", "   ", "x" * 9000, "hello how are you " * 400):
+    for content in ("", "   ", "x" * 9000, "hello how are you " * 400, "x" * 99_999):
         answer = post(app, "chat/completions", {"messages": [{"role": "user", "content": content}]})
         assert answer.status_code == 400, content[:20]
     answer = post(app, "chat/completions", {"messages": HELLO, "model": "v7"})
