@@ -19,6 +19,7 @@ from rlhf_chat.chat.raters import Raters
 from rlhf_chat.db import Store
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model
+from rlhf_chat.training.context import RoundConfig
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui import app
 from rlhf_chat.versions.adapter_store import AdapterStore
@@ -65,16 +66,23 @@ def eventually(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 @contextmanager
-def api_server(model: Model, data: Path, *, at_once: int = 16) -> Iterator[Running]:
+def api_server(
+    model: Model,
+    data: Path,
+    *,
+    at_once: int = 16,
+    config: RoundConfig | None = None,
+    tokens: int = TOKENS,
+) -> Iterator[Running]:
+    """`config`: of a round; one of seconds if it is None. `tokens`: of a reply."""
     store = Store(data / "feedback.db")
-    worker = TrainingWorker(
-        store, model, AdapterStore(data / "adapters"), tiny_round_config(), needed=NEVER, seed=1
-    )
+    adapters, config = AdapterStore(data / "adapters"), config or tiny_round_config()
+    worker = TrainingWorker(store, model, adapters, config, needed=NEVER, seed=1)
     worker.start()
     chat = Chat(
         store,
         model,
-        Sampling(max_new_tokens=TOKENS),
+        Sampling(max_new_tokens=tokens),
         load_view=worker.versions.view,
         scorer=worker.scorer,
     )

@@ -130,7 +130,7 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(client, app, field, valu
     asked: dict[str, Any] = {"model": "live", "messages": HELLO, "stream": stream, field: value}
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(**asked)
-    error = refused.value
+    error: Any = refused.value
     assert error.param == field and error.type == "invalid_request_error" and error.code
     assert field in error.body["message"] and app.store.counts() == before
 
@@ -231,8 +231,9 @@ def test_what_does_not_fit_is_openais_error(client, app, context, part, stream):
             client.chat.completions.create(
                 model="live", messages=[*told, *HELLO][: 1 + (part == "system")], stream=stream
             )
-        assert refused.value.code == "context_length_exceeded" and refused.value.param == "messages"
-        assert str(context // 100) in refused.value.body["message"]  # of about 4,080 tokens
+        error: Any = refused.value
+        assert error.code == "context_length_exceeded" and error.param == "messages"
+        assert str(context // 100) in error.body["message"]  # of about 4,080 tokens
     assert app.store.counts() == before
 
 
