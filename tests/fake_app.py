@@ -484,16 +484,28 @@ class ToyArrivals:
         self.accepted: list[str] = []
         self.came: dict[str, str] = {}  # when
 
-    def preview(self, source: importers.Source, name: str = "") -> ImportPreview:
-        found = importers.read(source, name=name)
-        if not found.items:
+    def preview(
+        self, source: importers.Source, name: str = "", *, aspect: str = "", scale: int = 0
+    ) -> ImportPreview:
+        found = importers.read(source, importers.Options(aspect, scale), name=name)
+        aspects = importers.aspects(source, name=name)
+        items = tuple(one for _, one in found.items)
+        made = ImportPreview(items, tuple(found.unread), 0, aspects)
+        if not items and not made.lacks_scale:
             raise AppError("imports.no_ratings", reason=Notice("imports.empty"))
-        return ImportPreview(tuple(one for _, one in found.items), tuple(found.unread), 0)
+        return made
 
     def import_all(
-        self, source: importers.Source, rater: str = "me", name: str = ""
+        self,
+        source: importers.Source,
+        rater: str = "me",
+        name: str = "",
+        *,
+        aspect: str = "",
+        scale: int = 0,
     ) -> tuple[str, int, int]:
-        origin, asked = uuid.uuid4().hex, self.preview(source, name).items
+        asked = self.preview(source, name, aspect=aspect, scale=scale).items
+        origin = uuid.uuid4().hex
         known = [one for some in self.here.values() for one in some]
         new = [one for one in asked if one not in known]
         if new:

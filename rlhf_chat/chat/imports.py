@@ -19,7 +19,7 @@ from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.db import ImportBatch, ImportedFeedback, Store
 from rlhf_chat.db.imports import Known
 from rlhf_chat.errors import AppError, Notice
-from rlhf_chat.importers import ImportReport, Row, Source
+from rlhf_chat.importers import ImportReport, Options, Row, Source
 from rlhf_chat.inference.model import Model
 
 PART = 500  # rows of a long file that are stored in one transaction
@@ -35,11 +35,17 @@ class ImportPreview:
     items: tuple[ImportedFeedback, ...]
     unread: tuple[tuple[int, Notice], ...]  # (number in the file, why)
     left: int  # answers beyond what is taken at a time
+    aspects: tuple[str, ...] = ()  # scores of one reply, the default first; () if it has no several
 
     @property
     def implied(self) -> int:
         """How many nobody stated: versions that were selected, examples."""
         return sum(one.implied for one in self.items)
+
+    @property
+    def lacks_scale(self) -> bool:
+        """Whether there are scores of which the file does not say what the best one is."""
+        return any(why.code == "imports.no_scale" for _, why in self.unread)
 
     @property
     def kinds(self) -> dict[str, int]:
@@ -51,27 +57,45 @@ class Imports:
     def __init__(self, store: Store, model: Model) -> None:
         self.store, self.model = store, model
 
-    def preview(self, source: Source, name: str = "") -> ImportPreview:
-        """Reads a file and changes nothing. Raises AppError where nothing in it is a rating."""
-        found = importers.read(source, name=name)
+    def preview(
+        self, source: Source, name: str = "", *, aspect: str = "", scale: int = 0
+    ) -> ImportPreview:
+        """Reads a file and changes nothing. `aspect`, `scale`: what the file does not say itself.
+        Raises AppError where nothing in it is a rating, or would be on a scale."""
+        found = importers.read(source, Options(aspect, scale), name=name)
         unread, usable = list(found.unread), []
         for number, one in found.items[:MOST]:
-            made = self._encoded(one)
-            if isinstance(made, ImportedFeedback):
-                usable.append(made)
+            encoded = self._encoded(one)
+            if isinstance(encoded, ImportedFeedback):
+                usable.append(encoded)
             else:
-                unread.append((number, made))
+                unread.append((number, encoded))
         unread.sort(key=lambda one: one[0])
-        if not usable:
+        made = ImportPreview(
+            tuple(usable),
+            tuple(unread),
+            max(0, len(found.items) - MOST),
+            importers.aspects(source, name=name),
+        )
+        if not usable and not made.lacks_scale:
             why = unread[0][1] if unread else Notice("imports.empty")
             raise AppError("imports.no_ratings", reason=why)
-        return ImportPreview(tuple(usable), tuple(unread), max(0, len(found.items) - MOST))
+        return made
 
-    def import_all(self, source: Source, rater: str = "me", name: str = "") -> tuple[str, int, int]:
+    def import_all(
+        self,
+        source: Source,
+        rater: str = "me",
+        name: str = "",
+        *,
+        aspect: str = "",
+        scale: int = 0,
+    ) -> tuple[str, int, int]:
         """Stores what the file holds, all or nothing; none of it counts before `accept`. Returns
         what `accept` and `undo` take, how many answers are new, and how many were here already.
         Returns after COMMIT."""
-        imports = sorted(self.preview(source, name).items, key=lambda one: one.created_at)
+        found = self.preview(source, name, aspect=aspect, scale=scale)
+        imports = sorted(found.items, key=lambda one: one.created_at)
         origin, new = self.store.imports.add(imports, rater)
         return origin, new, len(imports) - new
 

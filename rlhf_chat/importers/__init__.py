@@ -5,9 +5,19 @@ entries, with one file for each family of formats. Nothing here knows a model or
 """
 
 from rlhf_chat.importers.problems import Options, UnreadableError
-from rlhf_chat.importers.reader import Found, read, rows
+from rlhf_chat.importers.reader import Found, aspects, read, rows
 from rlhf_chat.importers.report import ImportReport
 from rlhf_chat.importers.row import Row
 from rlhf_chat.importers.source import Source
 
-__all__ = ["Found", "ImportReport", "Options", "Row", "Source", "UnreadableError", "read", "rows"]
+__all__ = [
+    "Found",
+    "ImportReport",
+    "Options",
+    "Row",
+    "Source",
+    "UnreadableError",
+    "aspects",
+    "read",
+    "rows",
+]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -60,6 +61,9 @@ FORMATS: tuple[ModuleType, ...] = (
     demonstrations,
 )
 
+NO_ASPECT = "\0"  # which no format has
+PEEKED = 100  # entries
+
 
 class Collector(Protocol):
     """A format whose ratings need several rows."""
@@ -98,6 +102,16 @@ def rows(
             yield row
         if stop():
             return
+
+
+def aspects(source: Source, *, name: str = "") -> tuple[str, ...]:
+    """Which scores the replies of a file have, where they have several, by its first entries. The
+    first is the one that is read by default."""
+    for row in islice(rows(source, Options(aspect=NO_ASPECT), name=name), PEEKED):
+        for why in row.problems:
+            if why.code == "imports.no_aspect":
+                return tuple(str(why.params["known"]).split(", "))
+    return ()
 
 
 @dataclass

@@ -7,7 +7,7 @@ in a temporary folder.
 from __future__ import annotations
 
 from base64 import b64decode
-from typing import Any
+from typing import Any, TypedDict
 from uuid import uuid4
 
 import gradio as gr
@@ -27,9 +27,17 @@ from rlhf_chat.ui.handlers import EACH, QUICK, quick
 from rlhf_chat.ui.language import label, message, text
 
 UNREAD_SHOWN = 5
+SCALES = (5, 10, 100)  # best scores to choose from, where a file does not name its own
 PAST_SHOWN = 3  # files of which the import can be undone
 
 Update = dict[Any, Any]
+
+
+class Asked(TypedDict):
+    """What a file does not say itself: which of several scores, and the best there is."""
+
+    aspect: str
+    scale: int
 
 
 class ImportPanel:
@@ -44,11 +52,11 @@ class ImportPanel:
         try:
             if do == "preview":
                 return {
-                    self.box: await quick(self._preview, _bytes(event), name),
+                    self.box: await quick(self._preview, _bytes(event), name, _asked(event)),
                     self.note: status_message(),
                 }
             if do == "import":
-                return await quick(self._import, _bytes(event), name, rater)
+                return await quick(self._import, _bytes(event), name, rater, _asked(event))
             return {self.note: await quick(self._decide, do, str(getattr(event, "origin", "")))}
         except Exception as error:
             return {self.box: _shown(), self.note: error_message(error)}
@@ -63,18 +71,22 @@ class ImportPanel:
         self.worker.wake()
         return told
 
-    def _preview(self, contents: bytes, name: str) -> dict[str, Any]:
-        preview = self.chat.imports.preview(contents, name)
+    def _preview(self, contents: bytes, name: str, asked: Asked) -> dict[str, Any]:
+        preview = self.chat.imports.preview(contents, name, **asked)
         return _shown(
             kinds=[[_kind_text(kind), count] for kind, count in preview.kinds.items()],
             unread=[[number, message(why)] for number, why in preview.unread[:UNREAD_SHOWN]],
             more=max(0, len(preview.unread) - UNREAD_SHOWN),
             left=preview.left,
             implied=preview.implied,
+            aspects=preview.aspects,
+            aspect=asked["aspect"] or next(iter(preview.aspects), ""),
+            scales=SCALES if preview.lacks_scale or asked["scale"] else [],
+            scale=asked["scale"],
         )
 
-    def _import(self, contents: bytes, name: str, rater: str) -> Update:
-        _, new, known = self.chat.imports.import_all(contents, rater, name)
+    def _import(self, contents: bytes, name: str, rater: str, asked: Asked) -> Update:
+        _, new, known = self.chat.imports.import_all(contents, rater, name, **asked)
         if not new:
             told = status_message(text("imports.nothing_new"))
             return {self.box: _shown(), self.note: told}
@@ -119,6 +131,13 @@ def _bytes(event: gr.EventData) -> bytes:
         return b64decode(str(getattr(event, "data", "")), validate=True)
     except ValueError:
         raise AppError("imports.no_ratings", reason=Notice("imports.empty")) from None
+
+
+def _asked(event: gr.EventData) -> Asked:
+    """What the file does not say itself, as it was chosen on the page."""
+    scale = getattr(event, "scale", 0)
+    aspect = str(getattr(event, "aspect", ""))
+    return {"aspect": aspect, "scale": scale if scale in SCALES else 0}
 
 
 def _shown(**what: Any) -> dict[str, Any]:

@@ -124,24 +124,28 @@ def modelfile(model: Model, file: str, adapter: str, sampling: Sampling, licence
     lines += [f'TEMPLATE """{fixed.in_go()}"""'] if fixed else NO_TEMPLATE.splitlines()
     if fixed and fixed.system:
         lines.append(f'SYSTEM """{fixed.system}"""')
-    lines += [f"PARAMETER {name} {value}" for name, value in parameters(sampling).items()]
+    given = parameters(sampling, model.context_tokens)
+    lines += [f"PARAMETER {name} {value}" for name, value in given.items()]
     ends = [str(tokenizer.convert_ids_to_tokens(i)) for i in sorted(model.end_ids)]
     ends += list(model.chat_template.stop_texts)
-    lines += [f'PARAMETER stop "{_quoted(end)}"' for end in ends]
+    lines += [f"PARAMETER stop {_quoted(end)}" for end in ends if '"""' not in end]
     if licence:
         lines.append(f'LICENSE """{licence}"""')
     return "\n".join(lines) + "\n"
 
 
-def parameters(sampling: Sampling) -> Mapping[str, str]:
-    """Ollama's own defaults are top_k 40 and a repetition penalty of 1.1, which the app has not."""
+def parameters(sampling: Sampling, context: int) -> Mapping[str, str]:
+    """Ollama's own defaults are top_k 40, in older versions a repetition penalty of 1.1, and 2,048
+    tokens of context, of which it silently drops the oldest; the app has none of these."""
     return {
         "temperature": f"{sampling.temperature:g}",
         "top_p": f"{sampling.top_p:g}",
         "top_k": f"{sampling.top_k}",
         "repeat_penalty": "1.0",
+        "num_ctx": str(context),
     }
 
 
 def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    """A value as Ollama reads it: there are no escapes, and a text may go over several lines."""
+    return f'"""{text}"""' if any(sign in text for sign in '"\n') else f'"{text}"'

@@ -968,6 +968,38 @@ def test_ratings_from_a_file_are_shown_before_they_are_taken_in(opened, served):
     assert page.evaluate("window.leak") is None
 
 
+def test_a_score_and_a_scale_that_a_file_does_not_name_are_asked_for(opened, served):
+    from playwright.sync_api import expect
+
+    page = opened()
+    go_to(page, "data")
+    box, note = page.locator("#import-preview"), page.locator("#data-note")
+
+    def choose(*rows: dict[str, int]) -> None:
+        lines = "\n".join(json.dumps({"prompt": "hi", "response": "yes"} | row) for row in rows)
+        with page.expect_file_chooser() as chooser:
+            button(page, "Import").click()
+        file = {"name": "scores.jsonl", "mimeType": "", "buffer": lines.encode()}
+        chooser.value.set_files([file])
+
+    choose({"score": 8}, {"score": 40})
+    expect(page.get_by_label("The best score there is")).to_be_focused()
+    expect(button(page, "Import these")).to_have_count(0)
+    page.get_by_label("The best score there is").select_option("10")
+    expect(box.locator("li")).to_have_text(["2Its score 40 is not on the scale from 1 to 10."])
+    page.get_by_label("The best score there is").select_option("100")
+    expect(box.locator(".counts")).to_have_text("Stars2")
+    button(page, "Cancel").click()
+    choose({"helpfulness": 4, "correctness": 0, "verbosity": 2})
+    score = page.get_by_label("Score to read")
+    expect(score).to_have_value("helpfulness")
+    score.select_option("correctness")
+    expect(score).to_have_value("correctness")
+    button(page, "Import these").click()
+    expect(note).to_contain_text("Imported: 1 new rating.")
+    assert [one.answer for batch in served.imports.here.values() for one in batch][-1] == 1
+
+
 def test_what_data_takes_back_or_deletes_leaves_the_chat(opened, served):
     from playwright.sync_api import expect
 

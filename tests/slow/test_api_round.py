@@ -23,8 +23,7 @@ from tests.api_server import Running, api_server, eventually
 
 CLIENTS, WAVES = 50, 3
 TOPICS = ("the sea", "a storm", "tea", "winter", "the moon", "a cat", "bread", "music", "a river")
-WISHES = ("Tell me about", "Say something about", "What is good about", "Describe", "Praise")
-WISHES += ("Ask about",)
+WISHES = "Tell me about,Say something about,What is good about,Describe,Praise,Ask about".split(",")
 PROMPTS = [f"{wish} {topic}." for wish, topic in itertools.product(WISHES, TOPICS)]
 
 
@@ -76,7 +75,8 @@ def rated(app: Running, client: openai.OpenAI) -> None:
 
 
 def check_served(app: Running, answers: Sequence[Answer]) -> None:
-    """Each got the reply to its own prompt, and nobody was passed by more than write at once."""
+    """Each got the reply to its own prompt, and nobody was passed by more than twice as many as
+    write at once: fifty threads do not reach the server in the order of their clocks."""
     for one in answers:
         kept = app.store.messages.get(one.id.partition("-")[2])
         asked = app.store.messages.get(kept.parent_id or "")
@@ -84,7 +84,7 @@ def check_served(app: Running, answers: Sequence[Answer]) -> None:
         assert kept.prompt_ids == app.chat.model.encode([{"role": "user", "content": one.prompt}])
     firsts = [one.first for one in sorted(answers, key=lambda one: one.asked)]
     later = [sum(other < first for other in firsts[i:]) for i, first in enumerate(firsts)]
-    assert max(later) <= AT_ONCE
+    assert max(later) <= 2 * AT_ONCE
 
 
 def test_fifty_clients_while_a_whole_round_runs(app: Running) -> None:
@@ -104,7 +104,8 @@ def test_fifty_clients_while_a_whole_round_runs(app: Running) -> None:
     assert max(gone) < 1  # a slice takes .15 s
     eventually(lambda: status().round_id is None, 500)
     ended = app.store.rounds.newest()[0]
-    assert ended.status in ("promoted", "discarded") and ended.verdict["checks"][0]["passed"]
+    assert ended.status in ("promoted", "discarded") and ended.verdict
+    assert ended.verdict["checks"][0]["passed"]  # the ratings were worth a round
     told = f"first token: median {statistics.median(waits):.2f} s, longest {max(waits):.2f} s; "
     told += f"place free after {max(gone):.3f} s; longest slice {lease.longest_slice:.2f} s; "
     print(told + f"round {ended.status}: {ended.reason}")

@@ -451,6 +451,23 @@ def test_an_empty_file_and_a_full_one_are_told_plainly(imports, monkeypatch):
     assert (look.kinds, look.left) == ({"comparison": 3}, 2)
 
 
+def test_what_a_file_does_not_say_itself_is_asked_for(imports):
+    """Which of several scores, and the best there is."""
+    scores = {"helpfulness": 3, "correctness": 0, "coherence": 4, "complexity": 1, "verbosity": 1}
+    look = imports.preview(lines({"prompt": SEA, "response": BLUE} | scores))
+    assert look.aspects[:2] == ("helpfulness", "correctness") and not look.lacks_scale
+    [one] = imports.preview(
+        lines({"prompt": SEA, "response": BLUE} | scores), aspect="correctness"
+    ).items
+    assert one.answer == 1 and look.items[0].answer == 4
+    plain = lines({"prompt": SEA, "response": BLUE, "score": 8})
+    look = imports.preview(plain)
+    assert look.lacks_scale and not look.items and not look.aspects
+    assert imports.import_all(plain)[1:] == (0, 0)
+    assert [imports.preview(plain, scale=n).items[0].answer for n in (10, 100)] == [4, 1]
+    assert imports.import_all(plain, scale=10)[1:] == (1, 0)
+
+
 def test_a_simulated_person_does_not_come_along(store, toy, imports):
     row = {"kind": "thumb", "answer": "up", "prompt": SEA, "reply": BLUE, "rater": "simulated:x"}
     with pytest.raises(AppError, match="simulated"):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from rlhf_chat.training.context import RoundConfig
 from rlhf_chat.training.gate import PASSED, PROVISIONAL
 from rlhf_chat.version_export.exporter import Request, export
 from rlhf_chat.version_export.facts import base_of
-from rlhf_chat.version_export.modelfile import fixed_template, parameters
+from rlhf_chat.version_export.modelfile import fixed_template, modelfile, parameters
 from tests.exported_versions import publish
 from tests.families import CHATML, DROPS_SYSTEM, NO_SYSTEM
 
@@ -221,6 +222,48 @@ def test_the_modelfile_names_files_that_are_there_and_the_sampling(toy, tmp_path
     assert 'PARAMETER stop "<|im_end|>"' in text and "TEMPLATE" in text
 
 
+# As Ollama documents them; stop may come several times.
+INSTRUCTIONS = {"FROM", "PARAMETER", "TEMPLATE", "SYSTEM", "ADAPTER", "LICENSE", "MESSAGE"}
+PARAMETERS: dict[str, type] = {
+    "num_ctx": int,
+    "repeat_last_n": int,
+    "repeat_penalty": float,
+    "temperature": float,
+}
+PARAMETERS |= {"seed": int, "num_predict": int, "top_k": int, "top_p": float, "min_p": float}
+PARAMETERS |= {"stop": str}
+VALUE = r'"""(.*?)"""|"([^\n]*)"|([^"\n][^\n]*)'  # without escapes: a backslash is one
+
+
+def as_ollama_reads(text: str) -> list[tuple[str, str, str]]:
+    """Instruction, parameter or "", value."""
+    found, at = [], 0
+    line = re.compile(rf"(?:#[^\n]*|([A-Z]+) (?:(?<=PARAMETER )(\w+) )?(?:{VALUE}))?\n", re.S)
+    while at < len(text):
+        here = line.match(text, at)
+        assert here, text[at : at + 80]
+        at = here.end()
+        if here[1]:
+            found.append((here[1], here[2] or "", here[3] or here[4] or here[5] or ""))
+    return found
+
+
+def test_a_modelfile_says_in_ollamas_syntax_what_is_meant(toy):
+    model = copy.copy(toy)
+    texts = ('\n\n"User":', "### A\\b", 'it says "no"', '"""')
+    model.chat_template = replace(toy.chat_template, stop_texts=texts)
+    told = as_ollama_reads(modelfile(model, "m.gguf", "a.gguf", Sampling(0.5), 'mit, "as is"'))
+    assert {name for name, *_ in told} <= INSTRUCTIONS
+    given = [(name, value) for instruction, name, value in told if instruction == "PARAMETER"]
+    for name, value in given:
+        PARAMETERS[name](value)
+    stops = [value for name, value in given if name == "stop"]
+    assert stops[-3:] == list(texts[:3]) and '"""' not in stops  # which Ollama cannot be told
+    assert ("num_ctx", str(toy.context_tokens)) in given
+    assert ("FROM", "", "./m.gguf") in told and ("LICENSE", "", 'mit, "as is"') in told
+
+
 def test_ollamas_own_defaults_are_switched_off():
-    told = parameters(Sampling(temperature=1.0))
-    assert told == {"temperature": "1", "top_p": "1", "top_k": "0", "repeat_penalty": "1.0"}
+    told = parameters(Sampling(temperature=1.0), 4096)
+    sampling = {"temperature": "1", "top_p": "1", "top_k": "0", "repeat_penalty": "1.0"}
+    assert told == sampling | {"num_ctx": "4096"}

@@ -4,10 +4,11 @@ const t = window.rlhfText;
 const LIMIT = 16 * 1024 * 1024;  // bytes; the server takes twice that, for base64
 const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
 const button = (text, cls, act) => { const b = el('button', cls, text); b.type = 'button'; b.onclick = act; return b; };
-let name = '', data = '';
+let name = '', data = '', asked = {aspect: '', scale: 0};
 const tell = (what, word) => { say(word); trigger('select', {...what, value: what.do, index: 0}); };
 const say = word => element.replaceChildren(...(word ? [el('p', 'doing', word)] : []));
-const end = () => { name = data = ''; say(''); };
+const end = () => { name = data = ''; asked = {aspect: '', scale: 0}; say(''); };
+const preview = () => tell({do: 'preview', data, name, ...asked}, t('reading_file'));
 const base64 = blob => new Promise(done => {
   const reader = new FileReader();
   reader.onload = () => done(reader.result.slice(reader.result.indexOf(',') + 1));
@@ -21,22 +22,33 @@ file.onchange = async () => {
   if (!chosen) return;
   if (chosen.size > LIMIT) { file.value = ''; return say(t('file_too_large')); }
   name = chosen.name; data = await base64(chosen); file.value = '';
-  tell({do: 'preview', data, name}, t('reading_file'));
+  asked = {aspect: '', scale: 0}; preview();
 };
 window.rlhfImport = () => file.click();
+const choice = (label, id, values, chosen, act) => {  // what the file does not say itself
+  const line = el('p', 'choice'), word = el('label', '', label), list = el('select');
+  list.id = word.htmlFor = id; line.append(word, list);
+  for (const one of values) { const o = el('option', '', one ? String(one) : t('import_choose')); o.value = one; o.selected = one === chosen; list.append(o); }
+  list.onchange = () => { act(list.value); preview(); };
+  return line;
+};
 const found = v => {
   const counts = el('p', 'counts'), parts = [el('p', 'name', name), counts];
   for (const [kind, n] of v.kinds) { const s = el('span'); s.append(el('span', '', kind), el('b', '', String(n))); counts.append(s); }
+  if (v.aspects.length > 1) parts.push(choice(t('import_aspect'), 'import-aspect', v.aspects, v.aspect, one => { asked.aspect = one; }));
+  if (v.scales.length) parts.push(choice(t('import_scale'), 'import-scale', v.scale ? v.scales : [0, ...v.scales], v.scale, one => { asked.scale = Number(one); }));
   if (v.implied) parts.push(el('p', '', t('import_implied', {count: v.implied})));
   if (v.left) parts.push(el('p', '', t('import_left', {count: v.left})));
-  if (v.unread.length) {
+  if (v.unread && v.unread.length) {
     const list = el('ul'); parts.push(el('p', '', t('import_unread')), list);
     for (const [at, why] of v.unread) { const li = el('li'); li.append(el('b', '', String(at)), el('span', '', why)); list.append(li); }
     if (v.more) list.append(el('li', '', t('import_more', {count: v.more})));
   }
-  const foot = el('p', 'foot'), yes = button(t('import_these'), 'yes', () => tell({do: 'import', data, name}, t('importing')));
-  foot.append(yes, button(t('cancel'), '', end)); parts.push(foot);
-  element.replaceChildren(...parts); yes.focus();
+  const foot = el('p', 'foot'), yes = button(t('import_these'), 'yes', () => tell({do: 'import', data, name, ...asked}, t('importing')));
+  if (v.kinds.length) foot.append(yes);
+  foot.append(button(t('cancel'), '', end)); parts.push(foot);
+  element.replaceChildren(...parts);
+  (v.kinds.length ? yes : element.querySelector('select')).focus();
 };
 const draw = () => {
   const v = props.value || {};
