@@ -115,6 +115,9 @@ class Imports:
             for row in part:
                 report.unread += [(row, why) for why in row.problems]
                 for one in row.items:
+                    if self.store.imports.has(one, _by(one) or rater):
+                        report.read += 1  # before it is encoded, which takes far longer
+                        continue
                     made = self._encoded(one)
                     if isinstance(made, ImportedFeedback):
                         usable.append(made)
@@ -152,7 +155,11 @@ class Imports:
             prompt, left_out = truncate(self.model, one.system, turns, limit)
         except TooLongError:
             return TOO_LONG
-        by = checked_name(one.rater) if one.rater else ""
-        made = replace(one, turns=one.turns[left_out:], rater=by)
+        made = replace(one, turns=one.turns[left_out:], rater=_by(one))
         made = replace(made, reason=one.reason[:MAX_REASON], comment=one.comment[:MAX_CHARACTERS])
         return replace(made, prompt_ids=tuple(prompt), response_ids=replies)
+
+
+def _by(one: ImportedFeedback) -> str:
+    """The rater that a file names; "" if it names none."""
+    return checked_name(one.rater) if one.rater else ""

@@ -63,6 +63,12 @@ class ImportRepository(Repository):
 
         return origin, self._db.write_feedback(change)
 
+    def has(self, one: ImportedFeedback, rater: str) -> bool:
+        """Whether this answer about these texts by this rater is here. Token ids do not matter."""
+        sql = f"SELECT 1 FROM {TABLES[one.kind].name} WHERE event_id = ?"
+        with self._db.read() as db:
+            return one_value(db, sql, [event_id(one, rater)]) is not None
+
     def newest(self, limit: int) -> list[ImportBatch]:
         """The newest imports that have not been undone or deleted one by one, newest first."""
         sql = """SELECT origin, min(c.created_at), count(*), counts_from IS NOT NULL

@@ -23,7 +23,8 @@ from tests.api_server import Running, api_server, eventually
 
 CLIENTS, WAVES = 50, 3
 TOPICS = ("the sea", "a storm", "tea", "winter", "the moon", "a cat", "bread", "music", "a river")
-WISHES = "Tell me about,Say something about,What is good about,Describe,Praise,Ask about".split(",")
+WISHES: list[str] = ["Tell me about", "Say something about", "What is good about", "Describe"]
+WISHES += ["Praise", "Ask about"]
 PROMPTS = [f"{wish} {topic}." for wish, topic in itertools.product(WISHES, TOPICS)]
 
 
