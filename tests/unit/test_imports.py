@@ -470,11 +470,13 @@ def test_what_a_file_does_not_say_itself_is_asked_for(imports):
 
 def test_a_file_that_goes_on_does_not_encode_what_is_here(store, toy, imports, monkeypatch):
     """So that a long import that was stopped soon is where it was."""
-    rows = [{"prompt": f"{SEA} {i}", "chosen": BLUE, "rejected": DEEP} for i in range(4)]
+    rows: list[dict[str, object]] = [
+        {"prompt": f"{SEA} {i}", "chosen": BLUE, "rejected": DEEP} for i in range(4)
+    ]
     rows.append({"prompt": SEA, "completion": BLUE, "label": True})
     before = imports.import_rows(importers.rows(lines(*rows)), "Lee")
     assert (before.read, before.new) == (5, 5)
-    encoded = []
+    encoded: list[ImportedFeedback] = []
     monkeypatch.setattr(imports, "_encoded", encoded.append)
     again = imports.import_rows(importers.rows(lines(*rows)), "Lee")
     assert (again.read, again.new, encoded) == (5, 0, [])
