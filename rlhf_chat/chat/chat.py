@@ -109,6 +109,7 @@ class ReplyPlan:
     stop_texts: tuple[str, ...] = ()  # that end the reply where the model writes one
     reply_id: str = ""  # under which it is stored; drawn if it is ""
     keep: bool = True
+    takes_back: bool = True  # text that was shown, where it goes in circles
     written: tuple[int, ...] = ()  # tokens that the reply begins with
     continues: str | None = None  # id of the cut reply that they are from
 
@@ -390,7 +391,8 @@ class Chat:
                 if stop.is_set():
                     break
                 if (sense := first_round(response.ids[begun:])) is not None:
-                    response = Response(response.ids[: begun + sense], False)
+                    if ready.takes_back:
+                        response = Response(response.ids[: begun + sense], False)
                     cut, note = "length", Notice("chat.in_circles")
                     break
                 yield ReplyChunk(None, text, False, version, "", note, rate)

@@ -132,6 +132,7 @@ class Completions:
             seed=request.seed,
             stop_texts=request.stop_texts,
             keep=request.keep,
+            takes_back=False,  # a program may have read it already
         )
 
     def _room(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
+from threading import Event
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_chat.chat.chat import Chat
+from rlhf_chat.chat.completions import CompletionRequest, Completions
 from rlhf_chat.chat.repetition import CIRCLING, LONGEST_CIRCLE, first_round
 from rlhf_chat.inference.generate import Response, Sampling
 
@@ -34,21 +38,42 @@ def test_a_list_or_a_refrain_is_no_circle():
     assert first_round(item * (CIRCLING // len(item) - 1)) is None
 
 
-def test_such_a_reply_is_stopped_says_so_and_is_kept(store, toy):
-    chat = Chat(store, toy, Sampling(max_new_tokens=400))
-    some = [5, 6, 7, 8, 9]
+SOME = [5, 6, 7, 8, 9]
 
-    def circling(view, prompts, sampling, *, seed):
+
+def circling() -> Any:
+    """A generator that writes SOME again and again."""
+
+    def stream(view, prompts, sampling, *, seed):
         ids: list[int] = []
         for at in range(sampling.max_new_tokens):
-            ids.append(some[at % len(some)])
+            ids.append(SOME[at % len(SOME)])
             yield [Response(list(ids), False)]
 
-    chat.generator = type("Circling", (), {"stream": staticmethod(circling)})()
+    return type("Circling", (), {"stream": staticmethod(stream)})()
+
+
+def test_such_a_reply_is_stopped_says_so_and_is_kept(store, toy):
+    chat = Chat(store, toy, Sampling(max_new_tokens=400))
+    chat.generator = circling()
     conversation = chat.new_conversation()
     *_, last = chat.reply(conversation, "hello")
     assert last.done and last.finish_reason == "length"
     assert last.note and last.note.code == "chat.in_circles"
     kept = store.messages.get(last.message_id)
     assert kept.finish_reason == "length" and kept.content == last.text
-    assert kept.response_ids is not None and len(kept.response_ids) == len(set(some))
+    assert kept.response_ids is not None and len(kept.response_ids) == len(SOME)
+
+
+def test_what_a_program_was_sent_is_what_is_kept(store, toy):
+    """It cannot be asked to forget the circles, so the reply ends there."""
+    chat = Chat(store, toy, Sampling(max_new_tokens=400))
+    chat.generator = circling()
+    request = CompletionRequest(
+        ({"role": "user", "content": "hello"},), Sampling(max_new_tokens=400)
+    )
+    sent = [one.drafts[0] for one in Completions(chat).stream(request, Event())]
+    assert all(b.text.startswith(a.text) for a, b in pairwise(sent))
+    kept = store.messages.get(sent[-1].reply_id)
+    assert kept.content == sent[-1].text and kept.finish_reason == "length"
+    assert kept.response_ids is not None and len(kept.response_ids) == CIRCLING
