@@ -42,11 +42,14 @@ _keep_files_in_memory()
 import gc
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 import torch
 
 from rlhf_chat.db import Store
+from rlhf_chat.db.database_file import connect
+from rlhf_chat.db.row_checksums import is_whole
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model
 from tests.families import make_family
@@ -118,6 +121,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened = Store(tmp_path / "feedback.db")
     yield opened
     opened.close()
+    if opened.path.exists():  # whatever was written has its checksum
+        with closing(connect(opened.path, "ro")) as db:
+            assert is_whole(db)
 
 
 @pytest.fixture

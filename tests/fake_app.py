@@ -194,7 +194,11 @@ class ToyChat:
     def not_erased(self) -> Notice | None:
         return self.unerased
 
+    def damaged(self) -> Notice | None:
+        return self.damage
+
     unerased: Notice | None = None
+    damage: Notice | None = None
 
     def rename(self, id: str, title: str) -> None:
         self._found(id).title = title

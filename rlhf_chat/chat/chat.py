@@ -209,6 +209,10 @@ class Chat:
         names = ", ".join(path.name for path in left)
         return Notice("data.not_erased", {"count": len(left), "names": names})
 
+    def damaged(self) -> Notice | None:
+        """What changed in the database on the disk by itself, and the copy to go back to."""
+        return self.store.integrity.told()
+
     def history(self, conversation_id: str, rater: str = "") -> list[Turn]:
         """The active branch, root to leaf, with the ratings of `rater`; if that is "", the
         newest of any rater. Raises NotFound, also while its deletion can be undone."""

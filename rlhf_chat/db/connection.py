@@ -5,6 +5,7 @@ The file on disk is in database_file.py, the thread that writes in writer.py, th
 schema.py; the repositories (store.py lists them) read and write through `DatabaseConnection`.
 """
 
+import json
 import os
 import threading
 import time
@@ -26,10 +27,10 @@ from rlhf_chat.db.database_file import (
     inspect,
     lock,
 )
-from rlhf_chat.db.db_errors import store_error
+from rlhf_chat.db.db_errors import rescue, store_error
 from rlhf_chat.db.schema import schema_version
 from rlhf_chat.db.writer import Reader, Writer, checkpoint
-from rlhf_chat.errors import Busy, ReadOnly, StoreError
+from rlhf_chat.errors import Busy, DatabaseDamaged, ReadOnly, StoreError
 
 T = TypeVar("T")
 
@@ -53,6 +54,7 @@ class DatabaseConnection:
         self._reader_mode = "ro"
         self._closed = False
         self.unerased: list[Path] = []  # files that still hold erased words
+        self.kept_backup: Path | None = None  # never removed: the last one without damage
         self.copying = threading.Lock()  # held while backups are made or cleaned
         self._local = threading.local()
         self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()
@@ -174,6 +176,9 @@ class DatabaseConnection:
                 yield reader.db
             except sqlite3.Error as error:
                 raise store_error(error, self.path) from error
+            except json.JSONDecodeError as error:  # what was stored could be read
+                told = {"path": self.path, "error": str(error), "rescue": rescue(self.path)}
+                raise DatabaseDamaged("db.damaged", **told) from error
 
     def _reader(self) -> Reader:
         reader: Reader | None = getattr(self._local, "reader", None)
@@ -223,7 +228,7 @@ class DatabaseConnection:
         try:
             with self.copying, self.read() as db:
                 if due := backup_is_due(db, self.path):
-                    add_backup(db, self.path)
+                    add_backup(db, self.path, self.kept_backup)
                 return due
         except (OSError, sqlite3.Error) as error:
             raise store_error(error, self.path.parent / "backups") from error

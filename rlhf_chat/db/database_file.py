@@ -17,6 +17,7 @@ from sqlite_utils.utils import sqlite3
 from rlhf_chat import faults
 from rlhf_chat.db.codec import fetch, one_value
 from rlhf_chat.db.db_errors import backup_number, backups_of, code_of, rescue, store_error
+from rlhf_chat.db.row_checksums import is_whole
 from rlhf_chat.db.schema import APPLICATION_ID, migrations, schema_version
 from rlhf_chat.errors import Busy, DatabaseDamaged, DatabaseTooNew, StoreError, failure
 
@@ -80,7 +81,8 @@ def lock(path: Path) -> int:
 def inspect(path: Path) -> tuple[int, str]:
     """(schema version, mode a reader can use), or a refusal. Changes nothing in the file."""
     if path.stat().st_size == 0:
-        raise DatabaseDamaged("db.empty_file", path=path, rescue=rescue(path))
+        backup = newest_whole_backup(path)
+        raise DatabaseDamaged("db.empty_file", path=path, rescue=rescue(path, backup))
     _refuse_foreign_wal(path)
     modes = ["ro"]
     if not has_bytes(Path(f"{path}-wal")):
@@ -94,7 +96,7 @@ def inspect(path: Path) -> tuple[int, str]:
         except sqlite3.Error as error:
             cannot_open = code_of(error).startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
             if mode == modes[-1] or not cannot_open:
-                raise store_error(error, path) from error
+                raise store_error(error, path, newest_whole_backup(path)) from error
     raise AssertionError("unreachable")
 
 
@@ -118,7 +120,8 @@ def _checked_version(db: Database, path: Path) -> int:
         raise DatabaseTooNew("db.too_new", path=path, version=version, known=schema_version())
     verdict = " ".join(one_value(db, "PRAGMA quick_check(1)").split())
     if verdict != "ok":
-        raise DatabaseDamaged("db.damaged", path=path, error=verdict, rescue=rescue(path))
+        backup = newest_whole_backup(path)
+        raise DatabaseDamaged("db.damaged", path=path, error=verdict, rescue=rescue(path, backup))
     return version
 
 
@@ -187,8 +190,17 @@ def is_corrupt(path: Path) -> bool:
         return code_of(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
 
 
-def add_backup(db: Database, path: Path) -> None:
-    """A verified copy in backups/; the oldest beyond KEEP_BACKUPS goes."""
+def newest_whole_backup(path: Path) -> Path | None:
+    """The newest automatic copy in which nothing is damaged."""
+    for backup in reversed(backups_of(path)):
+        with suppress(sqlite3.Error), closing(connect(backup, "ro")) as db:
+            if is_whole(db):
+                return backup
+    return None
+
+
+def add_backup(db: Database, path: Path, kept: Path | None = None) -> None:
+    """A verified copy in backups/; the oldest beyond KEEP_BACKUPS goes, unless it is `kept`."""
     folder = path.parent / "backups"
     if folder.is_symlink():
         raise StoreError("db.is_link", path=folder)
@@ -196,7 +208,8 @@ def add_backup(db: Database, path: Path) -> None:
     number = 1 + max((backup_number(old) for old in backups_of(path)), default=0)
     copy_to(db, folder / f"{path.stem}-{number:04d}-{_today()}{path.suffix}")
     for old in backups_of(path)[:-KEEP_BACKUPS]:
-        old.unlink()
+        if old != kept:
+            old.unlink()
 
 
 def backup_is_due(db: Database, path: Path) -> bool:

@@ -17,8 +17,9 @@ from rlhf_chat.errors import (
 )
 
 
-def store_error(error: BaseException, path: Path) -> BaseException:
-    """The StoreError for an error of SQLite or the system; other errors pass unchanged."""
+def store_error(error: BaseException, path: Path, backup: Path | None = None) -> BaseException:
+    """The StoreError for an error of SQLite or the system; other errors pass unchanged. `backup`:
+    see `rescue`."""
     if isinstance(error, OSError):
         code = "SQLITE_FULL" if error.errno == errno.ENOSPC else "SQLITE_IOERR"
     elif isinstance(error, sqlite3.Error):
@@ -27,12 +28,14 @@ def store_error(error: BaseException, path: Path) -> BaseException:
         return error
     for start, kind, key in _CODES:
         if code.startswith(start):
-            return kind(key, path=path, error=str(error), rescue=rescue(path))
+            return kind(key, path=path, error=str(error), rescue=rescue(path, backup))
     return StoreError("db.refused", name=path.name, error=str(error))
 
 
 def code_of(error: BaseException) -> str:
     """SQLite's own name for the error; empty where the Python layer raised it."""
+    if "decode to UTF-8" in str(error):  # only ever written as UTF-8
+        return "SQLITE_CORRUPT"
     return getattr(error, "sqlite_errorname", "")
 
 
@@ -48,11 +51,12 @@ _CODES: list[tuple[str, type[StoreError], str]] = [
 ]
 
 
-def rescue(path: Path) -> Notice:
-    """What to do with a file that will not be opened; names the newest backup when there is one.
-    A WAL that stayed would be replayed into whatever comes in its place."""
-    if backups := backups_of(path):
-        return Notice("db.rescue_backup", {"name": path.name, "backup": str(backups[-1])})
+def rescue(path: Path, backup: Path | None = None) -> Notice:
+    """What to do with a file that will not be opened; names a backup when there is one: `backup`,
+    which was found to be whole, else the newest. A WAL that stayed would be replayed into whatever
+    comes in its place."""
+    if backup or (backups := backups_of(path)):
+        return Notice("db.rescue_backup", {"name": path.name, "backup": str(backup or backups[-1])})
     return Notice("db.rescue", {"name": path.name})
 
 

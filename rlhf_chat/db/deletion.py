@@ -18,6 +18,7 @@ from rlhf_chat.db.db_errors import backups_of, unfinished_backups_of
 from rlhf_chat.db.events import add_event
 from rlhf_chat.db.feature_cache import drop_orphans, forget_prompts
 from rlhf_chat.db.feedback_tables import TABLES
+from rlhf_chat.db.row_checksums import seal
 from rlhf_chat.db.withdrawn_corrections import (
     CORRECTION_ERASED,
     erase_corrections,
@@ -167,9 +168,12 @@ def _erased(backup: Path, erased: Erased) -> bool:
                 with db.atomic():
                     erase_corrections(db, corrections)
                     erase(db, held)
+                    seal(db)
                     faults.point("delete.in_backup")
             if erased.answers:
-                erase_words(db, erased.answers)
+                with db.atomic():
+                    erase_words(db, erased.answers)
+                    seal(db)
         return True
     except (sqlite3.Error, OSError) as error:
         if is_corrupt(backup):

@@ -13,6 +13,7 @@ from rlhf_chat.db.codec import (
     split,
 )
 from rlhf_chat.db.connection import Repository
+from rlhf_chat.db.row_checksums import CHECKED, sound_rows
 from rlhf_chat.errors import StoreError
 
 
@@ -33,12 +34,12 @@ class FeatureCache(Repository):
         self._db.execute_many(sql, values)
 
     def get(self, feature_key: str, content_keys: Iterable[str]) -> dict[str, np.ndarray]:
-        """The cached vectors among those asked for."""
-        sql = """SELECT content_key, vector FROM features WHERE feature_key = ?
-            AND content_key IN (SELECT value FROM json_each(?))"""
+        """The cached vectors among those asked for; a damaged one is not there."""
+        where = "t.feature_key = ? AND t.content_key IN (SELECT value FROM json_each(?))"
+        asked = [feature_key, json.dumps(list(content_keys))]
         with self._db.read() as db:
-            found = fetch(db, sql, [feature_key, json.dumps(list(content_keys))])
-        return {key: np.frombuffer(vector, dtype="<f4").copy() for key, vector in found}
+            found = sound_rows(db, CHECKED["features"], where, asked)
+        return {key.decode(): np.frombuffer(v, dtype="<f4").copy() for _, key, v in found}
 
     def count(self, feature_key: str, content_keys: Iterable[str]) -> int:
         """How many of them have a cached vector."""
@@ -68,11 +69,15 @@ class FeatureCache(Repository):
     def reference_responses(
         self, feature_key: str, prompt_keys: Iterable[str]
     ) -> dict[str, list[list[int]]]:
-        sql = """SELECT prompt_key, lengths, response_ids FROM reference_responses
-            WHERE feature_key = ? AND prompt_key IN (SELECT value FROM json_each(?))"""
+        """By prompt key; damaged ones are not there."""
+        where = "t.feature_key = ? AND t.prompt_key IN (SELECT value FROM json_each(?))"
+        asked = [feature_key, json.dumps(list(prompt_keys))]
         with self._db.read() as db:
-            found = fetch(db, sql, [feature_key, json.dumps(list(prompt_keys))])
-        return {key: split(ids_list(flat), ids_list(lengths)) for key, lengths, flat in found}
+            found = sound_rows(db, CHECKED["reference_responses"], where, asked)
+        return {
+            key.decode(): split(ids_list(flat), ids_list(lengths))
+            for _, key, _, lengths, flat in found
+        }
 
     def drop_reference_responses(self, prompt_keys: Iterable[str]) -> None:
         """Of prompts that no message has."""

@@ -12,6 +12,7 @@ from typing import Any
 from sqlite_utils import Database, Migrations
 
 from rlhf_chat import faults
+from rlhf_chat.db.row_checksums import seal_all
 
 VOTES = ("a", "b", "tie", "both_bad", "both_good")  # answers of a comparison
 MOST_RANKED = 8  # replies in one order
@@ -235,6 +236,7 @@ def migration(change: Callable[[Database], None]) -> Callable[[Database], None]:
 
     def apply(db: Database) -> None:
         change(db)
+        seal_all(db)  # of the columns as they are now
         faults.point("migrate.changed")
         db.execute(f"PRAGMA user_version = {version}")
 
@@ -620,3 +622,56 @@ def m009_proved_is_a_word_of_votes(db: Database) -> None:
         """UPDATE adapter_versions SET tier = 'passed' WHERE tier = 'proved'
             AND CAST(version AS TEXT) NOT IN (SELECT ref FROM events WHERE kind = 'tier')"""
     )
+
+
+# Table -> columns that name a row of it (CHECKED in row_checksums.py, as it was then)
+_KEYS_010 = {
+    "conversations": ("id",),
+    "messages": ("number",),
+    "ratings": ("number",),
+    "preferences": ("number",),
+    "scores": ("number",),
+    "rankings": ("number",),
+    "edits": ("number",),
+    "imports": ("id",),
+    "rounds": ("id",),
+    "adapter_versions": ("version",),
+    "live_versions": ("base_hash",),
+    "settings": ("key",),
+    "counters": ("name",),
+    "events": ("id",),
+    "features": ("content_key", "feature_key"),
+    "reference_responses": ("prompt_key", "feature_key"),
+}
+
+
+@migration
+def m010_checksums_of_rows(db: Database) -> None:
+    """A checksum for each row, to notice what changed on the disk by itself."""
+    db.execute(
+        """CREATE TABLE row_checksums (
+            table_name TEXT NOT NULL,
+            row_key ANY NOT NULL,
+            checksum BLOB NOT NULL,
+            PRIMARY KEY (table_name, row_key)
+        ) STRICT, WITHOUT ROWID"""
+    )
+    # Rows that were changed and have no checksum yet; empty after each transaction of the writer.
+    db.execute(
+        """CREATE TABLE unchecked (
+            table_name TEXT NOT NULL,
+            row_key ANY NOT NULL,
+            PRIMARY KEY (table_name, row_key)
+        ) STRICT, WITHOUT ROWID"""
+    )
+    for table, columns in _KEYS_010.items():
+        for act, rows in (("INSERT", ("new",)), ("UPDATE", ("old", "new")), ("DELETE", ("old",))):
+            keys = (
+                " || char(31) || ".join(f"{row}.{column}" for column in columns) for row in rows
+            )
+            noted = (f"INSERT OR IGNORE INTO unchecked VALUES ('{table}', {key});" for key in keys)
+            db.execute(
+                f"""CREATE TRIGGER {table}_unchecked_{act.lower()} AFTER {act} ON {table} BEGIN
+                    {" ".join(noted)}
+                END"""
+            )

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from rlhf_chat.db.codec import as_json
+from rlhf_chat.db.codec import as_json, one_value
 from rlhf_chat.db.connection import Repository
 
 CHAT_DEFAULTS = "manner"  # key of what conversations begin with (chat/settings.py)
@@ -13,8 +13,9 @@ CHAT_DEFAULTS = "manner"  # key of what conversations begin with (chat/settings.
 
 class SettingRepository(Repository):
     def get(self, key: str, default: Any = None) -> Any:
-        value = self._db.value("SELECT value FROM settings WHERE key = ?", [key])
-        return default if value is None else json.loads(value)
+        with self._db.read() as db:
+            value = one_value(db, "SELECT value FROM settings WHERE key = ?", [key])
+            return default if value is None else json.loads(value)
 
     def set(self, key: str, value: Any) -> None:
         self._db.write(lambda db: put_setting(db, key, value))

@@ -13,6 +13,7 @@ from rlhf_chat.db.feature_cache import FeatureCache
 from rlhf_chat.db.feedback import FeedbackRepository
 from rlhf_chat.db.feedback_tables import TABLES
 from rlhf_chat.db.imports import ImportRepository
+from rlhf_chat.db.integrity import IntegrityRepository
 from rlhf_chat.db.messages import MessageRepository
 from rlhf_chat.db.rounds import RoundRepository
 from rlhf_chat.db.settings import SettingRepository
@@ -33,6 +34,7 @@ class Store:
         self.adapter_versions = AdapterVersionRepository(connection)
         self.settings = SettingRepository(connection)
         self.events = EventRepository(connection)
+        self.integrity = IntegrityRepository(connection)
         if not connection.read_only:
             try:
                 finish_erasing(connection)

@@ -19,6 +19,7 @@ from rlhf_chat import faults
 from rlhf_chat.db.codec import one_value
 from rlhf_chat.db.database_file import BUSY_SECONDS, connect, upgrade, wal_is_safe
 from rlhf_chat.db.db_errors import store_error
+from rlhf_chat.db.row_checksums import seal
 from rlhf_chat.errors import StoreError
 
 T = TypeVar("T")
@@ -126,6 +127,7 @@ class Writer(threading.Thread):
         try:
             faults.point("write.begun")
             results = [job.change(db) for job in group]
+            seal(db)
             faults.point("write.before_commit")
             db.execute("COMMIT")
         except BaseException as error:

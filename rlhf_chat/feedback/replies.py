@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from rlhf_chat.db import Store, content_key
@@ -33,9 +33,11 @@ class StoredReply:
     conversation_id: str
 
 
-def load_replies(store: Store, message_ids: Iterable[str]) -> dict[str, StoredReply]:
+def load_replies(
+    store: Store, message_ids: Iterable[str], damaged: Collection[str] = ()
+) -> dict[str, StoredReply]:
     """Stored replies with their exact token ids, by message id, in two queries. Messages that have
-    no token ids, or are gone, are left out."""
+    no token ids, or are gone, are left out, and what replies to a damaged one."""
     found = {
         m.id: m
         for m in store.messages.get_many(message_ids).values()
@@ -52,7 +54,7 @@ def load_replies(store: Store, message_ids: Iterable[str]) -> dict[str, StoredRe
             m.conversation_id,
         )
         for m in found.values()
-        if m.parent_id in asked
+        if m.parent_id in asked and m.parent_id not in damaged
     }
 
 

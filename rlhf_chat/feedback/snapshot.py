@@ -62,8 +62,8 @@ def take_snapshot(
     store: Store, rater: str = "", usable: Callable[[Reply], bool] = lambda reply: True
 ) -> Snapshot:
     """Reads all feedback that counts now: of people, except quarantined raters, or of one
-    simulated rater. Skips imports that were not accepted yet, and feedback on replies that have no
-    token ids or are not `usable`."""
+    simulated rater. Skips imports that were not accepted yet, feedback on replies that have no
+    token ids or are not `usable`, and what was damaged on the disk."""
     watermark = store.feedback.count()
     items: list[FeedbackItem] = []
     origins, counting = store.imports.origins(), {"", *store.imports.counting()}
@@ -73,10 +73,12 @@ def take_snapshot(
         for item, ids in kind.read(store, rater, origins)
         if (origin := origins.get(ids[0], "")) in counting
     ]
-    stored = load_replies(store, {id for _, ids in current for id in ids})
+    rated = {id for _, ids in current for id in ids}
+    damaged = store.integrity.damaged_feedback(rated)
+    stored = load_replies(store, rated - damaged.messages, damaged.messages)
     fits = {id: usable(one.reply) for id, one in stored.items()}
     for item, ids in current:
-        if all(fits.get(id) for id in ids):
+        if item.id not in damaged.answers and all(fits.get(id) for id in ids):
             replies = tuple(stored[id].reply for id in ids)
             conversation = stored[ids[0]].conversation_id
             items.append(replace(item, replies=replies, conversation=conversation))

@@ -1,5 +1,5 @@
-"""What the worker does between rounds: keeps the reward model ready, backs up the database and
-finishes erasing from it."""
+"""What the worker does between rounds: keeps the reward model ready, checks the database,
+backs it up and finishes erasing from it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from rlhf_chat.reward.scorer import RewardModelCache
 log = logging.getLogger(__name__)
 
 ERASE_INTERVAL = 60.0  # seconds between tries to erase what something is in the way of
+CHECK_INTERVAL = 24 * 3600.0  # seconds from the end of one check of all rows to the next
+CHECK_SECONDS = 0.2  # of a check in one step, so that what is due need not wait for its end
 BACKUP_INTERVAL = 3600.0  # seconds between looks whether the day's backup exists
 
 
@@ -22,7 +24,7 @@ class IdleTasks:
         """`warm_up_unasked`: prepare the reward model before there is any feedback."""
         self.store, self.scorer = store, scorer
         self._warm_up_unasked = warm_up_unasked
-        self._next_backup = self._next_try = 0.0  # on the monotonic clock
+        self._next_backup = self._next_try = self._next_check = 0.0  # on the monotonic clock
 
     def prepare_reward_model(self, check: Callable[[], None]) -> None:
         """Samples and measures what scoring needs, so that replies can be scored before the first
@@ -39,8 +41,21 @@ class IdleTasks:
             self._next_try = time.monotonic() + ERASE_INTERVAL
             self.store.finish_erasing()
 
+    def check_database(self) -> None:
+        """Goes on with the check that begins at start and then once a day."""
+        if time.monotonic() < self._next_check:
+            return
+        try:
+            ended = self.store.integrity.check(CHECK_SECONDS)
+        except StoreError as error:
+            log.warning("the database could not be checked: %s", error)
+            ended = True
+        if ended:
+            self._next_check = time.monotonic() + CHECK_INTERVAL
+
     def back_up(self) -> None:
-        if time.monotonic() < self._next_backup:
+        """After a check, which finds the copy that must be kept."""
+        if not self._next_check or time.monotonic() < self._next_backup:
             return
         self._next_backup = time.monotonic() + BACKUP_INTERVAL
         try:

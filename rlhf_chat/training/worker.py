@@ -111,6 +111,7 @@ class TrainingWorker:
         """Runs a round if one is due, else the idle tasks. Returns the round's status or ""."""
         if self.versions.look_again():
             self._error = None
+        self._idle.check_database()
         if self.store.read_only:
             return ""
         if self._learns:

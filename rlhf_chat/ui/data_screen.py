@@ -157,7 +157,7 @@ class DataScreen:
         try:
             limit = int(shown or SHOWN)
             page = self.chat.ratings.page(words or "", kind or "", answer or "", limit=limit)
-            left = self.chat.not_erased()
+            left = self.chat.damaged() or self.chat.not_erased()
             return {
                 self.kept: status_message(message(left), "bad" if left else "quiet"),
                 self.table: {

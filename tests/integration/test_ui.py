@@ -2332,6 +2332,15 @@ def test_deleted_words_that_are_still_in_a_backup_are_told_until_they_are_gone()
     assert "still in feedback-0001.db" in kept["text"] and kept["tone"] == "bad"
 
 
+def test_what_the_disk_damaged_is_told_with_the_copy_to_go_back_to():
+    screen, chat = data_screen()
+    told = {"name": "feedback.db", "count": 2, "backup": "backups/feedback-0001.db"}
+    chat.damage = Notice("db.rows_damaged_backup", told)
+    kept = screen.panel()[screen.kept]
+    assert "from 2 rows" in kept["text"] and "feedback-0001.db" in kept["text"]
+    assert kept["tone"] == "bad"
+
+
 def test_what_was_said_can_be_taken_away_whole():
     screen, chat = data_screen()
     lines = asyncio.run(screen.export_lines("", "", ""))[screen.file]["text"].splitlines()

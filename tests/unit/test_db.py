@@ -639,7 +639,9 @@ def test_the_writer_is_durable_strict_and_forgetful(store):
     with store.connection.read() as db:
         tables = db.execute("SELECT sql FROM sqlite_master WHERE type = 'table'").fetchall()
     ours = [sql for (sql,) in tables if "sqlite_" not in sql and "message_texts" not in sql]
-    assert len(ours) == 17 and all(sql.endswith("STRICT") for sql in ours)
+    assert len(ours) == 19 and all(
+        sql.endswith(("STRICT", "STRICT, WITHOUT ROWID")) for sql in ours
+    )
 
 
 @pytest.mark.parametrize(
