@@ -14,8 +14,11 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -93,11 +96,36 @@ def serve(parser: argparse.ArgumentParser) -> Run:
     return run
 
 
+@contextmanager
+def ends_in_order() -> Iterator[None]:
+    """Ctrl+C, a polite kill or the end of the terminal closes what is open while the app still
+    loads. Once it runs it hears them itself (ui/app.py)."""
+    came: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    ends = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        ends.append(signal.SIGHUP)
+    before = [signal.signal(number, end) for number in ends]
+    try:
+        yield
+    except Exception:
+        if came:  # libraries turn an interrupt of their import into an error of theirs
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        for number, handler in zip(ends, before, strict=True):
+            signal.signal(number, handler)
+
+
 def start(args: argparse.Namespace) -> None:
     from rlhf_chat.ui import Entry, LoadingPage, running_app
 
     entry = Entry(args.port, required=not args.no_token)
-    with LoadingPage(args.port, entry) as page:
+    with ends_in_order(), LoadingPage(args.port, entry) as page:
         args.data.mkdir(parents=True, exist_ok=True)
         if args.no_token:
             logging.getLogger(__name__).warning("--no-token: %s", NO_TOKEN)

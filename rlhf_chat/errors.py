@@ -118,7 +118,7 @@ class ExportError(AppError):
 
 
 class NumericError(AppError, FloatingPointError):
-    """A loss or gradient is not finite."""
+    """A loss, a gradient or what the base computed is not finite."""
 
 
 class PortError(AppError):

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rlhf_chat.db import Store, content_key
+from rlhf_chat.errors import NumericError
 from rlhf_chat.feedback.replies import Prompt, Reply
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.generator import Generator
@@ -117,9 +119,7 @@ class FeatureExtractor:
         for start in range(0, len(todo), REPLY_BATCH):
             check()
             part = todo[start : start + REPLY_BATCH]
-            _, pooled = self.model.reference_pass(
-                [r.prompt.ids for _, r in part], [r.ids for _, r in part]
-            )
+            _, pooled = self._reference_pass([r for _, r in part])
             rows = []
             for (key, reply), states in zip(part, pooled.numpy(), strict=True):
                 vector = np.concatenate(
@@ -130,6 +130,16 @@ class FeatureExtractor:
             self.store.features.put(self._key, rows)
             self.measured += 1
         return split_vectors([known[k] for k in keys])
+
+    def _reference_pass(self, replies: Sequence[Reply]) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Log-probs and pooled states, which are kept. Raises NumericError where one is not a
+        finite number: kept, it would spoil every later round."""
+        logprobs, pooled = self.model.reference_pass(
+            [r.prompt.ids for r in replies], [r.ids for r in replies]
+        )
+        if not all(bool(torch.isfinite(x).all()) for x in (pooled, *logprobs)):
+            raise NumericError("round.base_not_finite")
+        return logprobs, pooled
 
     def unmeasured(self, replies: Sequence[Reply]) -> int:
         """How many of them are not in the cache."""
@@ -260,9 +270,7 @@ class FeatureExtractor:
         replies = [
             Reply(p, tuple(ids), self.model.decode(ids)) for p in prompts for ids in stored[p.key]
         ]
-        logprobs, pooled = self.model.reference_pass(
-            [r.prompt.ids for r in replies], [r.ids for r in replies]
-        )
+        logprobs, pooled = self._reference_pass(replies)
         styles = np.stack([text_features.measure(r.prompt.text, r.text) for r in replies])
         for i, prompt in enumerate(prompts):
             part = slice(i * REFERENCES, (i + 1) * REFERENCES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 import signal
 import socket
@@ -178,10 +179,28 @@ def test_the_page_answers_long_before_the_app_and_hands_over_its_port(tmp_path):
         assert "gradio" in web.get("").text.lower()  # the cookie of the loading page is good here
 
 
-class started:
-    """The app with the bundled model, in a process of its own; ended with Ctrl+C."""
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
+@pytest.mark.parametrize(
+    ("name", "seconds"), [("SIGINT", 0.3), ("SIGTERM", 0.0), ("SIGTERM", 0.5), ("SIGHUP", 1.0)]
+)
+def test_a_signal_while_the_app_loads_ends_it_in_order(tmp_path, name, seconds):
+    """So long after its page is up: amid imports, or as the model is loaded."""
+    with started(tmp_path, free_port(), getattr(signal, name)) as process:
+        began = time.monotonic()
+        while not running_app.find(tmp_path):
+            assert process.poll() is None and time.monotonic() - began < PATIENCE
+            time.sleep(0.05)
+        time.sleep(seconds)
+    assert not running_app.find(tmp_path)
+    left = {file.name for file in tmp_path.rglob("*") if file.is_file()}
+    assert not {name for name in left if name.endswith(("-wal", "-shm", ".new"))}, left
 
-    def __init__(self, data: Path, port: int) -> None:
+
+class started:
+    """The app with the bundled model, in a process of its own; ended with Ctrl+C, or as told."""
+
+    def __init__(self, data: Path, port: int, end: signal.Signals = signal.SIGINT) -> None:
+        self._end = end
         self.process = subprocess.Popen(
             command(data, "demo", "--port", str(port)),
             stdout=subprocess.DEVNULL,
@@ -193,5 +212,5 @@ class started:
         return self.process
 
     def __exit__(self, *_: object) -> None:
-        self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(self._end)
         assert self.process.wait(120) == 0

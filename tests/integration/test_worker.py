@@ -31,7 +31,7 @@ from rlhf_chat.inference.decode_batch import DecodeBatch
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.memory_estimate import Workload
 from rlhf_chat.inference.model import Model
-from rlhf_chat.reward import features, reward_model
+from rlhf_chat.reward import features, reward_model, scorer
 from rlhf_chat.training import evaluation, ppo, ppo_trainer, round_conditions
 from rlhf_chat.training import training_round as round_
 from rlhf_chat.training.context import RoundConfig
@@ -548,30 +548,75 @@ def test_a_full_disk_while_closing_does_not_kill_the_thread(store, chat, make, m
     wait_for(lambda: store.adapter_versions.live() == 1)
 
 
-@pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_nan_never_reaches_a_weight(what, store, chat, toy, make, monkeypatch):
-    rate(chat, 6)
-    worker = make()
-    stepped = []
-    real = ppo.policy_loss
+def poison(monkeypatch, what: str) -> None:
+    """NaN wherever this quantity is computed in a round."""
 
-    def poisoned(new_logprobs, *rest):
-        loss, stats = real(new_logprobs, *rest)
+    def replaced(owner, name, spoil):
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args, **more: spoil(real, *args, **more))
+
+    def loss(real, new_logprobs, *rest):
+        total, stats = real(new_logprobs, *rest)
         if what == "loss":
-            return loss * torch.nan, stats
+            return total * torch.nan, stats
         new_logprobs.register_hook(lambda grad: grad * torch.nan)
-        return loss, stats
+        return total, stats
 
+    def policy_pass(real, *args):
+        mask, logprobs, values = real(*args)
+        logprobs[0, -1] = torch.nan
+        return mask, logprobs, values
+
+    def reference_pass(real, *args):
+        rows, pooled = real(*args)
+        rows[0][-1] = torch.nan
+        return rows, pooled
+
+    def states(real, *args):
+        rows, pooled = real(*args)
+        pooled[0, 0] = torch.nan
+        return rows, pooled
+
+    def one(real, *args):
+        found = real(*args)
+        found[0] = float("nan")
+        return found
+
+    places = {
+        "loss": (ppo, "policy_loss", loss),
+        "gradient": (ppo, "policy_loss", loss),
+        "reward": (ppo, "compute_rewards", one),
+        "score": (scorer.RewardModel, "score", one),
+        "log-prob": (ppo_trainer.PPOTrainer, "_policy_pass", policy_pass),
+        "reference log-prob": (Model, "reference_pass", reference_pass),
+        "feature": (Model, "reference_pass", states),
+    }
+    replaced(*places[what])
+
+
+@pytest.mark.parametrize(
+    "what", ["loss", "gradient", "reward", "score", "log-prob", "reference log-prob", "feature"]
+)
+def test_a_nan_never_reaches_a_weight(what, store, chat, toy, make, monkeypatch):
+    """Nor a version or a reply: the round ends with a sentence, and chat goes on."""
+    rate(chat, 6)
+    worker, stepped, before = make(), [], spoken(toy)
     step = torch.optim.AdamW.step
     monkeypatch.setattr(
         torch.optim.AdamW, "step", lambda self, *a, **k: stepped.append(1) or step(self, *a, **k)
     )
-    monkeypatch.setattr(ppo, "policy_loss", poisoned)
-    assert worker.run_round("asked") == "failed"
-    assert "not a finite number" in words(store.rounds.newest()[0].reason)
+    with monkeypatch.context() as broken:
+        poison(broken, what)
+        assert worker.run_round("asked") == "failed"
+    reason = words(store.rounds.newest()[0].reason)
+    assert "not a finite number" in reason and reason.endswith(".")
+    assert str(worker.status().error) == reason
     assert not stepped
     assert all(bool(torch.isfinite(p).all()) for p in toy.policy_parameters())
-    assert all(bool(torch.isfinite(p).all()) for p in toy.live.tree.parameters())
+    assert same(spoken(toy), before) and len(store.adapter_versions.all()) == 1
+    *_, reply = chat.reply(chat.new_conversation(), "still there?")
+    assert reply.message_id
+    assert worker.run_round("asked") != "failed"  # nothing of it stays
 
 
 def test_stop_is_honoured_while_replies_are_sampled(store, chat, toy, make, monkeypatch):
