@@ -30,7 +30,7 @@ ARROWS = {
     "demo_model": {"inference"},
     "feedback": {"db", "errors"},
     "importers": {"db", "errors", "feedback", "inference"},
-    "reward": {"db", "demo_model", "feedback", "inference"},
+    "reward": {"db", "demo_model", "errors", "feedback", "inference"},
     "versions": {"faults", "db", "errors", "inference"},
     "training": {"faults", "db", "errors", "feedback", "inference", "reward", "versions"},
     "version_export": {"db", "errors", "inference", "versions"},
