@@ -32,6 +32,7 @@ from rlhf_chat.db import (
     DatabaseTooNew,
     DiskFull,
     NotFound,
+    ReadOnly,
     Store,
     StoreError,
     adapter_versions,
@@ -1040,6 +1041,53 @@ def test_a_file_that_cannot_be_written_is_read_and_says_why(what):
         first, second = output.splitlines()
         assert first == "True 1 3"
         assert second.startswith(f"{path} is read-only") and second.endswith(".")
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """A file system of its own, which a test may make read-only as a whole."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+    made = shutil.which("mount") and subprocess.run(mount, capture_output=True, text=True)
+    if not made or made.returncode:
+        why = made.stderr.strip() if made else "there is no mount"
+        pytest.skip(f"a file system can only be mounted by root where that is allowed: {why}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_from_a_read_only_mount_everything_is_read_and_nothing_is_lost(mounted, killed):
+    """Also where a kill left a WAL. `chmod` would prove nothing to root."""
+    path = mounted / "feedback.db"
+    if killed:
+        child = f"""if True:
+            import os
+            from rlhf_chat.db import Store
+            from tests.unit.test_db import make_reply
+            store = Store({str(path)!r})
+            store.feedback.add_rating(make_reply(store), 1)
+            os.kill(os.getpid(), 9)"""
+        subprocess.run([sys.executable, "-c", child], cwd=ROOT, check=False)
+        assert Path(f"{path}-wal").stat().st_size
+    else:
+        with closing(Store(path)) as store:
+            store.feedback.add_rating(make_reply(store), 1)
+    before = {file.name: file.read_bytes() for file in mounted.iterdir()}
+    remount = ["mount", "-o", "remount,ro", str(mounted)]
+    subprocess.run(remount, check=True, capture_output=True)
+    try:
+        opened = Store(path)
+    except StoreError as error:  # SQLite cannot read a WAL without its -shm, which it must write
+        assert killed and str(error).endswith("."), error
+    else:
+        with closing(opened) as store:
+            assert store.read_only and len(store.feedback.ratings()) == 1
+            with pytest.raises(ReadOnly, match="is read-only"):
+                store.feedback.add_rating(store.feedback.ratings()[0].message_id, -1)
+            assert not store.back_up()
+    assert {file.name: file.read_bytes() for file in mounted.iterdir()} == before
 
 
 # ---------------------------------------------------------------- upgrades, backups, deletion
