@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,14 +19,24 @@ from rlhf_chat.errors import NotFound
 
 T = TypeVar("T")
 
+KNOWN_IDS = 1 << 18  # tokens of the largest vocabularies; 10 MB
+
 
 def ids_blob(ids: Sequence[int] | None) -> bytes | None:
     return None if ids is None else np.asarray(ids, dtype="<i4").tobytes()
 
 
 def ids_list(blob: bytes) -> list[int]:
-    result: list[int] = np.frombuffer(blob, dtype="<i4").tolist()
+    """Equal ids are one object: a hundred thousand prompts then take a quarter of the memory."""
+    ids = np.frombuffer(blob, dtype="<i4")
+    known = len(ids) and 0 <= ids.min() and ids.max() < KNOWN_IDS
+    result: list[int] = (_known_ids()[ids] if known else ids).tolist()
     return result
+
+
+@cache
+def _known_ids() -> np.ndarray:
+    return np.arange(KNOWN_IDS).astype(object)
 
 
 def content_key(prompt_ids: Sequence[int], response_ids: Sequence[int] = ()) -> str:

@@ -121,7 +121,8 @@ def child(folder: Path, toy_folder: Path) -> None:
     worker.start()
     acts = Acts(store, Chat(store, model, Sampling(max_new_tokens=3)), worker.wake)
     people = [partial(acts.rate, number) for number in range(3)]
-    for act in (*people, acts.import_, acts.delete, acts.back_up):
+    every: list[Callable[[], None]] = [*people, acts.import_, acts.delete, acts.back_up]
+    for act in every:
         threading.Thread(target=act, daemon=True).start()
     time.sleep(600)
 
