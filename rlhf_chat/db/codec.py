@@ -29,7 +29,7 @@ def ids_blob(ids: Sequence[int] | None) -> bytes | None:
 def ids_list(blob: bytes) -> list[int]:
     """Equal ids are one object: a hundred thousand prompts then take a quarter of the memory."""
     ids = np.frombuffer(blob, dtype="<i4")
-    known = len(ids) and 0 <= ids.min() and ids.max() < KNOWN_IDS
+    known = len(ids) and ids.min() >= 0 and ids.max() < KNOWN_IDS
     result: list[int] = (_known_ids()[ids] if known else ids).tolist()
     return result
 

@@ -123,11 +123,11 @@ def _checked(
     db: Database, table: CheckedTable, where: str, values: Sequence[Any]
 ) -> Iterator[tuple[bool, Any]]:
     """Of each of the rows t `where`: whether it is sound, and its key and columns."""
-    key = table.key_of("t")
+    key = table.key_of("t")  # with a +, or its affinity would keep SQLite from the index
     found = db.execute(
         f"""SELECT checksum, iif(typeof({key}) = 'text', CAST({key} AS BLOB), {key}),
         {_columns(db, table)} FROM {table.name} t LEFT JOIN row_checksums
-        ON table_name = '{table.name}' AND row_key = {key} WHERE {where}""",
+        ON table_name = '{table.name}' AND row_key = +({key}) WHERE {where}""",
         values,
     )
     return ((checksum(row[2:]) == row[0], row[1:]) for row in found)

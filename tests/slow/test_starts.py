@@ -50,9 +50,9 @@ def test_of_twenty_starts_at_once_one_has_the_folder(tmp_path: Path) -> None:
             time.sleep(0.2)
         for one in started:
             if one is not owner:
-                said = one.stderr.read() if one.stderr else ""
-                assert one.returncode == 1 and said.count("\n") == 1, said
-                assert "is already open in this app" in said
+                told = one.stderr.read() if one.stderr else ""
+                assert one.returncode == 1 and told.count("\n") == 1, told
+                assert "is already open in this app" in told
     finally:
         for one in started:
             if one.poll() is None:
