@@ -59,6 +59,12 @@ class Status:
         return WAITING if self.missing else READY
 
     @property
+    def situation(self) -> str:
+        """Another one once what an action said of the state is no longer true."""
+        some = min(self.waiting, 1)
+        return f"{self.state} {self.round_id} {self.next_round} {self.live_version} {some}"
+
+    @property
     def missing(self) -> int:
         """Ratings until a round starts by itself."""
         return max(self.needed - self.waiting, 0)

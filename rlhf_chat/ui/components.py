@@ -16,6 +16,7 @@ import gradio as gr
 from rlhf_chat.errors import Notice, Refused
 from rlhf_chat.locale import has
 from rlhf_chat.simulation.simulator import SIMULATED
+from rlhf_chat.training.status import Status
 from rlhf_chat.ui.language import message, problem, text
 from rlhf_chat.ui.scripts import script
 
@@ -31,9 +32,21 @@ def status_message(words: str = "", tone: str = "quiet") -> dict[str, str]:
     return {"text": words, "tone": tone}
 
 
-def outcome_message(outcome: Notice | None, tone: str = "good") -> dict[str, str]:
-    """What an action returned; a refusal never has the colour of success."""
-    return status_message(message(outcome), "bad" if isinstance(outcome, Refused) else tone)
+def outcome_message(
+    outcome: Notice | None, tone: str = "good", *, during: Status | None = None
+) -> dict[str, str]:
+    """What an action returned, with `during` only as long as the situation is that one; a refusal
+    never has the colour of success."""
+    words, tone = message(outcome), "bad" if isinstance(outcome, Refused) else tone
+    if during is None:
+        return status_message(words, tone)
+    return {**status_message(words, tone), "during": during.situation, "then": ""}
+
+
+def saved_message(words: str, status: Status, tone: str = "good") -> dict[str, str]:
+    """What was saved and, while it is still so, what training does with it."""
+    whole = status_message(f"{words} {message(status.sentence_for_people)}", tone)
+    return {**whole, "during": message(status.sentence), "then": words}
 
 
 def error_message(error: BaseException) -> dict[str, str]:

@@ -63,7 +63,8 @@ class DataScreen:
         choice = str(getattr(event, "value", ""))
         try:
             if do == "rebuild_all":
-                word = outcome_message(await quick(self._without, words, kind, answer))
+                done = await quick(self._without, words, kind, answer)
+                word = outcome_message(done, during=self.worker.status())
             else:
                 word = await quick(self._change, do, id, choice)
         except Exception as error:
@@ -82,7 +83,9 @@ class DataScreen:
             self.chat.delete(told.conversation_id)
             return status_message(text(GONE.get(told.kind, "data.deleted_chat")), "good")
         if do == "rebuild":
-            return outcome_message(self.worker.retrain_without([told.id]))
+            return outcome_message(
+                self.worker.retrain_without([told.id]), during=self.worker.status()
+            )
         self.chat.ratings.change(told, "withdrawn" if do == "withdraw" else choice)
         self.worker.wake()
         if do == "withdraw":

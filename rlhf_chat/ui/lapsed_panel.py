@@ -23,7 +23,8 @@ class LapsedPanel:
 
     async def act(self, event: gr.EventData) -> Update:
         try:
-            word = outcome_message(await quick(self._act, str(getattr(event, "do", ""))))
+            done = await quick(self._act, str(getattr(event, "do", "")))
+            word = outcome_message(done, during=self.worker.status())
         except Exception as error:
             word = error_message(error)
         return {self.note: word, self.box: await quick(self.value)}

@@ -142,7 +142,7 @@ class LearningScreen:
 
     async def _do(self, act: Any) -> Update:
         try:
-            word = outcome_message(await quick(act), "quiet")
+            word = outcome_message(await quick(act), "quiet", during=self.worker.status())
         except Exception as error:
             word = error_message(error)
         return {self.note: word, **await quick(self.panel)}

@@ -40,7 +40,7 @@ class RatersPanel:
         """Exclude a rater, include one again, or retrain without one."""
         do, name = str(getattr(event, "do", "")), str(getattr(event, "name", ""))
         try:
-            word = outcome_message(await quick(self._act, do, name))
+            word = outcome_message(await quick(self._act, do, name), during=self.worker.status())
         except Exception as error:
             word = error_message(error)
         return {self.note: word, **await quick(self.panel)}

@@ -15,9 +15,14 @@ from rlhf_chat.chat.message_feedback import REASONS, MessageFeedback
 from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.locale import has
 from rlhf_chat.training.worker import TrainingWorker
-from rlhf_chat.ui.components import js_component, not_saved_message, status_message
+from rlhf_chat.ui.components import (
+    js_component,
+    not_saved_message,
+    saved_message,
+    status_message,
+)
 from rlhf_chat.ui.handlers import EACH, WITH_EVENT_ID, quick
-from rlhf_chat.ui.language import label, message, text
+from rlhf_chat.ui.language import label, text
 
 NOTHING = MessageFeedback()
 
@@ -58,14 +63,14 @@ class RatingPanel:
                 self.note: not_saved_message(error),
                 **await quick(self._redraw, view),
             }
-        counted = await quick(self.countdown)
+        status = await quick(self.worker.status)
         if not value:
             return {
-                self.note: status_message(text("rating.withdrawn", countdown=counted)),
+                self.note: saved_message(text("rating.withdrawn"), status, "quiet"),
                 **self.hidden(),
             }
         return {
-            self.note: status_message(text("rating.saved", countdown=counted), "good"),
+            self.note: saved_message(text("rating.saved"), status),
             **self._drawn(message_id, opinion),
         }
 
@@ -127,9 +132,6 @@ class RatingPanel:
             else status_message(text("rating.reason_withdrawn"))
         )
         return {self.note: word, self.chips: chips}
-
-    def countdown(self) -> str:
-        return message(self.worker.status().sentence_for_people)
 
     def hidden(self) -> Update:
         """Put away: no reply is being rated."""

@@ -48,7 +48,7 @@ class SimulationPanel:
 
     async def _do(self, act: Any) -> Update:
         try:
-            word = outcome_message(await quick(act))
+            word = outcome_message(await quick(act), during=self.worker.status())
         except Exception as error:
             word = error_message(error)
         return {self.note: word, **await quick(self.panel)}

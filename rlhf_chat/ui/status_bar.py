@@ -38,6 +38,7 @@ class StatusBar:
             "tone": TONES.get(status.state, "good"),
             "share": round(status.share, 3),
             "told": message(status.sentence),
+            "situation": status.situation,
             "newest": status.newest_version,
             "parts": [
                 text("simulation.running") if simulated else model_name(self.chat),

@@ -16,7 +16,12 @@ from rlhf_chat.ui import markdown_escape, transcript
 from rlhf_chat.ui.attachments_panel import NOTHING as NO_FILES
 from rlhf_chat.ui.attachments_panel import attached
 from rlhf_chat.ui.chat_view import ChatView, Update, limit_of, rater_of
-from rlhf_chat.ui.components import error_message, not_saved_message, status_message
+from rlhf_chat.ui.components import (
+    error_message,
+    not_saved_message,
+    saved_message,
+    status_message,
+)
 from rlhf_chat.ui.handlers import FRAME_SECONDS
 from rlhf_chat.ui.language import message, text
 from rlhf_chat.ui.rating_panel import NOTHING, event_index
@@ -123,8 +128,7 @@ class ReplyStreaming:
         try:
             self.chat.ratings.correct(message_id, wording, rater=checked_name(rater))
             self.worker.wake()
-            counted = self.pane.ratings.countdown()
-            word = status_message(text("rating.corrected", countdown=counted), "good")
+            word = saved_message(text("rating.corrected"), self.pane.ratings.worker.status())
             kept = {}
         except Exception as error:
             word = not_saved_message(error)

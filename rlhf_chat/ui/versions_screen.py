@@ -110,7 +110,7 @@ class VersionsScreen:
 
     async def _do(self, act: Callable[[], Notice]) -> Update:
         try:
-            word = outcome_message(await quick(act))
+            word = outcome_message(await quick(act), during=self.worker.status())
         except Exception as error:
             word = error_message(error)
         return {self.note: word, **await quick(self.panel)}

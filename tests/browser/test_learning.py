@@ -77,6 +77,34 @@ def test_while_a_round_runs_all_four_tell_its_progress_and_time_left(page, serve
         served.worker.stopped_at = -1
 
 
+def test_what_is_told_of_a_moment_goes_when_it_has_passed(page, served):
+    """An action's note is no longer there once the state it told of is another one."""
+    from playwright.sync_api import expect
+
+    as_at_first(served.worker)
+    seconds, served.worker.round_seconds = served.worker.round_seconds, 4.0
+    try:
+        send(page, "echo rate this")
+        page.get_by_label("Like", exact=True).last.click()
+        expect(page.locator("#chat-note")).to_contain_text("Saved. 4 of 12 ratings.")
+        served.worker.waiting = 7
+        expect(page.locator("#chat-note")).to_have_text("Saved.")
+        go_to(page, "versions")
+        button(page, "Make live: base").click()
+        expect(page.locator("#versions-note")).to_have_text("The original model is live.")
+        expect(page.locator("#status-bar")).to_contain_text("base live")
+        served.worker.live = 1
+        expect(page.locator("#versions-note")).to_have_text("")
+        go_to(page, "learning")
+        button(page, "Train now").click()
+        expect(page.locator("#learning-note")).to_contain_text("A round starts now.")
+        expect(page.locator("#status-bar")).to_contain_text("v2 live")
+        expect(page.locator("#learning-note")).to_have_text("")
+    finally:
+        served.worker.round_seconds = seconds
+        as_at_first(served.worker)
+
+
 def test_a_new_version_puts_a_dot_on_the_tab_until_it_is_looked_at(page, served):
     from playwright.sync_api import expect
 

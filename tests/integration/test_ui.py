@@ -56,7 +56,6 @@ from rlhf_chat.ui.learning_screen import LearningScreen
 from rlhf_chat.ui.measures import figure, measure_title
 from rlhf_chat.ui.prefetch import PrefetchJob
 from rlhf_chat.ui.raters_panel import RatersPanel
-from rlhf_chat.ui.rating_panel import RatingPanel
 from rlhf_chat.ui.simulation_panel import SimulationPanel
 from rlhf_chat.ui.status_bar import StatusBar
 from rlhf_chat.ui.versions_screen import VersionsScreen
@@ -1825,10 +1824,8 @@ def test_a_version_is_exported_while_the_screen_goes_on_and_says_where_it_is(tmp
     screen.exports = BackgroundExport(run)
     assert press(screen, "export", 1, given="gguf-q8_0")[screen.note]["text"] != ""
     refused = press(screen, "export", 1, given="peft")
-    assert refused[screen.note] == {
-        "text": "An export is running already. It says here when it is done.",
-        "tone": "bad",
-    }
+    told = "An export is running already. It says here when it is done."
+    assert (refused[screen.note]["text"], refused[screen.note]["tone"]) == (told, "bad")
     assert refused[screen.exporting]["text"] == "Exporting v1: writing the files, 25%."
     go_on.set()
     screen.exports.wait()
@@ -2238,7 +2235,7 @@ def every_place(chat: ToyChat) -> dict[str, str]:
     compare.answers.worker = chat.worker
     return {
         "header": StatusBar(chat, chat.worker, watch).read()["told"],
-        "chat": RatingPanel(chat, chat.worker, dict).countdown(),
+        "chat": components.saved_message("", chat.worker.status())["text"].strip(),
         "compare": compare.answers.counted()["text"],
         "learning": learning.panel()[learning.now],
     }

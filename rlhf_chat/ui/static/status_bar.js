@@ -17,5 +17,6 @@ const draw = () => {
   line.title = v.told || v.parts.join(', ');
   line.onclick = () => { const tab = learning(); if (tab) tab.click(); };
   element.replaceChildren(line); mark(v.newest);
+  window.rlhfTold = [v.told, v.situation]; document.dispatchEvent(new CustomEvent('rlhf-told', {detail: window.rlhfTold}));
 };
 watch('value', draw); draw();
