@@ -35,6 +35,7 @@ from rlhf_chat.errors import AppError, Notice, Refused
 from rlhf_chat.feedback.agreement import Agreement
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.reward.scorer import TokenAttribution
+from rlhf_chat.training.round_conditions import CONDITIONS
 from rlhf_chat.training.round_plan import RoundSize
 from rlhf_chat.training.status import PHASES, Status
 from rlhf_chat.versions import standings
@@ -682,6 +683,7 @@ class ToyTrainer:
         self.paused = False
         self.sizes_rounds, self.round_minutes = True, 10
         self.conditions: list[str] = []
+        self.possible_conditions = list(CONDITIONS)
         self.began: float | None = None
         self.stopped_at = -1  # ratings when a round was stopped
         self.awaits = ""  # a condition that ratings wait for

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 import torch
@@ -22,6 +23,13 @@ NIGHT_BEGINS, NIGHT_ENDS = 22, 7  # hours of the local clock
 OTHERS_BYTES = 2 << 30  # of the card's memory; a desktop holds up to about 1 GiB
 
 
+def possible(model: Model) -> list[str]:
+    """Those of `CONDITIONS` that mean something on this machine: no mains power without a battery,
+    and no graphics card where the model is on the processor."""
+    here = {MAINS: _battery() is not None, CARD: model.device.type == "cuda"}
+    return [name for name in CONDITIONS if here.get(name, True)]
+
+
 @dataclass(frozen=True)
 class Surroundings:
     idle_seconds: float  # since the last reply ended; 0 during one
@@ -32,7 +40,7 @@ class Surroundings:
 
 def surroundings(model: Model) -> Surroundings:
     """As they are now."""
-    battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+    battery = _battery()
     return Surroundings(
         idle_seconds=model.lease.idle_seconds,
         hour=time.localtime().tm_hour,
@@ -51,6 +59,10 @@ def unmet(conditions: Collection[str], now: Surroundings) -> list[str]:
         CARD: now.others_bytes <= OTHERS_BYTES,
     }
     return [name for name in CONDITIONS if name in conditions and not met[name]]
+
+
+def _battery() -> Any:
+    return psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
 
 
 def _held_by_others(device: torch.device) -> int:

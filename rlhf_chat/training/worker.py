@@ -253,6 +253,11 @@ class TrainingWorker:
         stored = self.store.settings.get("round_conditions", [])
         return [name for name in round_conditions.CONDITIONS if name in stored]
 
+    @property
+    def possible_conditions(self) -> list[str]:
+        """Those that mean something on this machine."""
+        return round_conditions.possible(self.model)
+
     def set_conditions(self, names: Sequence[str]) -> None:
         """From now on; kept with the data. Raises ValueError for an unknown name."""
         if unknown := set(names) - set(round_conditions.CONDITIONS):

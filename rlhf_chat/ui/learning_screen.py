@@ -15,7 +15,6 @@ from gradio.i18n import I18nData
 
 from rlhf_chat.errors import Notice
 from rlhf_chat.simulation.simulator import Simulation
-from rlhf_chat.training.round_conditions import CONDITIONS
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui import learning_summary
 from rlhf_chat.ui.charts import safe
@@ -99,7 +98,8 @@ class LearningScreen:
 
     async def set_conditions(self, names: list[str]) -> Update:
         def act() -> Notice:
-            self.worker.set_conditions(names)
+            shown = self.worker.possible_conditions  # the others stay as they are
+            self.worker.set_conditions([*names, *{*self.worker.conditions}.difference(shown)])
             return Notice("training.conditions_set" if names else "training.no_conditions")
 
         return await self._do(act)
@@ -134,7 +134,11 @@ class LearningScreen:
             return {
                 self.needed: self.worker.status().needed,
                 self.minutes: self.worker.round_minutes,
-                self.conditions: self.worker.conditions,
+                self.conditions: [
+                    name
+                    for name in self.worker.conditions
+                    if name in self.worker.possible_conditions
+                ],
                 **self.panel(),
             }
 
@@ -217,7 +221,7 @@ class LearningScreen:
                 label("minutes_per_round"), "minutes", visible=self.worker.sizes_rounds
             )
             self.conditions = gr.CheckboxGroup(
-                [(label(f"rounds_only_{name}"), name) for name in CONDITIONS],
+                [(label(f"rounds_only_{name}"), name) for name in self.worker.possible_conditions],
                 label=label("rounds_only"),
                 elem_id="rounds-only",
             )

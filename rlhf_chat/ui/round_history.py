@@ -20,18 +20,27 @@ def round_history(rounds: list[Any]) -> str:
 
 
 def last_round(rounds: list[Any]) -> str:
-    """How the newest round that ended did, with its checks; nothing before the first."""
+    """How the newest round that ended did, in plain words; nothing before the first."""
     ended = next((r for r in rounds if r.ended_at), None)
     if ended is None:
         return ""
     name = safe(text("learning.round", number=ended.id))
     return (
         f'<p class="last">{_ending(ended.status)} <span>{name}</span>:'
-        f" <span>{safe(message(ended.reason))}</span></p>{checks(ended.verdict)}"
+        f" <span>{safe(_plain(ended))}</span></p>"
     )
 
 
-def checks(verdict: dict[str, Any] | None) -> str:
+def _plain(ended: Any) -> str:
+    """Why the round ended so, by the first check it failed: without the numbers, which stand among
+    all rounds."""
+    for check in (ended.verdict or {}).get("checks") or []:
+        if isinstance(check, dict) and not check["passed"]:
+            return text(f"gate.plain.{check['name']}")
+    return message(ended.reason)
+
+
+def _checks(verdict: dict[str, Any] | None) -> str:
     """Every check of the gate with a mark, its value and its limit, folded away."""
     rows = [_check(check) for check in (verdict or {}).get("checks") or []]
     if not rows:
@@ -94,7 +103,7 @@ def _round(done: Any) -> str:
         f"{_ending(done.status)}<span>{versions}</span>"
         f"<span class='at'>{safe(when(done.started_at))}</span>{badge}</div>"
         f"<p class='reason'>{safe(message(done.reason))}</p>"
-        f"{checks(done.verdict)}{_moved(done.verdict)}</li>"
+        f"{_checks(done.verdict)}{_moved(done.verdict)}</li>"
     )
 
 

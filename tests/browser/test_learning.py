@@ -138,8 +138,12 @@ def test_what_changed_is_told_before_any_number(page, served):
     expect(page.locator("#changed .example")).to_have_count(2)
     expect(page.locator("#changed del").first).to_be_visible()
     expect(page.locator("#plots")).to_be_hidden()
-    page.locator("#now summary").click()
-    expect(page.locator("#now .missed")).to_contain_text("9.3 nats")
+    expect(page.locator("#now .last")).to_contain_text("it moved too far from the original model")
+    for word in ("log-odds", "nats", "KL", "p ="):  # for anybody: the numbers are among the details
+        expect(page.locator("#first-layer")).not_to_contain_text(word)
+    open_details(page)
+    page.locator("#rounds .round").first.locator("summary").first.click()
+    expect(page.locator("#rounds .missed")).to_contain_text("9.3 nats")
 
 
 def test_the_next_step_is_one_button_and_opens_a_blind_duel(page, served):

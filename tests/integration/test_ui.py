@@ -2576,3 +2576,13 @@ def test_what_a_rating_or_a_reply_holds_never_becomes_markup():
     assert "&lt;b&gt;a" in history and "<b>a" not in history
     assert "&lt;i&gt;" in changed and "<i>" not in changed and "$" not in changed
     assert "shorter replies" in changed and "lists" not in changed
+
+
+def test_conditions_that_this_machine_does_not_have_are_hidden_and_stay_as_they_are():
+    worker = ToyTrainer()
+    worker.possible_conditions, worker.conditions = ["idle", "night"], ["mains"]
+    screen = learning_of(worker)
+    assert [value for _, value in screen.conditions.choices] == ["idle", "night"]
+    assert asyncio.run(screen.load())[screen.conditions] == []
+    asyncio.run(screen.set_conditions(["night"]))
+    assert sorted(worker.conditions) == ["mains", "night"]

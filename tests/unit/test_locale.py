@@ -127,7 +127,7 @@ def put_together() -> set[str]:
         *(f"label.rounds_only_{name}" for name in round_conditions.CONDITIONS),
         *(f"ending.{name}" for name in round_history.ENDINGS),
         *(f"loading.step.{step}" for step in loading_page.STEPS),
-        *(f"gate.{part}.{name}" for name in checks for part in ("check", "range")),
+        *(f"gate.{part}.{name}" for name in checks for part in ("check", "range", "plain")),
         *(f"gate.{part}.{name}" for name in {*checks} - {"finite"} for part in ("value", "limit")),
         *(f"label.group_{name}" for name in measures.GROUPS),
         *(f"learning.next_{name}" for name in (status.TRAINING, status.PAUSED)),

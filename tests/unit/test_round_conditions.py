@@ -10,7 +10,13 @@ import torch
 
 from rlhf_chat.inference.lease import Lease
 from rlhf_chat.training import round_conditions
-from rlhf_chat.training.round_conditions import CONDITIONS, Surroundings, surroundings, unmet
+from rlhf_chat.training.round_conditions import (
+    CONDITIONS,
+    Surroundings,
+    possible,
+    surroundings,
+    unmet,
+)
 
 QUIET = Surroundings(idle_seconds=3600.0, hour=3, on_mains=True, others_bytes=0)
 AGAINST = {
@@ -41,6 +47,14 @@ def test_a_machine_without_a_battery_is_on_mains(toy, monkeypatch) -> None:
         assert surroundings(toy).on_mains is mains
     monkeypatch.delattr(psutil, "sensors_battery", raising=False)
     assert surroundings(toy).on_mains
+
+
+def test_only_what_this_machine_has_is_offered(toy, monkeypatch) -> None:
+    for battery, offered in ((None, []), (SimpleNamespace(power_plugged=True), ["mains"])):
+        monkeypatch.setattr(psutil, "sensors_battery", lambda told=battery: told, raising=False)
+        assert possible(toy) == ["idle", "night", *offered]
+        card = SimpleNamespace(device=torch.device("cuda"))
+        assert possible(card) == ["idle", "night", *offered, "card"]
 
 
 def test_nobody_is_idle_during_a_reply() -> None:
