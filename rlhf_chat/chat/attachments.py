@@ -1,4 +1,4 @@
-"""Text files that are sent with a message: which are taken, and how the model reads them."""
+"""Files that are sent with a message: which are taken, and how the model reads them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ TYPES |= {"py": "python", "js": "javascript", "ts": "typescript", "html": "html"
 TYPES |= {"c": "c", "h": "c", "cpp": "cpp", "hpp": "cpp", "rs": "rust", "go": "go", "rb": "ruby"}
 TYPES |= {"java": "java", "kt": "kotlin", "swift": "swift", "php": "php", "sql": "sql"}
 TYPES |= {"sh": "bash", "r": "r", "lua": "lua", "tex": "latex", "xml": "xml", "svg": "xml"}
+TYPES |= {"pdf": ""}
 
 
 @dataclass(frozen=True)

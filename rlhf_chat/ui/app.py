@@ -41,6 +41,11 @@ from rlhf_chat.ui.welcome import Welcome
 
 SESSIONS = 100  # tabs that Gradio remembers
 STARTERS = 3  # prompts offered in an empty conversation
+# id, text, icon and script of the buttons at the foot of the sidebar
+FOOT = (
+    ("help-toggle", label("help"), "lucide-circle-question-mark", "() => { rlhfHelp(); }"),
+    ("theme-toggle", label("theme"), "lucide-sun-moon", "() => { rlhfTheme(); }"),
+)
 ICON = Path(__file__).parent / "static" / "icon.png"
 
 
@@ -74,15 +79,7 @@ def build(
         delete_cache=(3600, 86400),
     )
     with demo:
-        with gr.Sidebar(width=268, elem_id="side"):
-            gr.HTML(
-                f'<div class="brand">{safe(title)}</div>', elem_id="brand", apply_default_css=False
-            )
-            chatting.conversations.lay_out()
-            people.lay_out_name()
-            gr.Button(label("theme"), size="sm", elem_id="theme-toggle").click(
-                None, js="() => { rlhfTheme(); }", **QUICK
-            )
+        _lay_out_side(title, chatting, people)
         strip.lay_out()
         with gr.Tabs(elem_id="tabs", selected="chat", overflow_behavior="wrap") as tabs:
             with gr.Tab(label("tab_chat"), id="chat", elem_id="tab-chat"):
@@ -108,6 +105,17 @@ def build(
         polling = Polling(strip, chatting, comparing, learning, versions, data, people)
         demo.state = polling.wire(tabs)
     return demo
+
+
+def _lay_out_side(title: str, chatting: ChatScreen, people: RatersPanel) -> None:
+    with gr.Sidebar(width=268, elem_id="side"):
+        gr.HTML(f'<div class="brand">{safe(title)}</div>', elem_id="brand", apply_default_css=False)
+        chatting.conversations.lay_out()
+        people.lay_out_name()
+        with gr.Row(elem_id="side-foot"):
+            for elem_id, name, icon, act in FOOT:
+                foot = gr.Button(name, size="sm", min_width=0, elem_id=elem_id, elem_classes=icon)
+                foot.click(None, js=act, **QUICK)
 
 
 def launch(

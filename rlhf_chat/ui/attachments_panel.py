@@ -4,12 +4,16 @@ they take, and Send sends them with the message.
 
 from __future__ import annotations
 
+import base64
+import bisect
 from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.chat.attachments import TYPES, Attachment, with_files
+from rlhf_chat.chat import pdf_text
+from rlhf_chat.chat.attachments import LARGEST, TYPES, Attachment, with_files
 from rlhf_chat.chat.chat import Chat
+from rlhf_chat.errors import AppError
 from rlhf_chat.ui.components import error_message, js_component
 from rlhf_chat.ui.handlers import EACH, QUICK, quick
 from rlhf_chat.ui.language import text
@@ -38,12 +42,35 @@ class AttachmentsPanel:
         update: Update = {}
         for chosen in getattr(event, "add", None) or []:
             try:
-                file = Attachment.of(str(chosen["name"]), str(chosen["text"]))
-                with_files("", [*attached({"files": files}), file])
-                files.append({"name": file.name, "text": file.text})
+                files = await quick(self._with, files, chosen, view["conversation"])
             except Exception as error:
                 update[self.note] = error_message(error)
         return {self.files: await quick(self._counted, files, view["conversation"]), **update}
+
+    def _with(
+        self, files: list[dict[str, str]], chosen: dict[str, Any], conversation_id: str
+    ) -> list[dict[str, str]]:
+        """`files` and one more; of a PDF file as many pages, from the first, as fit."""
+        name = str(chosen["name"])
+        if chosen.get("over"):
+            raise AppError("attachments.too_large", name=name, limit=LARGEST)
+        with_files("", [*attached({"files": files}), Attachment(name, "")])  # not too many
+        if "data" not in chosen:
+            file = Attachment.of(name, str(chosen["text"]))
+            return [*files, {"name": file.name, "text": file.text, "note": ""}]
+        pages = pdf_text.pages(name, base64.b64decode(str(chosen["data"])))
+
+        def of(count: int) -> list[dict[str, str]]:
+            file = Attachment.of(name, "\n\n".join(filter(None, pages[:count]))[:LARGEST])
+            told = {"count": count, "total": len(pages)}
+            return [*files, {**vars(file), "note": text("attachments.pages", **told)}]
+
+        def too_many(count: int) -> bool:
+            return bool(self._counted(of(count), conversation_id)["over"])
+
+        first = next(i for i, page in enumerate(pages, 1) if page)  # those before it are empty
+        fits = bisect.bisect_left(range(first + 1, len(pages) + 1), True, key=too_many)
+        return of(first + fits)
 
     def _counted(self, files: list[dict[str, str]], conversation_id: str) -> dict[str, Any]:
         if not files:
@@ -58,7 +85,9 @@ class AttachmentsPanel:
         self.files = js_component("attachments", NOTHING, elem_id="attachments")
 
     def lay_out_button(self) -> None:
-        self.button = gr.Button("+", elem_id="attach", scale=0, min_width=36)
+        self.button = gr.Button(
+            "", elem_id="attach", elem_classes="lucide-paperclip", scale=0, min_width=36
+        )
 
     def wire(self, view: gr.HTML) -> None:
         taken = ",".join(f".{suffix}" for suffix in TYPES)

@@ -245,7 +245,7 @@ def _about(message_id: str) -> str:
 def _close_button() -> str:
     """Pressed in static/view.js."""
     name = safe(text("attribution.close"))
-    return f'<button type="button" class="shut" aria-label="{name}">×</button>'
+    return f'<button type="button" class="shut lucide-x" aria-label="{name}"></button>'
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -489,6 +489,7 @@ class CompareScreen:
                 elem_id=f"draft-{letter.lower()}",
                 sanitize_html=True,
                 line_breaks=True,
+                latex_delimiters=markdown_escape.DELIMITERS,
                 elem_classes="draft",
             )
             self.answers.lay_out_under(letter)

@@ -20,11 +20,14 @@ from rlhf_chat.training.status import Status
 from rlhf_chat.ui.language import message, problem, text
 from rlhf_chat.ui.scripts import script
 
+# What text.js gives every script, by short names.
+SHORT = "const t = window.rlhfText, el = window.rlhfEl, button = window.rlhfButton;\n"
+
 
 def js_component(name: str, value: Any, **more: Any) -> gr.HTML:
     """A component that the script static/NAME.js draws from its value."""
     template: dict[str, Any] = {"apply_default_css": False, "html_template": "<div></div>"}
-    return gr.HTML(value, js_on_load=script(name), **template, **more)
+    return gr.HTML(value, js_on_load=SHORT + script(name), **template, **more)
 
 
 def status_message(words: str = "", tone: str = "quiet") -> dict[str, str]:

@@ -70,7 +70,9 @@ class ConversationList:
         return {**listed, self.note: status_message(text("chat.restored"), "good")}
 
     def lay_out(self) -> None:
-        self.new_button = gr.Button(label("new_chat"), elem_id="new-chat", size="sm")
+        self.new_button = gr.Button(
+            label("new_chat"), elem_id="new-chat", elem_classes="lucide-square-pen", size="sm"
+        )
         self.searched = gr.Textbox(
             label=label("search_chats"),
             show_label=False,

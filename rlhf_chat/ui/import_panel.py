@@ -104,7 +104,13 @@ class ImportPanel:
     # ---- layout and wiring ---------------------------------------------------------------------
 
     def lay_out_button(self) -> None:
-        self.button = gr.Button(label("import"), scale=0, min_width=90, elem_id="import")
+        self.button = gr.Button(
+            label("import"),
+            scale=0,
+            min_width=112,
+            elem_id="import",
+            elem_classes="lucide-upload",
+        )
 
     def lay_out(self, note: gr.HTML) -> None:
         self.note = note

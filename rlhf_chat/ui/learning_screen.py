@@ -226,6 +226,7 @@ class LearningScreen:
                 elem_id="rounds-only",
             )
             self.round_size = gr.HTML(elem_id="round-size", apply_default_css=False)
+        self.notify = gr.Checkbox(False, label=label("notify"), elem_id="notify")
         self.target, self.shown = hidden("next-target"), hidden("learning-shown")
         self.watching.lay_out()
         self.details.lay_out()
@@ -270,6 +271,10 @@ class LearningScreen:
             self.page,
             **QUICK,
         )
+        # The browser keeps this setting: it is about this page, and the browser has to allow it.
+        told = [self.notify, self.note]
+        self.notify.input(None, self.notify, told, js="rlhfNotify", **QUICK)
+        demo.load(None, None, self.notify, js="() => rlhfNotifies()", **QUICK)
         self.conditions.input(self.set_conditions, self.conditions, self.page, **QUICK)
         demo.load(self.load, None, self.page, **QUICK)
 

@@ -48,10 +48,11 @@ FENCE = re.compile(r"(?P<fence>`{3,}(?=[^`\r\n]*$)|~{3,})(?P<language>[ \t]*\S*)
 RUN = re.compile("`+")
 # The first that fits: an escaped mark, backticks, an address, a tag, an entity, an image.
 WITHIN = re.compile(
+    rf"{MATHS.pattern}|"
     r"\\[\\`!]|(?P<run>`+)|<(?:https?://|mailto:)[^\s<>]*>|(?P<less><)|(?P<and>&)(?=#?\w+;)"
-    r"|(?P<mark>!)(?=\[)"
+    r"|(?P<mark>!)(?=\[)",
+    re.DOTALL,
 )
-WITH_MATHS = re.compile(rf"{MATHS.pattern}|{WITHIN.pattern}", re.DOTALL)
 
 
 def literal(text: str) -> str:
@@ -59,9 +60,9 @@ def literal(text: str) -> str:
     return SPECIAL.sub(_entity, text)
 
 
-def shown(text: str, *, maths: bool = False) -> str:
-    """For Markdown: every `<` that it could take for a tag, and every entity, is made plain text.
-    `maths`: formulas are put between `DELIMITERS`.
+def shown(text: str) -> str:
+    """For Markdown: every `<` that it could take for a tag, and every entity, is made plain text,
+    and formulas are put between `DELIMITERS`.
 
     The same blocks as Markdown's: code spans end with their paragraph, fences and indented lines
     are code.
@@ -73,12 +74,12 @@ def shown(text: str, *, maths: bool = False) -> str:
     in_list, after_blank = False, True
 
     def end_paragraph() -> None:
-        done.append(_plain("".join(paragraph), maths))
+        done.append(_plain("".join(paragraph)))
         paragraph.clear()
 
     at = 0
     while at < len(text):
-        found = DISPLAY.match(text, at) if maths and not fence else None
+        found = DISPLAY.match(text, at) if not fence else None
         line = (found or LINES.match(text, at) or "")[0]
         at += len(line)
         deep = len(line.expandtabs(4)) - len(line.expandtabs(4).lstrip(" ")) >= 4
@@ -124,14 +125,13 @@ def _meant(found: re.Match[str]) -> str:
     return "" if found[0] == NOTHING else chr(int(found[1], 16))
 
 
-def _plain(paragraph: str, maths: bool) -> str:
+def _plain(paragraph: str) -> str:
     """With code spans left alone: from a run of backticks to the next one as long."""
-    within = WITH_MATHS if maths else WITHIN
     runs: dict[int, list[int]] = {}
     for run in RUN.finditer(paragraph):
         runs.setdefault(len(run[0]), []).append(run.start())
     done, at = [], 0
-    while found := within.search(paragraph, at):
+    while found := WITHIN.search(paragraph, at):
         done.append(paragraph[at : found.start()])
         at = found.end()
         if (formula := _formula(found)) is not None:

@@ -81,7 +81,8 @@ def _check(check: dict[str, Any] | list[Any]) -> tuple[str, bool, str, str]:
 
 
 def _mark(passed: bool) -> str:
-    return f'<span role="img" aria-label="{safe(_result(passed))}">{"✓" if passed else "✗"}</span>'
+    icon = "lucide-check" if passed else "lucide-x"
+    return f'<span class="{icon}" role="img" aria-label="{safe(_result(passed))}"></span>'
 
 
 def _result(passed: bool) -> str:

@@ -198,7 +198,12 @@ class SettingsPanel:
 
     def lay_out_toggle(self) -> None:
         self.toggle = gr.Button(
-            label("settings"), size="sm", scale=0, min_width=60, elem_id="settings-toggle"
+            label("settings"),
+            size="sm",
+            scale=0,
+            min_width=60,
+            elem_id="settings-toggle",
+            elem_classes="lucide-sliders-horizontal",
         )
 
     # ---- wiring --------------------------------------------------------------------------------

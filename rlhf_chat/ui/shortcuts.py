@@ -1,6 +1,6 @@
-"""Keyboard shortcuts, the message draft and the phone layout: the script in the page's head.
+"""Keys, the help sheet, the message draft and the phone layout: the script in the page's head.
 
-The script is static/shortcuts.js; here is the list of shortcuts, which it draws on the help sheet.
+The script is static/shortcuts.js; here is what it draws on the help sheet.
 """
 
 import json
@@ -32,8 +32,13 @@ SHORTCUTS = (
     ("Ctrl+.", "key_settings"),
     ("?", "key_help"),
 )
+# Words of the app, each with the texts `page.term_NAME` and `page.means_NAME`.
+TERMS = ("base", "version", "round", "reward_model", "checks", "trial", "blind_vote", "distance")
+STEPS = ("learns_rate", "learns_taste", "learns_train", "learns_check")  # how it learns
 
 
 def head() -> str:
-    """The script for `launch(head=...)`, with the list of shortcuts written in."""
-    return f"<script>\nconst SHORTCUTS = {json.dumps(SHORTCUTS)};\n{script('shortcuts')}</script>"
+    """The script for `launch(head=...)`, with what the help sheet says written in."""
+    lists = {"SHORTCUTS": SHORTCUTS, "TERMS": TERMS, "STEPS": STEPS}
+    written = "".join(f"const {name} = {json.dumps(it)};\n" for name, it in lists.items())
+    return f"<script>\n{written}{script('shortcuts')}</script>"

@@ -40,6 +40,7 @@ class StatusBar:
             "told": message(status.sentence),
             "situation": status.situation,
             "newest": status.newest_version,
+            "simulated": simulated,
             "parts": [
                 text("simulation.running") if simulated else model_name(self.chat),
                 text("status.live", version=status.live_version),

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import gradio as gr
 
+from rlhf_chat.ui import icons
+
 IRIS = gr.themes.Color(
     name="iris",
     c50="#f2f1fd",
@@ -114,7 +116,7 @@ def head() -> str:
     Not `css=...`: Gradio rewrites each selector there, and breaks those with commas in brackets and
     those inside @media.
     """
-    return f"{_icon()}<style>\n{CSS}</style>\n"
+    return f"{_icon()}<style>\n{CSS}{icons.css()}</style>\n"
 
 
 def _icon() -> str:

@@ -27,7 +27,7 @@ def bubble(role: str, text: str, message_id: str = "") -> dict[str, Any]:
     """A reply is Markdown, a person's own text is shown to the letter."""
     drawn = markdown_escape.literal(text)
     if role == "assistant":
-        drawn = markdown_escape.shown(text, maths=True)
+        drawn = markdown_escape.shown(text)
     # A content part, not a bare string: Gradio strips and re-indents bare strings.
     return {
         "role": role,

@@ -31,6 +31,7 @@ from tests.browser.window import (
     wait_for,
     watched,
 )
+from tests.pdf_files import pdf
 
 pytestmark = pytest.mark.browser
 PAYLOADS = (
@@ -302,16 +303,20 @@ def test_files_are_attached_and_sent(page):
     from playwright.sync_api import expect
 
     with page.expect_file_chooser() as chooser:
-        button(page, "Attach text files").click()
+        button(page, "Attach text files or PDFs").click()
     note = {"name": "notes.md", "mimeType": "text/markdown", "buffer": b"# One\n*two*"}
-    chooser.value.set_files([note, {**note, "name": "scan.pdf"}])
-    expect(page.locator("#chat-note")).to_contain_text("scan.pdf cannot be attached")
-    expect(page.locator("#attachments .file")).to_have_count(1)
+    paper = {"name": "paper.pdf", "mimeType": "application/pdf", "buffer": pdf("All of it")}
+    scan = {**paper, "name": "scan.pdf", "buffer": pdf("")}
+    chooser.value.set_files([note, paper, scan])
+    expect(page.locator("#chat-note")).to_contain_text("scan.pdf holds no text")
+    expect(page.locator("#attachments .file")).to_have_count(2)
+    expect(page.locator("#attachments .file").last).to_contain_text("paper.pdf1 page")
     expect(page.locator("#attachments .told")).to_contain_text("tokens")
     send(page, "echo read this")
     expect(page.locator("#attachments .file")).to_have_count(0)
     own = page.locator("#bot .user.message .prose").inner_text()
-    assert own.strip() == "echo read this\n\nnotes.md:\n```markdown\n# One\n*two*\n```"
+    notes = "notes.md:\n```markdown\n# One\n*two*\n```"
+    assert own.strip() == f"echo read this\n\n{notes}\n\npaper.pdf:\n```\nAll of it\n```"
 
 
 def test_a_reply_cannot_call_out(page, served):
@@ -562,6 +567,60 @@ def test_keys_and_help(page):
     page.keyboard.press("g")
     page.keyboard.press("c")
     expect(page.locator("#tab-chat-button")).to_have_attribute("aria-selected", "true")
+
+
+def test_help_is_a_button_and_explains_the_words_and_how_it_learns(page):
+    from playwright.sync_api import expect
+
+    button(page, "Help").click()
+    sheet = page.locator("dialog#shortcuts")
+    for words in ("How it learns", "Reward model", "Predicts how you would rate", "Search chats"):
+        expect(sheet).to_contain_text(words)
+    sheet.get_by_role("button", name="Close").click()
+    expect(sheet).to_be_hidden()
+
+
+SPY = """() => { window.told = []; window.Notification = class {
+    static permission = 'default'; static asked = 0;
+    static async requestPermission() {
+        Notification.asked += 1; return Notification.permission = '%s';
+    }
+    constructor(title) { window.told.push(title); }
+}}"""
+HIDE = """hidden => {
+    Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});
+    document.dispatchEvent(new Event('visibilitychange'));
+}"""
+
+
+def test_a_hidden_page_tells_of_a_new_version_if_it_was_asked_to(page, served):
+    from playwright.sync_api import expect
+
+    page.evaluate(SPY % "granted")
+    go_to(page, "learning")
+    assert page.evaluate("Notification.asked") == 0  # nobody is asked before the setting is used
+    page.get_by_label("Tell me when a new version is live").check()
+    page.wait_for_function("rlhfNotifies()")
+    go_to(page, "chat")
+    page.evaluate(HIDE, True)
+    seconds, live = served.worker.round_seconds, served.worker.live
+    served.worker.round_seconds = 0.1
+    try:
+        served.worker.waiting = 3
+        served.worker.train_now()
+        newest = served.worker.status().newest_version + 1
+        page.wait_for_function("window.told.length", timeout=40_000)
+        assert page.evaluate("window.told") == [f"Version {newest} is ready"]
+    finally:
+        served.worker.round_seconds, served.worker.live = seconds, live
+    page.evaluate(HIDE, False)
+    page.evaluate(SPY % "denied")
+    go_to(page, "learning")
+    page.get_by_label("Tell me when a new version is live").uncheck()
+    page.wait_for_function("!rlhfNotifies()")
+    page.get_by_label("Tell me when a new version is live").click()
+    expect(page.locator("#learning-note")).to_contain_text("does not allow notifications")
+    expect(page.get_by_label("Tell me when a new version is live")).not_to_be_checked()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -1153,18 +1212,14 @@ def test_a_hidden_page_asks_for_nothing(opened):
     open_page(page, page.url)
     go_to(page, "learning")
     page.wait_for_timeout(500)
-    hide = """hidden => {
-        Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});
-        document.dispatchEvent(new Event('visibilitychange'));
-    }"""
-    page.evaluate(hide, True)
+    page.evaluate(HIDE, True)
     page.wait_for_timeout(500)  # what was asked before is answered
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     page.clock.run_for(10_000)
     page.wait_for_timeout(200)
     assert asked == []
-    page.evaluate(hide, False)
+    page.evaluate(HIDE, False)
     page.wait_for_timeout(500)
     asked.clear()
     page.clock.run_for(4_000)
@@ -1177,7 +1232,7 @@ SETTLED = """() => document.getAnimations().every(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", ["laptop", "phone"])
+@pytest.mark.parametrize("size", SIZES)
 def test_no_serious_barrier_on_any_screen(opened, axe, scheme, size):
     page = opened(size, color_scheme=scheme, bypass_csp=True)
     send(page, "echo hello")
@@ -1201,6 +1256,14 @@ def test_no_serious_barrier_on_any_screen(opened, axe, scheme, size):
     button(page, "Settings").click()
     look("settings")
     page.locator("#settings-close").click()
+    page.evaluate("rlhfHelp()")
+    look("help")
+    page.keyboard.press("Escape")
+    go_to(page, "learning")
+    for fold in ("Simulation", "Details for those who know RLHF"):
+        page.get_by_role("button", name=fold).click()
+    page.locator("#plots svg.marks").first.wait_for()
+    look("all of Learning")
     go_to(page, "compare")
     draft(page, "rivers")
     page.locator("#vote-a").click()

@@ -167,6 +167,48 @@ def test_keys_work_wherever_the_focus_is(opened, served, where):
     assert len(served.compare.votes) == votes + 1
 
 
+STROKE = """([x, y]) => {
+    const target = document.querySelector('#draft-a'), box = target.getBoundingClientRect();
+    const send = (type, clientX, clientY) => {
+        const one = new Touch({identifier: 1, target, clientX, clientY});
+        const touches = type === 'touchstart' ? [one] : [];
+        target.dispatchEvent(new TouchEvent(type, {touches, changedTouches: [one], bubbles: true}));
+    };
+    send('touchstart', box.x + 90, box.y + 20);
+    send('touchend', box.x + 90 + x, box.y + 20 + y);
+}"""
+
+
+def test_on_a_phone_a_stroke_to_a_side_is_a_vote_and_a_scroll_is_none(opened, served):
+    from playwright.sync_api import expect
+
+    page, votes = opened("phone", has_touch=True, is_mobile=True), served.compare.votes
+    go_to(page, "compare")
+    for stroke, told in (((120, 10), "A is better"), ((-120, 10), "B is better")):
+        page.wait_for_selector("#vote-a:enabled")
+        page.wait_for_selector("#stop-drafts", state="detached")
+        first, count = asked(page), len(votes)
+        page.wait_for_timeout(600)
+        for none in ((40, 0), (120, 90), (0, 200)):
+            page.evaluate(STROKE, none)
+        page.wait_for_timeout(200)
+        assert len(votes) == count
+        page.evaluate(STROKE, stroke)
+        expect(page.locator("#verdict")).to_contain_text(f"Saved: {told}")
+        assert len(votes) == count + 1
+        next_pair(page, first)
+
+
+def test_maths_in_answers_is_drawn_as_in_chat(opened):
+    from playwright.sync_api import expect
+
+    page = opened()
+    go_to(page, "compare")
+    draft(page, "echo Is $E=mc^2$ or \\(a\\) worth $5 and $6?")
+    expect(page.locator("#draft-a .katex-html")).to_have_count(2)
+    expect(page.locator("#draft-a")).to_contain_text("worth $5 and $6?")
+
+
 def test_typing_is_not_voting(opened, served):
     page, votes = opened(), len(served.compare.votes)
     go_to(page, "compare")

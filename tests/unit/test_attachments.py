@@ -25,7 +25,7 @@ def test_a_fence_is_longer_than_any_within():
 @pytest.mark.parametrize(
     ("name", "text", "code"),
     [
-        ("a.pdf", "%PDF", "attachments.type"),
+        ("a.exe", "MZ", "attachments.type"),
         ("a", "text", "attachments.type"),
         ("a.txt", "a\0b", "attachments.type"),
         ("a.txt", "\ufffd" * 9, "attachments.type"),

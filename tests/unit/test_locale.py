@@ -107,7 +107,11 @@ def used_by_scripts() -> set[str]:
         script = file.read_text(encoding="utf-8")
         calls = re.findall(r"\b(?:t|text|rlhfText)\(([^()]*(?:\([^()]*\))?[^()]*)", script)
         found |= {f"page.{key}" for call in calls for key in re.findall(r"'([a-z_0-9]{2,})'", call)}
-    return found & KEYS | {f"page.{name}" for _, name in shortcuts.SHORTCUTS}
+    return found & KEYS | {
+        *(f"page.{name}" for _, name in shortcuts.SHORTCUTS),
+        *(f"page.{step}" for step in shortcuts.STEPS),
+        *(f"page.{part}_{name}" for name in shortcuts.TERMS for part in ("term", "means")),
+    }
 
 
 def put_together() -> set[str]:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import combinations
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -53,7 +54,7 @@ def test_only_what_this_machine_has_is_offered(toy, monkeypatch) -> None:
     for battery, offered in ((None, []), (SimpleNamespace(power_plugged=True), ["mains"])):
         monkeypatch.setattr(psutil, "sensors_battery", lambda told=battery: told, raising=False)
         assert possible(toy) == ["idle", "night", *offered]
-        card = SimpleNamespace(device=torch.device("cuda"))
+        card: Any = SimpleNamespace(device=torch.device("cuda"))
         assert possible(card) == ["idle", "night", *offered, "card"]
 
 

@@ -1,21 +1,15 @@
 // The list of conversations, by day and filtered by what is searched: open, rename, pin, delete and undo that.
 // Text reaches the page through textContent only.
-const text = window.rlhfText;
-const button = (label, cls, shown, act) => {
-  const b = document.createElement('button');
-  b.type = 'button'; b.className = cls; b.textContent = shown; b.title = label;
-  b.setAttribute('aria-label', label); b.onclick = act; return b;
-};
+const tool = (label, cls, act, shown = '') => { const b = button(shown, act, cls, label); b.title = label; return b; };
 const tell = (c, what, more) => trigger('select', {do: what, id: c.id, value: c.id, index: 0, ...more});
 const deleted = c => {
-  const li = document.createElement('li'), told = document.createElement('span');
-  li.className = 'gone'; told.className = 'told'; told.textContent = text('chat_deleted');
-  li.append(told, button(text('undo_delete') + ': ' + c.title, 'undo', text('undo_delete'), () => tell(c, 'undo_delete')));
+  const li = el('li', 'gone');
+  li.append(el('span', 'told', t('chat_deleted')), tool(t('undo_delete') + ': ' + c.title, 'undo', () => tell(c, 'undo_delete'), t('undo_delete')));
   setTimeout(draw, Math.max(0, c.until * 1000 - Date.now()) + 50); return li;
 };
 const rename = (c, li) => {
-  const box = document.createElement('input'); box.value = c.title; box.maxLength = 80; box.className = 'naming';
-  box.setAttribute('aria-label', text('chat_name'));
+  const box = el('input', 'naming'); box.value = c.title; box.maxLength = 80;
+  box.setAttribute('aria-label', t('chat_name'));
   let over = false;
   const end = keep => { if (over) return; over = true;
     if (keep && box.value.trim() && box.value !== c.title)
@@ -31,19 +25,16 @@ const rename = (c, li) => {
 };
 const item = c => {
   if (c.until) return deleted(c);
-  const li = document.createElement('li'); if (c.current) li.className = 'current';
-  const open = button(c.title, 'open', c.title, () => {
-    tell(c, 'open');
-    if (window.rlhfNarrow()) window.rlhfSidebar(false);
-  });
+  const li = el('li', c.current ? 'current' : '');
+  const open = tool(c.title, 'open', () => { tell(c, 'open'); if (window.rlhfNarrow()) window.rlhfSidebar(false); }, c.title);
   if (c.current) open.setAttribute('aria-current', 'true');
   if (snippets[c.id]) {
-    const [before, hit, after] = snippets[c.id], p = document.createElement('p'), mark = document.createElement('mark');
-    p.className = 'snippet'; mark.textContent = hit; p.append(before, mark, after); open.append(p);
+    const [before, hit, after] = snippets[c.id], p = el('p', 'snippet');
+    p.append(before, el('mark', '', hit), after); open.append(p);
   }
-  li.append(open, button(text(c.pinned ? 'unpin_chat' : 'pin_chat'), 'tool pin', c.pinned ? '\u2605' : '\u2606', () => tell(c, 'pin', {pinned: !c.pinned})),
-                  button(text('rename_chat'), 'tool rename', '\u270e\ufe0e', () => rename(c, li)),
-                  button(text('delete_chat'), 'tool delete', '\u2715', window.rlhfOnce(() => tell(c, 'delete'))));
+  li.append(open, tool(t(c.pinned ? 'unpin_chat' : 'pin_chat'), 'tool pin ' + (c.pinned ? 'lucide-pin-off' : 'lucide-pin'), () => tell(c, 'pin', {pinned: !c.pinned})),
+                  tool(t('rename_chat'), 'tool rename lucide-pencil', () => rename(c, li)),
+                  tool(t('delete_chat'), 'tool delete lucide-trash-2', () => tell(c, 'delete')));
   return li;
 };
 // The day is the reader's own, by the clock of the browser.
@@ -51,11 +42,11 @@ const DAY = 86400000;
 const midnight = d => new Date(d.getFullYear(), d.getMonth(), d.getDate()).getTime();
 const group = at => {
   const then = new Date(at), days = Math.round((midnight(new Date()) - midnight(then)) / DAY);
-  if (isNaN(days)) return text('earlier');
-  if (days < 1) return text('today');
-  if (days < 2) return text('yesterday');
-  if (days <= 7) return text('previous_7_days');
-  if (days <= 30) return text('previous_30_days');
+  if (isNaN(days)) return t('earlier');
+  if (days < 1) return t('today');
+  if (days < 2) return t('yesterday');
+  if (days <= 7) return t('previous_7_days');
+  if (days <= 30) return t('previous_30_days');
   return then.toLocaleDateString(document.documentElement.lang || undefined, {month: 'long', year: 'numeric'});
 };
 const box = () => document.querySelector('#search input, #search textarea');
@@ -70,19 +61,14 @@ const paint = () => {
   const rows = (v.rows || []).filter(c => (!c.until || c.until > now) && (!words || ids.has(c.id) || c.title.toLowerCase().includes(words)));
   const parts = []; let name = '', list = null;
   for (const c of rows) {
-    const day = c.pinned ? text('pinned') : group(c.at);
+    const day = c.pinned ? t('pinned') : group(c.at);
     if (day !== name) {
       name = day;
-      const h = document.createElement('h3'); h.textContent = name;
-      list = document.createElement('ul'); list.setAttribute('aria-label', name); parts.push(h, list);
+      list = el('ul'); list.setAttribute('aria-label', name); parts.push(el('h3', '', name), list);
     }
     list.append(item(c));
   }
-  if (!rows.length) {
-    const p = document.createElement('p'); p.className = 'none';
-    p.textContent = text(words ? 'no_chat_found' : 'no_chats');
-    parts.push(p);
-  }
+  if (!rows.length) parts.push(el('p', 'none', t(words ? 'no_chat_found' : 'no_chats')));
   element.replaceChildren(...parts);
 };
 const draw = () => window.rlhfStay(element, paint);

@@ -1,6 +1,4 @@
 // The ratings, one card a row. Text from people and the model reaches the page through textContent only.
-const t = window.rlhfText;
-const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
 const tell = (r, what, more) => trigger('select', {do: what, id: r.id, value: r.id, index: 0, ...more});
 const words = (name, text, cls) => {
   const box = el('div', 'text ' + (cls || '')), p = el('p', '', text);
@@ -29,10 +27,9 @@ const texts = r => {
 };
 // Retrain without all that was found; asks first.
 const without = (v, line) => {
-  const b = el('button', '', t('exclude_and_retrain')); b.type = 'button';
+  const b = button(t('exclude_and_retrain'), () => window.rlhfAsk(b, line, t('retrain_question'), t('retrain'), t('cancel'),
+    () => trigger('select', {do: 'rebuild_all', id: '', value: '', index: 0})));
   b.title = t('retrain_all_title');
-  b.onclick = () => window.rlhfAsk(b, line, t('retrain_question'), t('retrain'), t('cancel'),
-    () => trigger('select', {do: 'rebuild_all', id: '', value: '', index: 0}));
   line.append(el('span', 'found', t('rating_count', {count: v.found})), b);
 };
 // The mouse chooses an answer at once. The arrow keys pass others on the way: there Enter or leaving chooses.
@@ -59,9 +56,8 @@ const card = r => {
   for (const [value, text] of r.choices) { const o = el('option', '', text); o.value = value; o.selected = value === r.value; choose.append(o); }
   if (!r.choices.some(c => c[0] === r.value)) { const o = el('option', '', r.answer); o.selected = true; o.disabled = true; choose.prepend(o); }
   chosen(choose, r);
-  const back = el('button', '', t('withdraw')), exclude = el('button', '', t('exclude_and_retrain')), gone = el('button', 'delete', t('delete_opener'));
-  back.type = exclude.type = gone.type = 'button'; exclude.onclick = window.rlhfOnce(() => tell(r, 'rebuild'));
-  exclude.title = t('retrain_title'); back.onclick = window.rlhfOnce(() => tell(r, 'withdraw')); gone.onclick = () => ask(r, foot, gone);
+  const back = button(t('withdraw'), () => tell(r, 'withdraw')), exclude = button(t('exclude_and_retrain'), () => tell(r, 'rebuild'));
+  const gone = button(t('delete_opener'), () => ask(r, foot, gone), 'delete'); exclude.title = t('retrain_title');
   if (r.choices.length > 1) foot.append(choose);  // an order or a correction has no other answer
   foot.append(back, exclude, gone);
   li.append(head, el('p', 'prompt', r.prompt), texts(r), foot); return li;

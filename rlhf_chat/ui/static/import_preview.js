@@ -1,9 +1,6 @@
 // Ratings from a file: its bytes are read here, previewed by the server, imported once the preview is confirmed.
 // Text reaches the page through textContent only.
-const t = window.rlhfText;
 const LIMIT = 16 * 1024 * 1024;  // bytes; the server takes twice that, for base64
-const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
-const button = (text, cls, act) => { const b = el('button', cls, text); b.type = 'button'; b.onclick = act; return b; };
 let name = '', data = '', asked = {aspect: '', scale: 0};
 const tell = (what, word) => { say(word); trigger('select', {...what, value: what.do, index: 0}); };
 const say = word => element.replaceChildren(...(word ? [el('p', 'doing', word)] : []));
@@ -44,9 +41,9 @@ const found = v => {
     for (const [at, why] of v.unread) { const li = el('li'); li.append(el('b', '', String(at)), el('span', '', why)); list.append(li); }
     if (v.more) list.append(el('li', '', t('import_more', {count: v.more})));
   }
-  const foot = el('p', 'foot'), yes = button(t('import_these'), 'yes', () => tell({do: 'import', data, name, ...asked}, t('importing')));
+  const foot = el('p', 'foot'), yes = button(t('import_these'), () => tell({do: 'import', data, name, ...asked}, t('importing')), 'yes');
   if (v.kinds.length) foot.append(yes);
-  foot.append(button(t('cancel'), '', end)); parts.push(foot);
+  foot.append(button(t('cancel'), end)); parts.push(foot);
   element.replaceChildren(...parts);
   (v.kinds.length ? yes : element.querySelector('select')).focus();
 };

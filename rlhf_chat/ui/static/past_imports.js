@@ -1,15 +1,11 @@
 // The files imported last. None is learned from before a click; each import can be undone, after a question.
-const t = window.rlhfText;
-const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
 const row = r => {
-  const li = el('li'), undo = el('button', '', t('undo_import')); undo.type = 'button';
-  undo.onclick = () => window.rlhfAsk(undo, li, t('undo_import_question'), t('undo'), t('keep'),
-    () => trigger('select', {do: 'undo', origin: r.origin, value: r.origin, index: 0}));
+  const li = el('li'), undo = button(t('undo_import'), () => window.rlhfAsk(undo, li, t('undo_import_question'), t('undo'), t('keep'),
+    () => trigger('select', {do: 'undo', origin: r.origin, value: r.origin, index: 0})));
   li.append(el('span', '', r.told));
   if (!r.counts) {
-    const yes = el('button', '', t('learn_from_import')); yes.type = 'button';
-    yes.onclick = window.rlhfOnce(() => trigger('select', {do: 'accept', origin: r.origin, value: r.origin, index: 0}));
-    li.append(el('b', 'waits', t('learn_question')), yes);
+    const yes = () => trigger('select', {do: 'accept', origin: r.origin, value: r.origin, index: 0});
+    li.append(el('b', 'waits', t('learn_question')), button(t('learn_from_import'), yes));
   }
   li.append(undo); return li;
 };

@@ -1,16 +1,13 @@
 // The raters, one line each. Text reaches the page through textContent only.
-const t = window.rlhfText;
-const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
 const tell = (r, what) => trigger('select', {do: what, name: r.name, value: r.name, index: 0});
-const button = (r, text, what) => { const b = el('button', '', text); b.type = 'button'; b.onclick = () => tell(r, what); return b; };
 const line = r => {
   const li = el('li', r.counts ? '' : 'aside'), who = el('b', 'name', r.name), facts = el('span', 'facts');
   for (const part of r.parts) facts.append(el('span', '', part));
   li.append(who, facts);
   if (r.suspect) li.append(el('span', 'suspect', t('rater_suspect')));
   const foot = el('span', 'foot');
-  foot.append(r.counts ? button(r, t('exclude'), 'aside') : button(r, t('include'), 'back'));
-  foot.append(button(r, t('exclude_and_retrain'), 'rebuild'));
+  foot.append(r.counts ? button(t('exclude'), () => tell(r, 'aside')) : button(t('include'), () => tell(r, 'back')));
+  foot.append(button(t('exclude_and_retrain'), () => tell(r, 'rebuild')));
   li.append(foot); return li;
 };
 const paint = () => {

@@ -1,6 +1,6 @@
 // Keys, the draft of the message, the help sheet and the phone layout. SHORTCUTS is written in by shortcuts.py.
 (() => {
-  const text = window.rlhfText;
+  const text = window.rlhfText, el = window.rlhfEl, button = window.rlhfButton;
   const seen = e => e && e.offsetParent !== null && !e.disabled;
   const byId = id => document.getElementById(id);
   const press = id => { const b = byId(id); if (!seen(b)) return false; b.click(); return true; };
@@ -42,18 +42,10 @@
 
   // A question in place of what stands in a box, which comes back, with the focus, once it is answered.
   window.rlhfAsk = (opener, box, question, yes, no, act) => {
-    const before = [...box.childNodes], told = document.createElement('span');
-    told.className = 'ask'; told.textContent = question;
-    const button = (text, cls, then) => {
-      const b = document.createElement('button'); b.type = 'button'; b.className = cls; b.textContent = text;
-      b.onclick = window.rlhfOnce(() => { box.replaceChildren(...before); opener.focus(); then(); }); return b;
-    };
-    const keep = button(no, '', () => {});
-    box.replaceChildren(told, button(yes, 'yes', act), keep); keep.focus();
+    const before = [...box.childNodes], end = () => { box.replaceChildren(...before); opener.focus(); };
+    const keep = button(no, end);
+    box.replaceChildren(el('span', 'ask', question), button(yes, () => { end(); act(); }, 'yes'), keep); keep.focus();
   };
-
-  // A double click on what cannot be said twice is one answer.
-  window.rlhfOnce = act => e => { if (e.detail < 2) act(e); };
 
   // On a phone and on a small tablet Gradio's sidebar covers the page, so there it starts closed.
   const narrow = matchMedia('(max-width: 768px)');
@@ -96,20 +88,42 @@
   const GO = {c: 'chat', m: 'compare', l: 'learning', v: 'versions', d: 'data'};
   let going = 0;
 
-  const dialog = document.createElement('dialog');
-  dialog.id = 'shortcuts'; dialog.setAttribute('aria-label', text('shortcuts'));
-  const title = document.createElement('h2'); title.textContent = text('keys');
+  // The help sheet: keys, the words that the app uses, and how it learns.
+  const dialog = el('dialog'), title = el('h2', '', text('help')), keys = el('dl', 'keys'), words = el('dl'), steps = el('ol');
+  dialog.id = 'shortcuts'; dialog.setAttribute('aria-label', text('help'));
   title.tabIndex = -1; title.autofocus = true;  // else Close takes the focus, and a low window opens at its end
-  const list = document.createElement('dl');
   for (const [key, what] of SHORTCUTS) {
-    const dt = document.createElement('dt'), dd = document.createElement('dd');
-    for (const part of (key.startsWith('key_') ? text(key) : key).split('  ')) { const k = document.createElement('kbd'); k.textContent = part; dt.append(k, ' '); }
-    dd.textContent = text(what); list.append(dt, dd);
+    const dt = el('dt');
+    for (const part of (key.startsWith('key_') ? text(key) : key).split('  ')) dt.append(el('kbd', '', part), ' ');
+    keys.append(dt, el('dd', '', text(what)));
   }
-  const shut = document.createElement('button'); shut.textContent = text('close'); shut.onclick = () => dialog.close();
-  dialog.append(title, list, shut);
+  for (const name of TERMS) words.append(el('dt', '', text(`term_${name}`)), el('dd', '', text(`means_${name}`)));
+  for (const step of STEPS) steps.append(el('li', '', text(step)));
+  dialog.append(title, el('h3', '', text('how_it_learns')), steps, el('h3', '', text('words')), words, el('h3', 'keys', text('keys')), keys, button(text('close'), () => dialog.close()));
   dialog.onclick = e => { if (e.target === dialog) dialog.close(); };
-  const help = () => { if (!dialog.isConnected) (document.querySelector('.gradio-container') || document.body).append(dialog); dialog.open ? dialog.close() : dialog.showModal(); dialog.scrollTop = 0; };
+  const help = window.rlhfHelp = () => { if (!dialog.isConnected) (document.querySelector('.gradio-container') || document.body).append(dialog); dialog.open ? dialog.close() : dialog.showModal(); dialog.scrollTop = 0; };
+
+  // Told by the system when a version came while the page was hidden: only after it was asked for in the settings.
+  const NOTIFY = 'rlhf-chat:notify';
+  window.rlhfNotifies = () => Boolean(stored(NOTIFY)) && 'Notification' in window && Notification.permission === 'granted';
+  window.rlhfNotify = async wanted => {
+    const may = wanted && 'Notification' in window && await Notification.requestPermission() === 'granted';
+    try { may ? localStorage.setItem(NOTIFY, '1') : localStorage.removeItem(NOTIFY); } catch (_) {}
+    return [may, {text: wanted && !may ? text('notify_refused') : '', tone: 'bad'}];
+  };
+
+  // Compare with a finger: a stroke to the right is a vote for A, to the left for B, as the arrow keys are.
+  let stroke = null;
+  document.addEventListener('touchstart', e => {
+    const one = e.touches.length === 1 && e.target.closest('#candidates') && !e.target.closest('button, pre, table');
+    stroke = one ? {x: e.touches[0].clientX, y: e.touches[0].clientY, at: Date.now()} : null;
+  }, {passive: true});
+  document.addEventListener('touchend', e => {
+    if (!stroke) return;
+    const x = e.changedTouches[0].clientX - stroke.x, y = e.changedTouches[0].clientY - stroke.y, quick = Date.now() - stroke.at < 600;
+    stroke = null;
+    if (quick && Math.abs(x) > 80 && Math.abs(x) > 2 * Math.abs(y)) vote(x < 0 ? 'vote-b' : 'vote-a');
+  }, {passive: true});
 
   // The buttons under the last reply by place, because their names change with the language:
   // copy, another reply, thumb down, thumb up. Only rows of replies carry our stamp.

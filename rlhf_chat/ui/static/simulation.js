@@ -1,6 +1,4 @@
 // What the simulated rater reads and chooses. Text reaches the page through textContent only.
-const t = window.rlhfText;
-const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
 const draw = () => {
   const v = props.value || {}, parts = [];
   if (v.doing) { const p = el('p', 'doing'); if (v.rater) p.append(el('span', 'badge', v.rater), ' '); p.append(v.doing); parts.push(p); }

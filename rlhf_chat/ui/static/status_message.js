@@ -1,11 +1,19 @@
-// Draws {text, tone}, and {then} instead once the status bar no longer tells of the moment {during}. An empty one
-// keeps its line, so that the page does not jump when it fills.
+// Draws {text, tone}, and {then} instead once the status bar, after it told of the moment {during}, tells of another
+// one; the bar may have been asked before that moment came. An empty one keeps its line, so that the page does not
+// jump when it fills.
+let met = 0;  // times that the bar told of something since this note came; from 3 on it should have told of its moment
 const draw = () => {
   const v = props.value || {};
   element.textContent = v.text || '';
   element.className = 'status-message ' + (v.tone || 'quiet');
+  met = 0;
 };
-const pass = told => { const v = props.value || {}; if (v.during && !told.includes(v.during)) element.textContent = v.then || ''; };
+const pass = told => {
+  const v = props.value || {};
+  if (!v.during) return;
+  if (told.includes(v.during)) met = 3;
+  else if (++met > 3) element.textContent = v.then || '';
+};
 element.setAttribute('role', 'status');
 document.addEventListener('rlhf-told', e => pass(e.detail));
-watch('value', draw); draw(); if (window.rlhfTold) pass(window.rlhfTold);
+watch('value', draw); draw(); if (window.rlhfTold && props.value && props.value.during) { met = 3; pass(window.rlhfTold); }

@@ -1,12 +1,7 @@
 // The timeline of versions, newest first down to the base, and the ranking by blind votes.
 // Text reaches the page through textContent only.
-const t = window.rlhfText;
-const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
 const tell = (v, what, more) => trigger('select', {do: what, version: v.version, value: v.name, index: 0, ...more});
-const act = (v, what, text, label, cls) => {
-  const b = el('button', cls || '', text); b.type = 'button'; b.setAttribute('aria-label', label);
-  b.onclick = window.rlhfOnce(() => tell(v, what)); return b;
-};
+const act = (v, what, text, label, cls) => button(text, () => tell(v, what), cls, label);
 // Win rate over the base: a dot, its interval, and the middle line where nothing is better.
 const rate = v => {
   const box = el('div', 'rate'), track = el('span', 'track');
@@ -23,8 +18,7 @@ const back = label => {
   if (opener) opener.focus();
 };
 const ask = (v, foot) => {
-  const yes = act(v, 'delete', t('delete'), t('delete_version_label', {version: v.label}), 'yes'), no = el('button', '', t('keep'));
-  no.type = 'button'; no.setAttribute('aria-label', t('keep_version', {version: v.label})); no.onclick = () => back(t('delete_version_opener', {version: v.label}));
+  const yes = act(v, 'delete', t('delete'), t('delete_version_label', {version: v.label}), 'yes'), no = button(t('keep'), () => back(t('delete_version_opener', {version: v.label})), '', t('keep_version', {version: v.label}));
   yes.onclick = () => { tell(v, 'delete'); draw(); };
   foot.replaceChildren(el('span', 'ask', t('delete_version_question', {version: v.label})), yes, no); no.focus();
 };
@@ -33,7 +27,7 @@ const edit = (v, card) => {
   name.value = v.given; name.maxLength = 60; name.placeholder = t('name'); name.setAttribute('aria-label', t('name_of', {version: v.label}));
   note.value = v.remark; note.maxLength = 2000; note.rows = 2; note.placeholder = t('notes'); note.setAttribute('aria-label', t('notes_on', {version: v.label}));
   const keep = el('button', 'main', t('save')); keep.type = 'submit';
-  const drop = el('button', '', t('cancel')); drop.type = 'button'; drop.onclick = close;
+  const drop = button(t('cancel'), close);
   form.onsubmit = e => { e.preventDefault(); tell(v, 'describe', {given: name.value, remark: note.value}); close(); };
   form.onkeydown = e => { e.stopPropagation(); if (e.key === 'Escape' && !e.isComposing) close(); };
   const row = el('div', 'foot'); row.append(keep, drop); form.append(name, note, row); card.replaceChildren(form); name.focus();
@@ -46,7 +40,7 @@ const take = (v, foot) => {
   const told = {'peft': t('export_peft'), 'merged': t('export_merged'), 'gguf-f16': t('export_f16'), 'gguf-q8_0': t('export_q8'), 'gguf-q4_0': t('export_q4')};
   for (const name of EXPORTS) { const o = el('option', '', told[name]); o.value = name; choice.append(o); }
   const go = el('button', 'main', t('export')); go.type = 'submit';
-  const drop = el('button', '', t('cancel')); drop.type = 'button'; drop.onclick = close;
+  const drop = button(t('cancel'), close);
   form.onsubmit = e => { e.preventDefault(); tell(v, 'export', {given: choice.value}); close(); };
   form.onkeydown = e => { e.stopPropagation(); if (e.key === 'Escape' && !e.isComposing) close(); };
   form.append(choice, go, drop); foot.replaceChildren(form); choice.focus();
@@ -61,11 +55,11 @@ const card = v => {
   if (v.version) box.append(rate(v));
   if (v.note) box.append(el('p', 'why', v.note));
   if (v.remark) box.append(el('p', 'remark', v.remark));
-  if (!v.live) { const b = act(v, 'live', t('make_live'), t('make_live_label', {version: v.label})); foot.append(b); }
+  if (!v.live) foot.append(act(v, 'live', t('make_live'), t('make_live_label', {version: v.label})));
   foot.append(act(v, 'chat', t('chat'), t('chat_with', {version: v.label})), act(v, 'duel', t('duel'), t('duel_for', {version: v.label})));
-  const e = el('button', '', t('name_and_notes')); e.type = 'button'; e.setAttribute('aria-label', t('name_and_notes_of', {version: v.label})); e.onclick = () => edit(v, box); foot.append(e);
-  if (v.version) { const x = el('button', '', t('export_opener')); x.type = 'button'; x.setAttribute('aria-label', t('export_of', {version: v.label})); x.onclick = () => take(v, foot); foot.append(x); }
-  if (!v.live && v.version) { const d = el('button', 'delete', t('delete_opener')); d.type = 'button'; d.setAttribute('aria-label', t('delete_version_opener', {version: v.label})); d.onclick = () => ask(v, foot); foot.append(d); }
+  foot.append(button(t('name_and_notes'), () => edit(v, box), '', t('name_and_notes_of', {version: v.label})));
+  if (v.version) foot.append(button(t('export_opener'), () => take(v, foot), '', t('export_of', {version: v.label})));
+  if (!v.live && v.version) foot.append(button(t('delete_opener'), () => ask(v, foot), 'delete', t('delete_version_opener', {version: v.label})));
   box.append(foot); li.append(box); return li;
 };
 const ranking = rows => {

@@ -1,29 +1,23 @@
 // Keeps the address, the draft and the marks under each message in step with the view. The marks
 // (version, "2/3") are put into Gradio's own button row, again after each of its redraws.
-const text = window.rlhfText;
 let at = 0, explained = '';
-const foot = t => {
-  const f = document.createElement('span'); f.className = 'foot';
-  if (t.siblings > 1) {
-    const step = (by, label, sign) => {
-      const b = document.createElement('button'), i = t.sibling - 1 + by;
-      b.type = 'button'; b.textContent = sign; b.setAttribute('aria-label', label); b.disabled = i < 0 || i >= t.siblings;
-      b.onclick = () => trigger('select', {message_id: t.sibling_ids[i], value: t.sibling_ids[i], index: 0}); return b;
+const foot = turn => {
+  const f = el('span', 'foot'), show = id => trigger('select', {message_id: id, value: id, index: 0});
+  if (turn.siblings > 1) {
+    const step = (by, label, icon) => {
+      const i = turn.sibling - 1 + by, b = button('', null, icon, label);
+      b.disabled = i < 0 || i >= turn.siblings; b.onclick = () => show(turn.sibling_ids[i]); return b;
     };
-    const n = document.createElement('span'); n.textContent = t.sibling + '/' + t.siblings; n.className = 'nth';
-    f.append(step(-1, text('previous_sibling'), '\u2039'), n, step(1, text('next_sibling'), '\u203a'));
+    f.append(step(-1, t('previous_sibling'), 'lucide-chevron-left'), el('span', 'nth', turn.sibling + '/' + turn.siblings), step(1, t('next_sibling'), 'lucide-chevron-right'));
   }
-  if (t.stamp) { const s = document.createElement('span'); s.className = 'stamp'; s.textContent = t.stamp; f.append(s); }
-  if (t.stamp && t.id) {
-    const w = document.createElement('button'); w.type = 'button'; w.className = 'words'; w.textContent = text('why_button');
-    w.title = text('why_title');
-    w.onclick = () => {
-      const again = explained === t.id && document.querySelector('#attribution .attribution');
-      explained = t.id; trigger('select', again ? {shut: 'yes', value: t.id, index: 0} : {explain: t.id, value: t.id, index: 0});
-    };
-    const s = document.createElement('button'); s.type = 'button'; s.className = 'star'; s.textContent = '\u2606';
-    s.title = text('stars_button'); s.setAttribute('aria-label', text('stars_button'));
-    s.onclick = () => trigger('select', {rate: t.id, value: t.id, index: 0}); f.append(w, s);
+  if (turn.stamp) f.append(el('span', 'stamp', turn.stamp));
+  if (turn.stamp && turn.id) {
+    const why = button(t('why_button'), () => {
+      const again = explained === turn.id && document.querySelector('#attribution .attribution');
+      explained = turn.id; trigger('select', {...(again ? {shut: 'yes'} : {explain: turn.id}), value: turn.id, index: 0});
+    }, 'words');
+    const star = button('', () => trigger('select', {rate: turn.id, value: turn.id, index: 0}), 'star lucide-star', t('stars_button'));
+    why.title = t('why_title'); star.title = t('stars_button'); f.append(why, star);
   }
   return f;
 };
@@ -31,9 +25,9 @@ document.addEventListener('click', e => { if (e.target.closest('#attribution .sh
 // A box in which a message is edited opens with what was written, ready to type in.
 const openBox = box => {
   const written = window.rlhfRaw(box.value), bar = box.closest('.message-row').nextElementSibling;
-  box.dataset.open = 'yes'; box.setAttribute('aria-label', text('your_wording'));
+  box.dataset.open = 'yes'; box.setAttribute('aria-label', t('your_wording'));
   if (written !== box.value) { box.value = written; box.dispatchEvent(new Event('input', {bubbles: true})); }
-  const names = [text('save_key'), text('cancel_key')];
+  const names = [t('save_key'), t('cancel_key')];
   [...bar.querySelectorAll('.icon-button-wrapper button')].slice(0, 2).forEach((b, i) => { b.title = names[i]; });
   box.focus(); box.setSelectionRange(written.length, written.length); box.scrollIntoView({block: 'nearest'});
 };
@@ -50,16 +44,17 @@ const mark = () => {
   [...bot.querySelectorAll('.message-row')].forEach((row, i) => {
     const bar = row.nextElementSibling;
     if (!bar || !bar.classList.contains('message-buttons')) return;
-    const t = turns[i], key = t ? [t.id, t.stamp, t.sibling, t.siblings].join('|') : '';
+    const turn = turns[i], key = turn ? [turn.id, turn.stamp, turn.sibling, turn.siblings].join('|') : '';
     const old = bar.querySelector('.foot');
     if (old && old.dataset.key === key) return;
     if (old) old.remove();
-    if (t && (t.stamp || t.siblings > 1)) { const f = foot(t); f.dataset.key = key; bar.append(f); }
+    if (turn && (turn.stamp || turn.siblings > 1)) { const f = foot(turn); f.dataset.key = key; bar.append(f); }
   });
   place(bot, turns);
 };
 // What is about one reply stands under it and says which one it is: its reasons, and what its words do.
 // Gradio takes it out as it redraws the chat; the key that had the focus in it then has it again.
+const spoken = row => { const r = row.cloneNode(true); r.querySelectorAll('.katex-html').forEach(e => e.remove()); r.querySelectorAll('.katex-mathml annotation').forEach(e => e.closest('.katex-mathml').replaceWith(e.textContent)); return r.textContent; };
 const panels = {};
 let held = null;
 document.addEventListener('pointerdown', () => { held = null; });
@@ -68,11 +63,11 @@ const place = (bot, turns) => {
   const rows = [...bot.querySelectorAll('.message-row')];
   for (const id of ['why', 'attribution']) {
     const panel = panels[id] = document.getElementById(id) || panels[id], about = panel && panel.querySelector('[data-about]');
-    const row = about && rows[turns.findIndex(t => t.id === about.dataset.about)], bar = row && row.nextElementSibling;
+    const row = about && rows[turns.findIndex(turn => turn.id === about.dataset.about)], bar = row && row.nextElementSibling;
     if (!bar) continue;
-    if (!about.textContent) about.textContent = text('about_reply', {reply: row.innerText.trim().replace(/\s+/g, ' ').slice(0, 80)});
+    if (!about.textContent) about.textContent = t('about_reply', {reply: spoken(row).trim().replace(/\s+/g, ' ').slice(0, 80)});
     let under = bar.nextElementSibling;
-    if (!under || under.className !== 'under') { under = document.createElement('div'); under.className = 'under'; bar.after(under); }
+    if (!under || under.className !== 'under') { under = el('div', 'under'); bar.after(under); }
     if (panel.parentElement !== under) {
       under.append(panel); panel.scrollIntoView({block: 'nearest'});
       if (held && panel.contains(held) && document.activeElement === document.body) held.focus();

@@ -1,6 +1,4 @@
 // The welcome card; its last button opens Compare, where two answers come by themselves.
-const t = window.rlhfText;
-const el = (tag, cls, text) => { const e = document.createElement(tag); if (cls) e.className = cls; if (text !== undefined) e.textContent = text; return e; };
 let at = 0;
 const away = () => trigger('select', {value: 'away', index: 0});
 const draw = () => {
@@ -12,14 +10,9 @@ const draw = () => {
   card.setAttribute('aria-label', t('welcome'));
   steps.forEach((_, i) => dots.append(el('i', i === at ? 'here' : '')));
   dots.setAttribute('role', 'img'); dots.setAttribute('aria-label', t('step', {number: at + 1, count: steps.length}));
-  const skip = el('button', 'skip', t('skip')), next = el('button', 'main', label);
-  skip.type = next.type = 'button'; skip.onclick = away;
-  next.onclick = () => {
-    if (!last) { at += 1; draw(); element.querySelector('.main').focus(); return; }
-    away(); document.getElementById('tab-compare-button').click();
-  };
-  foot.append(dots, skip);
-  if (at) { const back = el('button', '', t('back')); back.type = 'button'; back.onclick = () => { at -= 1; draw(); }; foot.append(back); }
-  foot.append(next); card.append(el('h2', '', heading), el('p', '', words), foot); element.replaceChildren(card);
+  const go = by => { at += by; draw(); element.querySelector('.main').focus(); };
+  foot.append(dots, button(t('skip'), away, 'skip'));
+  if (at) foot.append(button(t('back'), () => go(-1)));
+  foot.append(button(label, () => { if (!last) return go(1); away(); document.getElementById('tab-compare-button').click(); }, 'main')); card.append(el('h2', '', heading), el('p', '', words), foot); element.replaceChildren(card);
 };
 watch('value', draw); draw();
