@@ -562,7 +562,9 @@ class ToyCompare:
     def sampling(self) -> Sampling:
         return self.chat.settings.get().sampling
 
-    def write(self, prompt, count=2, *, event_id=None, stop, versions=None, hurry=None):
+    def write(
+        self, prompt, count=2, *, event_id=None, stop, versions=None, hurry=None, simulated=False
+    ):
         """Unseen, as drafts to choose from, until somebody hurries."""
         self.asked.append((prompt, versions))
         if not prompt.strip():

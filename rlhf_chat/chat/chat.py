@@ -42,6 +42,7 @@ from rlhf_chat.inference.generate import Response, Sampling
 from rlhf_chat.inference.generator import Generator
 from rlhf_chat.inference.model import Model, ModelView
 from rlhf_chat.reward.scorer import RewardModel, RewardModelCache, TokenAttribution
+from rlhf_chat.versions.simulation_setting import returns_to
 
 VIEWS_KEPT = 3  # versions loaded beside the live one; each is the size of an adapter
 EXCERPTS = 30  # chats that a search shows a hit of
@@ -359,7 +360,7 @@ class Chat:
     def _ready(self, conversation_id: str, message_id: str | None, text: str = "") -> ReplyPlan:
         """What is needed to answer the branch down to a message, with `text` after it if given."""
         settings = self.settings.get(conversation_id)
-        view = self.model.live if settings.version is None else self.view(settings.version)
+        view = self.people_live() if settings.version is None else self.view(settings.version)
         path = self.store.messages.path_to(message_id) if message_id else []
         turns = [chat_message(m.role, m.content) for m in path]
         if text:
@@ -526,6 +527,11 @@ class Chat:
         return self.scorer.explain(scorer, reply)
 
     # ------------------------------------------------------------------ versions
+
+    def people_live(self) -> ModelView:
+        """The live version; beside a simulation the one that was live before it."""
+        before = returns_to(self.store)
+        return self.model.live if before is None else self.view(before)
 
     def view(self, version: int) -> ModelView:
         """A version ready to generate: live, base, or loaded now and kept while it is used."""

@@ -140,13 +140,14 @@ class Compare:
         stop: threading.Event | None = None,
         versions: tuple[int, int] | None = None,
         hurry: threading.Event | None = None,
+        simulated: bool = False,
     ) -> Iterator[Candidates]:
         """Streams drafts of one prompt side by side and stores them when all are whole.
 
         `versions` sets two against each other; otherwise they are drawn
-        (active_sampling.py). The same event again yields the stored drafts. Drafts to choose from
-        are written unseen; once `hurry` is set the first of them are shown as they go on, and the
-        set is whole when these are.
+        (active_sampling.py), for a `simulated` rater from what it trained. The same event again
+        yields the stored drafts. Drafts to choose from are written unseen; once `hurry` is set the
+        first of them are shown as they go on, and the set is whole when these are.
         """
         text = checked(prompt)
         if not 2 <= count <= MOST_DRAFTS:
@@ -157,7 +158,8 @@ class Compare:
             return
         set_id = event_id if event_id and not known else uuid.uuid4().hex
         stop, hurry = stop or threading.Event(), hurry or threading.Event()
-        asked = self._asked(text, count, versions, stop, hurry)
+        live = (self.model.live if simulated else self.chat.people_live()).version
+        asked = self._asked(text, count, live, versions, stop, hurry)
         latest = [Response([], False)] * count
         chooses = self._chooses(asked, versions)
         stream = self._chosen(asked) if chooses else self._streamed(asked)
@@ -181,11 +183,11 @@ class Compare:
         self,
         text: str,
         count: int,
+        live: int,
         versions: tuple[int, int] | None,
         stop: threading.Event,
         hurry: threading.Event,
     ) -> _Asked:
-        live = self.model.live.version
         drawn: tuple[int, ...] = versions or active_sampling.choose(live, self._rng)
         if count > 2:
             drawn = (live,) * count

@@ -117,7 +117,7 @@ class Completions:
         self, request: CompletionRequest, settings: ConversationSettings, turns: Sequence[Words]
     ) -> ReplyPlan:
         version = settings.version
-        view = self.model.live if version is None else self.chat.view(version)
+        view = self.chat.people_live() if version is None else self.chat.view(version)
         try:
             prompt_ids, left_out, sampling = self._room(turns, settings)
         except AppError:

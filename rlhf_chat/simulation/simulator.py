@@ -168,7 +168,7 @@ class Simulation:
     def _vote(self, utility: Utility) -> None:
         prompt = self.compare.suggest_prompt()
         pair: Candidates | None = None
-        for pair in self.compare.write(prompt, stop=self._stop):
+        for pair in self.compare.write(prompt, stop=self._stop, simulated=True):
             self.seen.prompt, self.seen.outcome = prompt, ""
             self.seen.left, self.seen.right = pair.texts
         if pair is None or not pair.votable or pair.set_id is None:

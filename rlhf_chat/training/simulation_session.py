@@ -13,8 +13,7 @@ from typing import Any
 from rlhf_chat.db import Store
 from rlhf_chat.errors import StoreError
 from rlhf_chat.versions.registry import VersionRegistry
-
-SETTING = "simulation"  # its key: {"rater": ..., "before": version, "base": hash}
+from rlhf_chat.versions.simulation_setting import SETTING
 
 
 class SimulationSession:
@@ -57,12 +56,6 @@ class SimulationSession:
             self._store.feedback.erase_rater(left["rater"])
             self._versions.collect_garbage()
             self._store.settings.set(SETTING, None)
-
-
-def returns_to(store: Store) -> int | None:
-    """The version that is made live again when the simulation ends; None without one."""
-    left = store.settings.get(SETTING)
-    return int(left["before"]) if left else None
 
 
 def restore_after_restart(store: Store, versions: VersionRegistry) -> None:

@@ -28,17 +28,14 @@ from rlhf_chat.training.round_control import RoundControl, Stopped
 from rlhf_chat.training.round_plan import MINUTES, RoundSize, config_for
 from rlhf_chat.training.round_runner import Exclude, RoundMonitor, RoundRunner, RoundState
 from rlhf_chat.training.schedule import RoundRequest, RoundSchedule
-from rlhf_chat.training.simulation_session import (
-    SimulationSession,
-    restore_after_restart,
-    returns_to,
-)
+from rlhf_chat.training.simulation_session import SimulationSession, restore_after_restart
 from rlhf_chat.training.status import Status
 from rlhf_chat.versions import provenance
 from rlhf_chat.versions.adapter_store import AdapterStore
 from rlhf_chat.versions.leaderboard import Leaderboard
 from rlhf_chat.versions.provenance import Lapsed
 from rlhf_chat.versions.registry import VersionRegistry
+from rlhf_chat.versions.simulation_setting import returns_to
 
 NEEDED = 12  # new ratings until a round starts by itself
 

@@ -1171,6 +1171,23 @@ def test_the_welcome_ends_with_a_first_vote(opened, served):
         served.new = False
 
 
+def test_the_welcome_can_end_with_a_practice(opened, served):
+    from playwright.sync_api import expect
+
+    served.new = True
+    page = opened()
+    try:
+        for _ in range(2):
+            page.locator("#welcome").get_by_role("button", name="Next").click()
+        button(page, "Watch a practice").click()
+        expect(page.locator("#status-bar")).to_contain_text("Simulation running")
+        expect(page.locator("#simulation-view .best")).to_have_count(1)
+        button(page, "Remove simulation data").click()
+        expect(page.locator("#watch-note")).to_contain_text("Simulation data removed")
+    finally:
+        served.new = False
+
+
 def test_a_simulated_person_rates_and_leaves(opened, served):
     from playwright.sync_api import expect
 

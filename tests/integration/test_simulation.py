@@ -105,6 +105,11 @@ def test_it_leaves_nothing_behind_and_touches_nothing(chat, worker, store, toy, 
         2
     ] == "simulated:mix"
     assert "comes back" in str(worker.delete(1))
+    chat._load_view = worker.versions.view
+    made = chat.new_conversation()
+    list(chat.reply(made, "Hello"))
+    assert chat.history(made)[-1].adapter_version == 1  # people's own, though 2 is live
+    chat.delete(made)
     person.remove()
     assert rows(store) == before and toy.live.version == 1
     assert not worker.versions.adapter_store.path(2).exists() and worker.schedule.waiting() == 2
