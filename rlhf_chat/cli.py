@@ -17,9 +17,8 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -97,10 +96,15 @@ def serve(parser: argparse.ArgumentParser) -> Run:
 
 
 @contextmanager
-def ends_in_order() -> Iterator[None]:
+def ends_in_order() -> Iterator[Callable[[], None]]:
     """Ctrl+C, a polite kill or the end of the terminal closes what is open while the app still
-    loads. Once it runs it hears them itself (ui/app.py)."""
+    loads. Once it runs it hears them itself (ui/app.py). The result ends it, too, where a signal
+    came and some library's import went on all the same."""
     came: list[int] = []
+
+    def check() -> None:
+        if came:
+            raise KeyboardInterrupt
 
     def end(number: int, _: object) -> None:
         came.append(number)
@@ -111,7 +115,7 @@ def ends_in_order() -> Iterator[None]:
         ends.append(signal.SIGHUP)
     before = [signal.signal(number, end) for number in ends]
     try:
-        yield
+        yield check
     except Exception:
         if came:  # libraries turn an interrupt of their import into an error of theirs
             raise KeyboardInterrupt from None
@@ -125,7 +129,7 @@ def start(args: argparse.Namespace) -> None:
     from rlhf_chat.ui import Entry, LoadingPage, running_app
 
     entry = Entry(args.port, required=not args.no_token)
-    with ends_in_order(), LoadingPage(args.port, entry) as page:
+    with ends_in_order() as check, LoadingPage(args.port, entry) as page:
         args.data.mkdir(parents=True, exist_ok=True)
         if args.no_token:
             logging.getLogger(__name__).warning("--no-token: %s", NO_TOKEN)
@@ -134,6 +138,12 @@ def start(args: argparse.Namespace) -> None:
             _state(args, "starting", entry.address())
             page.show_in_browser(browser=not args.no_browser, window_profile=profile(args))
             from rlhf_chat.serve import serve  # takes seconds, so the page comes first
+
+            check()
+
+            def ready(url: str) -> None:
+                check()
+                _state(args, "ready", url)
 
             serve(
                 model_name=args.model,
@@ -146,7 +156,7 @@ def start(args: argparse.Namespace) -> None:
                 page=page,
                 api=args.api,
                 log_to=args.log_to,
-                on_ready=partial(_state, args, "ready"),
+                on_ready=ready,
             )
 
 

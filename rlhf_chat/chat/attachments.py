@@ -41,9 +41,14 @@ class Attachment:
 
 def with_files(message: str, files: Sequence[Attachment]) -> str:
     """The message as it is stored and read: each file below it, under its name."""
-    if len(files) > MOST:
-        raise AppError("attachments.too_many", limit=MOST)
+    check_count(len(files))
     return "\n\n".join([*filter(None, [message.strip()]), *map(_block, files)])
+
+
+def check_count(count: int) -> None:
+    """Raises AppError if these are too many files for one message."""
+    if count > MOST:
+        raise AppError("attachments.too_many", limit=MOST)
 
 
 def _block(file: Attachment) -> str:

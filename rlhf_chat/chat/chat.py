@@ -42,7 +42,7 @@ from rlhf_chat.inference.generate import Response, Sampling
 from rlhf_chat.inference.generator import Generator
 from rlhf_chat.inference.model import Model, ModelView
 from rlhf_chat.reward.scorer import RewardModel, RewardModelCache, TokenAttribution
-from rlhf_chat.versions.simulation_setting import returns_to
+from rlhf_chat.versions.simulation_setting import answers_people
 
 VIEWS_KEPT = 3  # versions loaded beside the live one; each is the size of an adapter
 EXCERPTS = 30  # chats that a search shows a hit of
@@ -530,7 +530,7 @@ class Chat:
 
     def people_live(self) -> ModelView:
         """The live version; beside a simulation the one that was live before it."""
-        before = returns_to(self.store)
+        before = answers_people(self.store, self.model.base_hash)
         return self.model.live if before is None else self.view(before)
 
     def view(self, version: int) -> ModelView:

@@ -4,6 +4,7 @@ that is about to be learned from. What is damaged is kept in `IntegrityRepositor
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -48,6 +49,7 @@ class IntegrityRepository(Repository):
         super().__init__(connection)
         self.damage = Damage()
         self._steps: Iterator[None] | None = None
+        self._checking = threading.Lock()
 
     def told(self) -> Notice | None:
         """The damage in words, with the copy to go back to."""
@@ -61,13 +63,14 @@ class IntegrityRepository(Repository):
     def check(self, seconds: float = 0.0) -> bool:
         """Goes on with the check of the whole file for so long, or to its end; whether it is at
         its end. The next call begins anew."""
-        began = time.monotonic()
-        self._steps = self._steps or self._check()
-        for _ in self._steps:
-            if seconds and time.monotonic() - began >= seconds:
-                return False
-        self._steps = None
-        return True
+        with self._checking:
+            began = time.monotonic()
+            self._steps = self._steps or self._check()
+            for _ in self._steps:
+                if seconds and time.monotonic() - began >= seconds:
+                    return False
+            self._steps = None
+            return True
 
     def _check(self) -> Iterator[None]:
         for table in CHECKED.values():
@@ -106,9 +109,8 @@ class IntegrityRepository(Repository):
         named = json.dumps(list(message_ids))
         answers: set[str] = set()
         with self._db.read() as db:
-            for table in TABLES.values():
-                bad = damaged_rows(db, CHECKED[table.name])
-                answers |= self._ids(db, CHECKED[table.name], bad)
+            for table in (CHECKED[t.name] for t in TABLES.values() if t.name in CHECKED):
+                answers |= self._ids(db, table, damaged_rows(db, table))
             these = "(SELECT value FROM json_each(?1))"
             where = f"""t.id IN {these} OR t.id IN
                 (SELECT parent_id FROM messages WHERE id IN {these})"""

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.chat import pdf_text
-from rlhf_chat.chat.attachments import LARGEST, TYPES, Attachment, with_files
+from rlhf_chat.chat.attachments import LARGEST, TYPES, Attachment, check_count, with_files
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.errors import AppError
 from rlhf_chat.ui.components import error_message, js_component
@@ -54,7 +54,7 @@ class AttachmentsPanel:
         name = str(chosen["name"])
         if chosen.get("over"):
             raise AppError("attachments.too_large", name=name, limit=LARGEST)
-        with_files("", [*attached({"files": files}), Attachment(name, "")])  # not too many
+        check_count(len(files) + 1)
         if "data" not in chosen:
             file = Attachment.of(name, str(chosen["text"]))
             return [*files, {"name": file.name, "text": file.text, "note": ""}]

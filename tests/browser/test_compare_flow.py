@@ -184,7 +184,7 @@ def test_on_a_phone_a_stroke_to_a_side_is_a_vote_and_a_scroll_is_none(opened, se
 
     page, votes = opened("phone", has_touch=True, is_mobile=True), served.compare.votes
     go_to(page, "compare")
-    for stroke, told in (((120, 10), "A is better"), ((-120, 10), "B is better")):
+    for stroke, told in (((-120, 10), "A is better"), ((120, 10), "B is better")):
         page.wait_for_selector("#vote-a:enabled")
         page.wait_for_selector("#stop-drafts", state="detached")
         first, count = asked(page), len(votes)

@@ -101,7 +101,8 @@ def rate(chat: Chat, count: int, rater: str = "me") -> None:
     """Votes by a plain rule: the longer of two drafts is better."""
     done, compare = 0, Compare(chat)
     while done < count:
-        *_, pair = compare.write(f"tell me about the sea {done}")
+        simulated = rater.startswith("simulated:")
+        *_, pair = compare.write(f"tell me about the sea {done}", simulated=simulated)
         if pair.set_id and pair.votable:
             left, right = map(len, pair.texts)
             compare.vote(pair.set_id, "a" if left > right else "b", rater=rater)

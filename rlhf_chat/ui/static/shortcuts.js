@@ -112,7 +112,7 @@
     return [may, {text: wanted && !may ? text('notify_refused') : '', tone: 'bad'}];
   };
 
-  // Compare with a finger: a stroke to the right is a vote for A, to the left for B, as the arrow keys are.
+  // Compare with a finger: a stroke to the left is a vote for A, to the right for B, as the arrow keys are.
   let stroke = null;
   document.addEventListener('touchstart', e => {
     const one = e.touches.length === 1 && e.target.closest('#candidates') && !e.target.closest('button, pre, table');
@@ -122,7 +122,7 @@
     if (!stroke) return;
     const x = e.changedTouches[0].clientX - stroke.x, y = e.changedTouches[0].clientY - stroke.y, quick = Date.now() - stroke.at < 600;
     stroke = null;
-    if (quick && Math.abs(x) > 80 && Math.abs(x) > 2 * Math.abs(y)) vote(x < 0 ? 'vote-b' : 'vote-a');
+    if (quick && Math.abs(x) > 80 && Math.abs(x) > 2 * Math.abs(y)) vote(x < 0 ? 'vote-a' : 'vote-b');
   }, {passive: true});
 
   // The buttons under the last reply by place, because their names change with the language:
@@ -252,6 +252,15 @@
     const act = acts[e.key.length === 1 ? e.key.toLowerCase() : e.key];
     if (act && act()) e.preventDefault();
   });
+
+  // Charts are read from the table below them, which has their numbers.
+  const charts = () => {
+    const plots = byId('plots');
+    if (!plots) return setTimeout(charts, 500);
+    const mute = () => plots.querySelectorAll('svg:not([aria-hidden])').forEach(one => one.setAttribute('aria-hidden', 'true'));
+    new MutationObserver(mute).observe(plots, {childList: true, subtree: true}); mute();
+  };
+  charts();
 
   const ready = () => {
     const b = box();

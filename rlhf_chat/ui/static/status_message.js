@@ -1,19 +1,22 @@
-// Draws {text, tone}, and {then} instead once the status bar, after it told of the moment {during}, tells of another
-// one; the bar may have been asked before that moment came. An empty one keeps its line, so that the page does not
-// jump when it fills.
-let met = 0;  // times that the bar told of something since this note came: every change is told twice, and one may have been asked before
+// Draws {text, tone}, and {then} instead once the status bar tells of another moment than {during}. What the bar tells
+// within the first seconds may have been asked before that moment came, unless it has told of it. An empty one keeps
+// its line, so that the page does not jump when it fills.
+const ASKED_ANEW = 4000;
+let met = false, timer = 0;
+const check = () => {
+  const v = props.value || {};
+  if (!v.during || !window.rlhfTold) return;
+  if (window.rlhfTold.includes(v.during)) met = true;
+  else if (met) element.textContent = v.then || '';
+};
 const draw = () => {
   const v = props.value || {};
   element.textContent = v.text || '';
   element.className = 'status-message ' + (v.tone || 'quiet');
-  met = 0;
-};
-const pass = told => {
-  const v = props.value || {};
-  if (!v.during) return;
-  if (told.includes(v.during)) met = 1;
-  else if (++met > 1) element.textContent = v.then || '';
+  met = false; clearTimeout(timer);
+  if (v.during) timer = setTimeout(() => { met = true; check(); }, ASKED_ANEW);
+  check();
 };
 element.setAttribute('role', 'status');
-document.addEventListener('rlhf-told', e => pass(e.detail));
-watch('value', draw); draw(); if (window.rlhfTold && props.value && props.value.during) { met = 1; pass(window.rlhfTold); }
+document.addEventListener('rlhf-told', check);
+watch('value', draw); draw();
