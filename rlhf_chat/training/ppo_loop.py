@@ -74,7 +74,7 @@ def _train(context: RoundContext, prompts: Sequence[Prompt], estimator: Advantag
             first = kl = stats["kl"]
         kl = 0.5 * (kl + stats["kl"])  # one batch is noisy
         remaining = ppo.updates_to_target(first, kl, update, context.target)
-        context.budget.expect(update, remaining, gate)
+        context.budget.expect(remaining, gate)
         if max(kl, stats["kl"] / limit) > context.target:  # more would only cost language
             begin("ppo", update, stats)
             if stats["kl"] > limit * context.target:

@@ -23,6 +23,7 @@ class TimeBudget:
         self._seconds, self._clock = seconds, clock
         self._started = clock()
         self._updates_from: float | None = None
+        self._each = 0.0  # seconds of one update, as of the last one that ended
         self._expected_end: float | None = None  # where the updates end before their time does
 
     def updates_begin(self) -> None:
@@ -31,20 +32,19 @@ class TimeBudget:
     def allows_another(self, done: int, updates_for_gate: float) -> bool:
         """Whether one more update fits after `done` ones. `updates_for_gate`: what the evaluation
         that follows costs, in updates."""
+        now = self._clock()
+        if self._updates_from is not None and done:
+            self._each = (now - self._updates_from) / done
         if not self._seconds or self._updates_from is None or done < MIN_UPDATES:
             return True
-        now = self._clock()
-        each = (now - self._updates_from) / done
-        return now - self._started + each * (1 + updates_for_gate) <= self._seconds
+        return now - self._started + self._each * (1 + updates_for_gate) <= self._seconds
 
-    def expect(self, done: int, remaining: float, updates_for_gate: float) -> None:
-        """Notes that after `done` updates only `remaining` ones will follow; inf where nothing says
-        so. They may end before their time, at the KL target."""
+    def expect(self, remaining: float, updates_for_gate: float) -> None:
+        """Notes that only so many updates will follow, as long as those before; inf where nothing
+        says so. They may end before their time, at the KL target."""
         self._expected_end = None
-        if self._updates_from is not None and done > 0 and math.isfinite(remaining):
-            now = self._clock()
-            each = (now - self._updates_from) / done
-            self._expected_end = now + each * (remaining + updates_for_gate)
+        if self._each and math.isfinite(remaining):
+            self._expected_end = self._clock() + self._each * (remaining + updates_for_gate)
 
     @property
     def seconds_left(self) -> float | None:

@@ -64,14 +64,16 @@ def test_updates_that_end_before_their_time_shorten_the_time_left() -> None:
     clock.now += 60
     budget.updates_begin()
     clock.now += 4 * 30
-    budget.expect(4, math.inf, 2.0)
+    assert budget.allows_another(4, 2.0)
+    budget.expect(math.inf, 2.0)
     assert budget.seconds_left == pytest.approx(420)
-    budget.expect(4, 3.0, 2.0)
+    clock.now += 15  # half of the next update: it makes none of them longer
+    budget.expect(3.0, 2.0)
     assert budget.seconds_left == pytest.approx(5 * 30)
     clock.now += 30
     assert budget.seconds_left == pytest.approx(4 * 30)
-    budget.expect(5, 100.0, 2.0)
-    assert budget.seconds_left == pytest.approx(390)
+    budget.expect(100.0, 2.0)
+    assert budget.seconds_left == pytest.approx(375)
 
 
 def test_an_end_at_the_kl_target_is_expected_without_a_limit_of_time_too() -> None:
@@ -79,7 +81,8 @@ def test_an_end_at_the_kl_target_is_expected_without_a_limit_of_time_too() -> No
     budget = TimeBudget(0.0, clock)
     budget.updates_begin()
     clock.now += 10
-    budget.expect(2, 4.0, 1.0)
+    assert budget.allows_another(2, 1.0)
+    budget.expect(4.0, 1.0)
     assert budget.seconds_left == pytest.approx(25)
 
 
