@@ -21,6 +21,7 @@ from rlhf_chat.ui import app
 from tests import chromium
 from tests.browser.window import PATIENCE, SIZES, free_port, watched
 from tests.fake_app import ToyChat, parts
+from tests.processes import end
 
 ROOT = Path(__file__).parents[2]
 HOW = "no browser: pip install playwright, then playwright install chromium"
@@ -125,10 +126,5 @@ def real_app(tmp_path):
             time.sleep(0.5)
         yield ready[1]
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, signal.SIGTERM)
         log.close()

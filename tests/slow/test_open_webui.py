@@ -17,6 +17,7 @@ import pytest
 
 from rlhf_chat.inference.model import Model
 from tests.api_server import Running, api_server, eventually, free_port
+from tests.processes import end
 
 FUNCTION = Path(__file__).parents[2] / "docs" / "open_webui_feedback.py"
 HELLO = [{"role": "user", "content": "hello how are you"}]
@@ -72,12 +73,7 @@ def started(program: str, app: Running, folder: Path) -> Iterator[str]:
         eventually(answers, START)
         yield url
     finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, signal.SIGINT)
 
 
 def test_it_chats_through_the_api_and_its_thumb_arrives(web, app):
