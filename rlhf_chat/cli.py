@@ -43,6 +43,7 @@ from rlhf_chat.json_output import json_alone, print_error, print_json
 
 if TYPE_CHECKING:
     from rlhf_chat.ui import Entry
+    from rlhf_chat.ui.restart import NextStart
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 DEFAULT_VERB = "serve"
@@ -79,17 +80,22 @@ def serve(parser: argparse.ArgumentParser) -> Run:
 
     def run(args: argparse.Namespace) -> int:
         from rlhf_chat.ui import running_app
+        from rlhf_chat.ui.restart import NextStart, taken_over
 
         if entry := running_app.find(args.data):
             return open_running(entry, args)
+        token, fallback = taken_over()
         try:
-            start(args)
+            args.next_start = start(args, token, returns=fallback is not None)
         except AppError as error:
             # Two starts at the same moment: the other one has the port or the folder.
             taken = error.code in ("port.in_use", "db.already_open")
             if taken and (entry := running_app.find(args.data, wait=1.0)):
                 return open_running(entry, args)
-            raise
+            if fallback is None:
+                raise
+            args.next_start = NextStart(fallback, token)
+            return _failed(args, str(error), error.code)
         return 0
 
     return run
@@ -125,10 +131,13 @@ def ends_in_order() -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
 
 
-def start(args: argparse.Namespace) -> None:
+def start(args: argparse.Namespace, token: str = "", *, returns: bool = False) -> NextStart | None:
+    """Serves until the end; what to start then, if that was asked for. `token`: of the app that was
+    here before, whose page is still open. `returns`: it comes back if this start fails."""
     from rlhf_chat.ui import Entry, LoadingPage, running_app
+    from rlhf_chat.ui.restart import NextStart
 
-    entry = Entry(args.port, required=not args.no_token)
+    entry = Entry(args.port, required=not args.no_token, token=token)
     with ends_in_order() as check, LoadingPage(args.port, entry) as page:
         args.data.mkdir(parents=True, exist_ok=True)
         if args.no_token:
@@ -136,7 +145,9 @@ def start(args: argparse.Namespace) -> None:
         with running_app.told(args.data, entry):
             print(f"Starting at {entry.address()}", flush=True)
             _state(args, "starting", entry.address())
-            page.show_in_browser(browser=not args.no_browser, window_profile=profile(args))
+            page.returns = returns
+            if not token:
+                page.show_in_browser(browser=not args.no_browser, window_profile=profile(args))
             from rlhf_chat.serve import serve  # takes seconds, so the page comes first
 
             check()
@@ -145,7 +156,7 @@ def start(args: argparse.Namespace) -> None:
                 check()
                 _state(args, "ready", url)
 
-            serve(
+            wanted = serve(
                 model_name=args.model,
                 quantization=args.quantization,
                 data=args.data,
@@ -158,6 +169,7 @@ def start(args: argparse.Namespace) -> None:
                 log_to=args.log_to,
                 on_ready=ready,
             )
+    return NextStart(wanted, entry.token, fallback=args.model) if wanted else None
 
 
 def _state(args: argparse.Namespace, state: str, url: str) -> None:
@@ -329,7 +341,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     prepare_process()
     with json_alone(args.json):
-        return _ended(args)
+        code = _ended(args)
+    if next_start := getattr(args, "next_start", None):
+        next_start.replace_process()
+    return code
 
 
 def _ended(args: argparse.Namespace) -> int:

@@ -24,6 +24,7 @@ from rlhf_chat.inference.self_test import self_test
 from rlhf_chat.training.event_log import event_log
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui import LoadingPage, launch, running_app
+from rlhf_chat.ui.restart import POSSIBLE, Restart
 from rlhf_chat.versions.adapter_store import AdapterStore
 
 
@@ -40,15 +41,17 @@ def serve(
     api: bool = False,
     log_to: str = "",
     on_ready: Callable[[str], None] = lambda url: None,
-) -> None:
-    """Builds everything and stays until Ctrl+C. `page` is on the port until the app is. Raises
-    PortError, StoreError, ModelError or OSError if the app cannot start; each message is a
-    sentence. `api`: answer below /v1. `log_to`: of event_log.KINDS. `on_ready` gets the address."""
+) -> str:
+    """Builds everything and stays until Ctrl+C, or until another model is asked for, whose name is
+    then the result. `page` is on the port until the app is. Raises PortError, StoreError,
+    ModelError or OSError if the app cannot start; each message is a sentence. `api`: answer below
+    /v1. `log_to`: of event_log.KINDS. `on_ready` gets the address."""
     data = data.resolve()
     make_private(data)
     log = event_log(log_to, data) if log_to else None
     store = Store(data / "feedback.db")
     worker = served = None
+    restart = Restart() if POSSIBLE else None
     try:
         running_app.tell(data, page.entry)  # again, as the folder is now surely ours
         running.remove(data)  # left by a killed app: the port in it may be another program's now
@@ -65,28 +68,35 @@ def serve(
             open_log=log,
         )
         worker.start(learn=train)
-        chat = Chat(store, model, load_view=worker.versions.view, scorer=worker.scorer)
-        chat.deletion.finish()
-        compare = Compare(chat)
-        compare.forget_unanswered()
+        chat, compare = _conversations(store, model, worker)
         served = ApiServer(chat, worker, data, port) if api else None
         page.step("opening")
-        parts = chat, compare, Raters(store, worker.scorer), worker
         launch(
-            *parts,
+            *(chat, compare, Raters(store, worker.scorer), worker),
             port=port,
             entry=page.entry,
             data_dir=data,
             free_port=page.close,
             api=served and served.app,
             on_ready=on_ready,
+            restart=restart,
         )
+        return restart.model if restart else ""
     finally:
         if served:
             served.close()
         if worker:
             worker.close()
         store.close()
+
+
+def _conversations(store: Store, model: Model, worker: TrainingWorker) -> tuple[Chat, Compare]:
+    """Chat and Compare, with what the last start left undone finished."""
+    chat = Chat(store, model, load_view=worker.versions.view, scorer=worker.scorer)
+    chat.deletion.finish()
+    compare = Compare(chat)
+    compare.forget_unanswered()
+    return chat, compare
 
 
 def load_model(model_name: str, quantization: str, report: loading.Report) -> Model:

@@ -35,11 +35,13 @@ from rlhf_chat.ui.page_language import PageLanguage
 from rlhf_chat.ui.polling import Polling
 from rlhf_chat.ui.port import check_port, port_error
 from rlhf_chat.ui.raters_panel import RatersPanel
+from rlhf_chat.ui.restart import Restart
 from rlhf_chat.ui.status_bar import StatusBar
 from rlhf_chat.ui.versions_screen import VersionsScreen
 from rlhf_chat.ui.welcome import Welcome
 
 SESSIONS = 100  # tabs that Gradio remembers
+ANSWER_SECONDS = 0.5  # for the page to be told that the next start comes
 STARTERS = 3  # prompts offered in an empty conversation
 # id, text, icon and script of the buttons at the foot of the sidebar
 FOOT = (
@@ -60,10 +62,11 @@ def build(
     worker: TrainingWorker,
     *,
     title: str = "RLHF Chat",
+    restart: Restart | None = None,
 ) -> CheckedBlocks:
     starters = [compare.suggest_prompt() for _ in range(STARTERS)]
     watch = Simulation(compare, worker)
-    strip, chatting = StatusBar(chat, worker, watch), ChatScreen(chat, worker, starters)
+    strip, chatting = StatusBar(chat, worker, watch), ChatScreen(chat, worker, starters, restart)
     welcome, people = Welcome(chat, worker), RatersPanel(raters, worker)
     comparing, learning, versions, data = (
         CompareScreen(compare, worker),
@@ -133,12 +136,14 @@ def launch(
     title: str = "RLHF Chat",
     api: Any = None,
     on_ready: Callable[[str], None] = lambda url: None,
+    restart: Restart | None = None,
 ) -> str:
     """Start the server, say where it is, and stay; with `prevent_thread_lock` return its address,
     with the token in it. `entry` says who may enter: by default, who has that address.
     `api`: an ASGI app that answers what is below /v1.
     `on_ready` is told the address once it answers.
     `free_port` is called at the last moment, to end what holds the port until then.
+    `restart` notes which model the person wants instead, and then the app ends as well.
 
     Call it on the main thread: made elsewhere, Gradio's queue does not work.
     """
@@ -150,7 +155,7 @@ def launch(
     os.environ["GRADIO_TEMP_DIR"] = str(temporary)  # else files land in /tmp, open to every user
 
     entry = entry or Entry(port)
-    demo = build(chat, compare, raters, worker, title=title)
+    demo = build(chat, compare, raters, worker, title=title, restart=restart)
     free_port()
     check_port(port, host)
     try:
@@ -164,7 +169,7 @@ def launch(
     print(f"Ready at {url}", flush=True)
     on_ready(url)
     if not prevent_thread_lock:
-        _wait_for_the_end()
+        _wait_for_the_end(restart or Restart())
         close()
     return url
 
@@ -219,8 +224,9 @@ def _serve(
     connections.bound(demo.server)
 
 
-def _wait_for_the_end() -> None:
+def _wait_for_the_end(restart: Restart) -> None:
     """Until Ctrl+C, a polite kill or the end of the terminal; a second one ends everything at once.
+    Or until another model is asked for.
 
     A handler that notes it: a KeyboardInterrupt is lost when it is raised inside a destructor, and
     the app would then run on. No threading.Event: its lock may be held by the very wait that the
@@ -231,8 +237,10 @@ def _wait_for_the_end() -> None:
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         ends.append(signal.SIGHUP)  # the terminal was closed; `nohup` says not to mind
     before = [signal.signal(end, lambda number, _: came.append(number)) for end in ends]
-    while not came:
+    while not came and not restart.model:
         time.sleep(0.2)
+    if restart.model:
+        time.sleep(ANSWER_SECONDS)
     for end, handler in zip(ends, before, strict=True):
         signal.signal(end, handler)
 

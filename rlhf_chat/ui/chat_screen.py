@@ -21,13 +21,20 @@ from rlhf_chat.ui.components import error_message, status_message
 from rlhf_chat.ui.handlers import EACH, QUICK, REPLIES, quick, with_send_id
 from rlhf_chat.ui.language import text
 from rlhf_chat.ui.raters_panel import READ
+from rlhf_chat.ui.restart import Restart
 from rlhf_chat.ui.sessions import tab_of
 from rlhf_chat.ui.streaming import ReplyStreaming
 
 
 class ChatScreen(ChatView):
-    def __init__(self, chat: Chat, worker: TrainingWorker, starters: Sequence[str] = ()) -> None:
-        super().__init__(chat, worker, starters)
+    def __init__(
+        self,
+        chat: Chat,
+        worker: TrainingWorker,
+        starters: Sequence[str] = (),
+        restart: Restart | None = None,
+    ) -> None:
+        super().__init__(chat, worker, starters, restart)
         self.replying = ReplyStreaming(self)
 
     # ---- acts ----------------------------------------------------------------------------------

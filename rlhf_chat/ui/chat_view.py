@@ -20,6 +20,7 @@ from rlhf_chat.ui.components import error_message, hidden, js_component, status_
 from rlhf_chat.ui.conversation_list import ConversationList
 from rlhf_chat.ui.language import label, text
 from rlhf_chat.ui.rating_panel import RatingPanel
+from rlhf_chat.ui.restart import Restart
 from rlhf_chat.ui.sessions import Sessions
 from rlhf_chat.ui.settings_panel import SettingsPanel
 
@@ -29,10 +30,16 @@ Update = dict[Any, Any]
 
 
 class ChatView:
-    def __init__(self, chat: Chat, worker: TrainingWorker, starters: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        chat: Chat,
+        worker: TrainingWorker,
+        starters: Sequence[str] = (),
+        restart: Restart | None = None,
+    ) -> None:
         self.chat, self.worker = chat, worker
         self.starters = starters  # prompts offered while the conversation is empty
-        self.settings = SettingsPanel(chat, worker)
+        self.settings = SettingsPanel(chat, worker, restart)
         self.conversations = ConversationList(chat)
         self.ratings = RatingPanel(chat, worker, self.redrawn)
         self.attachments = AttachmentsPanel(chat)

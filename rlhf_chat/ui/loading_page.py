@@ -89,6 +89,7 @@ class LoadingPage:
         self._began = time.monotonic()
         self._notice = Notice("loading.step.starting")
         self._failed = False
+        self.returns = False  # whether another start follows where this one fails
         self._open = True
         self._watched = False  # somebody has the page open, or is about to
         self._told = threading.Event()  # of the failure
@@ -145,6 +146,7 @@ class LoadingPage:
             "time": locale.render("loading.seconds", {"count": seconds}, language),
             "step": self._notice.code.rpartition(".")[2],
             "failed": self._failed,
+            "returns": self.returns,
         }
 
     def seen(self, state: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """Which models could be run instead of this one: what is here, what each takes, what fits.
 
 A part of the settings. Versions are adapters of one base model and the database remembers which of
-them was live for each, so another model is started, not swapped in: choosing one shows how.
+them was live for each, so another model is started, not swapped in (restart.py). Where the app
+cannot start itself anew, it shows the command.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from rlhf_chat.model_list import ModelChoice
 from rlhf_chat.ui.components import error_message, status_line, status_message
 from rlhf_chat.ui.handlers import QUICK, quick
 from rlhf_chat.ui.language import label, text
+from rlhf_chat.ui.restart import Restart
+from rlhf_chat.ui.scripts import script
 
 Update = dict[Any, Any]
 GIB = 1 << 30
 
 
 class ModelPicker:
-    def __init__(self, current: str) -> None:
-        self.current = current
+    def __init__(self, current: str, restart: Restart | None = None) -> None:
+        self.current, self.restart = current, restart
         self._choices: dict[str, ModelChoice] = {}
 
     async def look(self) -> Update:
@@ -35,23 +38,39 @@ class ModelPicker:
         named = [(_label(choice), choice.name) for choice in found]
         return {
             self.menu: gr.update(choices=named, value=None),
+            **self._nothing_chosen(),
+        }
+
+    def _nothing_chosen(self) -> Update:
+        return {
             self.command: gr.update(visible=False),
+            self.start: gr.update(visible=False),
             self.note: status_message(text("models.now", name=self.current)),
         }
 
     async def choose(self, name: str | None) -> Update:
         choice = self._choices.get(name or "")
         if choice is None:
-            return {self.note: status_message(text("models.now", name=self.current))}
+            return self._nothing_chosen()
         told = text("models.switch")
         if choice.fits is False:
             told = text("models.too_large")
         elif not choice.here:
             told = text("models.fetched_first")
         return {
-            self.command: gr.update(value=choice.command, visible=True),
+            self.command: gr.update(value=choice.command, visible=self.restart is None),
+            self.start: gr.update(visible=bool(self.restart) and choice.fits is not False),
             self.note: status_message(told, "bad" if choice.fits is False else "quiet"),
         }
+
+    async def start_chosen(self, name: str | None) -> Update:
+        """Only what was listed: a page could send any path."""
+        choice = self._choices.get(name or "")
+        if self.restart is None or choice is None or choice.fits is False:
+            return self._nothing_chosen()
+        self.restart.ask(choice.name)
+        told = text("models.starting", name=choice.name)
+        return {self.start: gr.update(visible=False), self.note: status_message(told, "quiet")}
 
     def lay_out(self) -> None:
         with gr.Accordion(label("model"), open=False, elem_id="models") as self.panel:
@@ -64,11 +83,14 @@ class ModelPicker:
                 buttons=["copy"],
                 elem_id="model-command",
             )
+            self.start = gr.Button(label("start_model"), visible=False, elem_id="model-start")
 
     def wire(self) -> None:
-        page = [self.menu, self.command, self.note]
+        page = [self.menu, self.command, self.start, self.note]
         self.panel.expand(self.look, None, page, **QUICK)
         self.menu.input(self.choose, self.menu, page, preprocess=False, **QUICK)
+        started = self.start.click(self.start_chosen, self.menu, page, preprocess=False, **QUICK)
+        started.success(None, js=script("restart"), **QUICK)
 
 
 def _label(choice: ModelChoice) -> str:

@@ -25,6 +25,7 @@ from rlhf_chat.ui.components import (
 from rlhf_chat.ui.handlers import QUICK, quick
 from rlhf_chat.ui.language import label, text
 from rlhf_chat.ui.model_picker import ModelPicker
+from rlhf_chat.ui.restart import Restart
 
 LIVE = "live"
 NUMBERS = ("temperature", "top_p", "top_k", "max_reply")  # names of the sliders' labels
@@ -33,9 +34,10 @@ Update = dict[Any, Any]
 
 
 class SettingsPanel:
-    def __init__(self, chat: Chat, worker: TrainingWorker) -> None:
+    def __init__(self, chat: Chat, worker: TrainingWorker, restart: Restart | None = None) -> None:
+        """`restart`: notes which model to start with; None: the app cannot start itself anew."""
         self.chat, self.worker = chat, worker
-        self.models = ModelPicker(chat.model.name)
+        self.models = ModelPicker(chat.model.name, restart)
 
     # ---- acts ----------------------------------------------------------------------------------
 

@@ -1,5 +1,5 @@
 // Asks for the step twice a second, and opens the app as soon as that answers instead.
-const EVERY = 500, PATIENCE = 20000;
+const EVERY = 500, PATIENCE = 20000, READING = 6000;
 const main = document.querySelector('main');
 const step = document.getElementById('step'), seconds = document.getElementById('seconds');
 let heard = Date.now();
@@ -21,7 +21,10 @@ async function ask() {
   if (!answer.ok) return location.reload();
   heard = Date.now();
   const state = await answer.json();
-  if (state.failed) return fail(state.text);
+  if (state.failed) {
+    fail(state.text);
+    return state.returns && setTimeout(ask, READING);  // the model before this one comes back
+  }
   main.className = '';
   show(state);
   setTimeout(ask, EVERY);
