@@ -56,6 +56,7 @@ from rlhf_chat.ui.learning_screen import LearningScreen
 from rlhf_chat.ui.measures import figure, measure_title
 from rlhf_chat.ui.prefetch import PrefetchJob
 from rlhf_chat.ui.raters_panel import RatersPanel
+from rlhf_chat.ui.restart import Restart
 from rlhf_chat.ui.simulation_panel import SimulationPanel
 from rlhf_chat.ui.status_bar import StatusBar
 from rlhf_chat.ui.versions_screen import VersionsScreen
@@ -1895,7 +1896,7 @@ def test_a_polite_kill_ends_the_wait_whenever_it_comes(monkeypatch):
 
     monkeypatch.setattr(app, "time", SimpleNamespace(sleep=lambda _: signal.raise_signal(15)))
     before = signal.getsignal(signal.SIGTERM)
-    app._wait_for_the_end()
+    app._wait_for_the_end(Restart())
     assert signal.getsignal(signal.SIGTERM) is before
     assert "threading" not in vars(app)  # no lock is taken by the handler
 
@@ -1982,7 +1983,26 @@ def test_a_model_to_choose_says_what_it_takes_and_how_it_is_started(monkeypatch)
     assert chosen[picker.command]["value"] == "rlhf-chat --model 'a b.gguf'"
     assert chosen[picker.note]["tone"] == "bad"
     assert "base model" in asyncio.run(picker.choose("odd"))[picker.note]["text"]
-    assert picker.command not in asyncio.run(picker.choose("unknown"))
+    unknown = asyncio.run(picker.choose("unknown"))
+    assert "value" not in unknown[picker.command] and unknown[picker.command]["visible"] is False
+
+
+def test_a_model_is_started_from_the_page_only_if_it_was_listed_and_fits(monkeypatch):
+    fitting = ModelChoice("small", "Qwen/Qwen3-1.7B", True, 3 << 30, True)
+    large = ModelChoice("large", "Qwen/Qwen3-8B", True, 30 << 30, False)
+    monkeypatch.setattr(model_list, "choices", lambda: [fitting, large])
+    picker = Screen().screen.settings.models
+    picker.restart = Restart()
+    asyncio.run(picker.start_chosen("small"))
+    assert not picker.restart.model  # not before the list was looked at
+    asyncio.run(picker.look())
+    for refused in ("large", "/etc", None):
+        assert asyncio.run(picker.start_chosen(refused))[picker.start]["visible"] is False
+        assert not picker.restart.model
+    chosen = asyncio.run(picker.choose("small"))
+    assert (chosen[picker.start]["visible"], chosen[picker.command]["visible"]) == (True, False)
+    assert "small" in asyncio.run(picker.start_chosen("small"))[picker.note]["text"]
+    assert picker.restart.model == "small"
 
 
 def attach(tab: Screen, value: dict, **event) -> dict:
