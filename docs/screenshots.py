@@ -1,8 +1,9 @@
-"""Pictures of every screen and a short animation, taken from a real run of the bundled model.
+"""Pictures of every screen and a short animation, taken from a real run of each model.
 
-`make screenshots` starts the app on an empty folder, chats and votes through a real browser, lets a
-simulated rater vote until two versions are promoted, and writes docs/screenshots/. Nothing is
-retouched.
+`make screenshots` starts the app on an empty folder and chats and votes through a real browser.
+With the pocket model it votes for the shorter answer until a round begins, and waits for its
+verdict (docs/screenshots/); with the bundled model a simulated rater votes until two versions are
+promoted (docs/screenshots/demo/). Nothing is retouched.
 """
 
 from __future__ import annotations
@@ -26,21 +27,24 @@ from tests import chromium
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "docs" / "screenshots"
-FLAGS = ("--model", "demo", "--no-browser")
+RATINGS = {"pocket": 24, "demo": 12}  # until a round begins
+QUESTIONS = "Hello! Who are you?", "Tell me something about cats."
 LAPTOP, PHONE = {"width": 1366, "height": 768}, {"width": 390, "height": 844}
 FRAME_WIDTH, FRAME_MS = 820, 700
+VOTES_SHOWN = 4  # in the animation
 
 
 @contextmanager
-def running_app() -> Iterator[str]:
+def running_app(model: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    flags = "--model", model, "--ratings-per-round", str(RATINGS[model]), "--no-browser"
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with log.open("w") as out:
             process = subprocess.Popen(
-                [sys.executable, "app.py", *FLAGS, "--port", str(port), "--data", folder],
+                [sys.executable, "app.py", *flags, "--port", str(port), "--data", folder],
                 cwd=ROOT,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -60,12 +64,13 @@ def running_app() -> Iterator[str]:
 class Camera:
     """Still pictures, and frames for the animation."""
 
-    def __init__(self) -> None:
+    def __init__(self, out: Path) -> None:
+        self.out = out
         self.frames: list[Image.Image] = []
 
     def still(self, page: Page, name: str) -> None:
         page.wait_for_timeout(400)
-        page.screenshot(path=OUT / f"{name}.png")
+        page.screenshot(path=self.out / f"{name}.png")
         print(f"{name}.png", flush=True)
 
     def frame(self, page: Page, times: int = 1) -> None:
@@ -76,7 +81,7 @@ class Camera:
     def save_animation(self) -> None:
         first, *rest = self.frames
         first.save(
-            OUT / "tour.webp",
+            self.out / "tour.webp",
             save_all=True,
             append_images=rest,
             duration=FRAME_MS,
@@ -111,12 +116,12 @@ def take_chat(page: Page, camera: Camera) -> None:
     camera.still(page, "welcome")
     camera.frame(page, 2)
     page.locator("#welcome").get_by_role("button", name="Skip").click()
-    send_message(page, "Hello! Who are you?")
-    camera.frame(page, 2)
-    send_message(page, "Tell me something about cats.")
+    for question in QUESTIONS:
+        send_message(page, question)
+        camera.frame(page, 2)
     page.get_by_label("Like", exact=True).last.click()
     page.locator("#chat-note", has_text="Saved").wait_for()
-    camera.frame(page, 2)
+    camera.frame(page)
     camera.still(page, "chat")
     page.keyboard.press("Control+.")
     camera.still(page, "settings")
@@ -137,8 +142,29 @@ def vote(page: Page, camera: Camera, votes: int) -> None:
         a, b = (len(page.locator(f"#draft-{side}").inner_text()) for side in "ab")
         page.locator("#vote-a" if a <= b else "#vote-b").click()
         page.locator("#verdict", has_text="Saved").wait_for()
-        camera.frame(page, 2)
+        if i < VOTES_SHOWN:
+            camera.frame(page, 2)
         page.wait_for_timeout(600)  # a click this soon after another one is not a vote
+
+
+def take_round(page: Page, camera: Camera, patience: float) -> None:
+    """A round of training on the votes, from its start to its verdict."""
+    go_to(page, "learning")
+    busy = page.locator(".status-bar.busy")
+    busy.wait_for()
+    until, pictures = time.monotonic() + patience, 0
+    while busy.count() and time.monotonic() < until:
+        camera.frame(page)
+        pictures += 1
+        if pictures == 8:
+            camera.still(page, "watching")
+        page.wait_for_timeout(30_000)
+    page.locator("#details button").first.click()
+    camera.still(page, "learning")
+    camera.frame(page, 4)
+    go_to(page, "versions")
+    camera.still(page, "versions")
+    camera.frame(page, 4)
 
 
 def simulation_buttons(page: Page) -> tuple[Locator, Locator]:
@@ -177,20 +203,24 @@ def take_simulation(page: Page, camera: Camera, patience: float) -> None:
     camera.frame(page, 4)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=8, help="most to wait for two versions")
-    args = parser.parse_args()
-    OUT.mkdir(exist_ok=True)
-    camera = Camera()
-    with running_app() as url, sync_playwright() as playwright:
+def take(model: str, out: Path, minutes: float) -> None:
+    """All pictures with one model."""
+    out.mkdir(parents=True, exist_ok=True)
+    camera = Camera(out)
+    with running_app(model) as url, sync_playwright() as playwright:
         browser = chromium.started(playwright)
         page = open_window(browser, url, LAPTOP)
         take_chat(page, camera)
-        vote(page, camera, 4)
-        go_to(page, "data")
-        camera.still(page, "data")
-        take_simulation(page, camera, args.minutes * 60)
+        if model == "demo":
+            vote(page, camera, VOTES_SHOWN)
+            go_to(page, "data")
+            camera.still(page, "data")
+            take_simulation(page, camera, minutes * 60)
+        else:
+            vote(page, camera, RATINGS[model] - 1)  # the thumb was the first rating
+            go_to(page, "data")
+            camera.still(page, "data")
+            take_round(page, camera, minutes * 60)
         camera.save_animation()
         conversation = page.locator("#conversations .open").first
         conversation.click()
@@ -198,6 +228,17 @@ def main() -> None:
         camera.still(open_window(browser, page.url, LAPTOP, "dark"), "chat_dark")
         camera.still(open_window(browser, page.url, PHONE), "phone")
         browser.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", choices=[*RATINGS, "both"], default="both")
+    parser.add_argument("--minutes", type=float, default=14, help="most to wait for a version")
+    args = parser.parse_args()
+    if args.model != "demo":
+        take("pocket", OUT, args.minutes)
+    if args.model != "pocket":
+        take("demo", OUT / "demo", args.minutes)
 
 
 if __name__ == "__main__":
