@@ -31,6 +31,7 @@ RATINGS = {"pocket": 24, "demo": 12}  # until a round begins
 QUESTIONS = "Hello! Who are you?", "Tell me something about cats."
 LAPTOP, PHONE = {"width": 1366, "height": 768}, {"width": 390, "height": 844}
 FRAME_WIDTH, FRAME_MS = 820, 700
+ROUND_MINUTES = 6  # with the pocket model
 VOTES_SHOWN = 4  # in the animation
 
 
@@ -39,7 +40,8 @@ def running_app(model: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    flags = "--model", model, "--ratings-per-round", str(RATINGS[model]), "--no-browser"
+    flags = ["--model", model, "--ratings-per-round", str(RATINGS[model]), "--no-browser"]
+    flags += ["--round-minutes", str(ROUND_MINUTES)]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with log.open("w") as out:

@@ -37,9 +37,12 @@ class RoundSchedule:
     def due(self, automatic: bool) -> RoundRequest | None:
         """The round to run now. `automatic`: ratings alone may start one."""
         request, self.request = self.request, None
-        if request or not automatic or self.waiting() < self.needed:
-            return request
-        return None if self.held else RoundRequest("ratings")
+        return request or (RoundRequest("ratings") if automatic and self.ripe else None)
+
+    @property
+    def ripe(self) -> bool:
+        """Whether the ratings alone may start a round."""
+        return self.waiting() >= self.needed and not self.held
 
     def listen_to(self, rater: str) -> None:
         """Learns from this simulated rater from the next round on; "" is people again."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -38,6 +39,7 @@ from rlhf_chat.versions.registry import VersionRegistry
 from rlhf_chat.versions.simulation_setting import returns_to
 
 NEEDED = 12  # new ratings until a round starts by itself
+LOOK_INTERVAL = 0.5  # seconds between looks, in the middle of idle work, whether a round is due
 
 
 class TrainingWorker:
@@ -75,6 +77,7 @@ class TrainingWorker:
         self._parent = 0  # of the running round
         self._learns = True
         self._error: Notice | None = None
+        self._next_look = 0.0  # on the monotonic clock
 
     # ------------------------------------------------------------------ start and end
 
@@ -124,9 +127,13 @@ class TrainingWorker:
 
     def _open_if_due(self) -> RoundState | None:
         with self._start_lock:
-            automatic = self._learns and not self._control.paused and not self._awaits()
-            request = self.schedule.due(automatic)
+            request = self.schedule.due(self._automatic)
             return self._open(request.trigger, request.exclude) if request else None
+
+    @property
+    def _automatic(self) -> bool:
+        """Whether ratings alone may start a round now."""
+        return self._learns and not self._control.paused and not self._awaits()
 
     def run_round(
         self, trigger: str, *, exclude: Exclude | None = None, seed: int | None = None
@@ -166,8 +173,14 @@ class TrainingWorker:
         return end.status
 
     def _check_idle(self) -> None:
+        """Idle work takes minutes with a real model; a round does not wait for its end, and goes on
+        with what was done of it."""
         if self._control.closing.is_set() or self.schedule.request:
             raise Stopped
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + LOOK_INTERVAL
+            if self._automatic and self.schedule.ripe:
+                raise Stopped
 
     @contextlib.contextmanager
     def halted(self) -> Iterator[None]:

@@ -208,6 +208,40 @@ def test_a_round_starts_by_itself_after_enough_ratings(store, chat, make, recipe
     wait_for(lambda: worker.status().waiting == 0)
 
 
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_round_does_not_wait_for_the_end_of_the_work_between_rounds(
+    chat, make, recipe, monkeypatch, paused
+):
+    """With a real model that work takes minutes; meanwhile there was "Ready to train" to read."""
+    worker = make(needed=3)
+    begun, left = threading.Event(), []
+
+    def minutes_of_work(check) -> None:
+        begun.set()
+        until = time.monotonic() + 3
+        try:
+            while time.monotonic() < until:
+                check()
+                time.sleep(0.01)
+        except BaseException:
+            left.append("early")
+            raise
+
+    monkeypatch.setattr(worker._idle, "prepare_reward_model", minutes_of_work)
+    if paused:
+        worker.pause()
+    worker.start()
+    assert begun.wait(30)
+    rate(chat, 3)
+    worker.wake()
+    if paused:
+        assert not recipe.entered.wait(1) and not left
+    else:
+        assert recipe.entered.wait(2) and left == ["early"]
+    recipe.go.set()
+    worker.close()
+
+
 def test_ratings_wait_for_the_conditions_that_are_set_and_a_request_does_not(
     store, toy, chat, make, recipe, monkeypatch
 ):
