@@ -161,7 +161,6 @@ def take_round(page: Page, camera: Camera, patience: float) -> None:
         if pictures == 8:
             camera.still(page, "watching")
         page.wait_for_timeout(30_000)
-    page.locator("#details button").first.click()
     camera.still(page, "learning")
     camera.frame(page, 4)
     go_to(page, "versions")
@@ -224,11 +223,13 @@ def take(model: str, out: Path, minutes: float) -> None:
             camera.still(page, "data")
             take_round(page, camera, minutes * 60)
         camera.save_animation()
-        conversation = page.locator("#conversations .open").first
-        conversation.click()
-        page.wait_for_timeout(800)
-        camera.still(open_window(browser, page.url, LAPTOP, "dark"), "chat_dark")
-        camera.still(open_window(browser, page.url, PHONE), "phone")
+        for size, scheme, name in ((LAPTOP, "dark", "chat_dark"), (PHONE, "light", "phone")):
+            other = open_window(browser, url, size, scheme)  # with the token: nobody knows it yet
+            if size == PHONE:
+                other.locator("#side .toggle-button").click()
+            other.locator("#conversations .open").first.click()
+            other.wait_for_timeout(800)
+            camera.still(other, name)
         browser.close()
 
 

@@ -100,9 +100,9 @@ def _sample(
 
 
 def _mean_kl(logprobs: Sequence[torch.Tensor], ref_logprobs: Sequence[torch.Tensor]) -> float:
-    """Nats per response."""
+    """Nats per response, at least 0: so it is, and what samples say below that is their noise."""
     pairs = zip(logprobs, ref_logprobs, strict=True)
-    return float(np.mean([float(ours.sum() - base.sum()) for ours, base in pairs]))
+    return max(float(np.mean([float(ours.sum() - base.sum()) for ours, base in pairs])), 0.0)
 
 
 def _bootstrap(context: RoundContext, candidate: Floats, base: Floats) -> tuple[Floats, float]:

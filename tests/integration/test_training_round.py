@@ -381,6 +381,12 @@ def test_the_probe_measures_the_candidate_and_not_the_base(extractor: FeatureExt
     assert np.abs(direction).max() > 0
 
 
+def test_a_distance_is_never_below_zero_whatever_the_samples_say():
+    ours, base = [torch.tensor([-2.0, -1.0])], [torch.tensor([-1.9, -1.0])]
+    assert evaluation._mean_kl(ours, base) == 0
+    assert evaluation._mean_kl(base, ours) == pytest.approx(0.1)
+
+
 def test_every_judge_is_fitted_on_half_of_what_was_rated(
     extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
 ):
