@@ -179,7 +179,16 @@ def test_the_page_answers_long_before_the_app_and_hands_over_its_port(tmp_path):
         assert "gradio" in web.get("").text.lower()  # the cookie of the loading page is good here
 
 
+@pytest.fixture
+def default_sighup() -> Iterator[None]:
+    """Tests that run under `nohup` would hand it down to the app, which then does not mind."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
+@pytest.mark.usefixtures("default_sighup")
 @pytest.mark.parametrize(
     ("name", "seconds"), [("SIGINT", 0.3), ("SIGTERM", 0.0), ("SIGTERM", 0.5), ("SIGHUP", 1.0)]
 )
