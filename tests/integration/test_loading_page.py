@@ -22,6 +22,7 @@ from rlhf_chat.errors import ModelError, PortError
 from rlhf_chat.inference.model import Model
 from rlhf_chat.ui import running_app, security
 from rlhf_chat.ui.loading_page import STEPS, LoadingPage
+from tests import processes
 from tests.entered import entered
 from tests.integration.test_app import PATIENCE, command, environment, free_port
 
@@ -221,5 +222,5 @@ class started:
         return self.process
 
     def __exit__(self, *_: object) -> None:
-        self.process.send_signal(self._end)
-        assert self.process.wait(120) == 0
+        processes.end(self.process, self._end, 120)
+        assert self.process.returncode == 0
