@@ -212,16 +212,12 @@ def take(model: str, out: Path, minutes: float) -> None:
         browser = chromium.started(playwright)
         page = open_window(browser, url, LAPTOP)
         take_chat(page, camera)
-        if model == "demo":
-            vote(page, camera, VOTES_SHOWN)
-            go_to(page, "data")
-            camera.still(page, "data")
-            take_simulation(page, camera, minutes * 60)
-        else:
-            vote(page, camera, RATINGS[model] - 1)  # the thumb was the first rating
-            go_to(page, "data")
-            camera.still(page, "data")
-            take_round(page, camera, minutes * 60)
+        # The thumb was the first rating of a round.
+        vote(page, camera, VOTES_SHOWN if model == "demo" else RATINGS[model] - 1)
+        go_to(page, "data")
+        camera.still(page, "data")
+        train = take_simulation if model == "demo" else take_round
+        train(page, camera, minutes * 60)
         camera.save_animation()
         for size, scheme, name in ((LAPTOP, "dark", "chat_dark"), (PHONE, "light", "phone")):
             other = open_window(browser, url, size, scheme)  # with the token: nobody knows it yet

@@ -87,15 +87,16 @@ def serve(parser: argparse.ArgumentParser) -> Run:
         token, fallback = taken_over()
         try:
             args.next_start = start(args, token, returns=fallback is not None)
-        except AppError as error:
+        except Exception as error:
             # Two starts at the same moment: the other one has the port or the folder.
-            taken = error.code in ("port.in_use", "db.already_open")
+            code = error.code if isinstance(error, AppError) else "unexpected"
+            taken = code in ("port.in_use", "db.already_open")
             if taken and (entry := running_app.find(args.data, wait=1.0)):
                 return open_running(entry, args)
             if fallback is None:
                 raise
             args.next_start = NextStart(fallback, token)
-            return _failed(args, str(error), error.code)
+            return _failed(args, str(failure(error) or f"{type(error).__name__}: {error}"), code)
         return 0
 
     return run

@@ -37,10 +37,10 @@ class RoundSchedule:
     def due(self, automatic: bool) -> RoundRequest | None:
         """The round to run now. `automatic`: ratings alone may start one."""
         request, self.request = self.request, None
-        return request or (RoundRequest("ratings") if automatic and self.ripe else None)
+        return request or (RoundRequest("ratings") if automatic and self.enough else None)
 
     @property
-    def ripe(self) -> bool:
+    def enough(self) -> bool:
         """Whether the ratings alone may start a round."""
         return self.waiting() >= self.needed and not self.held
 

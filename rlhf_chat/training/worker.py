@@ -179,7 +179,7 @@ class TrainingWorker:
             raise Stopped
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + LOOK_INTERVAL
-            if self._automatic and self.schedule.ripe:
+            if self._automatic and self.schedule.enough:
                 raise Stopped
 
     @contextlib.contextmanager

@@ -6,14 +6,12 @@ components are in chat_view.py, replies in streaming.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import gradio as gr
 
-from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.raters import ME, checked_name
-from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.ui.charts import attribution, safe
 from rlhf_chat.ui.chat_view import SHOWN_AT_FIRST, ChatView, Update, limit_of, rater_of
 from rlhf_chat.ui.checked_blocks import CheckedBlocks
@@ -21,21 +19,14 @@ from rlhf_chat.ui.components import error_message, status_message
 from rlhf_chat.ui.handlers import EACH, QUICK, REPLIES, quick, with_send_id
 from rlhf_chat.ui.language import text
 from rlhf_chat.ui.raters_panel import READ
-from rlhf_chat.ui.restart import Restart
 from rlhf_chat.ui.sessions import tab_of
 from rlhf_chat.ui.streaming import ReplyStreaming
 
 
 class ChatScreen(ChatView):
-    def __init__(
-        self,
-        chat: Chat,
-        worker: TrainingWorker,
-        starters: Sequence[str] = (),
-        restart: Restart | None = None,
-    ) -> None:
-        super().__init__(chat, worker, starters, restart)
-        self.replying = ReplyStreaming(self)
+    @cached_property
+    def replying(self) -> ReplyStreaming:
+        return ReplyStreaming(self)
 
     # ---- acts ----------------------------------------------------------------------------------
 

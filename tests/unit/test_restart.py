@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
+from rlhf_chat import cli
 from rlhf_chat.ui import restart
 
 
@@ -42,3 +45,22 @@ def test_a_process_is_replaced_by_the_same_program(monkeypatch):
     restart.NextStart("b", "abc", fallback="a").replace_process()
     assert told == [("/python", ["/python", "app.py", "--model=b"])]
     assert restart.taken_over() == ("abc", "a")
+
+
+@pytest.mark.parametrize("error", [OSError("no such disk"), RuntimeError("no such card")])
+def test_whatever_ends_the_start_the_model_before_comes_back(monkeypatch, tmp_path, capsys, error):
+    def start(*_: object, **__: object) -> None:
+        raise error
+
+    replaced: list[restart.NextStart] = []
+    monkeypatch.setattr(cli, "start", start)
+    monkeypatch.setattr(cli, "prepare_process", lambda: None)
+    monkeypatch.setattr(restart.NextStart, "replace_process", lambda self: replaced.append(self))
+    monkeypatch.setenv(restart.TOKEN, "abc")
+    monkeypatch.setenv(restart.FALLBACK, "pocket")
+    assert cli.main(["--data", str(tmp_path), "--model", "other"]) == 1
+    assert replaced == [restart.NextStart("pocket", "abc")]
+    assert str(error) in capsys.readouterr().err
+    with pytest.raises(type(error)) if isinstance(error, RuntimeError) else nullcontext():
+        cli.main(["--data", str(tmp_path), "--model", "other"])  # nothing to come back to
+    assert len(replaced) == 1
