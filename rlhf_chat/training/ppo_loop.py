@@ -7,7 +7,7 @@ clipped surrogate loss, and differ in the advantage estimator. One update is in 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -42,10 +42,10 @@ def _train(context: RoundContext, prompts: Sequence[Prompt], estimator: Advantag
     the round's time is nearly over."""
     model, config = context.extractor.model, context.config
     ppo_trainer, score = _ppo_trainer(context, estimator), _scorer(context, prompts)
-    rng = np.random.default_rng(context.seed)
+    batches = prompt_batches(len(prompts), config.ppo, np.random.default_rng(context.seed))
 
     def collect(update: int) -> tuple[Rollouts, dict[str, float]]:
-        numbers = _draw_prompts(len(prompts), config.ppo, rng)
+        numbers = next(batches)
         prompt_ids = [prompts[n].ids for n in numbers]
         seed, advance = context.seed + 1000 + update, begin("rollouts", update)
         return ppo_trainer.collect(prompt_ids, numbers, score, seed, context.check, advance)
@@ -143,8 +143,14 @@ def _scorer(context: RoundContext, prompts: Sequence[Prompt]) -> Scorer:
     return score
 
 
-def _draw_prompts(count: int, config: PPOConfig, rng: np.random.Generator) -> list[int]:
-    """Prompt numbers for one batch: `group` responses for each of rollouts / group prompts."""
+def prompt_batches(count: int, config: PPOConfig, rng: np.random.Generator) -> Iterator[list[int]]:
+    """Numbers of the prompts of one batch after another: `group` responses for each of
+    rollouts / group prompts. Every one of the `count` prompts has its turn before any comes again,
+    in a new order each time: what is learned from more prompts holds for more (docs/LOG.md)."""
     wanted = max(config.rollouts // config.group, 1)
-    chosen = rng.choice(count, size=wanted, replace=wanted > count)
-    return [int(n) for n in chosen for _ in range(config.group)]
+    waiting: list[int] = []
+    while True:
+        while len(waiting) < wanted:
+            waiting += rng.permutation(count).tolist()
+        chosen, waiting = waiting[:wanted], waiting[wanted:]
+        yield [n for n in chosen for _ in range(config.group)]

@@ -24,6 +24,7 @@ from rlhf_chat.training.ppo import (
     policy_loss,
     value_loss,
 )
+from rlhf_chat.training.ppo_loop import prompt_batches
 from rlhf_chat.training.ppo_trainer import PPOTrainer
 
 CONFIG = PPOConfig(
@@ -493,3 +494,20 @@ def test_memory_that_is_short_for_corrections_ends_no_round(toy: Model, monkeypa
 
     monkeypatch.setattr(toy, "forward", one_at_a_time)
     assert make_trainer(toy)._imitate(four) == pytest.approx(whole, rel=1e-4)
+
+
+@pytest.mark.parametrize("count", [3, 17, 40])
+def test_every_prompt_has_its_turn_before_any_comes_again(count: int) -> None:
+    config = PPOConfig(rollouts=32, group=4)
+    batches = prompt_batches(count, config, np.random.default_rng(0))
+    drawn = []
+    for _ in range(30):
+        batch = next(batches)
+        assert len(batch) == 32
+        assert all(len(set(batch[i : i + 4])) == 1 for i in range(0, 32, 4))
+        drawn += batch[::4]
+    rounds = len(drawn) // count
+    for start in range(0, rounds * count, count):
+        assert sorted(drawn[start : start + count]) == list(range(count))
+    if count > 3:
+        assert drawn[:count] != drawn[count : 2 * count]

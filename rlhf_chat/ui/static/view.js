@@ -55,6 +55,7 @@ const mark = () => {
 // What is about one reply stands under it and says which one it is: its reasons, and what its words do.
 // Gradio takes it out as it redraws the chat; the key that had the focus in it then has it again.
 const spoken = row => { const r = row.cloneNode(true); r.querySelectorAll('.katex-html').forEach(e => e.remove()); r.querySelectorAll('.katex-mathml annotation').forEach(e => e.closest('.katex-mathml').replaceWith(e.textContent)); return r.textContent; };
+const short = (words, most) => words.length > most ? words.slice(0, most).trimEnd() + '\u2026' : words;
 const panels = {};
 let held = null;
 document.addEventListener('pointerdown', () => { held = null; });
@@ -65,7 +66,7 @@ const place = (bot, turns) => {
     const panel = panels[id] = document.getElementById(id) || panels[id], about = panel && panel.querySelector('[data-about]');
     const row = about && rows[turns.findIndex(turn => turn.id === about.dataset.about)], bar = row && row.nextElementSibling;
     if (!bar) continue;
-    if (!about.textContent) about.textContent = t('about_reply', {reply: spoken(row).trim().replace(/\s+/g, ' ').slice(0, 80)});
+    if (!about.textContent) about.textContent = t('about_reply', {reply: short(spoken(row).trim().replace(/\s+/g, ' '), 80)});
     let under = bar.nextElementSibling;
     if (!under || under.className !== 'under') { under = el('div', 'under'); bar.after(under); }
     if (panel.parentElement !== under) {
