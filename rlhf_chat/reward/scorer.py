@@ -31,7 +31,7 @@ MEASURED_AT_ONCE = 16  # replies that `get` measures while somebody waits for it
 
 @dataclass(frozen=True)
 class ScoringConfig:
-    rollout_prompts: int = 64  # suggested prompts that rollouts use beside the person's own
+    rollout_prompts: int = 64  # suggested prompts whose base replies are written before a round
     probe_prompts: int = 48  # prompts of the gate, never trained on
     lcb: float = 0.5  # standard deviations subtracted from a score (lower confidence bound)
     max_score: float = 5.0  # log-odds
@@ -44,6 +44,7 @@ class BaseStatistics:
     """The base's replies to a fixed set of prompts: origin and scale of all features."""
 
     bank: list[Prompt]
+    further: list[Prompt]  # of `further_prompts`
     probes: list[Prompt]
     base_probes: list[Reference]
     references: list[Reference]  # of probes, then bank
@@ -70,6 +71,7 @@ class BaseStatistics:
         raise; `advance` gets the share done, 0..1."""
         settings_key, private = extractor.settings_key, bool(extractor.system_prompt)
         bank, probes = base_prompts(extractor, config)
+        further = further_prompts(extractor, config)
         part = len(probes) / max(len(probes) + len(bank), 1)
         base = extractor.references(
             probes, max_new_tokens, check, lambda share: advance(part * share)
@@ -80,8 +82,21 @@ class BaseStatistics:
         short = extractor.model.is_demo
         feature_map = feature_map_from(references, short_replies=short)
         return cls(
-            bank, probes, base, references, feature_map, max_new_tokens, settings_key, private
+            bank,
+            further,
+            probes,
+            base,
+            references,
+            feature_map,
+            max_new_tokens,
+            settings_key,
+            private,
         )
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """All that the base may have replied to."""
+        return self.bank + self.further + self.probes
 
 
 def base_prompts(
@@ -92,6 +107,15 @@ def base_prompts(
     bank = prompt_sets.practice(demo, config.rollout_prompts)
     probes = prompt_sets.probe(demo, config.probe_prompts)
     return [extractor.prompt(p) for p in bank], [extractor.prompt(p) for p in probes]
+
+
+def further_prompts(extractor: FeatureExtractor, config: ScoringConfig) -> list[Prompt]:
+    """More suggested prompts for rollouts: the base replies to one when it is first drawn, so that
+    no round waits for all of them. None for the bundled model, whose rounds are tuned without."""
+    if extractor.model.is_demo:
+        return []
+    suggested = prompt_sets.practice(False, len(prompt_sets.GENERAL))
+    return [extractor.prompt(p) for p in suggested[config.rollout_prompts :]]
 
 
 @dataclass(frozen=True)
@@ -235,8 +259,8 @@ class RewardModelCache:
             self._base_stats, self._resized = base_stats, False
             self._model = self._adversarial = None
         if before and before.private:
-            now = {p.key for p in base_stats.bank + base_stats.probes}
-            self.extractor.forget([p for p in before.bank + before.probes if p.key not in now])
+            now = {p.key for p in base_stats.prompts}
+            self.extractor.forget([p for p in before.prompts if p.key not in now])
 
     def get(self) -> RewardModel | None:
         """The reward model of all feedback so far, or an older one while it is `stale`; None before

@@ -15,8 +15,8 @@ from rlhf_chat.training.progress import Stage
 PROMPT_TOKENS = 40  # of an average prompt, with the chat template
 # On a CPU a step of 32 rows takes 2.7 times as long as the step of 8 that is timed (docs/LOG.md).
 CPU_ROWS = 32 / 2.7
-# Of a training step that is its forward pass: gradients reach only the upper half of the layers.
-FORWARD_SHARE = 0.45
+# Of a training step that is its forward pass: gradients reach only the upper layers.
+FORWARD_SHARE = 0.55
 OVERHEAD = 1.4  # an update in a round / the same from timed steps: scoring, the optimiser, padding
 GATE_ATTEMPTS = 1.5  # evaluations of a candidate, on average
 FIT, PUBLISH = 10.0, 3.0  # seconds / seconds of one sampled response

@@ -159,7 +159,8 @@ def _measure(
 def _training_prompts(snapshot: Snapshot, context: RoundContext) -> list[Prompt]:
     """The prompts of the snapshot that leave space for a response, and the suggested ones."""
     longest = longest_row(context.extractor.model) - context.config.ppo.max_new_tokens
-    return [p for p in snapshot.prompts if len(p.ids) <= longest] + context.base_stats.bank
+    own = [p for p in snapshot.prompts if len(p.ids) <= longest]
+    return own + context.base_stats.bank + context.base_stats.further
 
 
 def _advance(report: Report, phase: str) -> Callable[[float], None]:

@@ -441,6 +441,10 @@ def test_the_apps_own_prompts_are_asked_under_the_system_prompt_of_new_conversat
     key = current.extractor._reference_key(8)
     keys = [p.key for p in prompts]
     assert set(store.features.reference_responses(key, keys)) == set(keys)
+    drawn = base_stats.further[0]  # by a round
+    current.extractor.references([drawn], 8, lambda: None)
+    keys.append(drawn.key)
+    assert set(store.features.reference_responses(key, keys)) == set(keys)
 
     chat.settings.set("", settings)
     assert not current.ready and current.extractor.prompt("tell me about the sea") == plain
@@ -450,6 +454,14 @@ def test_the_apps_own_prompts_are_asked_under_the_system_prompt_of_new_conversat
     monkeypatch.setattr(features, "SYSTEM_TOKENS", 3)
     chat.settings.set("", replace(settings, system_prompt="Answer like a very old sailor."))
     assert current.ready and current.extractor.prompt("tell me about the sea") == plain
+
+
+def test_a_round_may_draw_more_prompts_than_it_waits_for_and_none_of_the_gate(current, store):
+    current.warm_up()
+    base_stats = current._base_stats
+    further = {p.key for p in base_stats.further}
+    assert further and not further & {p.key for p in base_stats.bank + base_stats.probes}
+    assert not store.features.reference_responses(current.extractor._reference_key(8), further)
 
 
 @pytest.mark.parametrize("asked, practised", [(1.0, 1.0), (0.0, 0.3), (2.0, 1.3)])
