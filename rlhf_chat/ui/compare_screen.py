@@ -434,7 +434,9 @@ class CompareScreen:
             self.columns, self.panes = [c for c, _ in made], [pane for _, pane in made]
         self.answers.lay_out()
         self.verdict = self.answers.verdict
-        self.sampled = status_line("sampled")
+        with gr.Row(elem_id="below"):
+            self.answers.lay_out_count()
+            self.sampled = status_line("sampled")
         self.advance = js_component("next_answers", {"after": ""}, elem_id="next-answers")
 
     def _lay_out_question(self) -> None:

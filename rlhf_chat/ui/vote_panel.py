@@ -348,16 +348,6 @@ class VotePanel:
             )
         with gr.Row(elem_id="after"):
             self.verdict = status_line("verdict")
-            self.strength_buttons = [
-                gr.Button(
-                    label(word), visible=False, size="sm", scale=0, min_width=84, elem_id=word
-                )
-                for word in STRENGTHS
-            ]
-            self.undo_button = gr.Button(
-                label("undo"), visible=False, size="sm", scale=0, min_width=72, elem_id="undo"
-            )
-        with gr.Row(elem_id="because-space"):  # as high without the box: nothing moves under a hand
             self.because = gr.Textbox(
                 label=label("comment"),
                 show_label=False,
@@ -367,6 +357,17 @@ class VotePanel:
                 elem_id="because",
                 placeholder=label("vote_note_hint"),
             )
+            self.strength_buttons = [
+                gr.Button(
+                    label(word), visible=False, size="sm", scale=0, min_width=84, elem_id=word
+                )
+                for word in STRENGTHS
+            ]
+            self.undo_button = gr.Button(
+                label("undo"), visible=False, size="sm", scale=0, min_width=72, elem_id="undo"
+            )
+
+    def lay_out_count(self) -> None:
         self.count = status_line("count")
 
     @property

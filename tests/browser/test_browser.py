@@ -954,6 +954,15 @@ def test_keys_pressed_faster_than_the_answers_give_the_order_meant_and_one_ranki
         expect(page.locator("#place-d")).to_be_enabled()
 
 
+def test_what_training_does_never_lies_over_the_tabs(page):
+    for width in (780, 1000, 1024, 1180, 1281, 1366):
+        page.set_viewport_size({"width": width, "height": 800})
+        line = at_rest(page, "#status-bar .status-bar")
+        tab = page.locator("#tab-data-button").bounding_box()
+        beside = line["x"] >= tab["x"] + tab["width"]
+        assert beside or line["y"] + line["height"] <= tab["y"] + 4, width
+
+
 @pytest.mark.parametrize("width", [390, 800, 1024, 1440])
 def test_a_double_click_is_one_vote_and_nothing_moves(browser, served, width):
     context = browser.new_context(viewport={"width": width, "height": 844})
