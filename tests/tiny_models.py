@@ -60,7 +60,7 @@ def tiny_round_config(**gate: object) -> RoundConfig:
         "max_kl_over_target": 100.0,
     } | gate
     return RoundConfig(
-        scorer=ScoringConfig(rollout_prompts=4, probe_prompts=4),
+        scorer=ScoringConfig(rollout_prompts=4, further_prompts=2, probe_prompts=4),
         probe_samples=2,
         bootstrap_heads=2,
         ppo=PPOConfig(updates=1, rollouts=8, group=2, max_new_tokens=12, ppo_epochs=1),

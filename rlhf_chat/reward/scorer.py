@@ -31,7 +31,8 @@ MEASURED_AT_ONCE = 16  # replies that `get` measures while somebody waits for it
 
 @dataclass(frozen=True)
 class ScoringConfig:
-    rollout_prompts: int = 64  # suggested prompts whose base replies are written before a round
+    rollout_prompts: int = 64  # suggested prompts to which the base replies before a round
+    further_prompts: int = 64  # more, at most: it replies when one is drawn, or between rounds
     probe_prompts: int = 48  # prompts of the gate, never trained on
     lcb: float = 0.5  # standard deviations subtracted from a score (lower confidence bound)
     max_score: float = 5.0  # log-odds
@@ -110,12 +111,12 @@ def base_prompts(
 
 
 def further_prompts(extractor: FeatureExtractor, config: ScoringConfig) -> list[Prompt]:
-    """More suggested prompts for rollouts: the base replies to one when it is first drawn, so that
-    no round waits for all of them. None for the bundled model, whose rounds are tuned without."""
+    """More suggested prompts for rollouts, which no round waits for: the base replies to one when
+    it is first drawn. None for the bundled model, whose rounds are tuned without."""
     if extractor.model.is_demo:
         return []
-    suggested = prompt_sets.practice(False, len(prompt_sets.GENERAL))
-    return [extractor.prompt(p) for p in suggested[config.rollout_prompts :]]
+    first, more = config.rollout_prompts, config.further_prompts
+    return [extractor.prompt(p) for p in prompt_sets.practice(False, first + more)[first:]]
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,11 @@ class RewardModelCache:
         if base_stats is None or self._resized:
             return False
         return base_stats.settings_key == self.extractor.settings_key
+
+    @property
+    def base_stats(self) -> BaseStatistics | None:
+        """Of the last warm-up."""
+        return self._base_stats
 
     def resize(self, config: ScoringConfig, max_new_tokens: int) -> None:
         """Other prompts or longer replies of the base, from the next warm-up on; until then the

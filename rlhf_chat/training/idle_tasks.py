@@ -1,5 +1,5 @@
-"""What the worker does between rounds: keeps the reward model ready, checks the database,
-backs it up and finishes erasing from it."""
+"""What the worker does between rounds: keeps the reward model ready, writes the base's replies that
+a round may need, checks the database, backs it up and finishes erasing from it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 from rlhf_chat.db import Store
 from rlhf_chat.errors import StoreError
+from rlhf_chat.feedback.snapshot import load_snapshot
 from rlhf_chat.reward.scorer import RewardModelCache
+from rlhf_chat.training.training_round import training_prompts
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,7 @@ class IdleTasks:
         self.store, self.scorer = store, scorer
         self._warm_up_unasked = warm_up_unasked
         self._next_backup = self._next_try = self._next_check = 0.0  # on the monotonic clock
+        self._written_at = -1  # revision of the feedback all of whose prompts the base replied to
 
     def prepare_reward_model(self, check: Callable[[], None]) -> None:
         """Samples and measures what scoring needs, so that replies can be scored before the first
@@ -32,9 +35,23 @@ class IdleTasks:
         self.scorer.extractor.follow_settings()
         if self.scorer.ready and not self.scorer.stale:
             return
+        self._written_at = -1
         if self._warm_up_unasked or self.scorer.requested or self.store.feedback.count():
             self.scorer.warm_up(check)
             self.scorer.refresh(check)
+
+    def write_ahead(self, check: Callable[[], None]) -> None:
+        """Has the base reply to all prompts that a round may draw, so that no round spends its time
+        on that. Not with the bundled model, which is fast. Lets what `check` raises pass."""
+        base_stats, extractor = self.scorer.base_stats, self.scorer.extractor
+        revision = self.store.feedback.revision
+        if not (base_stats and base_stats.further and self.scorer.ready):
+            return
+        if self._written_at == revision or not self.store.feedback.count():
+            return
+        prompts = training_prompts(load_snapshot(extractor), base_stats, extractor.model)
+        extractor.references(prompts, base_stats.max_new_tokens, check)
+        self._written_at = revision
 
     def finish_erasing(self) -> None:
         if self.store.unerased and time.monotonic() >= self._next_try:

@@ -17,6 +17,7 @@ import torch
 from rlhf_chat import faults
 from rlhf_chat.feedback.replies import Prompt
 from rlhf_chat.feedback.snapshot import Snapshot
+from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import dataset, reward_model
 from rlhf_chat.reward.features import (
     REPLY_BATCH,
@@ -100,7 +101,7 @@ def run(
         budget=budget or TimeBudget(0.0),
     )
     model.set_policy(parent)
-    train(context, _training_prompts(snapshot, context))
+    train(context, training_prompts(snapshot, base_stats, model))
     faults.point("learn.trained")
     verdict, measured, direction = at_the_gate(context)
     faults.point("learn.judged")
@@ -156,11 +157,11 @@ def _measure(
     )
 
 
-def _training_prompts(snapshot: Snapshot, context: RoundContext) -> list[Prompt]:
+def training_prompts(snapshot: Snapshot, base_stats: BaseStatistics, model: Model) -> list[Prompt]:
     """The prompts of the snapshot that leave space for a response, and the suggested ones."""
-    longest = longest_row(context.extractor.model) - context.config.ppo.max_new_tokens
+    longest = longest_row(model) - base_stats.max_new_tokens
     own = [p for p in snapshot.prompts if len(p.ids) <= longest]
-    return own + context.base_stats.bank + context.base_stats.further
+    return own + base_stats.bank + base_stats.further
 
 
 def _advance(report: Report, phase: str) -> Callable[[float], None]:

@@ -25,14 +25,14 @@ from rlhf_chat.db import NotFound, Store, StoreError
 from rlhf_chat.db.adapter_versions import AdapterVersionRepository
 from rlhf_chat.db.rounds import RoundRepository
 from rlhf_chat.errors import Refused, from_stored
-from rlhf_chat.feedback.snapshot import take_snapshot
+from rlhf_chat.feedback.snapshot import load_snapshot, take_snapshot
 from rlhf_chat.inference import generate
 from rlhf_chat.inference.decode_batch import DecodeBatch
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.memory_estimate import Workload
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import features, reward_model, scorer
-from rlhf_chat.training import evaluation, ppo, ppo_trainer, round_conditions
+from rlhf_chat.training import evaluation, idle_tasks, ppo, ppo_trainer, round_conditions
 from rlhf_chat.training import training_round as round_
 from rlhf_chat.training.context import RoundConfig
 from rlhf_chat.training.gate import PASSED, Verdict
@@ -240,6 +240,30 @@ def test_a_round_does_not_wait_for_the_end_of_the_work_between_rounds(
         assert recipe.entered.wait(2) and left == ["early"]
     recipe.go.set()
     worker.close()
+
+
+def test_between_rounds_the_base_replies_to_all_that_a_round_may_draw(
+    store, chat, make, monkeypatch
+):
+    worker = make(needed=9)
+    config, key = worker.config, worker.extractor._reference_key
+    worker.scorer.resize(config.scorer, config.ppo.max_new_tokens)
+    rate(chat, 2)
+    snapshot = load_snapshot(worker.extractor)
+    assert worker.step() == "" and worker.scorer.ready
+    base_stats = worker.scorer.base_stats
+    drawn = round_.training_prompts(snapshot, base_stats, worker.model)
+    assert snapshot.prompts and base_stats.further
+    assert {p.key for p in drawn} >= {p.key for p in snapshot.prompts + base_stats.further}
+    keys = [p.key for p in drawn]
+    written = store.features.reference_responses(key(config.ppo.max_new_tokens), keys)
+    assert set(written) == set(keys)
+
+    def not_again(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(idle_tasks, "load_snapshot", not_again)
+    assert worker.step() == ""
 
 
 def test_ratings_wait_for_the_conditions_that_are_set_and_a_request_does_not(

@@ -96,7 +96,7 @@ def test_a_conversation_is_stored_as_it_is_from_the_screen(stores, toy, system):
 def weights(store: Store, model: Model) -> np.ndarray:
     cache = RewardModelCache(
         FeatureExtractor(store, model),
-        ScoringConfig(rollout_prompts=2, probe_prompts=2),
+        ScoringConfig(rollout_prompts=2, further_prompts=0, probe_prompts=2),
         RewardConfig(permutations=9, prior_steps=2, folds=2),
         8,
     )

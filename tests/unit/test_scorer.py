@@ -28,7 +28,7 @@ QUICK = RewardConfig(prior_steps=3)
 
 @pytest.fixture
 def current(store: Store, toy: Model) -> RewardModelCache:
-    config = ScoringConfig(rollout_prompts=4, probe_prompts=3)
+    config = ScoringConfig(rollout_prompts=4, further_prompts=2, probe_prompts=3)
     return RewardModelCache(FeatureExtractor(store, toy), config, QUICK, max_new_tokens=8)
 
 
