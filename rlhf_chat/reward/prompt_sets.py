@@ -2,7 +2,7 @@
 the probe prompts of the gate, which never overlap with those.
 
 For the bundled model they come from its own corpus (never from the held-out split, which the
-benches measure on); for any other model from the general list below.
+benches measure on); for any other model from the general lists below.
 """
 
 from __future__ import annotations
@@ -158,6 +158,73 @@ GENERAL = (
     "How do I write a complaint that gets an answer?",
 )
 
+PRACTICE_ONLY = (  # added later: none of them may become a probe of versions that saw them
+    "How do I keep flowers fresh in a vase?",
+    "What is the best way to store potatoes?",
+    "My flatmate never washes up. How do I bring it up?",
+    "Explain how a zip fastener works.",
+    "Give me three ways to use up ripe bananas.",
+    "What should I ask before I sign a work contract?",
+    "Why does a mirror swap left and right?",
+    "Write a two-line poem about Monday.",
+    "How do I take a good photo of food?",
+    "What is a function in programming?",
+    "I have one free hour a day. How should I use it?",
+    "Describe the colour blue to someone who has never seen it.",
+    "How does a rainbow get its shape?",
+    "Suggest a name for a grey cat.",
+    "What are the first steps when a pipe leaks?",
+    "How do I write a message after a first date?",
+    "Why are there time zones?",
+    "What is the difference between a fruit and a vegetable?",
+    "Make this shorter: I just wanted to quickly ask if you might possibly have time on Friday.",
+    "How do I learn to like running?",
+    "What does a conductor of an orchestra do?",
+    "Give me a riddle about a key.",
+    "How do I remember to take my medicine?",
+    "Which is better for a small room, a rug or a carpet?",
+    "How is chocolate made?",
+    "What is a good way to end a letter?",
+    "My phone battery drains quickly. What can I check?",
+    "How do I read music?",
+    "Explain supply and demand with a lemonade stand.",
+    "What can I do on a rainy holiday with two children?",
+    "Why do we yawn?",
+    "Write a short note to a friend who lent me a book.",
+    "How do I choose running shoes?",
+    "What is the meaning of a handshake?",
+    "How do I loop over the lines of a file in Python?",
+    "Tell me a fact about the deep sea.",
+    "I said something hurtful to a friend. What now?",
+    "How long does it take to form a habit?",
+    "What belongs in a good sandwich?",
+    "How does a plant know where the light is?",
+    "Give me a short story that begins with a lost glove.",
+    "How do I prepare for a job interview in one evening?",
+    "What is the difference between an alligator and a crocodile?",
+    "How can I make my kitchen smell nice?",
+    "Why do some people talk in their sleep?",
+    "List five things to do before a long drive.",
+    "What is a leap of faith?",
+    "How do I wash a wool jumper?",
+    "Explain what a password manager does.",
+    "Is it better to read in the morning or in the evening?",
+    "How do I carve a pumpkin?",
+    "What should I say when I forget somebody's name?",
+    "Why does metal feel colder than wood?",
+    "Plan a picnic for four people.",
+    "What is the difference between a comet's tail and a rocket's?",
+    "How do I stop checking my phone all the time?",
+    "Write a headline for a story about a dog that found its way home.",
+    "How do glasses correct eyesight?",
+    "What makes a joke funny?",
+    "How do I share a document with my team without confusion?",
+    "Which vegetables can I grow in a pot?",
+    "Why do we shake when we are cold?",
+    "How do I say goodbye to colleagues when I leave a job?",
+    "What is a good question to ask a grandparent?",
+)
+
 
 SENTENCE = re.compile(  # a prompt of the bundled model's corpus that reads like a person's
     r"(?:What|Why|How|Who|Where|When|Which|Is|Are|Can|Could)\b.*\?"
@@ -207,4 +274,6 @@ def _draw(is_demo: bool, seed: int, count: int, *, probe: bool) -> list[str]:
     third = len(pool) // 3
     pool = pool[:third] if probe else pool[third:]
     random.Random(seed).shuffle(pool)
+    if not (is_demo or probe):
+        pool += random.Random(seed).sample(PRACTICE_ONLY, len(PRACTICE_ONLY))
     return pool[:count]

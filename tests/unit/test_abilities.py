@@ -70,7 +70,7 @@ def test_no_prompt_occurs_in_the_product() -> None:
 
 
 def test_no_prompt_is_close_to_one_that_the_product_trains_on_or_checks_with() -> None:
-    theirs = [*prompt_sets.GENERAL, *corpus.prompts("train", 600, 1)]
+    theirs = [*prompt_sets.GENERAL, *prompt_sets.PRACTICE_ONLY, *corpus.prompts("train", 600, 1)]
     sets = [(prompt, content(prompt)) for prompt in theirs]
     for asked in ASKED:
         mine = content(asked)

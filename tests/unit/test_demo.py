@@ -239,4 +239,5 @@ def test_suggested_prompts_make_sense_and_are_practised_on() -> None:
     assert len(suggested) > 200 and len(set(suggested)) == len(suggested)
     assert all(questions.key_of_text(p) != "unknown" for p in suggested)
     assert not set(suggested) & set(prompt_sets.probe(True, 1000))
-    assert set(prompt_sets.suggestions(is_demo=False)) <= set(prompt_sets.GENERAL)
+    general = prompt_sets.GENERAL + prompt_sets.PRACTICE_ONLY
+    assert set(prompt_sets.suggestions(is_demo=False)) <= set(general)
