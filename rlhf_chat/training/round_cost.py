@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward.features import MEASURE_COST, REFERENCES
 from rlhf_chat.training.context import RoundConfig
+from rlhf_chat.training.ppo import PPOConfig
 from rlhf_chat.training.progress import Stage
 
 PROMPT_TOKENS = 40  # of an average prompt, with the chat template
@@ -90,18 +91,39 @@ def updates_for_gate(config: RoundConfig, cost: ResponseCost) -> float:
     return GATE_ATTEMPTS * gate_cost(config, cost) / update_cost(config, cost)
 
 
+@dataclass(frozen=True)
+class MissingReferences:
+    """Numbers of prompts, without those whose reference replies are there."""
+
+    to_sample: float  # whose replies are not written
+    to_measure: float  # written or not
+
+    def cost(self, cost: ResponseCost) -> float:
+        measure = MEASURE_COST * cost.sampled
+        return REFERENCES * (self.to_sample * cost.sampled + self.to_measure * measure)
+
+    def drawn(self, config: PPOConfig, prompts: int) -> MissingReferences:
+        """Of so many prompts, how many of these a round is expected to draw."""
+        batch = max(config.rollouts // config.group, 1)
+        share = min(config.updates * batch / max(prompts, 1), 1.0)
+        return MissingReferences(share * self.to_sample, share * self.to_measure)
+
+
 def stages(
-    config: RoundConfig, cost: ResponseCost, to_sample: int, to_measure: int, replies: int
+    config: RoundConfig,
+    cost: ResponseCost,
+    before: MissingReferences,
+    within: MissingReferences,
+    replies: int,
 ) -> list[Stage]:
-    """Expected work of each phase. `to_sample` and `to_measure`: prompts whose reference replies
-    are not written or not measured yet; `replies`: rated ones that are not measured."""
-    measure = MEASURE_COST * cost.sampled
+    """Expected work of each phase. `before` and `within`: reference replies that are made before
+    all else, and with the rollouts of their prompts; `replies`: rated ones not measured yet."""
     rollouts = config.ppo.updates * config.ppo.rollouts
     return [
-        {"features": REFERENCES * (to_sample * cost.sampled + to_measure * measure)},
-        {"reward head": FIT * cost.sampled + replies * measure},
+        {"features": before.cost(cost)},
+        {"reward head": (FIT + replies * MEASURE_COST) * cost.sampled},
         {
-            "rollouts": rollouts * cost.evaluated,
+            "rollouts": rollouts * cost.evaluated + within.cost(cost),
             "ppo": rollouts * config.ppo.ppo_epochs * cost.trained,
         },
         {"gate": gate_cost(config, cost)},

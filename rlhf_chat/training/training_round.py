@@ -8,7 +8,7 @@ round starts and what becomes of its candidate: worker.py, round_runner.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ from rlhf_chat.reward.features import (
 )
 from rlhf_chat.reward.likelihood import PreferenceDataset
 from rlhf_chat.reward.reward_model import RewardHead
-from rlhf_chat.reward.scorer import BaseStatistics, RewardModel, base_prompts
+from rlhf_chat.reward.scorer import BaseStatistics, RewardModel, base_prompts, further_prompts
 from rlhf_chat.training import (
     algorithm,
     demonstrations,
@@ -41,6 +41,7 @@ from rlhf_chat.training.context import Check, Report, RoundConfig, RoundContext,
 from rlhf_chat.training.gate import EvalResult, Verdict
 from rlhf_chat.training.progress import CountedCheck, Stage, within
 from rlhf_chat.training.report import build_report
+from rlhf_chat.training.round_cost import MissingReferences
 from rlhf_chat.training.time_budget import TimeBudget
 
 
@@ -111,11 +112,17 @@ def run(
 
 def plan(snapshot: Snapshot, extractor: FeatureExtractor, config: RoundConfig) -> list[Stage]:
     """Expected work of each phase (progress.py): what is cached is free."""
+    tokens = config.ppo.max_new_tokens
     bank, probes = base_prompts(extractor, config.scorer)
-    to_sample, to_measure = extractor.reference_work(bank + probes, config.ppo.max_new_tokens)
+    further = further_prompts(extractor, config.scorer)
+    drawn = drawable_prompts(snapshot, bank, further, extractor.model, tokens)
+    known = {p.key for p in bank}
+    new = [p for p in drawn if p.key not in known]
+    before = MissingReferences(*extractor.reference_work(bank + probes, tokens))
+    within = MissingReferences(*extractor.reference_work(new, tokens))
     replies = extractor.unmeasured([r for item in snapshot.items for r in item.replies])
     cost = round_cost.response_cost(extractor.model, config)
-    return round_cost.stages(config, cost, to_sample, to_measure, replies)
+    return round_cost.stages(config, cost, before, within.drawn(config.ppo, len(drawn)), replies)
 
 
 def at_the_gate(context: RoundContext) -> tuple[Verdict, EvalResult, Floats]:
@@ -158,10 +165,21 @@ def _measure(
 
 
 def training_prompts(snapshot: Snapshot, base_stats: BaseStatistics, model: Model) -> list[Prompt]:
+    """The prompts that a round draws from."""
+    tokens = base_stats.max_new_tokens
+    return drawable_prompts(snapshot, base_stats.bank, base_stats.further, model, tokens)
+
+
+def drawable_prompts(
+    snapshot: Snapshot,
+    bank: Sequence[Prompt],
+    further: Sequence[Prompt],
+    model: Model,
+    max_new_tokens: int,
+) -> list[Prompt]:
     """The prompts of the snapshot that leave space for a response, and the suggested ones."""
-    longest = longest_row(model) - base_stats.max_new_tokens
-    own = [p for p in snapshot.prompts if len(p.ids) <= longest]
-    return own + base_stats.bank + base_stats.further
+    longest = longest_row(model) - max_new_tokens
+    return [p for p in snapshot.prompts if len(p.ids) <= longest] + [*bank, *further]
 
 
 def _advance(report: Report, phase: str) -> Callable[[float], None]:

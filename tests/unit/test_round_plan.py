@@ -6,9 +6,17 @@ from typing import Any
 
 import pytest
 
+from rlhf_chat.reward.features import MEASURE_COST
 from rlhf_chat.training import round_cost, round_plan, time_budget
 from rlhf_chat.training.context import RoundConfig
-from rlhf_chat.training.round_cost import FORWARD_SHARE, Speed
+from rlhf_chat.training.ppo import PPOConfig
+from rlhf_chat.training.round_cost import (
+    FORWARD_SHARE,
+    MissingReferences,
+    ResponseCost,
+    Speed,
+    stages,
+)
 from rlhf_chat.training.round_plan import RoundSize, config_for, planned
 
 CONFIG = RoundConfig(ppo=replace(round_plan.REAL_MODELS, max_new_tokens=256))
@@ -75,3 +83,16 @@ def test_with_the_bundled_model_the_time_changes_nothing() -> None:
 def test_the_size_of_a_round_is_that_of_its_config() -> None:
     config = planned(CONFIG, Speed(0.1, 0.1), TEN_MINUTES)
     assert RoundSize.of(config) == RoundSize(updates=4, replies=64, tokens=48)
+
+
+def test_the_time_left_counts_the_references_that_a_round_writes_on_its_way() -> None:
+    ppo = PPOConfig(updates=5, rollouts=32, group=4)  # draws 40 prompts
+    config = replace(RoundConfig(), ppo=ppo)
+    cost = ResponseCost(sampled=1.0, read=0.0, trained=0.0)
+    nothing = MissingReferences(0, 0)
+    for unwritten, prompts, drawn in ((0, 80, 0), (60, 80, 30), (20, 20, 20)):
+        within = MissingReferences(unwritten, unwritten).drawn(ppo, prompts)
+        assert within.to_sample == within.to_measure == drawn
+        planned = stages(config, cost, nothing, within, 0)[2]["rollouts"]
+        assert planned == pytest.approx(5 * 32 + drawn * 4 * (1 + MEASURE_COST))
+    assert nothing.cost(cost) == 0
