@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rlhf_chat.session import Session
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 __all__ = ["__version__", "open"]
 
 
