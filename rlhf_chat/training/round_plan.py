@@ -60,12 +60,14 @@ def planned(config: RoundConfig, speed: Speed, seconds: float) -> RoundConfig:
     """`config` with the length and number of replies, the number of updates and, on very slow
     machines, the number of prompts that end a round in about `seconds`.
 
-    Replies are so long that a first round, which has to write the base's replies, takes enough
-    updates; there are as many as fit into a round that finds them written."""
+    Replies are as long as leaves enough updates to a round that finds the base's replies written,
+    and the fewest that mean something to one that has to write them first."""
     longest = config.ppo.max_new_tokens
     lengths = [n for n in RESPONSE_TOKENS if n <= longest] or [longest]
     for tokens in lengths:
-        if updates_within(config, speed, seconds, tokens) >= ENOUGH_UPDATES:
+        prepared = updates_within(config, speed, seconds, tokens, written=True)
+        unprepared = updates_within(config, speed, seconds, tokens)
+        if prepared >= ENOUGH_UPDATES and unprepared >= MIN_UPDATES:
             return _sized(config, speed, seconds, tokens)
     bank, probes = SMALL_PROMPT_SETS
     small = replace(config.scorer, rollout_prompts=bank, probe_prompts=probes)

@@ -51,10 +51,14 @@ def test_the_time_is_used(speed: Speed) -> None:
 
 
 @pytest.mark.parametrize("speed", SPEEDS)
-def test_a_first_round_writes_the_bases_replies_and_takes_enough_updates(speed: Speed) -> None:
+def test_there_is_time_for_enough_updates_whoever_writes_the_bases_replies(speed: Speed) -> None:
     config = planned(CONFIG, speed, TEN_MINUTES)
     assert config.ppo.max_new_tokens in round_plan.RESPONSE_TOKENS
-    fewest = replace(config, ppo=replace(config.ppo, updates=round_plan.ENOUGH_UPDATES))
+    enough, fewest = (
+        replace(config, ppo=replace(config.ppo, updates=updates))
+        for updates in (round_plan.ENOUGH_UPDATES, time_budget.MIN_UPDATES)
+    )
+    assert seconds_of(enough, speed, written=True) <= TEN_MINUTES
     assert seconds_of(fewest, speed) <= TEN_MINUTES
 
 
