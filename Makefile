@@ -9,7 +9,7 @@ BIN := .venv/Scripts
 else
 BIN := .venv/bin
 endif
-WORKERS ?= 3
+WORKERS ?= 2
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # As rlhf_chat/__init__.py, also where torch is imported before it.
