@@ -25,7 +25,9 @@ from rlhf_chat.training.time_budget import MIN_UPDATES
 MINUTES = 10.0  # that a round should take
 REAL_MODELS = PPOConfig(rollouts=64, ppo_epochs=1, minibatches=4, learning_rate=1e-3)
 RESPONSE_TOKENS = 256, 192, 128, 96, 64, 48  # limits of a reply that are tried, longest first
-ENOUGH_UPDATES = 7  # before longer replies are worth it
+# Before longer replies are worth it: of a round that finds the base's replies written, as nearly all
+# do, and of one that has to write them. Replies of 48 tokens, most of them cut, teach no length.
+ENOUGH_UPDATES, ENOUGH_UNPREPARED = 6, 3
 MAX_UPDATES = 20
 SMALL_PROMPT_SETS = 32, 24  # suggested prompts and probes, where even short replies take too long
 
@@ -60,14 +62,14 @@ def planned(config: RoundConfig, speed: Speed, seconds: float) -> RoundConfig:
     """`config` with the length and number of replies, the number of updates and, on very slow
     machines, the number of prompts that end a round in about `seconds`.
 
-    Replies are as long as leaves enough updates to a round that finds the base's replies written,
-    and the fewest that mean something to one that has to write them first."""
+    Replies are as long as leaves time for enough updates; there are as many as fit into a round that
+    finds the base's replies written."""
     longest = config.ppo.max_new_tokens
     lengths = [n for n in RESPONSE_TOKENS if n <= longest] or [longest]
     for tokens in lengths:
         prepared = updates_within(config, speed, seconds, tokens, written=True)
         unprepared = updates_within(config, speed, seconds, tokens)
-        if prepared >= ENOUGH_UPDATES and unprepared >= MIN_UPDATES:
+        if prepared >= ENOUGH_UPDATES and unprepared >= ENOUGH_UNPREPARED:
             return _sized(config, speed, seconds, tokens)
     bank, probes = SMALL_PROMPT_SETS
     small = replace(config.scorer, rollout_prompts=bank, probe_prompts=probes)

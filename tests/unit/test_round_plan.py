@@ -56,7 +56,7 @@ def test_there_is_time_for_enough_updates_whoever_writes_the_bases_replies(speed
     assert config.ppo.max_new_tokens in round_plan.RESPONSE_TOKENS
     enough, fewest = (
         replace(config, ppo=replace(config.ppo, updates=updates))
-        for updates in (round_plan.ENOUGH_UPDATES, time_budget.MIN_UPDATES)
+        for updates in (round_plan.ENOUGH_UPDATES, round_plan.ENOUGH_UNPREPARED)
     )
     assert seconds_of(enough, speed, written=True) <= TEN_MINUTES
     assert seconds_of(fewest, speed) <= TEN_MINUTES
