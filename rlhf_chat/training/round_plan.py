@@ -25,8 +25,8 @@ from rlhf_chat.training.time_budget import MIN_UPDATES
 MINUTES = 10.0  # that a round should take
 REAL_MODELS = PPOConfig(rollouts=64, ppo_epochs=1, minibatches=4, learning_rate=1e-3)
 RESPONSE_TOKENS = 256, 192, 128, 96, 64, 48  # limits of a reply that are tried, longest first
-# Before longer replies are worth it: of a round that finds the base's replies written, as nearly all
-# do, and of one that has to write them. Replies of 48 tokens, most of them cut, teach no length.
+# Before longer replies are worth it: of a round that finds the base's replies written, as nearly
+# all do, and of one that has to write them. Of 48 tokens most are cut and teach no length.
 ENOUGH_UPDATES, ENOUGH_UNPREPARED = 6, 3
 MAX_UPDATES = 20
 SMALL_PROMPT_SETS = 32, 24  # suggested prompts and probes, where even short replies take too long
@@ -62,8 +62,8 @@ def planned(config: RoundConfig, speed: Speed, seconds: float) -> RoundConfig:
     """`config` with the length and number of replies, the number of updates and, on very slow
     machines, the number of prompts that end a round in about `seconds`.
 
-    Replies are as long as leaves time for enough updates; there are as many as fit into a round that
-    finds the base's replies written."""
+    Replies are as long as leaves time for enough updates; there are as many as fit into a round
+    that finds the base's replies written."""
     longest = config.ppo.max_new_tokens
     lengths = [n for n in RESPONSE_TOKENS if n <= longest] or [longest]
     for tokens in lengths:
