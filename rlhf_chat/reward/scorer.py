@@ -11,7 +11,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,13 +40,36 @@ class ScoringConfig:
     length_cap: float = 2.0  # length is rewarded only within this factor of the reference
 
 
+class SuggestedPrompts(NamedTuple):
+    """The app's own prompts."""
+
+    bank: list[Prompt]  # for rollouts
+    further: list[Prompt]  # for rollouts, too, but no round waits for the base's replies to them
+    probes: list[Prompt]  # of the gate
+
+    @classmethod
+    def of(cls, extractor: FeatureExtractor, config: ScoringConfig) -> SuggestedPrompts:
+        """No further ones for the bundled model, whose rounds are tuned without."""
+        demo, first = extractor.model.is_demo, config.rollout_prompts
+        practice = prompt_sets.practice(demo, first + (0 if demo else config.further_prompts))
+        probes = prompt_sets.probe(demo, config.probe_prompts)
+        prompt = extractor.prompt
+        return cls(
+            [prompt(text) for text in practice[:first]],
+            [prompt(text) for text in practice[first:]],
+            [prompt(text) for text in probes],
+        )
+
+    @property
+    def all(self) -> list[Prompt]:
+        return self.bank + self.further + self.probes
+
+
 @dataclass(frozen=True)
 class BaseStatistics:
     """The base's replies to a fixed set of prompts: origin and scale of all features."""
 
-    bank: list[Prompt]
-    further: list[Prompt]  # of `further_prompts`
-    probes: list[Prompt]
+    prompts: SuggestedPrompts
     base_probes: list[Reference]
     references: list[Reference]  # of probes, then bank
     feature_map: FeatureMap
@@ -71,8 +94,8 @@ class BaseStatistics:
         """Samples and measures what is not stored yet. `check` is called between slices and may
         raise; `advance` gets the share done, 0..1."""
         settings_key, private = extractor.settings_key, bool(extractor.system_prompt)
-        bank, probes = base_prompts(extractor, config)
-        further = further_prompts(extractor, config)
+        prompts = SuggestedPrompts.of(extractor, config)
+        bank, probes = prompts.bank, prompts.probes
         part = len(probes) / max(len(probes) + len(bank), 1)
         base = extractor.references(
             probes, max_new_tokens, check, lambda share: advance(part * share)
@@ -82,41 +105,7 @@ class BaseStatistics:
         )
         short = extractor.model.is_demo
         feature_map = feature_map_from(references, short_replies=short)
-        return cls(
-            bank,
-            further,
-            probes,
-            base,
-            references,
-            feature_map,
-            max_new_tokens,
-            settings_key,
-            private,
-        )
-
-    @property
-    def prompts(self) -> list[Prompt]:
-        """All that the base may have replied to."""
-        return self.bank + self.further + self.probes
-
-
-def base_prompts(
-    extractor: FeatureExtractor, config: ScoringConfig
-) -> tuple[list[Prompt], list[Prompt]]:
-    """The suggested prompts that rollouts may use, and the probe prompts of the gate."""
-    demo = extractor.model.is_demo
-    bank = prompt_sets.practice(demo, config.rollout_prompts)
-    probes = prompt_sets.probe(demo, config.probe_prompts)
-    return [extractor.prompt(p) for p in bank], [extractor.prompt(p) for p in probes]
-
-
-def further_prompts(extractor: FeatureExtractor, config: ScoringConfig) -> list[Prompt]:
-    """More suggested prompts for rollouts, which no round waits for: the base replies to one when
-    it is first drawn. None for the bundled model, whose rounds are tuned without."""
-    if extractor.model.is_demo:
-        return []
-    first, more = config.rollout_prompts, config.further_prompts
-    return [extractor.prompt(p) for p in prompt_sets.practice(False, first + more)[first:]]
+        return cls(prompts, base, references, feature_map, max_new_tokens, settings_key, private)
 
 
 @dataclass(frozen=True)
@@ -265,8 +254,8 @@ class RewardModelCache:
             self._base_stats, self._resized = base_stats, False
             self._model = self._adversarial = None
         if before and before.private:
-            now = {p.key for p in base_stats.prompts}
-            self.extractor.forget([p for p in before.prompts if p.key not in now])
+            now = {p.key for p in base_stats.prompts.all}
+            self.extractor.forget([p for p in before.prompts.all if p.key not in now])
 
     def get(self) -> RewardModel | None:
         """The reward model of all feedback so far, or an older one while it is `stale`; None before

@@ -85,7 +85,7 @@ def _sample(
 ) -> tuple[list[Prompt], list[Response]]:
     """`probe_samples` replies of the candidate to each probe prompt, one prompt after the other."""
     model, config = context.extractor.model, context.config
-    prompts = [p for p in context.base_stats.probes for _ in range(config.probe_samples)]
+    prompts = [p for p in context.base_stats.prompts.probes for _ in range(config.probe_samples)]
     sampling = model.sampling.limited(config.ppo.max_new_tokens)
     responses, view = [], model.inference_policy()
     for start in range(0, len(prompts), REPLY_BATCH):

@@ -16,6 +16,7 @@ from rlhf_chat.training.training_round import training_prompts
 log = logging.getLogger(__name__)
 
 ERASE_INTERVAL = 60.0  # seconds between tries to erase what something is in the way of
+WRITTEN_AHEAD = 256  # prompts: a round draws fewer, and an import may bring thousands
 CHECK_INTERVAL = 24 * 3600.0  # seconds from the end of one check of all rows to the next
 CHECK_SECONDS = 0.2  # of a check in one step, so that what is due need not wait for its end
 BACKUP_INTERVAL = 3600.0  # seconds between looks whether the day's backup exists
@@ -41,16 +42,18 @@ class IdleTasks:
             self.scorer.refresh(check)
 
     def write_ahead(self, check: Callable[[], None]) -> None:
-        """Has the base reply to all prompts that a round may draw, so that no round spends its time
-        on that. Not with the bundled model, which is fast. Lets what `check` raises pass."""
+        """Has the base reply to the prompts that a round may draw, so that no round spends its time
+        on that: to all, or to the suggested ones and the last of a person's. Not with the bundled
+        model, which is fast. Lets what `check` raises pass."""
         base_stats, extractor = self.scorer.base_stats, self.scorer.extractor
         revision = self.store.feedback.revision
-        if not (base_stats and base_stats.further and self.scorer.ready):
+        if not (base_stats and base_stats.prompts.further and self.scorer.ready):
             return
         if self._written_at == revision or not self.store.feedback.count():
             return
-        prompts = training_prompts(load_snapshot(extractor), base_stats, extractor.model)
-        extractor.references(prompts, base_stats.max_new_tokens, check)
+        snapshot, tokens = load_snapshot(extractor), base_stats.max_new_tokens
+        prompts = training_prompts(snapshot, base_stats.prompts, extractor.model, tokens)
+        extractor.references(prompts[-WRITTEN_AHEAD:], tokens, check)
         self._written_at = revision
 
     def finish_erasing(self) -> None:

@@ -43,7 +43,7 @@ def build_report(context: RoundContext, snapshot: Snapshot, direction: Floats) -
 
 def _before_and_after(context: RoundContext) -> list[list[str]]:
     """[prompt, reply of the live version, reply of the candidate] for three probe prompts."""
-    model, prompts = context.extractor.model, context.base_stats.probes[:3]
+    model, prompts = context.extractor.model, context.base_stats.prompts.probes[:3]
     sampling = model.sampling.limited(context.config.ppo.max_new_tokens)
     replies = []
     for view in (model.live, model.inference_policy()):

@@ -8,7 +8,7 @@ round starts and what becomes of its candidate: worker.py, round_runner.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ from rlhf_chat.reward.features import (
 )
 from rlhf_chat.reward.likelihood import PreferenceDataset
 from rlhf_chat.reward.reward_model import RewardHead
-from rlhf_chat.reward.scorer import BaseStatistics, RewardModel, base_prompts, further_prompts
+from rlhf_chat.reward.scorer import BaseStatistics, RewardModel, SuggestedPrompts
 from rlhf_chat.training import (
     algorithm,
     demonstrations,
@@ -102,7 +102,7 @@ def run(
         budget=budget or TimeBudget(0.0),
     )
     model.set_policy(parent)
-    train(context, training_prompts(snapshot, base_stats, model))
+    train(context, training_prompts(snapshot, base_stats.prompts, model, tokens))
     faults.point("learn.trained")
     verdict, measured, direction = at_the_gate(context)
     faults.point("learn.judged")
@@ -113,12 +113,12 @@ def run(
 def plan(snapshot: Snapshot, extractor: FeatureExtractor, config: RoundConfig) -> list[Stage]:
     """Expected work of each phase (progress.py): what is cached is free."""
     tokens = config.ppo.max_new_tokens
-    bank, probes = base_prompts(extractor, config.scorer)
-    further = further_prompts(extractor, config.scorer)
-    drawn = drawable_prompts(snapshot, bank, further, extractor.model, tokens)
-    known = {p.key for p in bank}
+    suggested = SuggestedPrompts.of(extractor, config.scorer)
+    drawn = training_prompts(snapshot, suggested, extractor.model, tokens)
+    known = {p.key for p in suggested.bank}
     new = [p for p in drawn if p.key not in known]
-    before = MissingReferences(*extractor.reference_work(bank + probes, tokens))
+    first = suggested.bank + suggested.probes
+    before = MissingReferences(*extractor.reference_work(first, tokens))
     within = MissingReferences(*extractor.reference_work(new, tokens))
     replies = extractor.unmeasured([r for item in snapshot.items for r in item.replies])
     cost = round_cost.response_cost(extractor.model, config)
@@ -164,22 +164,14 @@ def _measure(
     )
 
 
-def training_prompts(snapshot: Snapshot, base_stats: BaseStatistics, model: Model) -> list[Prompt]:
-    """The prompts that a round draws from."""
-    tokens = base_stats.max_new_tokens
-    return drawable_prompts(snapshot, base_stats.bank, base_stats.further, model, tokens)
-
-
-def drawable_prompts(
-    snapshot: Snapshot,
-    bank: Sequence[Prompt],
-    further: Sequence[Prompt],
-    model: Model,
-    max_new_tokens: int,
+def training_prompts(
+    snapshot: Snapshot, suggested: SuggestedPrompts, model: Model, max_new_tokens: int
 ) -> list[Prompt]:
-    """The prompts of the snapshot that leave space for a response, and the suggested ones."""
+    """What a round draws from: the prompts of the snapshot that leave space for a response, then
+    the suggested ones."""
     longest = longest_row(model) - max_new_tokens
-    return [p for p in snapshot.prompts if len(p.ids) <= longest] + [*bank, *further]
+    own = [p for p in snapshot.prompts if len(p.ids) <= longest]
+    return own + suggested.bank + suggested.further
 
 
 def _advance(report: Report, phase: str) -> Callable[[float], None]:

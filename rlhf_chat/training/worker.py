@@ -121,7 +121,8 @@ class TrainingWorker:
             return self._run(state)
         with contextlib.suppress(Stopped):
             self._idle.prepare_reward_model(self._check_idle)
-            self._idle.write_ahead(self._check_idle)
+            if self._learns:
+                self._idle.write_ahead(self._check_idle)
         self._idle.finish_erasing()
         self._idle.back_up()
         return ""

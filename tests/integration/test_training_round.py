@@ -220,7 +220,7 @@ def test_a_mere_hint_may_spend_only_a_share_of_the_distance(extractor: FeatureEx
 
 def scored(context: RoundContext, number: int, ids: list[list[int]]) -> np.ndarray:
     """The scores that rollouts get: responses to one practice prompt."""
-    prompts, model = context.base_stats.bank, context.extractor.model
+    prompts, model = context.base_stats.prompts.bank, context.extractor.model
     _, pooled = model.reference_pass([prompts[number].ids] * len(ids), ids)
     responses = [Response(one, True) for one in ids]
     return ppo_loop._scorer(context, prompts)([number] * len(ids), responses, pooled)
@@ -235,7 +235,7 @@ def test_what_people_like_scores_higher(extractor: FeatureExtractor):
 def test_what_the_base_says_is_the_zero_of_every_prompt(extractor: FeatureExtractor):
     """Uncertainty, the cap on length and flaws included, since the base pays for them, too."""
     context = plan_for(extractor, config_with(scorer={"lcb": 0.5}))
-    for number, prompt in enumerate(context.base_stats.bank):
+    for number, prompt in enumerate(context.base_stats.prompts.bank):
         [base] = extractor.references([prompt], context.config.ppo.max_new_tokens, nothing)
         given = scored(context, number, [list(r.ids) for r in base.replies])
         assert given.std() > 0
@@ -266,7 +266,7 @@ def test_a_step_too_far_is_taken_back(extractor: FeatureExtractor):
     context = replace(
         context, report=lambda phase, done, step, n: seen.append((phase, n.get("kl", 0.0)))
     )
-    ppo_loop.run_ppo(context, context.base_stats.bank)
+    ppo_loop.run_ppo(context, context.base_stats.prompts.bank)
     distance = [kl for phase, kl in seen if phase == "ppo" and kl]
     assert len(distance) == 2 and distance[0] < 1.0 and distance[1] > 1.5
     assert same(extractor.model.policy_state(), start)
@@ -275,7 +275,7 @@ def test_a_step_too_far_is_taken_back(extractor: FeatureExtractor):
 def test_a_step_within_the_limit_is_kept(extractor: FeatureExtractor):
     context = plan_for(extractor, config_with(ppo={"updates": 1, "learning_rate": 1e-3}))
     start = extractor.model.policy_state()
-    ppo_loop.run_ppo(context, context.base_stats.bank)
+    ppo_loop.run_ppo(context, context.base_stats.prompts.bank)
     assert not same(extractor.model.policy_state(), start)
 
 

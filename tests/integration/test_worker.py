@@ -252,9 +252,11 @@ def test_between_rounds_the_base_replies_to_all_that_a_round_may_draw(
     snapshot = load_snapshot(worker.extractor)
     assert worker.step() == "" and worker.scorer.ready
     base_stats = worker.scorer.base_stats
-    drawn = round_.training_prompts(snapshot, base_stats, worker.model)
-    assert snapshot.prompts and base_stats.further
-    assert {p.key for p in drawn} >= {p.key for p in snapshot.prompts + base_stats.further}
+    drawn = round_.training_prompts(
+        snapshot, base_stats.prompts, worker.model, base_stats.max_new_tokens
+    )
+    assert snapshot.prompts and base_stats.prompts.further
+    assert {p.key for p in drawn} >= {p.key for p in snapshot.prompts + base_stats.prompts.further}
     keys = [p.key for p in drawn]
     written = store.features.reference_responses(key(config.ppo.max_new_tokens), keys)
     assert set(written) == set(keys)
@@ -264,6 +266,21 @@ def test_between_rounds_the_base_replies_to_all_that_a_round_may_draw(
 
     monkeypatch.setattr(idle_tasks, "load_snapshot", not_again)
     assert worker.step() == ""
+
+
+def test_after_a_large_import_the_base_replies_to_a_bounded_number_ahead(
+    store, chat, make, monkeypatch
+):
+    monkeypatch.setattr(idle_tasks, "WRITTEN_AHEAD", 5)
+    worker = make(needed=9)
+    rate(chat, 3)
+    asked = []
+    worker.step()
+    monkeypatch.setattr(worker.extractor, "references", lambda prompts, *_: asked.extend(prompts))
+    rate(chat, 1)
+    assert worker.step() == ""
+    suggested = worker.scorer.base_stats.prompts
+    assert len(asked) == 5 and set(suggested.further) <= set(asked)
 
 
 def test_ratings_wait_for_the_conditions_that_are_set_and_a_request_does_not(

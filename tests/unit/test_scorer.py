@@ -119,7 +119,7 @@ def test_another_length_of_replies_serves_from_the_next_warm_up_on(compare, curr
     assert current.ready and after and after is not before and after.head.weights.any()
     lengths = [n for r in current._base_stats.references for n in r.lengths]
     assert len(lengths) == 4 * (2 + 3) and max(lengths) <= 3
-    old = current.extractor.references(current._base_stats.probes, 8, lambda: None)
+    old = current.extractor.references(current._base_stats.prompts.probes, 8, lambda: None)
     assert max(n for r in old for n in r.lengths) > 3  # both are kept, each for its limit
 
 
@@ -436,12 +436,12 @@ def test_the_apps_own_prompts_are_asked_under_the_system_prompt_of_new_conversat
     assert list(current.extractor.prompt("tell me about the sea").ids) == toy.encode(asked)
     current.warm_up()
     base_stats = current._base_stats
-    prompts = base_stats.bank + base_stats.probes
+    prompts = base_stats.prompts.bank + base_stats.prompts.probes
     assert current.ready and all("like a sailor" in toy.decode(p.ids) for p in prompts)
     key = current.extractor._reference_key(8)
     keys = [p.key for p in prompts]
     assert set(store.features.reference_responses(key, keys)) == set(keys)
-    drawn = base_stats.further[0]  # by a round
+    drawn = base_stats.prompts.further[0]  # by a round
     current.extractor.references([drawn], 8, lambda: None)
     keys.append(drawn.key)
     assert set(store.features.reference_responses(key, keys)) == set(keys)
@@ -459,8 +459,10 @@ def test_the_apps_own_prompts_are_asked_under_the_system_prompt_of_new_conversat
 def test_a_round_may_draw_more_prompts_than_it_waits_for_and_none_of_the_gate(current, store):
     current.warm_up()
     base_stats = current._base_stats
-    further = {p.key for p in base_stats.further}
-    assert further and not further & {p.key for p in base_stats.bank + base_stats.probes}
+    further = {p.key for p in base_stats.prompts.further}
+    assert further and not further & {
+        p.key for p in base_stats.prompts.bank + base_stats.prompts.probes
+    }
     assert not store.features.reference_responses(current.extractor._reference_key(8), further)
 
 
