@@ -63,6 +63,7 @@ class CheckedBlocks(gr.Blocks):
         try:
             if len(inputs) != len(blocks) or not all(map(fits, blocks, inputs)):
                 raise Malformed
+            inputs = [filled(*pair) for pair in zip(blocks, inputs, strict=True)]
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
         except Exception as error:
             log.warning("handler %s: its inputs do not fit: %s", block_fn.name, describe(error))
@@ -84,6 +85,12 @@ class CheckedBlocks(gr.Blocks):
         )
         ended = final and session_hash is not None and run is not None and not simple_format
         return [gr.skip() for _ in sent] if ended else sent
+
+
+def filled(block: Any, value: Any) -> Any:
+    """A text box that is not on the page yet, in a tab nobody has opened or invisible so far, sends
+    None; handlers get an empty text."""
+    return "" if value is None and isinstance(block, gr.Textbox) else value
 
 
 def fits(block: Any, value: Any) -> bool:

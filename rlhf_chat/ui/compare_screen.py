@@ -93,8 +93,12 @@ class CompareScreen:
         """Shows the next set as it is written. With a prompt of one's own, another set for the one
         before if nothing new was typed."""
         tab = tab_of(request)
+        prompt = prompt.strip() or drafted
+        if source == OWN and not prompt:
+            yield {self.answers.asking: status_message(text("compare.write_prompt"))}
+            return
         try:
-            prompt = checked(prompt.strip() or drafted) if source == OWN else ""
+            prompt = checked(prompt) if source == OWN else ""
             wanted = self._wanted(source, prompt, between(dueling, one, other), count, rater)
         except Exception as error:
             yield {self.answers.asking: error_message(error)}

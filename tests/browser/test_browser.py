@@ -897,6 +897,27 @@ def four_drafts(page) -> None:
     page.wait_for_selector("#place-d:enabled")
 
 
+def test_a_prompt_of_ones_own_can_be_chosen_before_the_first_answers_are_asked_for(opened):
+    from playwright.sync_api import expect
+
+    page = opened("phone")
+    page.locator("#tab-compare-button").click()
+    page.evaluate(
+        """async () => {
+            const own = () => document.querySelectorAll('#source input')[2];
+            while (!own()) await new Promise(done => setTimeout(done, 5));
+            own().click();
+        }"""
+    )
+    expect(page.locator("#asking")).to_contain_text("Write a prompt")
+    page.wait_for_timeout(700)  # the page's own first request for answers came meanwhile
+    expect(page.locator("#asking")).to_contain_text("Write a prompt")
+    page.get_by_label("Prompt", exact=True).fill("rivers")
+    page.locator("#new-drafts").click()
+    page.wait_for_selector("#vote-a:enabled")
+    expect(page.locator("#asked")).to_have_text("rivers")
+
+
 @pytest.mark.parametrize("size", ("laptop", "phone"))
 def test_drafts_are_ranked_by_keys_and_by_buttons(opened, served, size):
     from playwright.sync_api import expect

@@ -2040,7 +2040,7 @@ def test_a_file_that_is_no_text_is_refused_in_one_sentence(name):
 def test_an_empty_prompt_gets_one_sentence():
     screen, _ = compare_screen()
     [told] = own(screen, "  ")
-    assert told[screen.answers.asking]["tone"] == "bad"
+    assert told[screen.answers.asking]["text"] == "Write a prompt, then press New answers."
 
 
 def test_learning_says_what_changed_in_a_sentence_and_by_examples():

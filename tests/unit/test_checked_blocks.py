@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import gradio as gr
+from gradio.state_holder import SessionState
 
 from rlhf_chat.ui.checked_blocks import CheckedBlocks
 
@@ -29,3 +32,12 @@ def test_a_handler_that_is_no_stream_is_drawn():
         button.click(lambda: None, None, box)
     handler = next(iter(blocks.fns.values()))
     assert blocks.handle_streaming_diffs(handler, ["told"], "tab", None, True) == ["told"]
+
+
+def test_a_text_box_that_is_not_on_the_page_yet_is_empty():
+    with CheckedBlocks() as blocks:
+        box, number, button = gr.Textbox(), gr.Number(), gr.Button()
+        button.click(lambda: None, [box, number], None)
+    handler = next(iter(blocks.fns.values()))
+    state = SessionState(blocks)
+    assert asyncio.run(blocks.preprocess_data(handler, [None, None], state)) == ["", None]
