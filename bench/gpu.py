@@ -248,7 +248,7 @@ def examine(
     told("caps", under_caps(model, config, caps, tokens, rollouts))
     model.rows_per_batch = rollouts
     calibrate(model, tokens + 32)
-    told("micro_batch", model.rows_per_slice)
+    told("micro_batch", model.microbatch_rows)
     told("checkpointing", model.checkpointing)
     ppo_trainer, prompts = learner_for(model, tokens, rollouts)
     parts = [update(ppo_trainer, prompts, i) for i in range(1 if quick else 3)][-2:]
@@ -285,7 +285,7 @@ def under_cap(model: Model, load: Workload, gigabytes: int, tokens: int, rollout
     device = model.device
     record: Record = {}
     model.rows_per_batch = min(load.rollouts, rollouts)
-    model.rows_per_slice, model.checkpointing = load.microbatch, load.checkpointing
+    model.microbatch_rows, model.checkpointing = load.microbatch, load.checkpointing
     rollouts = min(2 * load.rollouts, rollouts)  # two batches have the peak of ten
     ppo_trainer, prompts = learner_for(model, tokens, rollouts, epochs=1)
     model._prefix_cache.clear()
@@ -297,7 +297,7 @@ def under_cap(model: Model, load: Workload, gigabytes: int, tokens: int, rollout
             record["peak_round"] = peak(device, lambda: update(ppo_trainer, prompts, 1))
         except torch.OutOfMemoryError:
             record["out_of_memory"] = True
-    record |= {"micro_batch": model.rows_per_slice, "checkpointing": model.checkpointing}
+    record |= {"micro_batch": model.microbatch_rows, "checkpointing": model.checkpointing}
     memory.release_unused(device)
     return record
 

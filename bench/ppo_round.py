@@ -145,7 +145,7 @@ def compare(quantization: str, args: Any) -> Record:
     model = Model.load("demo", quantization=quantization)
     calibrate(model)
     # No larger than a minibatch: the number of optimiser steps must not depend on the machine.
-    model.rows_per_slice = min(args.rows or model.rows_per_slice, 32 // CONFIG.minibatches)
+    model.microbatch_rows = min(args.rows or model.microbatch_rows, 32 // CONFIG.minibatches)
     texts = corpus.prompts("train", 32, SEED)
     prompts = [model.encode([{"role": "user", "content": text}]) for text in texts]
     head = np.random.default_rng(SEED).normal(0, 0.06, model.config.hidden_size)
@@ -158,7 +158,7 @@ def compare(quantization: str, args: Any) -> Record:
     if isinstance(theirs := sides.get("trl"), Theirs):
         theirs.process.communicate()  # it leaves by itself after its last update
     record: Record = {"quantization": quantization, "threads": args.threads, "runs": runs}
-    record["micro_batch"] = model.rows_per_slice
+    record["micro_batch"] = model.microbatch_rows
     for key in ("seconds", "cpu_seconds", "tokens", "steps", "score"):
         record[key] = {name: statistics.median(run[name][key] for run in runs) for name in sides}
     return record

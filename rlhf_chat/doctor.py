@@ -352,7 +352,7 @@ def whole_model(name: str, quantization: str) -> Line:
         return Line("self-test", str(error), FAIL, "It cannot chat and learn here.")
     except torch.OutOfMemoryError:
         return Line("self-test", "out of memory", FAIL, "It does not fit.", "A smaller model.")
-    rows, twice = model.rows_per_slice, ", activations twice" if model.checkpointing else ""
+    rows, twice = model.microbatch_rows, ", activations twice" if model.checkpointing else ""
     return Line("self-test", f"passed; learns from {rows} replies at a time{twice}")
 
 

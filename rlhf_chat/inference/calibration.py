@@ -1,4 +1,4 @@
-"""Measurements on the loaded model: rows per training slice, seconds per token.
+"""Measurements on the loaded model: rows of a micro-batch, seconds per token.
 
 memory_estimate.py predicts memory before anything is loaded; self_test.py checks correctness.
 """
@@ -6,6 +6,7 @@ memory_estimate.py predicts memory before anything is loaded; self_test.py check
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
 import torch
 
@@ -15,11 +16,15 @@ from rlhf_chat.inference.lease import SLICE_SECONDS
 from rlhf_chat.inference.memory_estimate import Workload
 from rlhf_chat.inference.model import Model
 
-MIN_ROWS, MAX_ROWS = 4, 32  # of a training slice, where memory allows
+MIN_ROWS, MAX_ROWS = 4, 32  # of a micro-batch on a GPU, which is one slice, where memory allows
 MAX_SLICE_RATIO = 1.5  # seconds of a slice / seconds of a single row, where rows are cheap
-DEMO_TOKENS = 96  # prompt + response of the bundled model
+# On a CPU, where a micro-batch pauses between its layers. More rows take more memory, and no less
+# time: an update with the pocket model 36, 30, 25, 26, 24 s for 1, 2, 4, 8, 16 (docs/LOG.md).
+CPU_ROWS = 4
+SHORT_TOKENS = 96  # prompt + response of the bundled model, and of a round on a CPU
 DECODE_ROWS = 8  # batch size of the timed decode steps: the most drafts that Compare generates
 DECODE_STEPS = 24
+ROLLOUT_ROWS, ROLLOUT_STEPS = 64, 6  # as many replies as an update samples
 MAX_TIMING_SECONDS = 1.0  # repeat a timing until it has taken this long, at most three times
 
 
@@ -45,52 +50,74 @@ def gradient(model: Model, prompts: list[list[int]], responses: list[list[int]])
 
 
 def calibrate(model: Model, tokens: int = 0) -> None:
-    """Sets `rows_per_slice`, `checkpointing`, `train_token_seconds` and `step_seconds` of `model`.
+    """Sets `microbatch_rows`, `checkpointing` and the measured speeds of `model`.
 
-    `rows_per_slice` is the largest power of two that fits into memory beside chat and into
-    max(SLICE_SECONDS, MAX_SLICE_RATIO * seconds of one row): where kernel launches dominate,
-    further rows cost almost nothing. `tokens` is the assumed length of prompt + response; 0 takes
-    that of the default workload.
+    `tokens` is the assumed length of prompt + response; 0 takes that of the usual workload. On a
+    GPU a micro-batch has the largest power of two of rows that fits into memory beside chat and
+    into max(SLICE_SECONDS, MAX_SLICE_RATIO * seconds of one row): where kernel launches dominate,
+    further rows cost almost nothing.
     """
-    prompts, responses = probe_rows(model)
+    on_gpu = model.device.type == "cuda"
     workload = Workload()
-    half = (tokens or (DEMO_TOKENS if model.is_demo else workload.prompt + workload.response)) // 2
-    prompt, response = (prompts[0] * half)[:half], (responses[0] * half)[:half]
+    usual = workload.prompt + workload.response if on_gpu and not model.is_demo else SHORT_TOKENS
+    steps = TimedSteps(model, (tokens or usual) // 2)
+    available = memory.free(model.device) - (memory.CHAT_RESERVE if on_gpu else 0)
+    fits, model.checkpointing = memory.rows_that_fit(steps.peak_bytes, available, MAX_ROWS)
+    rows = rows_in_time(steps, fits) if on_gpu else CPU_ROWS
+    model.microbatch_rows = min(rows, fits)
+    model.train_token_seconds = steps.seconds_per_token(model.microbatch_rows)
+    model.step_seconds = decode_step_seconds(model)
+    # On a GPU a step costs alike, whatever the rows.
+    step = model.step_seconds if on_gpu else decode_step_seconds(model, ROLLOUT_ROWS, ROLLOUT_STEPS)
+    model.sampled_token_seconds = step / ROLLOUT_ROWS
 
-    def step(rows: int) -> None:
-        gradient(model, [prompt] * rows, [response] * rows)
 
-    def peak_bytes(rows: int, checkpointing: bool) -> int:
-        model.checkpointing = checkpointing
-        return memory.peak_bytes(lambda: step(rows), model.device)
+class TimedRows(Protocol):
+    def seconds(self, rows: int) -> float:
+        """Of one training step with so many rows."""
 
-    def fastest(rows: int) -> float:
+
+class TimedSteps:
+    """Training steps over rows of `half` prompt and `half` response tokens, to be timed."""
+
+    def __init__(self, model: Model, half: int) -> None:
+        prompts, responses = probe_rows(model)
+        self.model, self.half = model, half
+        self.prompt, self.response = (prompts[0] * half)[:half], (responses[0] * half)[:half]
+
+    def run(self, rows: int) -> None:
+        gradient(self.model, [self.prompt] * rows, [self.response] * rows)
+
+    def peak_bytes(self, rows: int, checkpointing: bool) -> int:
+        self.model.checkpointing = checkpointing
+        return memory.peak_bytes(lambda: self.run(rows), self.model.device)
+
+    def seconds(self, rows: int) -> float:
+        """The fastest of up to three."""
         seconds: list[float] = []
         while len(seconds) < 3 and sum(seconds) < MAX_TIMING_SECONDS:
-            started = _clock(model.device)
-            step(rows)
-            seconds.append(_clock(model.device) - started)
+            started = _clock(self.model.device)
+            self.run(rows)
+            seconds.append(_clock(self.model.device) - started)
         return min(seconds)
 
-    on_gpu = model.device.type == "cuda"
-    available = memory.free(model.device) - (memory.CHAT_RESERVE if on_gpu else 0)
-    fits, model.checkpointing = memory.rows_that_fit(peak_bytes, available, MAX_ROWS)
-    rows, max_seconds = 1, max(SLICE_SECONDS, MAX_SLICE_RATIO * fastest(1))
-    while 2 * rows <= fits and fastest(2 * rows) <= max_seconds:
+    def seconds_per_token(self, rows: int) -> float:
+        return self.seconds(rows) / (rows * 2 * self.half)
+
+
+def rows_in_time(steps: TimedRows, fits: int) -> int:
+    """Of a micro-batch on a GPU; `fits`: as many as memory allows."""
+    rows, max_seconds = 1, max(SLICE_SECONDS, MAX_SLICE_RATIO * steps.seconds(1))
+    while 2 * rows <= fits and steps.seconds(2 * rows) <= max_seconds:
         rows *= 2
-    min_rows = MIN_ROWS if on_gpu or model.is_demo else 1  # a reply may wait for a whole slice
-    model.rows_per_slice = min(max(rows, min_rows), fits)
-    model.train_token_seconds = fastest(model.rows_per_slice) / (model.rows_per_slice * 2 * half)
-    model.step_seconds = decode_step_seconds(model)
+    return max(rows, MIN_ROWS)
 
 
-def decode_step_seconds(model: Model) -> float:
-    """Seconds of one decode step of DECODE_ROWS replies. The fastest of DECODE_STEPS, which leaves
-    out the effect of other processes; 0.0 if nothing was decoded."""
+def decode_step_seconds(model: Model, rows: int = DECODE_ROWS, steps: int = DECODE_STEPS) -> float:
+    """Seconds of one decode step of so many replies. The fastest, which leaves out the effect of
+    other processes; 0.0 if nothing was decoded."""
     prompts, _ = probe_rows(model)
-    stream = model.stream(
-        model.live, prompts[:1] * DECODE_ROWS, Sampling(max_new_tokens=DECODE_STEPS), seed=0
-    )
+    stream = model.stream(model.live, prompts[:1] * rows, Sampling(max_new_tokens=steps), seed=0)
     best = float("inf")
     next(stream, None)  # prefill
     started, length = time.perf_counter(), 1

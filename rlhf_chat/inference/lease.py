@@ -3,7 +3,7 @@
 Training works in slices (one micro-batch, a few decoded tokens) and acquires the lease for each.
 While a reply is in progress it waits, but is not starved: after `patience` seconds without a slice
 it gets exactly one. A kernel cannot be interrupted, so a reply may wait for one slice and slices
-must be short.
+must be short: where a micro-batch takes long, it pauses between its layers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-SLICE_SECONDS = 0.15  # target length of a slice; micro-batches and decode runs are sized by it
+SLICE_SECONDS = 0.15  # target length of a slice
 
 
 class MemoryRequested(Exception):
@@ -26,6 +26,7 @@ class Lease:
     def __init__(self, patience: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._free = threading.Condition()
         self._owner: int | None = None
+        self._slice_began: float | None = None  # None: nobody holds it, or a reply does
         self._replies = 0  # replies in progress
         self._waiting_turns = 0
         self._clock = clock
@@ -102,19 +103,36 @@ class Lease:
     def slice(self, preemptible: bool = False) -> Iterator[None]:
         """Holds the lease for a short computation of training. Raises MemoryRequested, while
         waiting, if `preemptible` and chat has run out of memory."""
+        self._begin_slice(preemptible)
+        try:
+            yield
+        finally:
+            self._end_slice()
+
+    def pause(self) -> None:
+        """Where work that holds a slice can be interrupted: if the slice has had its time, it ends
+        here and the next one begins, after the replies that wait. In a turn of a reply nothing
+        happens."""
+        began = self._slice_began if self._owner == threading.get_ident() else None
+        if began is not None and self._clock() - began >= SLICE_SECONDS:
+            self._end_slice()
+            self._begin_slice()
+
+    def _begin_slice(self, preemptible: bool = False) -> None:
         with self._free:
             while not self._slice_may_start():
                 if preemptible and self._memory_requested:
                     raise MemoryRequested
                 self._free.wait(timeout=0.05)
             self._owner = threading.get_ident()
-        started = self._clock()
-        try:
-            yield
-        finally:
-            self._last_slice = self._clock()
-            self.longest_slice = max(self.longest_slice, self._last_slice - started)
-            self._release()
+            self._slice_began = self._clock()
+
+    def _end_slice(self) -> None:
+        self._last_slice = self._clock()
+        began = self._last_slice if self._slice_began is None else self._slice_began
+        self.longest_slice = max(self.longest_slice, self._last_slice - began)
+        self._slice_began = None
+        self._release()
 
     def _slice_may_start(self) -> bool:
         if self._owner is not None or self._waiting_turns:

@@ -1,40 +1,58 @@
 """Log-probs from hidden states without materialising all logits.
 
 With a vocabulary of 150,000 the logits of a micro-batch are larger than the model, and one number
-per row of them is needed. They are computed in chunks of positions and, if a gradient is needed,
-recomputed in backward.
+per row of them is needed. They are computed in chunks of positions. If a gradient is needed, on a
+CPU it is computed along with them, as it is linear in the gradient of each log-prob; elsewhere the
+chunk is recomputed in backward.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
 CHUNK_BYTES = 128 << 20  # of float32 logits in one chunk
+CPU_CHUNK = 128  # positions: what they need stays near the processor (docs/LOG.md)
 
-Head = Callable[[torch.Tensor], torch.Tensor]  # (N, H) -> (N, V)
+
+@dataclass(frozen=True)
+class Head:
+    """The output embeddings followed by a scaling or a soft cap: (N, H) -> (N, V)."""
+
+    embeddings: torch.nn.Module
+    divisor: float
+    factor: float
+    cap: float | None
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.embeddings(hidden)
+        if self.divisor != 1.0:
+            logits = logits / self.divisor
+        if self.factor != 1.0:
+            logits = logits * self.factor
+        return torch.tanh(logits / self.cap) * self.cap if self.cap else logits
+
+    def weight_on_cpu(self) -> torch.Tensor | None:
+        """(V, H), where this is one product with it and nothing else, on a CPU."""
+        plain = self.divisor == self.factor == 1.0 and not self.cap
+        if not plain or not isinstance(self.embeddings, torch.nn.Linear):
+            return None
+        weight = self.embeddings.weight
+        frozen = self.embeddings.bias is None and not weight.requires_grad
+        return weight if frozen and weight.device.type == "cpu" else None
 
 
 def lm_head_of(tree: Any, config: Any) -> Head:
-    """The output embeddings followed by the scaling or soft cap that `config` names."""
-    embeddings = tree.get_output_embeddings()
-    divisor = float(getattr(config, "logits_scaling", None) or 1.0)
-    factor = float(getattr(config, "logit_scale", None) or 1.0)
-    cap = getattr(config, "final_logit_softcapping", None)
-
-    def head(hidden: torch.Tensor) -> torch.Tensor:
-        logits = embeddings(hidden)
-        if divisor != 1.0:
-            logits = logits / divisor
-        if factor != 1.0:
-            logits = logits * factor
-        result: torch.Tensor = torch.tanh(logits / cap) * cap if cap else logits
-        return result
-
-    return head
+    """The head of a tree, with the scaling or soft cap that `config` names."""
+    return Head(
+        tree.get_output_embeddings(),
+        divisor=float(getattr(config, "logits_scaling", None) or 1.0),
+        factor=float(getattr(config, "logit_scale", None) or 1.0),
+        cap=getattr(config, "final_logit_softcapping", None),
+    )
 
 
 def selected_logprobs(
@@ -42,6 +60,12 @@ def selected_logprobs(
 ) -> torch.Tensor:
     """log softmax(head(hidden) / temperature) at targets: (N, H), (N,) int64 -> (N,) float32.
     `vocabulary` (V) sizes the chunks."""
+    weight = head.weight_on_cpu()
+    if weight is not None:
+        chosen: torch.Tensor = SelectedLogprobs.apply(  # type: ignore[no-untyped-call]
+            hidden, weight, targets, temperature
+        )
+        return chosen
 
     def chunk(hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         logits = head(hidden).float() / temperature
@@ -57,3 +81,35 @@ def selected_logprobs(
             for h, t in zip(hidden.split(size), targets.split(size), strict=True)
         ]
     )
+
+
+class SelectedLogprobs(torch.autograd.Function):
+    """log softmax(h W' / T) at targets: h (N, H), frozen W (V, H), targets (N,) int64, T
+    -> (N,) float32. With respect to h its gradient is (W[target] - p W) / T for each row, where p
+    is the softmax: known as soon as p is, so that no logits are kept for backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        targets: torch.Tensor,
+        temperature: float,
+    ) -> torch.Tensor:
+        logprobs = torch.empty(len(targets))
+        slopes = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None  # (N, H)
+        for start in range(0, len(targets), CPU_CHUNK):
+            rows = slice(start, start + CPU_CHUNK)
+            logits = torch.nn.functional.linear(hidden[rows], weight).float().div_(temperature)
+            total = logits.logsumexp(-1, keepdim=True)
+            logprobs[rows] = (logits.gather(-1, targets[rows, None]) - total).squeeze(-1)
+            if slopes is not None:
+                p = logits.sub_(total).exp_().to(weight.dtype)
+                slopes[rows] = (weight[targets[rows]] - p @ weight) / temperature
+        ctx.save_for_backward(*[] if slopes is None else [slopes])
+        return logprobs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (slopes,) = ctx.saved_tensors
+        return (grads[0][:, None] * slopes.float()).to(slopes.dtype), None, None, None

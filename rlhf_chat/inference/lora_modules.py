@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -92,15 +92,21 @@ def train_upper_mlp(
     all layers do, and no backward pass has to go through the lower ones (docs/LOG.md). All
     parameters, where an architecture has none of these.
     """
-    chosen = {}
-    for name, param in params.items():
-        number = re.search(r"\.(\d+)\.", name)
-        if number and int(number[1]) >= first_trained(layers) and not ATTENTION.search(name):
-            chosen[name] = param
-    chosen = chosen or dict(params)
+    first = first_trained(layers)
+    chosen = {
+        name: param
+        for name, param in params.items()
+        if layer_number(name) >= first and not ATTENTION.search(name)
+    } or dict(params)
     for name, param in params.items():
         param.requires_grad_(name in chosen)
     return chosen
+
+
+def layer_number(name: str) -> int:
+    """Of the decoder layer that a parameter of this name is in; -1: of none."""
+    number = re.search(r"\.(\d+)\.", name)
+    return int(number[1]) if number else -1
 
 
 def adapted_linears(adapted: torch.nn.Module) -> list[Any]:
@@ -255,6 +261,59 @@ def capture_hidden(tree: Any, layers: int) -> Iterator[list[torch.Tensor]]:
         yield captured
     finally:
         handle.remove()
+
+
+@contextmanager
+def lower_layers(
+    tree: Any, layers: int, count: int, states: torch.Tensor | None
+) -> Iterator[list[torch.Tensor]]:
+    """For one forward pass of a tree with `layers` decoder layers: yields a list to which it
+    appends what the lowest `count` of them give, (B, T, H), detached. With `states`, which an
+    earlier pass over the same rows gave there, these layers are not computed again."""
+    if not count:
+        yield []
+        return
+    stack = list(layers_of(tree, layers))[:count]
+    given: list[torch.Tensor] = []
+    if states is not None:
+        for layer in stack:
+            layer.forward = lambda *_args, **_more: states
+
+    def hook(_module: Any, _args: Any, output: torch.Tensor) -> None:
+        given.append(output.detach())
+
+    handle = stack[-1].register_forward_hook(hook)
+    try:
+        yield given
+    finally:
+        handle.remove()
+        if states is not None:
+            for layer in stack:
+                del layer.forward  # uncovers the method of the class
+
+
+@contextmanager
+def paused_between_layers(
+    tree: Any, layers: int, pause: Callable[[], None] | None
+) -> Iterator[None]:
+    """Calls `pause` before each decoder layer of one forward pass and, where there is one, of its
+    backward pass."""
+
+    if pause is None:
+        yield
+        return
+
+    def hook(_module: Any, args: Any) -> None:
+        pause()
+        if args and args[0].requires_grad:
+            args[0].register_hook(lambda _grad: pause())
+
+    handles = [layer.register_forward_pre_hook(hook) for layer in layers_of(tree, layers)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

@@ -31,6 +31,13 @@ from rlhf_chat.inference import (
     training_linear,
 )
 from rlhf_chat.inference.decode_batch import PrefixCache, left_pad
+from rlhf_chat.inference.forward_pass import (
+    ForwardOutput,
+    LowerStates,
+    ReferencePass,
+    by_row,
+    pool_states,
+)
 from rlhf_chat.inference.generate import Response, Sampling, default_sampling, generate
 from rlhf_chat.inference.graph_capture import StepCapture
 from rlhf_chat.inference.lease import Lease, MemoryRequested
@@ -54,17 +61,6 @@ class AdapterConfig:
     seed: int = 0
 
 
-class ForwardOutput(NamedTuple):
-    """One forward pass over prompt + response. All tensors are float32 and right-aligned: the last
-    column is the last token of each response. Only `logprobs` has a gradient."""
-
-    logprobs: torch.Tensor  # (B, R) of each response token, 0 on padding
-    mask: torch.Tensor  # (B, R) 1 on response tokens
-    hidden: torch.Tensor  # (B, R, H) last hidden state before each token: the one that predicts it
-    states: torch.Tensor  # (B, R, H) last hidden state at each token
-    middle: torch.Tensor  # (B, R, H) hidden state at each token after 2/3 of the layers
-
-
 class ModelView(NamedTuple):
     """A module tree and the adapter version in it (0: the base, -1: the policy in training)."""
 
@@ -85,18 +81,17 @@ class Model:
         quantization: str,
         adapter: AdapterConfig,
     ) -> None:
-        self.name = name
-        self.base_hash = base_hash
-        self.quantization = quantization
-        self.adapter = adapter
+        self.name, self.base_hash = name, base_hash
+        self.quantization, self.adapter = quantization, adapter
         self.lease = Lease()
-        self.rows_per_slice = 8  # set by calibration.calibrate
+        self.microbatch_rows = 8  # at most, in training; set by calibration.calibrate
         self.rows_per_batch = 64  # of rollouts
         workload = Workload()
         # Batches are limited to rows * tokens_per_row tokens, so longer rows come in smaller ones.
         self.tokens_per_row = workload.prompt + workload.response
         self.checkpointing = False
         self.step_seconds = 0.0  # one decode step of calibration.DECODE_ROWS replies; 0: unknown
+        self.sampled_token_seconds = 0.0  # of one reply in a batch of rollouts; 0: unknown
         self.train_token_seconds = 0.0  # forward + backward per token; 0: unknown
         self._prefix_cache: list[PrefixCache] = []  # of the last streamed reply, at most one
         self.config = base.config.get_text_config()
@@ -109,6 +104,8 @@ class Model:
         if self.device.type == "cuda":
             fused_rmsnorm.fuse(base)
         self.reference = ModelView(lora_modules.clone_shared(base), 0)
+        # The same for passes in slices, which pause half-way and must not be met by another there.
+        self.reference_in_slices = ModelView(lora_modules.clone_shared(base), 0)
         self.policy = ModelView(
             lora_modules.with_adapter(base, r=adapter.r, lora_alpha=adapter.lora_alpha), -1
         )
@@ -124,6 +121,7 @@ class Model:
         self.live = self.base_view()
         self._policy_params = lora_modules.adapter_params(self.policy.tree)
         self._trained = self._trained_params()
+        self._untrained_layers = self._count_untrained_layers()
         self.chat_template = inspect_tokenizer(tokenizer, name)
         self.pad_id, self.end_ids = special_ids(tokenizer, base, self.chat_template.stop_ids)
         self.sampling = default_sampling(base.generation_config, is_demo=self.is_demo)
@@ -162,6 +160,17 @@ class Model:
     def is_demo(self) -> bool:
         """Whether this is the bundled model."""
         return self.name == "demo"
+
+    @property
+    def computes_lower_layers_once(self) -> bool:
+        """Whether passes over the same rows share what no training changes."""
+        return self._untrained_layers > 0
+
+    @property
+    def same_without_grad(self) -> bool:
+        """Whether the policy's log-probs are the same bits in either grad mode. bitsandbytes has
+        other kernels without a gradient."""
+        return self._can_merge
 
     @property
     def temperature(self) -> float:
@@ -313,9 +322,12 @@ class Model:
         prompts: Sequence[Sequence[int]],
         responses: Sequence[Sequence[int]],
         temperature: float | None = None,
+        lower: torch.Tensor | None = None,
     ) -> ForwardOutput:
         """One micro-batch through one tree, in the caller's grad mode. Raises RuntimeError unless
         the caller holds the lease. `temperature` of the log-probs: default `self.temperature`.
+        `lower`: of an earlier pass over the same rows, through this tree or through one whose lower
+        layers are the same.
 
         Left padding aligns the ends of all responses in the last column, so that only the last
         R + 1 positions are needed, for any architecture.
@@ -325,9 +337,14 @@ class Model:
         ids, attention, positions = left_pad(rows, self.pad_id, self.device)
         width = max(len(r) for r in responses)
         layers = self.config.num_hidden_layers
+        pauses = self.device.type == "cpu" and view is not self.reference
         with (
             lora_modules.capture_hidden(view.tree, layers) as middle,
             lora_modules.checkpointed(view.tree, layers, self.checkpointing),
+            lora_modules.paused_between_layers(
+                view.tree, layers, self.lease.pause if pauses else None
+            ),
+            lora_modules.lower_layers(view.tree, layers, self._untrained_layers, lower) as below,
             lora_modules.plain_attention(view.tree, self._can_fuse and ids.shape[1] <= SHORT_ROW),
         ):
             final = lora_modules.decoder_of(view.tree)(
@@ -350,6 +367,7 @@ class Model:
             hidden=states[:, :-1],
             states=states[:, 1:],
             middle=middle[0][:, -width:].float(),
+            lower=below[0] if below else None,
         )
 
     def reference_pass(
@@ -358,28 +376,75 @@ class Model:
         responses: Sequence[Sequence[int]],
         microbatch: int = 16,
         turn: Callable[[], AbstractContextManager[None]] | None = None,
-    ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """The frozen base on N responses: log-probs (a list of (len,) tensors) and pooled hidden
-        states (N, 4H) as in `pool_states`, float32 on the CPU.
+        parts: Sequence[list[int]] | None = None,
+    ) -> ReferencePass:
+        """The frozen base on N responses.
 
-        `turn` acquires the lease for one micro-batch; default: a training slice.
+        `turn` acquires the lease for one micro-batch; default: a training slice. `parts`: these
+        batches of rows instead of `microbatch` each, which the policy will read as well.
         """
-        logprobs: list[torch.Tensor] = []
-        pooled: list[torch.Tensor] = []
+        view = self.reference if turn else self.reference_in_slices
+        keep = parts is not None and self._lower_layers_are_shared()
 
         def work(rows: list[int]) -> ForwardOutput:
             with (turn or self.lease.slice)(), torch.no_grad():
+                return self.forward(view, [prompts[i] for i in rows], [responses[i] for i in rows])
+
+        logprobs: dict[int, torch.Tensor] = {}
+        pooled: dict[int, torch.Tensor] = {}
+        lower: LowerStates = {}
+        for rows, out in in_parts(
+            parts or self._parts(prompts, responses, microbatch), work, self.reduce_batch
+        ):
+            logprobs |= by_row(rows, out)
+            pooled |= zip(rows, pool_states(out).cpu(), strict=True)
+            if keep and out.lower is not None:
+                lower[tuple(rows)] = out.lower
+        numbers = range(len(prompts))
+        return ReferencePass(
+            [logprobs[i] for i in numbers], torch.stack([pooled[i] for i in numbers]), lower
+        )
+
+    def policy_pass(
+        self,
+        prompts: Sequence[Sequence[int]],
+        responses: Sequence[Sequence[int]],
+        parts: Sequence[list[int]],
+        lower: LowerStates,
+        check: Callable[[], None] = lambda: None,
+    ) -> list[torch.Tensor]:
+        """The policy on N responses, for measuring: log-probs, one (len,) tensor each, float32 on
+        the CPU. `lower`: of the `reference_pass` over the same `parts`. `check` is called before
+        each and may raise."""
+
+        def work(rows: list[int]) -> ForwardOutput:
+            check()
+            with self.lease.slice(), torch.no_grad():
                 return self.forward(
-                    self.reference, [prompts[i] for i in rows], [responses[i] for i in rows]
+                    self.policy,
+                    [prompts[i] for i in rows],
+                    [responses[i] for i in rows],
+                    lower=lower.get(tuple(rows)),
                 )
 
+        logprobs: dict[int, torch.Tensor] = {}
+        for rows, out in in_parts(parts, work, self.reduce_batch):
+            logprobs |= by_row(rows, out)
+        return [logprobs[i] for i in range(len(prompts))]
+
+    def _parts(
+        self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], rows: int
+    ) -> list[list[int]]:
         lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
-        parts = memory.parts_within(lengths, microbatch, self.tokens_per_row)
-        for _, out in in_parts(parts, work, self.reduce_batch):
-            for row in range(out.mask.shape[0]):
-                logprobs.append(out.logprobs[row, out.mask[row] > 0].cpu())
-            pooled.append(pool_states(out).cpu())
-        return logprobs, torch.cat(pooled)
+        return memory.parts_within(lengths, rows, self.tokens_per_row)
+
+    def _lower_layers_are_shared(self) -> bool:
+        """Whether the policy's are the base's. Adapters of earlier releases also changed them."""
+        return not any(
+            bool(param.any())
+            for name, param in self._policy_params.items()
+            if "lora_B" in name and lora_modules.layer_number(name) < self._untrained_layers
+        )
 
     # ------------------------------------------------------------------ memory
 
@@ -405,7 +470,7 @@ class Model:
         single row, turns on checkpointing. False if that was on already."""
         memory.release_unused(self.device)
         if rows > 1:
-            self.rows_per_slice = min(self.rows_per_slice, max(rows // 2, 1))
+            self.microbatch_rows = min(self.microbatch_rows, max(rows // 2, 1))
             return True
         was_on, self.checkpointing = self.checkpointing, True
         return not was_on
@@ -435,6 +500,13 @@ class Model:
         if self.is_demo:
             return dict(self._policy_params)
         return lora_modules.train_upper_mlp(self._policy_params, self.config.num_hidden_layers)
+
+    def _count_untrained_layers(self) -> int:
+        """The lowest ones, which no training changes: passes over the same rows compute them once.
+        0 on a card, whose memory is short, and where a layer may give more than one tensor."""
+        reuse = self.device.type == "cpu" and fused_decoder.is_known(self.config)
+        some = len(self._trained) < len(self._policy_params)
+        return lora_modules.first_trained(self.config.num_hidden_layers) if reuse and some else 0
 
     def policy_state(self) -> dict[str, torch.Tensor]:
         """The policy's adapter: detached copies on the CPU, by the keys of PEFT's files."""
@@ -503,19 +575,6 @@ class Model:
         return {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
 
 
-# ---------------------------------------------------------------------- pure parts
-
-
-def pool_states(out: ForwardOutput) -> torch.Tensor:
-    """(B, 4H): [middle at the last token, mean of middle, states at the last token, mean of
-    states], means over response tokens."""
-    weights = out.mask / out.mask.sum(-1, keepdim=True).clamp(min=1)
-    parts = []
-    for states in (out.middle, out.states):
-        parts += [states[:, -1], torch.einsum("brh,br->bh", states, weights)]
-    return torch.cat(parts, -1)
-
-
 def _check_fits(params: Mapping[str, torch.nn.Parameter], state: lora_modules.State) -> None:
     """Raises ModelError if names or shapes differ."""
     if set(params) != set(state):
@@ -534,7 +593,6 @@ def _copy_into(params: Mapping[str, torch.nn.Parameter], state: lora_modules.Sta
 
 __all__ = [
     "AdapterConfig",
-    "ForwardOutput",
     "Model",
     "ModelError",
     "ModelView",

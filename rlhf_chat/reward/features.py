@@ -134,7 +134,7 @@ class FeatureExtractor:
     def _reference_pass(self, replies: Sequence[Reply]) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Log-probs and pooled states, which are kept. Raises NumericError where one is not a
         finite number: kept, it would spoil every later round."""
-        logprobs, pooled = self.model.reference_pass(
+        logprobs, pooled, _ = self.model.reference_pass(
             [r.prompt.ids for r in replies], [r.ids for r in replies]
         )
         if not all(bool(torch.isfinite(x).all()) for x in (pooled, *logprobs)):
@@ -152,9 +152,9 @@ class FeatureExtractor:
 
     def measure_now(self, replies: Sequence[Reply]) -> tuple[Floats, Floats]:
         """`measure` for drafts somebody is waiting for: in chat's turn, and without the cache."""
-        _, pooled = self.model.reference_pass(
+        pooled = self.model.reference_pass(
             [r.prompt.ids for r in replies], [r.ids for r in replies], turn=self.model.lease.turn
-        )
+        ).pooled
         styles = np.stack([text_features.measure(r.prompt.text, r.text) for r in replies])
         return styles.astype(np.float64), pooled.numpy().astype(np.float64)
 

@@ -66,4 +66,4 @@ class RoundContext:
 def longest_row(model: Model) -> int:
     """Most tokens of prompt and response in one training row. Feedback in longer conversations
     still counts for the reward, but training on such a row could take all memory."""
-    return min(model.context_tokens, model.tokens_per_row * max(2, model.rows_per_slice))
+    return min(model.context_tokens, model.tokens_per_row * max(2, model.microbatch_rows))

@@ -55,7 +55,7 @@ def mask_unlikely(
     found = []
     for item in demonstrations:
         with model.lease.slice(), torch.no_grad():
-            out = model.forward(model.reference, [item.prompt], [item.response])
+            out = model.forward(model.reference_in_slices, [item.prompt], [item.response])
         token_logprobs = out.logprobs[0][out.mask[0].bool()].tolist()
         weights = [
             w if p >= floor else 0.0 for w, p in zip(item.weights, token_logprobs, strict=True)

@@ -10,10 +10,10 @@ import torch
 
 from rlhf_chat.feedback.replies import Prompt
 from rlhf_chat.inference.generate import Response
+from rlhf_chat.inference.memory import parts_within
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import reward_model, text_features
 from rlhf_chat.reward.features import Floats
-from rlhf_chat.training import policy
 from rlhf_chat.training.context import RoundContext
 from rlhf_chat.training.gate import EvalResult, GenerationStats
 from rlhf_chat.training.progress import within
@@ -34,9 +34,11 @@ def probe(context: RoundContext) -> tuple[EvalResult, Floats]:
     advance(0.0)
     prompts, responses = _sample(context, within(advance, 0.0, SAMPLING_SHARE))
     prompt_ids, ids = [p.ids for p in prompts], [r.ids for r in responses]
-    ref_logprobs, pooled = model.reference_pass(prompt_ids, ids)
+    lengths = [len(p) + len(r) for p, r in zip(prompt_ids, ids, strict=True)]
+    parts = parts_within(lengths, 2 * model.microbatch_rows, model.tokens_per_row)
+    ref_logprobs, pooled, lower = model.reference_pass(prompt_ids, ids, parts=parts)
     advance(READING_SHARE)
-    kl = _mean_kl(policy.logprobs(model, prompt_ids, ids, context.check), ref_logprobs)
+    kl = _mean_kl(model.policy_pass(prompt_ids, ids, parts, lower, context.check), ref_logprobs)
     advance(1.0)
     texts = [model.decode(r.ids) for r in responses]
     x = scorer.measure([p.text for p in prompts], texts, pooled.numpy())  # (P * n, D)

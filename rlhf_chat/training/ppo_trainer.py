@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from rlhf_chat.errors import NumericError
+from rlhf_chat.inference.forward_pass import LowerStates
 from rlhf_chat.inference.generate import Response
 from rlhf_chat.inference.generator import Generator
 from rlhf_chat.inference.memory import in_parts, parts_within
@@ -43,6 +44,7 @@ class Rollouts(NamedTuple):
     advantages: torch.Tensor  # (N, R) whitened over the whole batch
     returns: torch.Tensor  # (N, R)
     microbatches: list[list[int]]  # row numbers; the same in every forward, so that ratio is 1
+    lower: LowerStates  # of these, where no update changes them
 
     @property
     def kl(self) -> float:
@@ -118,15 +120,14 @@ class PPOTrainer:
         config, model = self.config, self.model
         responses = self._sample(prompts, seed, check, within(advance, 0.0, SAMPLING_SHARE))
         ids = [r.ids for r in responses]
-        ref_rows, pooled = model.reference_pass(prompts, ids, 2 * model.rows_per_slice)
-        check()
+        width = max(len(r) for r in ids)
+        parts = self._microbatches(prompts, ids)
+        counted = CountedCheck(check, within(advance, SAMPLING_SHARE, 1.0), len(parts))
+        ref_rows, pooled, lower = model.reference_pass(prompts, ids, parts=parts)
+        mask, logprobs, values = self._policy_pass(prompts, ids, parts, lower, width, counted)
         unfinished = torch.tensor([not r.finished for r in responses])
         scores = torch.as_tensor(np.asarray(score(numbers, responses, pooled)), dtype=torch.float32)
         scores = scores - self.end_penalty * unfinished.float()
-        width = max(len(r) for r in ids)
-        parts = self._microbatches(prompts, ids)
-        check = CountedCheck(check, within(advance, SAMPLING_SHARE, 1.0), len(parts))
-        mask, logprobs, values = self._policy_pass(prompts, ids, parts, width, check)
         ref_logprobs = ppo.right_aligned(ref_rows, width)
         rewards = ppo.compute_rewards(
             scores, logprobs, ref_logprobs, mask, self.kl_coef, self.floor, config.fluency_coef
@@ -146,6 +147,7 @@ class PPOTrainer:
             self.estimator.normalize(advantages, mask),
             returns,
             parts,
+            lower,
         )
         explained = ppo.explained_variance(returns - advantages, returns, mask)
         return rollouts, self._stats(rollouts, unfinished) | {"explained_variance": explained}
@@ -172,7 +174,7 @@ class PPOTrainer:
         """Row numbers, rows of like length together, so that little is padding. Never so large that
         a fast machine would take fewer optimiser steps than a slow one."""
         lengths = [len(p) + len(r) for p, r in zip(prompts, ids, strict=True)]
-        rows = min(self.model.rows_per_slice, max(len(ids) // self.config.minibatches, 1))
+        rows = min(self.model.microbatch_rows, max(len(ids) // self.config.minibatches, 1))
         by_length = sorted(range(len(lengths)), key=lambda i: lengths[i])
         return parts_within(lengths, rows, self.model.tokens_per_row, by_length)
 
@@ -195,25 +197,33 @@ class PPOTrainer:
         prompts: Sequence[Sequence[int]],
         ids: Sequence[Sequence[int]],
         parts: list[list[int]],
+        lower: LowerStates,
         width: int,
         check: Callable[[], None],
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """mask, logprobs, values (N, R). Grad stays enabled: quantised kernels differ without it,
-        and the first ratio of `update` has to be exactly 1."""
+        """mask, logprobs, values (N, R). Leaves in `lower` what `update` need not compute again.
+        Grad stays enabled where kernels differ without it: the first ratio of `update` has to be
+        exactly 1."""
         mask = torch.zeros(len(ids), width)
         logprobs = torch.zeros(len(ids), width)
         values = torch.zeros(len(ids), width)
 
         def work(rows: list[int]) -> None:
-            with self.model.lease.slice(), torch.enable_grad():
+            grad = not self.model.same_without_grad
+            with self.model.lease.slice(), torch.set_grad_enabled(grad):
                 out = self.model.forward(
-                    self.model.policy, [prompts[i] for i in rows], [ids[i] for i in rows]
+                    self.model.policy,
+                    [prompts[i] for i in rows],
+                    [ids[i] for i in rows],
+                    lower=lower.get(tuple(rows)),
                 )
                 r = out.mask.shape[1]
                 mask[rows, width - r :] = out.mask.cpu()
                 logprobs[rows, width - r :] = out.logprobs.detach().cpu()
                 expected = self.estimator.values(out.hidden) * out.mask
                 values[rows, width - r :] = expected.detach().cpu()
+                if out.lower is not None:
+                    lower[tuple(rows)] = out.lower
 
         done = []
         for rows, _ in in_parts(parts, work, self.model.reduce_batch):
@@ -313,7 +323,7 @@ class PPOTrainer:
                 return float(loss.detach())
 
         lengths = [len(d.prompt) + len(d.response) for d in shown]
-        parts = parts_within(lengths, self.model.rows_per_slice, self.model.tokens_per_row)
+        parts = parts_within(lengths, self.model.microbatch_rows, self.model.tokens_per_row)
         return sum(loss for _, loss in in_parts(parts, work, self.model.reduce_batch))
 
     def _add_gradient(self, total: torch.Tensor) -> None:
@@ -334,6 +344,7 @@ class PPOTrainer:
             self.model.policy,
             [rollouts.prompts[i] for i in rows],
             [rollouts.responses[i] for i in rows],
+            lower=rollouts.lower.get(tuple(rows)),
         )
         width = out.mask.shape[1]
 

@@ -6,39 +6,52 @@ sampled responses. Only sizes and speeds go in; the planner (round_plan.py) and 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rlhf_chat.inference.model import Model
-from rlhf_chat.reward.features import MEASURE_COST, REFERENCES
+from rlhf_chat.reward.features import REFERENCES
 from rlhf_chat.training.context import RoundConfig
 from rlhf_chat.training.ppo import PPOConfig
 from rlhf_chat.training.progress import Stage
 
 PROMPT_TOKENS = 40  # of an average prompt, with the chat template
-# On a CPU a step of 32 rows takes 2.7 times as long as the step of 8 that is timed (docs/LOG.md).
-CPU_ROWS = 32 / 2.7
-# Of a training step that is its forward pass: gradients reach only the upper layers.
-FORWARD_SHARE = 0.55
-OVERHEAD = 1.4  # an update in a round / the same from timed steps: scoring, the optimiser, padding
+# Work in a round / the same from timed steps: scoring, the optimiser, padding; of sampling also
+# the drawing of tokens, and the context, which grows (docs/LOG.md).
+OVERHEAD, SAMPLING_OVERHEAD, TOKENS_OF_HALF_MORE = 1.1, 1.6, 400
 GATE_ATTEMPTS = 1.5  # evaluations of a candidate, on average
 FIT, PUBLISH = 10.0, 3.0  # seconds / seconds of one sampled response
+
+
+class Passes(NamedTuple):
+    """Passes over a response, in timed training steps: forward and backward through all layers
+    with a gradient in those that are trained."""
+
+    base: float  # forward through the base
+    policy: float  # forward through the policy, after the base
+    training: float  # forward and backward, after both
+
+
+# Where gradients reach only the upper layers, and where moreover the lower ones are computed once.
+SEPARATE, REUSING = Passes(0.55, 0.55, 1.0), Passes(0.45, 0.30, 0.72)
 
 
 @dataclass(frozen=True)
 class Speed:
     """Seconds on this machine."""
 
-    sampled_token: float  # of one reply in a batch
+    sampled_token: float  # of one reply in a batch, at its beginning
     trained_token: float  # forward and backward
+    passes: Passes = SEPARATE
 
     @classmethod
-    def of(cls, model: Model, rows: int) -> Speed | None:
-        """As `calibrate` timed it, for batches of so many rows; None if it never ran."""
-        if not (model.step_seconds and model.train_token_seconds):
+    def of(cls, model: Model) -> Speed | None:
+        """As `calibrate` timed it; None if it never ran."""
+        if not (model.sampled_token_seconds and model.train_token_seconds):
             return None
-        like = CPU_ROWS if model.device.type == "cpu" else rows  # on a GPU a step costs alike
         return cls(
-            OVERHEAD * model.step_seconds / like,
+            SAMPLING_OVERHEAD * model.sampled_token_seconds,
             OVERHEAD * model.train_token_seconds,
+            REUSING if model.computes_lower_layers_once else SEPARATE,
         )
 
 
@@ -47,14 +60,16 @@ class ResponseCost:
     """Of one response with its prompt, in any unit of time."""
 
     sampled: float
-    read: float  # by the base or the policy: one forward pass
+    read: float  # by the base
+    read_again: float  # by the policy
     trained: float  # forward and backward, once
 
     @classmethod
     def at(cls, speed: Speed, tokens: int) -> ResponseCost:
         """Seconds, of responses of so many tokens."""
-        trained = (PROMPT_TOKENS + tokens) * speed.trained_token
-        return cls(tokens * speed.sampled_token, FORWARD_SHARE * trained, trained)
+        step = (PROMPT_TOKENS + tokens) * speed.trained_token
+        sampled = tokens * speed.sampled_token * (1 + 0.5 * tokens / TOKENS_OF_HALF_MORE)
+        return cls(sampled, *(share * step for share in speed.passes))
 
     @property
     def reference(self) -> float:
@@ -62,17 +77,17 @@ class ResponseCost:
 
     @property
     def evaluated(self) -> float:
-        """Sampled, and read by the policy and the base; collecting a rollout is the same work."""
-        return self.sampled + 2 * self.read
+        """Sampled, and read by the base and the policy; collecting a rollout is the same work."""
+        return self.sampled + self.read + self.read_again
 
 
 # Of the bundled model, in its sampled responses (docs/LOG.md).
-BUNDLED = ResponseCost(sampled=1.0, read=0.15, trained=0.7)
+BUNDLED = ResponseCost(sampled=1.0, read=0.15, read_again=0.15, trained=0.7)
 
 
 def response_cost(model: Model, config: RoundConfig) -> ResponseCost:
     """With this model and these settings."""
-    speed = None if model.is_demo else Speed.of(model, config.ppo.rollouts)
+    speed = None if model.is_demo else Speed.of(model)
     return ResponseCost.at(speed, config.ppo.max_new_tokens) if speed else BUNDLED
 
 
@@ -99,8 +114,7 @@ class MissingReferences:
     to_measure: float  # written or not
 
     def cost(self, cost: ResponseCost) -> float:
-        measure = MEASURE_COST * cost.sampled
-        return REFERENCES * (self.to_sample * cost.sampled + self.to_measure * measure)
+        return REFERENCES * (self.to_sample * cost.sampled + self.to_measure * cost.read)
 
     def drawn(self, config: PPOConfig, prompts: int) -> MissingReferences:
         """Of so many prompts, how many of these a round is expected to draw."""
@@ -121,7 +135,7 @@ def stages(
     rollouts = config.ppo.updates * config.ppo.rollouts
     return [
         {"features": before.cost(cost)},
-        {"reward head": (FIT + replies * MEASURE_COST) * cost.sampled},
+        {"reward head": FIT * cost.sampled + replies * cost.read},
         {
             "rollouts": rollouts * cost.evaluated + within.cost(cost),
             "ppo": rollouts * config.ppo.ppo_epochs * cost.trained,

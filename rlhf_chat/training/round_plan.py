@@ -27,7 +27,7 @@ REAL_MODELS = PPOConfig(rollouts=64, ppo_epochs=1, minibatches=4, learning_rate=
 RESPONSE_TOKENS = 256, 192, 128, 96, 64, 48  # limits of a reply that are tried, longest first
 # Before longer replies are worth it: of a round that finds the base's replies written, as nearly
 # all do, and of one that has to write them. Of 48 tokens most are cut and teach no length.
-ENOUGH_UPDATES, ENOUGH_UNPREPARED = 6, 3
+ENOUGH_UPDATES, ENOUGH_UNPREPARED = 10, 5
 MAX_UPDATES = 20
 SMALL_PROMPT_SETS = 32, 24  # suggested prompts and probes, where even short replies take too long
 
@@ -54,7 +54,7 @@ def config_for(model: Model, minutes: float = MINUTES) -> RoundConfig:
     tokens = min(Workload().response, model.context_tokens // 4)
     ppo = replace(REAL_MODELS, max_new_tokens=tokens)
     config = RoundConfig(algorithm="rloo", minutes=minutes, ppo=ppo)
-    speed = Speed.of(model, config.ppo.rollouts)
+    speed = Speed.of(model)
     return planned(config, speed, 60 * minutes) if speed else config
 
 

@@ -221,7 +221,7 @@ def test_a_mere_hint_may_spend_only_a_share_of_the_distance(extractor: FeatureEx
 def scored(context: RoundContext, number: int, ids: list[list[int]]) -> np.ndarray:
     """The scores that rollouts get: responses to one practice prompt."""
     prompts, model = context.base_stats.prompts.bank, context.extractor.model
-    _, pooled = model.reference_pass([prompts[number].ids] * len(ids), ids)
+    pooled = model.reference_pass([prompts[number].ids] * len(ids), ids).pooled
     responses = [Response(one, True) for one in ids]
     return ppo_loop._scorer(context, prompts)([number] * len(ids), responses, pooled)
 

@@ -394,7 +394,7 @@ def test_never_two_rounds_at_once(store, chat, make, recipe):
 
 
 def test_other_minutes_take_effect_with_the_next_round(store, toy, chat, make, recipe, monkeypatch):
-    monkeypatch.setattr(toy, "step_seconds", 0.05)
+    monkeypatch.setattr(toy, "sampled_token_seconds", 0.005)
     monkeypatch.setattr(toy, "train_token_seconds", 0.002)
     worker = make(needed=1, config=None, round_minutes=10)
     rate(chat, 1)
@@ -643,15 +643,15 @@ def poison(monkeypatch, what: str) -> None:
         logprobs[0, -1] = torch.nan
         return mask, logprobs, values
 
-    def reference_pass(real, *args):
-        rows, pooled = real(*args)
-        rows[0][-1] = torch.nan
-        return rows, pooled
+    def reference_pass(real, *args, **more):
+        found = real(*args, **more)
+        found.logprobs[0][-1] = torch.nan
+        return found
 
-    def states(real, *args):
-        rows, pooled = real(*args)
-        pooled[0, 0] = torch.nan
-        return rows, pooled
+    def states(real, *args, **more):
+        found = real(*args, **more)
+        found.pooled[0, 0] = torch.nan
+        return found
 
     def one(real, *args):
         found = real(*args)

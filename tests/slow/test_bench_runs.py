@@ -33,7 +33,7 @@ def test_latency_is_measured_idle_and_during_a_round(tmp_path, toy, monkeypatch)
     monkeypatch.setattr(latency, "PAUSE_SECONDS", (0.0, 0.02))
     config = tiny_round_config()
     config = replace(config, ppo=replace(config.ppo, updates=30))
-    toy.rows_per_slice = 8
+    toy.microbatch_rows = 8
     init: Any = Chat.__init__
     short = Sampling(max_new_tokens=8)
     monkeypatch.setattr(Chat, "__init__", lambda self, *a, **k: init(self, *a, short, **k))

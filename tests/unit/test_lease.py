@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from rlhf_chat.inference.lease import Lease
+from rlhf_chat.inference.lease import SLICE_SECONDS, Lease
 
 
 def test_only_one_thread_computes_at_a_time() -> None:
@@ -60,6 +60,42 @@ def test_the_trainer_gets_a_slice_in_an_endless_reply() -> None:
         thread.start()
         assert got.wait(2)
     thread.join()
+
+
+def test_long_work_lets_a_reply_in_once_its_slice_has_had_its_time() -> None:
+    now = [0.0]
+    lease, order = Lease(clock=lambda: now[0]), []
+
+    def reply() -> None:
+        with lease.turn():
+            order.append("reply")
+
+    with lease.slice():
+        thread = threading.Thread(target=reply)
+        thread.start()
+        while not lease._waiting_turns:
+            time.sleep(0.001)
+        now[0] = SLICE_SECONDS / 2
+        lease.pause()
+        order.append("goes on")
+        now[0] = 1.01 * SLICE_SECONDS
+        lease.pause()
+        order.append("after the reply")
+        lease.assert_held()
+        now[0] = 2 * SLICE_SECONDS
+    thread.join()
+    assert order == ["goes on", "reply", "after the reply"]
+    assert lease.longest_slice == pytest.approx(1.01 * SLICE_SECONDS)
+
+
+def test_a_reply_does_not_pause() -> None:
+    now = [0.0]
+    lease = Lease(clock=lambda: now[0])
+    with lease.turn():
+        now[0] = 10.0
+        lease.pause()
+        lease.assert_held()
+    assert lease.longest_slice == 0.0
 
 
 def test_an_exception_gives_the_lease_back() -> None:

@@ -14,14 +14,13 @@ from rlhf_chat.chat.chat import Chat
 from rlhf_chat.db import Store
 from rlhf_chat.errors import Notice
 from rlhf_chat.inference import lm_head, lora_modules, memory
-from rlhf_chat.inference.calibration import calibrate, gradient
+from rlhf_chat.inference.calibration import calibrate, gradient, rows_in_time
 from rlhf_chat.inference.decode_batch import DecodeBatch
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.lease import Lease, MemoryRequested
 from rlhf_chat.inference.lm_head import selected_logprobs
 from rlhf_chat.inference.model import Model, ModelError
 from rlhf_chat.inference.self_test import self_test
-from rlhf_chat.training import policy
 from rlhf_chat.training.ppo import PPOConfig
 from rlhf_chat.training.ppo_trainer import PPOTrainer
 from tests.unit.test_model import ask, batch, logprobs, random_state
@@ -56,15 +55,15 @@ def test_long_rows_are_read_and_written_fewer_at_a_time(
     sizes: list[int] = []
     forward = Model.forward
 
-    def watch(self, view, some, *rest):
+    def watch(self, view, some, *rest, **more):
         sizes.append(len(some))
-        return forward(self, view, some, *rest)
+        return forward(self, view, some, *rest, **more)
 
     monkeypatch.setattr(Model, "forward", watch)
-    together, _ = toy.reference_pass(prompts, responses)
+    together = toy.reference_pass(prompts, responses).logprobs
     assert sizes == [len(prompts)]
     monkeypatch.setattr(toy, "tokens_per_row", 1)
-    apart, _ = toy.reference_pass(prompts, responses)
+    apart = toy.reference_pass(prompts, responses).logprobs
     assert sizes[1:] == [1] * len(prompts)
     assert all(torch.allclose(x, y, atol=1e-4) for x, y in zip(together, apart, strict=True))
 
@@ -80,25 +79,60 @@ def test_log_probs_in_chunks_are_those_in_one(size: int, monkeypatch: pytest.Mon
     hidden, targets = torch.randn(20, 16, requires_grad=True), torch.randint(50, (20,))
     most: list[int] = []
 
-    def project(x: torch.Tensor) -> torch.Tensor:
-        most.append(len(x))
-        return x @ weight.T
+    class Embeddings(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            most.append(len(x))
+            return x @ weight.T
 
-    whole = (project(hidden) / 0.7).log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
+    head = lm_head.Head(Embeddings(), divisor=1.0, factor=1.0, cap=None)
+    whole = (head(hidden) / 0.7).log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
     expected = torch.autograd.grad(whole.square().sum(), [hidden, weight])
     most.clear()
     monkeypatch.setattr(lm_head, "CHUNK_BYTES", size * 50 * 4)
-    ours = selected_logprobs(project, hidden, targets, 0.7, 50)
+    ours = selected_logprobs(head, hidden, targets, 0.7, 50)
     found = torch.autograd.grad(ours.square().sum(), [hidden, weight])
     assert torch.allclose(ours, whole, atol=1e-5) and max(most) <= size
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_log_probs_of_a_frozen_head_on_a_cpu_have_their_gradient_with_them(
+    dtype: torch.dtype, error: float, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(16, 50, bias=False, dtype=dtype).requires_grad_(False)
+    head = lm_head.Head(linear, divisor=1.0, factor=1.0, cap=None)
+    hidden = torch.randn(20, 16, dtype=dtype, requires_grad=True)
+    targets = torch.randint(50, (20,))
+    exact = hidden.detach().double().requires_grad_()
+    whole = (exact @ linear.weight.double().T / 0.7).log_softmax(-1)
+    whole = whole.gather(-1, targets[:, None]).squeeze(-1)
+    (expected,) = torch.autograd.grad(whole.square().sum(), [exact])
+    monkeypatch.setattr(lm_head, "CPU_CHUNK", size)
+    monkeypatch.setattr(lm_head, "checkpoint", None)  # not needed here
+    ours = selected_logprobs(head, hidden, targets, 0.7, 50)
+    (found,) = torch.autograd.grad(ours.square().sum(), [hidden])
+    assert ours.dtype == torch.float32 and found.dtype == dtype
+    assert float((ours - whole).norm() / whole.norm()) < error
+    assert float((found - expected).norm() / expected.norm()) < error
+    with torch.no_grad():
+        assert torch.equal(selected_logprobs(head, hidden, targets, 0.7, 50), ours)
+
+
+@pytest.mark.parametrize("changed", ["divisor", "factor", "cap", "bias", "trained"])
+def test_another_head_is_not_taken_for_a_plain_one(changed: str) -> None:
+    linear = torch.nn.Linear(16, 50, bias=changed == "bias").requires_grad_(changed == "trained")
+    numbers = {"divisor": 1.0, "factor": 1.0, "cap": 0.0}
+    numbers |= {changed: 2.0} if changed in numbers else {}
+    assert lm_head.Head(linear, **numbers).weight_on_cpu() is None
 
 
 def test_a_model_in_chunks_learns_the_same(toy: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts, responses = batch(toy)
     toy.set_policy(random_state(toy))
     whole = logprobs(toy, toy.policy, prompts, responses), gradient(toy, prompts, responses)
-    monkeypatch.setattr(lm_head, "CHUNK_BYTES", 5 * 4 * toy.config.vocab_size)
+    monkeypatch.setattr(lm_head, "CPU_CHUNK", 5)
     parts = logprobs(toy, toy.policy, prompts, responses), gradient(toy, prompts, responses)
     assert torch.allclose(whole[0], parts[0], atol=1e-5)
     assert (whole[1] - parts[1]).norm() < 1e-5 * whole[1].norm()
@@ -172,20 +206,20 @@ def test_a_single_row_that_never_fits_is_an_error_in_the_end() -> None:
 @pytest.fixture
 def ppo_trainer(toy: Model) -> Iterator[PPOTrainer]:
     toy.set_policy(random_state(toy))
-    toy.rows_per_slice, toy.checkpointing = 8, False
+    toy.microbatch_rows, toy.checkpointing = 8, False
     yield PPOTrainer(toy, CONFIG, target=1.0, score_std=1.0, floor=-9.0)
-    toy.rows_per_slice, toy.rows_per_batch, toy.checkpointing = 8, 64, False
+    toy.microbatch_rows, toy.rows_per_batch, toy.checkpointing = 8, 64, False
 
 
 def short_of_memory(model: Model, monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
     """From now on a forward of more than `most` rows runs out of memory. Returns sizes tried."""
     real, tried = model.forward, []
 
-    def forward(view, prompts, responses, temperature=1.0):
+    def forward(view, prompts, responses, **more):
         tried.append(len(prompts))
         if len(prompts) > most:
             raise OOM("injected")
-        return real(view, prompts, responses, temperature)
+        return real(view, prompts, responses, **more)
 
     monkeypatch.setattr(model, "forward", forward)
     return tried
@@ -206,12 +240,12 @@ def test_a_round_short_of_memory_halves_and_learns_the_same(
     tried = short_of_memory(toy, monkeypatch, 2)
     short, _ = again.collect(prompts, range(8), score, 3)
     again.update(short, 3)
-    assert max(tried) == 8 and toy.rows_per_slice == 2
+    assert max(tried) == 8 and toy.microbatch_rows == 2
     assert max(len(rows) for rows in short.microbatches) == 2
     assert torch.allclose(short.logprobs, rollouts.logprobs, atol=1e-5)
     moved = toy.policy_state()
     assert all(torch.allclose(plain[k], moved[k], atol=2e-4) for k in plain)
-    assert len(policy.logprobs(toy, prompts, short.responses, lambda: None)) == 8
+    assert len(toy.policy_pass(prompts, short.responses, short.microbatches, {})) == 8
 
 
 def test_memory_that_ends_on_the_way_back_adds_no_half_gradient(
@@ -236,7 +270,7 @@ def test_memory_that_ends_on_the_way_back_adds_no_half_gradient(
 
 
 def test_one_row_too_many_turns_checkpointing_on(toy: Model, ppo_trainer: PPOTrainer) -> None:
-    assert toy.reduce_batch(4) and toy.rows_per_slice == 2 and not toy.checkpointing
+    assert toy.reduce_batch(4) and toy.microbatch_rows == 2 and not toy.checkpointing
     assert toy.reduce_batch(1) and toy.checkpointing
     assert not toy.reduce_batch(1)
 
@@ -284,36 +318,31 @@ def test_rows_are_fitted_to_the_room(room: int, expected: tuple[int, bool]) -> N
 def test_measured_rows_are_a_power_of_two_and_leave_the_model_as_it_was(toy: Model) -> None:
     before = toy.policy_state()
     calibrate(toy)
-    assert toy.rows_per_slice in (1, 2, 4, 8, 16, 32) and not toy.checkpointing
+    assert toy.microbatch_rows in (1, 2, 4, 8, 16, 32) and not toy.checkpointing
     assert all(torch.equal(v, before[k]) for k, v in toy.policy_state().items())
     assert all(p.grad is None for p in toy.policy_parameters())
-    toy.rows_per_slice = 8
+    toy.microbatch_rows = 8
     assert memory.free(toy.device) > 0
 
 
 @pytest.mark.parametrize(
     ("launches", "a_row", "expected"),
-    [(0.0, 0.01, 8), (0.0, 0.03, 4), (0.0, 1.0, 1), (0.45, 0.005, 32), (0.2, 0.02, 4)],
+    [(0.0, 0.01, 8), (0.0, 0.03, 4), (0.0, 1.0, 4), (0.45, 0.005, 32), (0.2, 0.02, 4)],
 )
 def test_a_slice_has_the_rows_that_are_nearly_free(
-    toy: Model, monkeypatch: pytest.MonkeyPatch, launches: float, a_row: float, expected: int
+    launches: float, a_row: float, expected: int
 ) -> None:
-    """Short where rows cost time; where launching does, a longer slice than the least is avoided
-    only by more rows in it."""
-    clock, most = [0.0], [0]
+    """On a GPU: short where rows cost time; where launching does, a longer slice than the least is
+    avoided only by more rows in it."""
+    tried: list[int] = []
 
-    def work(_model, prompts, _responses):
-        clock[0] += launches + a_row * len(prompts)
-        most[0] = max(most[0], len(prompts))
+    class Steps:
+        def seconds(self, rows: int) -> float:
+            tried.append(rows)
+            return launches + a_row * rows
 
-    monkeypatch.setattr("rlhf_chat.inference.calibration.gradient", work)
-    monkeypatch.setattr("rlhf_chat.inference.calibration._clock", lambda _: clock[0])
-    calibrate(toy)
-    try:
-        assert toy.rows_per_slice == expected
-        assert a_row < 1 or most[0] == 2  # what must be slow is not tried
-    finally:
-        toy.rows_per_slice = 8
+    assert rows_in_time(Steps(), 32) == expected
+    assert a_row < 1 or max(tried) == 2  # what must be slow is not tried
 
 
 def test_on_a_cpu_no_memory_is_held_back_that_is_meant_for_a_card(
@@ -323,9 +352,9 @@ def test_on_a_cpu_no_memory_is_held_back_that_is_meant_for_a_card(
     monkeypatch.setattr(memory, "free", lambda device: 900 << 20)
     calibrate(toy)
     try:
-        assert toy.rows_per_slice >= 4 and not toy.checkpointing
+        assert toy.microbatch_rows >= 4 and not toy.checkpointing
     finally:
-        toy.rows_per_slice, toy.checkpointing = 8, False
+        toy.microbatch_rows, toy.checkpointing = 8, False
 
 
 # ---------------------------------------------------------------------- chat first

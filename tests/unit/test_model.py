@@ -18,9 +18,10 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from rlhf_chat.inference import loading, lora_modules, nf4
 from rlhf_chat.inference.calibration import gradient
 from rlhf_chat.inference.decode_batch import left_pad
+from rlhf_chat.inference.forward_pass import ReferencePass, pool_states
 from rlhf_chat.inference.generate import Sampling, next_token
 from rlhf_chat.inference.memory_estimate import saved_bytes
-from rlhf_chat.inference.model import Model, ModelError, pool_states
+from rlhf_chat.inference.model import Model, ModelError
 from rlhf_chat.inference.self_test import self_test
 from tests.tiny_models import make_tokenizer
 
@@ -325,8 +326,8 @@ def test_leaving_rows_do_not_disturb_the_others(toy: Model) -> None:
 
 def test_features_are_the_same_from_the_cache_path_and_the_rollout_path(toy: Model) -> None:
     prompts, responses = batch(toy)
-    _, many = toy.reference_pass(prompts, responses, microbatch=4)
-    _, single = toy.reference_pass(prompts, responses, microbatch=1)
+    many = toy.reference_pass(prompts, responses, microbatch=4).pooled
+    single = toy.reference_pass(prompts, responses, microbatch=1).pooled
     assert torch.nn.functional.cosine_similarity(many, single).min() > 0.999
     with toy.lease.slice(), torch.no_grad():
         again = pool_states(toy.forward(toy.reference, prompts, responses))
@@ -514,6 +515,51 @@ def test_a_small_file_is_hashed_whole_and_as_ever(tmp_path: Path) -> None:
             file = tmp_path / str(size) / name
             digest.update(name.encode() + str(file.stat().st_size).encode() + file.read_bytes())
         assert found == digest.hexdigest()[:16]
+
+
+def test_a_pass_of_training_can_pause_before_every_layer_both_ways(
+    toy: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts, responses = batch(toy)
+    pauses: list[int] = []
+    monkeypatch.setattr(toy.lease, "pause", lambda: pauses.append(1))
+    layers = toy.config.num_hidden_layers
+    with toy.lease.slice(), torch.enable_grad():
+        total = toy.forward(toy.policy, prompts, responses).logprobs.sum()
+        assert len(pauses) == layers
+        torch.autograd.grad(total, toy.policy_parameters(), allow_unused=True)
+    # The lowest of the trained layers has no input with a gradient.
+    assert len(pauses) == layers + layers - 1 - lora_modules.first_trained(layers)
+
+
+def test_a_pass_that_pauses_is_not_disturbed_by_one_of_chat(
+    toy: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both read the base's layers: what hooks keep of one must not be of the other."""
+    monkeypatch.setattr("rlhf_chat.inference.lease.SLICE_SECONDS", 0.0)
+    prompts, responses = batch(toy)
+    alone = toy.reference_pass(prompts, responses)
+    parts = [[0, 1], [2, 3]]
+    done = threading.Event()
+    found: list[ReferencePass] = []
+
+    def train() -> None:
+        try:
+            for _ in range(20):
+                found.append(toy.reference_pass(prompts, responses, parts=parts))
+        finally:
+            done.set()
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    while not done.is_set():
+        found.append(toy.reference_pass(prompts, responses, turn=toy.lease.turn))
+    thread.join()
+    assert sum(bool(one.lower) for one in found) == 20
+    for one in found:
+        assert torch.allclose(one.pooled, alone.pooled, atol=1e-5)
+        for ours, expected in zip(one.logprobs, alone.logprobs, strict=True):
+            assert torch.allclose(ours, expected, atol=1e-5)
 
 
 def test_only_the_upper_mlp_of_a_real_model_is_trained_and_all_of_an_adapter_is_served(

@@ -312,11 +312,11 @@ def test_advantages_are_whitened_over_the_whole_batch(toy: Model) -> None:
     std = masked_mean((rollouts.advantages - mean) ** 2, rollouts.mask).sqrt()
     assert float(mean) == pytest.approx(0, abs=1e-5)
     assert float(std) == pytest.approx(1, abs=1e-4)
-    toy.rows_per_slice = 1
+    toy.microbatch_rows = 1
     try:
         again, _ = collect(make_trainer(toy))
     finally:
-        toy.rows_per_slice = 8
+        toy.microbatch_rows = 8
     assert torch.allclose(rollouts.advantages, again.advantages, atol=1e-4)
 
 
@@ -362,8 +362,8 @@ def test_a_value_is_of_the_state_before_its_token(toy: Model) -> None:
     torch.nn.init.normal_(trainer.estimator.value_head.linear.weight)
     prompt = prompts_of(toy, 1)
     parts = [[0]]
-    *_, one = trainer._policy_pass(prompt, [[5, 6, 7]], parts, 3, lambda: None)
-    *_, two = trainer._policy_pass(prompt, [[5, 6, 8]], parts, 3, lambda: None)
+    *_, one = trainer._policy_pass(prompt, [[5, 6, 7]], parts, {}, 3, lambda: None)
+    *_, two = trainer._policy_pass(prompt, [[5, 6, 8]], parts, {}, 3, lambda: None)
     assert torch.equal(one, two)
 
 
@@ -468,7 +468,7 @@ def test_a_mended_typo_is_imitated_little_even_where_nothing_else_was_corrected(
     toy: Model, rows: int
 ) -> None:
     """The pull of a correction goes with its worth, and not with how the work is cut."""
-    toy.rows_per_slice = rows
+    toy.microbatch_rows = rows
     one, pulls = shown(toy), []
     for worth in (1.0, 0.1):
         trainer = make_trainer(toy, sft_coef=1.0)
@@ -482,7 +482,7 @@ def test_a_mended_typo_is_imitated_little_even_where_nothing_else_was_corrected(
 
 def test_memory_that_is_short_for_corrections_ends_no_round(toy: Model, monkeypatch) -> None:
     """Rows that do not fit together are shown one by one, to the same effect."""
-    toy.rows_per_slice = 4
+    toy.microbatch_rows = 4
     four = [shown(toy)] * 4
     whole = make_trainer(toy)._imitate(four)
     forward = toy.forward

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from rlhf_chat.inference import lora_modules
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model
 from rlhf_chat.training.advantages import Critic, LeaveOneOut
 from rlhf_chat.training.ppo import PPOConfig, masked_mean
 from rlhf_chat.training.ppo_trainer import PPOTrainer, Rollouts
 from rlhf_chat.training.rloo import leave_one_out_advantages, scale
+from tests.unit.test_model import random_state
 
 CONFIG = PPOConfig(
     updates=1,
@@ -155,6 +157,48 @@ def test_the_first_ratio_is_exactly_1(toy: Model) -> None:
         assert stats["ratio_max"] == 1.0
 
 
+@pytest.mark.parametrize("adapter", ["fresh", "that changes lower layers"])
+def test_layers_that_are_not_trained_are_computed_once(toy: Model, adapter: str) -> None:
+    """And nothing of the rollouts changes: neither of the policy nor of the base."""
+    if adapter != "fresh":
+        toy.set_policy(random_state(toy))
+    rollouts = collect(make_trainer(toy), by_tokens)
+    assert list(map(list, rollouts.lower)) == rollouts.microbatches
+    base = toy.reference_pass(rollouts.prompts, rollouts.responses, parts=rollouts.microbatches)
+    assert bool(base.lower) == (adapter == "fresh")
+    logprobs = toy.policy_pass(
+        rollouts.prompts, rollouts.responses, rollouts.microbatches, base.lower
+    )
+    with toy.lease.slice(), torch.no_grad():
+        ours = toy.forward(toy.policy, rollouts.prompts, rollouts.responses)
+        bases = toy.forward(toy.reference, rollouts.prompts, rollouts.responses)
+    for i, row in enumerate(rollouts.mask > 0):
+        for found in (rollouts.logprobs[i, row], logprobs[i]):
+            assert torch.allclose(found, ours.logprobs[i, row], atol=1e-5)
+        for found in (rollouts.ref_logprobs[i, row], base.logprobs[i]):
+            assert torch.allclose(found, bases.logprobs[i, row], atol=1e-5)
+
+
+def test_layers_computed_before_are_not_called_again(toy: Model) -> None:
+    trainer = make_trainer(toy)
+    rollouts = collect(trainer, by_tokens)
+    calls: list[int] = []
+    layers = lora_modules.layers_of(toy.policy.tree, toy.config.num_hidden_layers)
+    handles = [
+        layer.get_submodule("self_attn").register_forward_hook(lambda *_, i=i: calls.append(i))
+        for i, layer in enumerate(layers)
+    ]
+    try:
+        with toy.lease.slice(), torch.enable_grad():
+            trainer._losses(rollouts.microbatches[0], rollouts)
+    finally:
+        for handle in handles:
+            handle.remove()
+    first = lora_modules.first_trained(len(layers))
+    assert first > 0 and calls == list(range(first, len(layers)))
+    assert all("forward" not in layer.__dict__ for layer in layers)
+
+
 @pytest.mark.parametrize("sampling", [Sampling(0.7, 0.9), Sampling(1.3, 1.0, 20), Sampling(0.0)])
 def test_however_replies_are_sampled_an_untouched_adapter_has_ratio_1_and_kl_0(
     toy: Model, sampling: Sampling
@@ -185,7 +229,7 @@ def test_rewarded_tokens_become_frequent_and_punished_ones_rare(toy: Model, sign
         return float(np.mean([even(r) for r in collect(trainer, score, seed, 32).responses]))
 
     before = np.mean([share(100), share(101)])
-    for i in range(16):
+    for i in range(24):
         trainer.update(collect(trainer, score, i, 32), seed=i)
     after = np.mean([share(100), share(101)])
     assert sign * (after - before) > 0.1

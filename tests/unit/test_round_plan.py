@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from rlhf_chat.reward.features import MEASURE_COST
 from rlhf_chat.training import round_cost, round_plan, time_budget
 from rlhf_chat.training.context import RoundConfig
 from rlhf_chat.training.ppo import PPOConfig
 from rlhf_chat.training.round_cost import (
-    FORWARD_SHARE,
+    REUSING,
     MissingReferences,
     ResponseCost,
     Speed,
@@ -22,6 +21,7 @@ from rlhf_chat.training.round_plan import RoundSize, config_for, planned
 CONFIG = RoundConfig(ppo=replace(round_plan.REAL_MODELS, max_new_tokens=256))
 TEN_MINUTES = 600.0
 SPEEDS = [Speed(0.002 * k, 0.002 * k) for k in (0.02, 0.2, 0.7, 1.0, 1.5)]
+SPEEDS.append(replace(SPEEDS[-1], passes=REUSING))
 
 
 def seconds_of(config: RoundConfig, speed: Speed, written: bool = False) -> float:
@@ -29,10 +29,12 @@ def seconds_of(config: RoundConfig, speed: Speed, written: bool = False) -> floa
     there already."""
     tokens, ppo, scorer = config.ppo.max_new_tokens, config.ppo, config.scorer
     row = (round_cost.PROMPT_TOKENS + tokens) * speed.trained_token
-    sampled, read = tokens * speed.sampled_token, FORWARD_SHARE * row
-    references = 4 * (scorer.rollout_prompts + scorer.probe_prompts) * (sampled + read)
-    rollouts = ppo.updates * ppo.rollouts * (sampled + 2 * read + row * ppo.ppo_epochs)
-    probes = 1.5 * scorer.probe_prompts * config.probe_samples * (sampled + 2 * read)
+    sampled, passes = tokens * speed.sampled_token * (1 + tokens / 800), speed.passes
+    references = float(scorer.rollout_prompts + scorer.probe_prompts)
+    references *= 4.0 * (sampled + passes.base * row)
+    measured = sampled + (passes.base + passes.policy) * row
+    rollouts = ppo.updates * ppo.rollouts * (measured + passes.training * row * ppo.ppo_epochs)
+    probes = 1.5 * scorer.probe_prompts * config.probe_samples * measured
     return rollouts + probes + (0 if written else references)
 
 
@@ -63,8 +65,9 @@ def test_there_is_time_for_enough_updates_whoever_writes_the_bases_replies(speed
 
 
 def test_a_faster_machine_writes_longer_replies() -> None:
-    lengths = [planned(CONFIG, speed, TEN_MINUTES).ppo.max_new_tokens for speed in SPEEDS]
+    *lengths, reusing = (planned(CONFIG, s, TEN_MINUTES).ppo.max_new_tokens for s in SPEEDS)
     assert lengths[0] == 256 and lengths == sorted(lengths, reverse=True) and lengths[-1] < 256
+    assert reusing > lengths[-1]
 
 
 def test_more_time_is_never_a_smaller_round() -> None:
@@ -92,11 +95,11 @@ def test_the_size_of_a_round_is_that_of_its_config() -> None:
 def test_the_time_left_counts_the_references_that_a_round_writes_on_its_way() -> None:
     ppo = PPOConfig(updates=5, rollouts=32, group=4)  # draws 40 prompts
     config = replace(RoundConfig(), ppo=ppo)
-    cost = ResponseCost(sampled=1.0, read=0.0, trained=0.0)
+    cost = ResponseCost(sampled=1.0, read=0.2, read_again=0.0, trained=0.0)
     nothing = MissingReferences(0, 0)
     for unwritten, prompts, drawn in ((0, 80, 0), (60, 80, 30), (20, 20, 20)):
         within = MissingReferences(unwritten, unwritten).drawn(ppo, prompts)
         assert within.to_sample == within.to_measure == drawn
         planned = stages(config, cost, nothing, within, 0)[2]["rollouts"]
-        assert planned == pytest.approx(5 * 32 + drawn * 4 * (1 + MEASURE_COST))
+        assert planned == pytest.approx(5 * 32 * 1.2 + drawn * 4 * 1.2)
     assert nothing.cost(cost) == 0

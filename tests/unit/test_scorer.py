@@ -290,7 +290,7 @@ def test_the_words_of_a_reply_add_up_to_its_score(chat, compare, store, current,
     stored = store.messages.get(reply.message_id)
     scorer = current.get()
     pooled = toy.prefix_states(stored.prompt_ids, stored.response_ids)
-    _, whole = toy.reference_pass([stored.prompt_ids], [stored.response_ids])
+    whole = toy.reference_pass([stored.prompt_ids], [stored.response_ids]).pooled
     assert np.allclose(pooled[-1], whole[0], atol=1e-4)
     first = toy.decode(stored.response_ids[:1])
     styles = [text_features.measure("hello how are you", t) for t in (first, stored.content)]
