@@ -172,6 +172,7 @@ def _rounds(
             if worker.scorer.stale:
                 worker.scorer.refresh()  # as the app does while nobody waits
         aside = set_aside_suspects(raters)
+        worker.idle_tasks.write_ahead(lambda: None)  # likewise
         round_started = time.monotonic()
         status = worker.run_round("ratings")
         round_seconds = time.monotonic() - round_started

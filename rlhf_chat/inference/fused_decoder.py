@@ -125,17 +125,30 @@ class FusedLayer(torch.nn.Module):
         keys, values = cache.update(
             turned[:, self.heads :], states[:, self.heads + self.groups :], number
         )
-        seen = functional.scaled_dot_product_attention(
-            turned[:, : self.heads],
+        seen = self._attention(turned[:, : self.heads], keys, values, mask)
+        x = self.out.add_to(x, seen.transpose(1, 2).reshape(rows, tokens, -1))
+        gate, up = self.gate_up(self._norm(x, self.norm_mlp)).chunk(2, -1)
+        return self.down.add_to(x, functional.silu(gate) * up)
+
+    def _attention(
+        self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """q (B, heads, N, D), keys and values (B, groups, T, D) -> (B, heads, N, D)."""
+        rows, _, tokens, width = q.shape
+        if tokens == 1:  # heads of a group as if they were tokens: no copy of keys for each
+            grouped = q.reshape(rows, self.groups, -1, width)
+            seen = functional.scaled_dot_product_attention(
+                grouped, keys, values, attn_mask=mask, scale=self.scale
+            )
+            return seen.reshape(rows, self.heads, 1, width)
+        return functional.scaled_dot_product_attention(
+            q,
             keys,
             values,
             attn_mask=mask,
             scale=self.scale,
             enable_gqa=self.groups != self.heads,
         )
-        x = self.out.add_to(x, seen.transpose(1, 2).reshape(rows, tokens, -1))
-        gate, up = self.gate_up(self._norm(x, self.norm_mlp)).chunk(2, -1)
-        return self.down.add_to(x, functional.silu(gate) * up)
 
     def _norm(self, x: torch.Tensor, norm: Any) -> torch.Tensor:
         return _rms_norm(x, norm, self.eps)

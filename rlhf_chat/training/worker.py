@@ -67,7 +67,7 @@ class TrainingWorker:
             self.extractor, self.config.scorer, self.config.reward, self.config.ppo.max_new_tokens
         )
         self._runner = RoundRunner(self.versions, self.extractor, self.history, seed)
-        self._idle = IdleTasks(store, self.scorer, warm_up_unasked=model.is_demo)
+        self.idle_tasks = IdleTasks(store, self.scorer, warm_up_unasked=model.is_demo)
         self.schedule = RoundSchedule(self.history, needed)
         self.simulation = SimulationSession(self.versions, self.halted, self.schedule.listen_to)
         self._thread = BackgroundThread("trainer", lambda: self.step(), self._step_failed)
@@ -111,7 +111,7 @@ class TrainingWorker:
         """Runs a round if one is due, else the idle tasks. Returns the round's status or ""."""
         if self.versions.look_again():
             self._error = None
-        self._idle.check_database()
+        self.idle_tasks.check_database()
         if self.store.read_only:
             return ""
         if self._learns:
@@ -120,11 +120,11 @@ class TrainingWorker:
         if state:
             return self._run(state)
         with contextlib.suppress(Stopped):
-            self._idle.prepare_reward_model(self._check_idle)
+            self.idle_tasks.prepare_reward_model(self._check_idle)
             if self._learns:
-                self._idle.write_ahead(self._check_idle)
-        self._idle.finish_erasing()
-        self._idle.back_up()
+                self.idle_tasks.write_ahead(self._check_idle)
+        self.idle_tasks.finish_erasing()
+        self.idle_tasks.back_up()
         return ""
 
     def _open_if_due(self) -> RoundState | None:

@@ -21,7 +21,7 @@ from rlhf_chat.chat.raters import Raters
 from rlhf_chat.errors import AppError
 from rlhf_chat.simulation.simulator import Simulation
 from rlhf_chat.training.worker import TrainingWorker
-from rlhf_chat.ui import connections, language, security, shortcuts, theme
+from rlhf_chat.ui import connections, language, page_scripts, security, theme
 from rlhf_chat.ui.charts import safe
 from rlhf_chat.ui.chat_screen import ChatScreen
 from rlhf_chat.ui.checked_blocks import CheckedBlocks
@@ -193,7 +193,7 @@ def _serve(
         # keep nothing there: one that comes back after that many others begins as laid out.
         state_session_capacity=SESSIONS,
         theme=theme.THEME,
-        head=theme.head() + language.head() + shortcuts.head(),
+        head=theme.head() + language.head() + page_scripts.head(),
         i18n=language.gradio_texts(),
         footer_links=[],
         favicon_path=str(ICON),

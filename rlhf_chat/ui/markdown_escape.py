@@ -5,7 +5,7 @@ Gradio takes the "<int>" of "vector<int>" for HTML and drops it. So outside code
 of an image, go to the page as entities; inside code Markdown shows them anyway. Asterisks and
 addresses of links are hidden by Markdown itself. A person's own text is no Markdown (`literal`).
 Maths is put between marks of our own, which Gradio is told (`DELIMITERS`): with a dollar as a mark
-every price would be one. `raw`, and the page's own script (static/shortcuts.js) for copying and
+every price would be one. `raw`, and the page's own script (static/draft.js) for copying and
 editing, give back exactly what was written: the entities are spelt as nobody spells them.
 """
 

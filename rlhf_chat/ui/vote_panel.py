@@ -30,7 +30,7 @@ from rlhf_chat.ui.shown_sets import EarlyVote, PlacesGiven, ShownSets
 VOTES = tuple((o, f"vote-{o.removeprefix('both_')}") for o in OUTCOMES)  # outcome, element id
 STRENGTHS = ("slightly", "much")
 LETTERS = "ABCD"
-# The page itself keeps the order so far, and the id of the click: static/shortcuts.js.
+# The page itself keeps the order so far, and the id of the click: static/voting.js.
 WITH_ORDER = "(...inputs) => window.rlhfPlace(inputs)"
 WITHOUT_ORDER = "(...inputs) => window.rlhfUnplace(inputs)"
 # Once the page shows all of an answer to it: the next set, if that was asked for.

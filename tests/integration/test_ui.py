@@ -42,7 +42,7 @@ from rlhf_chat.ui import (
     components,
     markdown_escape,
     security,
-    shortcuts,
+    page_scripts,
     theme,
     transcript,
     vote_panel,
@@ -235,7 +235,7 @@ def test_what_gradio_leaves_open_is_closed(web):
 
 
 def test_a_page_names_no_other_host(web):
-    assert theme.CSS.count("http") == 0 and shortcuts.head().count("http") == 0
+    assert theme.CSS.count("http") == 0 and page_scripts.head().count("http") == 0
     assert "fonts.googleapis" not in web.get("").text
 
 
@@ -2575,9 +2575,9 @@ def test_handlers_answer_in_the_language_of_the_request(url):
 
 def test_the_script_is_raw():
     assert (
-        "\n" in shortcuts.head()
-        and "</script>" in shortcuts.head()
-        and shortcuts.head().count("<script>") == 1
+        "\n" in page_scripts.head()
+        and "</script>" in page_scripts.head()
+        and page_scripts.head().count("<script>") == 1
     )
 
 

@@ -227,7 +227,7 @@ def test_a_round_does_not_wait_for_the_end_of_the_work_between_rounds(
             left.append("early")
             raise
 
-    monkeypatch.setattr(worker._idle, "prepare_reward_model", minutes_of_work)
+    monkeypatch.setattr(worker.idle_tasks, "prepare_reward_model", minutes_of_work)
     if paused:
         worker.pause()
     worker.start()

@@ -24,7 +24,7 @@ from rlhf_chat.ui import (
     measures,
     metrics_panel,
     round_history,
-    shortcuts,
+    page_scripts,
     transcript,
 )
 
@@ -108,9 +108,9 @@ def used_by_scripts() -> set[str]:
         calls = re.findall(r"\b(?:t|text|rlhfText)\(([^()]*(?:\([^()]*\))?[^()]*)", script)
         found |= {f"page.{key}" for call in calls for key in re.findall(r"'([a-z_0-9]{2,})'", call)}
     return found & KEYS | {
-        *(f"page.{name}" for _, name in shortcuts.SHORTCUTS),
-        *(f"page.{step}" for step in shortcuts.STEPS),
-        *(f"page.{part}_{name}" for name in shortcuts.TERMS for part in ("term", "means")),
+        *(f"page.{name}" for _, name in page_scripts.SHORTCUTS),
+        *(f"page.{step}" for step in page_scripts.STEPS),
+        *(f"page.{part}_{name}" for name in page_scripts.TERMS for part in ("term", "means")),
     }
 
 

@@ -60,7 +60,7 @@ def restart(worker: TrainingWorker, toy: Model) -> None:
 
 
 def step(worker: TrainingWorker, monkeypatch) -> None:
-    monkeypatch.setattr(worker._idle, "prepare_reward_model", lambda check: None)
+    monkeypatch.setattr(worker.idle_tasks, "prepare_reward_model", lambda check: None)
     worker.step()
 
 

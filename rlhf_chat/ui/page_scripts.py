@@ -1,7 +1,4 @@
-"""Keys, the help sheet, the message draft and the phone layout: the script in the page's head.
-
-The script is static/shortcuts.js; here is what it draws on the help sheet.
-"""
+"""The scripts in the page's head, joined in one scope, and what the help sheet says."""
 
 import json
 
@@ -37,8 +34,23 @@ TERMS = ("base", "version", "round", "reward_model", "checks", "trial", "blind_v
 STEPS = ("learns_rate", "learns_taste", "learns_train", "learns_check")  # how it learns
 
 
+# In this order: a script uses what those before it define.
+SCRIPTS = (
+    "page",
+    "draft",
+    "drawing",
+    "layout",
+    "theme",
+    "help_sheet",
+    "notifications",
+    "voting",
+    "shortcuts",
+)
+
+
 def head() -> str:
-    """The script for `launch(head=...)`, with what the help sheet says written in."""
+    """For `launch(head=...)`, with what the help sheet says written in."""
     lists = {"SHORTCUTS": SHORTCUTS, "TERMS": TERMS, "STEPS": STEPS}
     written = "".join(f"const {name} = {json.dumps(it)};\n" for name, it in lists.items())
-    return f"<script>\n{written}{script('shortcuts')}</script>"
+    joined = written + "".join(map(script, SCRIPTS))
+    return f"<script>\n(() => {{\n{joined}}})();\n</script>"
