@@ -33,6 +33,7 @@ TASTES = Path(__file__).parent / "tastes"
 CUSTOM = "custom"  # the rater whose taste is set by sliders
 AGREEMENT = math.log(0.8 / 0.2)  # log-odds: a typical pair is voted right four times in five
 KEPT = 400  # points of the curve
+UNWATCHED = 120.0  # seconds without an open page; a browser lets hidden ones ask once a minute
 
 # slider -> (text feature, weight of one step); a step is one standard deviation of base replies
 SLIDERS: dict[str, tuple[tuple[str, float], ...]] = {
@@ -103,6 +104,7 @@ class Simulation:
         self.seen = Seen()
         self._rng = random.Random(seed)
         self._pause = 2.0  # seconds between votes
+        self._watched_at = time.monotonic()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._sizes: deque[float] = deque(maxlen=60)  # recent differences, to set the noise by
@@ -118,6 +120,7 @@ class Simulation:
             self.worker.simulation.begin(rater)
             self.seen = Seen(rater=rater, running=True)
             self._sizes.clear()
+            self.watched()
             self.set_speed(votes_per_minute)
             self._stop.clear()
             self._thread = threading.Thread(
@@ -128,6 +131,10 @@ class Simulation:
 
     def set_speed(self, votes_per_minute: float) -> None:
         self._pause = 60 / min(600.0, max(1.0, float(votes_per_minute)))
+
+    def watched(self) -> None:
+        """A page is open. Without one for `UNWATCHED` seconds the simulation stops."""
+        self._watched_at = time.monotonic()
 
     def stop(self) -> Notice:
         """Ends voting; votes and versions stay."""
@@ -153,6 +160,9 @@ class Simulation:
         try:
             while not self._stop.is_set():
                 began = time.monotonic()
+                if began - self._watched_at > UNWATCHED:
+                    self.seen.problem = Notice("simulation.unwatched")
+                    break
                 self.seen.resting = self.worker.status().round_id is not None
                 if self.seen.resting:
                     self._stop.wait(0.5)

@@ -39,7 +39,8 @@ class Polling:
         self.learning, self.versions, self.data, self.people = learning, versions, data, people
 
     def state(self) -> Any:
-        """What changes on an open page by itself: it is in here, or stored."""
+        """What changes on an open page by itself: it is in here, or stored. Asked by each page."""
+        self.strip.watch.watched()
         try:
             status, stored = self.strip.worker.status(), self.strip.chat.stored()
         except Exception as error:  # the status bar says what it is

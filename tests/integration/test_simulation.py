@@ -197,3 +197,15 @@ def test_a_person_that_breaks_off_says_so(chat, worker, monkeypatch):
     person.start(CUSTOM, {}, 600)
     wait_for(lambda: bool(person.seen.problem))
     assert "ZeroDivisionError" in str(person.seen.problem)
+
+
+def test_it_ends_once_no_page_is_open(chat, worker, monkeypatch):
+    monkeypatch.setattr("rlhf_chat.simulation.simulator.UNWATCHED", 0.3)
+    person = Simulation(Compare(chat), worker, seed=1)
+    person.start(CUSTOM, {"shorter": 1}, 600)
+    for _ in range(10):
+        person.watched()
+        time.sleep(0.05)
+        assert person.seen.running
+    wait_for(lambda: not person.seen.running)
+    assert str(person.seen.problem) == "The simulation has stopped, because no page was open."

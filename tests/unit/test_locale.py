@@ -23,8 +23,8 @@ from rlhf_chat.ui import (
     loading_page,
     measures,
     metrics_panel,
-    round_history,
     page_scripts,
+    round_history,
     transcript,
 )
 

@@ -1,6 +1,6 @@
 // Asks whether anything changed, every three seconds and each second while Learning is open, and has the page
 // drawn again if so, and once more the next time: an answer may be lost, or come after that of a later one.
-// Nothing is asked while the page is hidden, unless it is to tell when a version comes.
+// Nothing is asked while the page is hidden, unless it is to tell when a version comes, or keeps a simulation going.
 const SLOW = 3000, FAST = 1000, HIDDEN = 20000;
 let seen = null, again = false, timer = 0;
 const open = () => {
@@ -9,7 +9,7 @@ const open = () => {
 };
 const ask = async () => {
   clearTimeout(timer);
-  if (document.hidden && !window.rlhfNotifies()) return;
+  if (document.hidden && !window.rlhfNotifies() && !document.querySelector('.status-bar.simulated')) return;
   let now = '';
   try { now = await (await fetch('changes')).text(); } catch (_) {}  // Gradio then says that the app is gone
   if (now !== seen || again) {
