@@ -29,7 +29,8 @@ REPLY_BATCH = 32  # replies measured at once
 MEASURE_COST = 0.1  # of sampling the same replies, in time
 SYSTEM_TOKENS = 200  # a longer system prompt would cost more than the replies under it
 TEMPERATURES = 0.3, 1.3  # of practice: below there is nothing to choose from, above no sense
-RARE = -7.0  # nats; a confident base has rare wordings that are still good language
+# Nats at temperature 1; a confident base has rare wordings that are still good language.
+RARE = -7.0
 
 Floats = NDArray[np.float64]
 
@@ -318,7 +319,11 @@ def feature_map_from(
     )
 
 
-def logprob_floor(references: Sequence[Reference], quantile: float = 0.001) -> float:
-    """The log-prob (nats) that at most 1 in 1000 tokens of the base's own replies is below."""
+def logprob_floor(
+    references: Sequence[Reference], temperature: float, quantile: float = 0.001
+) -> float:
+    """The log-prob (nats, at the `temperature` of all log-probs) that at most 1 in 1000 tokens of
+    the base's own replies is below, and none that is not rare at temperature 1: a lower one sets
+    log-probs further apart, so that good words fall below any fixed number (docs/LOG.md)."""
     tokens = np.concatenate([row for r in references for row in r.logprobs])
-    return min(float(np.quantile(tokens, quantile)), RARE)
+    return min(float(np.quantile(tokens, quantile)), RARE / temperature)

@@ -93,7 +93,7 @@ def run(
         target=ppo.kl_target(fit.effective, base_stats.tokens)
         * (config.provisional_kl if tier == gate.PROVISIONAL else 1.0),
         demonstrations=demonstrations.from_snapshot(snapshot, longest_row(model)),
-        floor=logprob_floor(base_stats.references),
+        floor=logprob_floor(base_stats.references, model.temperature),
         extractor=extractor,
         config=config,
         seed=seed,

@@ -344,9 +344,18 @@ def test_a_reply_without_token_ids_is_left_out(store: Store) -> None:
 def test_rare_words_of_the_base_set_the_floor(store: Store, extractor: FeatureExtractor) -> None:
     references = some_references(extractor)
     tokens = np.concatenate([row for r in references for row in r.logprobs])
-    floor = logprob_floor(references, 0.05)
+    floor = logprob_floor(references, 1.0, 0.05)
     assert floor == min(np.quantile(tokens, 0.05), RARE)
     assert np.mean(tokens < floor) <= 0.05 + 1e-9
+
+
+def test_a_word_is_as_rare_at_any_temperature(store: Store, extractor: FeatureExtractor) -> None:
+    """A low temperature sets log-probs apart: what is 4 nats from the likeliest is 10 at .4."""
+    references = some_references(extractor)
+    for reference in references:
+        reference.logprobs = [np.zeros_like(row) for row in reference.logprobs]
+    assert logprob_floor(references, 1.0) == RARE
+    assert logprob_floor(references, 0.5) == 2 * RARE
 
 
 @pytest.mark.parametrize("is_demo", [True, False])
