@@ -94,7 +94,10 @@ def toy_nf4(_toy_nf4: Model) -> Model:
 
 
 def _fresh(model: Model) -> Model:
-    """As just loaded: the tests of a session share it, and some leave gradients behind."""
+    """As just loaded: the tests of a session share it, and some leave gradients behind, or a reply
+    that was not read to its end: training would wait 5 s for it before each of its steps."""
+    if model.lease.chat_is_waiting:
+        gc.collect()
     model.set_policy(model.base_state())
     for param in model.policy_parameters():
         param.grad = None
