@@ -370,6 +370,23 @@ class Model:
             lower=below[0] if below else None,
         )
 
+    def forward_rows(
+        self,
+        view: ModelView,
+        rows: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+        responses: Sequence[Sequence[int]],
+        lower: LowerStates | None = None,
+    ) -> ForwardOutput:
+        """`forward` of these rows of N prompts and responses. `lower`: what an earlier pass found
+        for the same rows, where it is in there."""
+        return self.forward(
+            view,
+            [prompts[i] for i in rows],
+            [responses[i] for i in rows],
+            lower=(lower or {}).get(tuple(rows)),
+        )
+
     def reference_pass(
         self,
         prompts: Sequence[Sequence[int]],
@@ -388,13 +405,13 @@ class Model:
 
         def work(rows: list[int]) -> ForwardOutput:
             with (turn or self.lease.slice)(), torch.no_grad():
-                return self.forward(view, [prompts[i] for i in rows], [responses[i] for i in rows])
+                return self.forward_rows(view, rows, prompts, responses)
 
         logprobs: dict[int, torch.Tensor] = {}
         pooled: dict[int, torch.Tensor] = {}
         lower: LowerStates = {}
         for rows, out in in_parts(
-            parts or self._parts(prompts, responses, microbatch), work, self.reduce_batch
+            parts or self.parts(prompts, responses, microbatch), work, self.reduce_batch
         ):
             logprobs |= by_row(rows, out)
             pooled |= zip(rows, pool_states(out).cpu(), strict=True)
@@ -420,21 +437,17 @@ class Model:
         def work(rows: list[int]) -> ForwardOutput:
             check()
             with self.lease.slice(), torch.no_grad():
-                return self.forward(
-                    self.policy,
-                    [prompts[i] for i in rows],
-                    [responses[i] for i in rows],
-                    lower=lower.get(tuple(rows)),
-                )
+                return self.forward_rows(self.policy, rows, prompts, responses, lower)
 
         logprobs: dict[int, torch.Tensor] = {}
         for rows, out in in_parts(parts, work, self.reduce_batch):
             logprobs |= by_row(rows, out)
         return [logprobs[i] for i in range(len(prompts))]
 
-    def _parts(
+    def parts(
         self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], rows: int
     ) -> list[list[int]]:
+        """Row numbers in micro-batches of at most so many rows."""
         lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
         return memory.parts_within(lengths, rows, self.tokens_per_row)
 

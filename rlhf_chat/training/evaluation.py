@@ -10,7 +10,6 @@ import torch
 
 from rlhf_chat.feedback.replies import Prompt
 from rlhf_chat.inference.generate import Response
-from rlhf_chat.inference.memory import parts_within
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import reward_model, text_features
 from rlhf_chat.reward.features import Floats
@@ -34,8 +33,7 @@ def probe(context: RoundContext) -> tuple[EvalResult, Floats]:
     advance(0.0)
     prompts, responses = _sample(context, within(advance, 0.0, SAMPLING_SHARE))
     prompt_ids, ids = [p.ids for p in prompts], [r.ids for r in responses]
-    lengths = [len(p) + len(r) for p, r in zip(prompt_ids, ids, strict=True)]
-    parts = parts_within(lengths, 2 * model.microbatch_rows, model.tokens_per_row)
+    parts = model.parts(prompt_ids, ids, 2 * model.microbatch_rows)
     ref_logprobs, pooled, lower = model.reference_pass(prompt_ids, ids, parts=parts)
     advance(READING_SHARE)
     kl = _mean_kl(model.policy_pass(prompt_ids, ids, parts, lower, context.check), ref_logprobs)

@@ -211,12 +211,7 @@ class PPOTrainer:
         def work(rows: list[int]) -> None:
             grad = not self.model.same_without_grad
             with self.model.lease.slice(), torch.set_grad_enabled(grad):
-                out = self.model.forward(
-                    self.model.policy,
-                    [prompts[i] for i in rows],
-                    [ids[i] for i in rows],
-                    lower=lower.get(tuple(rows)),
-                )
+                out = self.model.forward_rows(self.model.policy, rows, prompts, ids, lower)
                 r = out.mask.shape[1]
                 mask[rows, width - r :] = out.mask.cpu()
                 logprobs[rows, width - r :] = out.logprobs.detach().cpu()
@@ -340,11 +335,8 @@ class PPOTrainer:
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
         """Summed policy and value loss of one micro-batch."""
         config, device = self.config, self.model.device
-        out = self.model.forward(
-            self.model.policy,
-            [rollouts.prompts[i] for i in rows],
-            [rollouts.responses[i] for i in rows],
-            lower=rollouts.lower.get(tuple(rows)),
+        out = self.model.forward_rows(
+            self.model.policy, rows, rollouts.prompts, rollouts.responses, rollouts.lower
         )
         width = out.mask.shape[1]
 

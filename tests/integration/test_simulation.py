@@ -208,4 +208,4 @@ def test_it_ends_once_no_page_is_open(chat, worker, monkeypatch):
         time.sleep(0.05)
         assert person.seen.running
     wait_for(lambda: not person.seen.running)
-    assert str(person.seen.problem) == "The simulation has stopped, because no page was open."
+    assert str(person.seen.problem) == "The simulation stopped because no page was open."
