@@ -157,7 +157,7 @@ def batches(encode: Encoder, recipe: Recipe) -> Iterator[tuple[torch.Tensor, tor
 def _tensors(rows: list[tuple[list[int], list[bool]]]) -> tuple[torch.Tensor, torch.Tensor]:
     width = max(len(ids) for ids, _ in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)
-    targets = torch.full((len(rows), width), -100)
+    targets = torch.full((len(rows), width), -100, dtype=torch.long)
     for i, (row, learned) in enumerate(rows):
         ids[i, : len(row)] = torch.tensor(row)
         aim = [token if wrote else -100 for token, wrote in zip(row, learned, strict=True)]

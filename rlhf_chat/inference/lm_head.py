@@ -96,7 +96,7 @@ class SelectedLogprobs(torch.autograd.Function):
         targets: torch.Tensor,
         temperature: float,
     ) -> torch.Tensor:
-        logprobs = torch.empty(len(targets))
+        logprobs = torch.empty(len(targets), dtype=torch.float32)
         slopes = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None  # (N, H)
         for start in range(0, len(targets), CPU_CHUNK):
             rows = slice(start, start + CPU_CHUNK)

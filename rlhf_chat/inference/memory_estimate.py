@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import DynamicCache
 
 from rlhf_chat.inference import lm_head, lora_modules, nf4, precision
+from rlhf_chat.inference.empty_model import empty_model
 
 NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)  # per weight: 4 bits, 8-bit scale, its float32 scale
 NF4_TABLES = 4 * (16 + 256 + 1)  # bytes per layer: two code tables and an offset, float32
@@ -109,8 +110,7 @@ def _count(config: Any, workload: Workload, layers: int) -> dict[str, int]:
     """Parameter counts and bytes by kind. Each is affine in the number of layers, or of trained
     ones (IN_TRAINING). `layers`: as for `lora_modules.train_upper_mlp`; 0 trains all of them."""
     dtype = _dtype(config, workload)
-    with torch.device("meta"):
-        base = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    base = empty_model(config, dtype)
     base.requires_grad_(False)
     total = sum(p.numel() for p in base.parameters())
     tree: Any = lora_modules.with_adapter(base, r=workload.r, lora_alpha=2 * workload.r)

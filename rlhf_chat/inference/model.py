@@ -574,10 +574,11 @@ class Model:
         state = {}
         for name, param in self._policy_params.items():
             if "lora_B" in name:
-                state[name] = torch.zeros(param.shape)
+                state[name] = torch.zeros_like(param, device="cpu")
             else:
                 bound = (1.0 / param.shape[1]) ** 0.5
-                state[name] = (torch.rand(param.shape, generator=generator) * 2 - 1) * bound
+                uniform = torch.rand(param.shape, generator=generator, dtype=torch.float32)
+                state[name] = (uniform * 2 - 1) * bound
         return state
 
     def adapter_config(self) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def has_amx() -> bool:
 
 
 def product(dtype: torch.dtype) -> Callable[[], torch.Tensor]:
-    x, weight = torch.randn(ROWS, INPUTS).to(dtype), torch.randn(OUTPUTS, INPUTS).to(dtype)
+    x, weight = torch.randn(ROWS, INPUTS, dtype=dtype), torch.randn(OUTPUTS, INPUTS, dtype=dtype)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
     return lambda: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
 

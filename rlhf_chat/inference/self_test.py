@@ -68,7 +68,9 @@ def _check_gradient_survives_inference(model: Model) -> None:
     generator = torch.Generator().manual_seed(1)
     for name in state:
         if "lora_B" in name:
-            state[name] = torch.randn(state[name].shape, generator=generator) * 0.02
+            state[name] = torch.randn(
+                state[name].shape, generator=generator, dtype=torch.float32
+            ).mul(0.02)
     model.set_policy(state)
     before = gradient(model, prompts, responses)
     with model.lease.slice(), torch.inference_mode():

@@ -186,8 +186,8 @@ def explained_variance(values: torch.Tensor, returns: torch.Tensor, mask: torch.
 
 
 def right_aligned(rows: Sequence[torch.Tensor], width: int) -> torch.Tensor:
-    """List of (len,) -> (N, width), zeros on the left."""
-    out = torch.zeros(len(rows), width)
+    """List of (len,) -> (N, width) float32, zeros on the left."""
+    out = torch.zeros(len(rows), width, dtype=torch.float32)
     for i, row in enumerate(rows):
         out[i, width - len(row) :] = row
     return out

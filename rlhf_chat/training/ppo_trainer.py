@@ -204,9 +204,7 @@ class PPOTrainer:
         """mask, logprobs, values (N, R). Leaves in `lower` what `update` need not compute again.
         Grad stays enabled where kernels differ without it: the first ratio of `update` has to be
         exactly 1."""
-        mask = torch.zeros(len(ids), width)
-        logprobs = torch.zeros(len(ids), width)
-        values = torch.zeros(len(ids), width)
+        mask, logprobs, values = torch.zeros(3, len(ids), width, dtype=torch.float32).unbind()
 
         def work(rows: list[int]) -> None:
             grad = not self.model.same_without_grad
@@ -309,8 +307,10 @@ class PPOTrainer:
                     self.model.policy, [d.prompt for d in batch], [d.response for d in batch]
                 )
                 width, device = out.mask.shape[1], out.logprobs.device
-                weights = ppo.right_aligned([torch.tensor(d.weights) for d in batch], width)
-                worth = torch.tensor([d.worth for d in batch], device=device)
+                weights = ppo.right_aligned(
+                    [torch.tensor(d.weights, dtype=torch.float32) for d in batch], width
+                )
+                worth = torch.tensor([d.worth for d in batch], dtype=torch.float32, device=device)
                 loss = ppo.imitation_loss(out.logprobs, weights.to(device), worth) / total_weight
                 if not torch.isfinite(loss):
                     raise NumericError("round.demonstration_loss_not_finite")

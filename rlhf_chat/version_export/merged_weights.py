@@ -71,7 +71,9 @@ class MergedWeights:
     def inverse_frequencies(self) -> torch.Tensor:
         """Of RoPE, (head size / 2,); empty for models without it."""
         rotary = getattr(lora_modules.decoder_of(self._tree), "rotary_emb", None)
-        found: torch.Tensor = torch.empty(0) if rotary is None else rotary.inv_freq
+        found: torch.Tensor = (
+            torch.empty(0, dtype=torch.float32) if rotary is None else rotary.inv_freq
+        )
         return found
 
 

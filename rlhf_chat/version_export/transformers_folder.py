@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
+from rlhf_chat.inference.empty_model import empty_model
 from rlhf_chat.version_export.merge_gap import Turn, no_turn
 from rlhf_chat.version_export.merged_weights import MergedWeights
 
@@ -26,8 +27,7 @@ def write(
     turn: Turn = no_turn,
 ) -> None:
     """Raises OSError and SafetensorError."""
-    with torch.device("meta"):
-        plain = AutoModelForCausalLM.from_config(weights.config, dtype=DTYPE)
+    plain = empty_model(weights.config, DTYPE)
     state, names = {}, weights.names()
     for done, name in enumerate(names):
         with turn():
