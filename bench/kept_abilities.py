@@ -35,7 +35,7 @@ def kept_abilities(model, view) -> Kept:
     answers, done = replies[: len(questions)], replies[len(questions) :]
     right = [abilities.is_right(q, r) for q, r in zip(questions, answers, strict=True)]
     followed = [abilities.is_followed(i, r) for i, r in zip(instructions, done, strict=True)]
-    loss = median_loss(model, model.policy if view.version > 0 else model.reference)
+    loss = median_loss(model, model.policy if view.version else model.reference)
     return Kept(float(np.mean(right)), float(np.mean(followed)), loss)
 
 

@@ -8,6 +8,16 @@ from typing import NamedTuple
 import torch
 
 
+class TreePass(NamedTuple):
+    """One forward pass over prompt + response, without the output layer; right-aligned."""
+
+    final: torch.Tensor  # (B, R + 1, H) last hidden state, from before each response's first token
+    mask: torch.Tensor  # (B, R) bool, True on response tokens
+    targets: torch.Tensor  # (B, R) int64 the response tokens
+    middle: torch.Tensor  # (B, R, H) hidden state at each token after 2/3 of the layers
+    lower: torch.Tensor | None  # see `ForwardOutput`
+
+
 class ForwardOutput(NamedTuple):
     """One forward pass over prompt + response. All tensors are float32 and right-aligned: the last
     column is the last token of each response. Only `logprobs` has a gradient."""
@@ -20,6 +30,13 @@ class ForwardOutput(NamedTuple):
     # (B, T, H) in the compute dtype, before the first trained layer: what `forward` need not
     # compute again for the same rows. None where it always does.
     lower: torch.Tensor | None
+
+
+class BaseStates(NamedTuple):
+    """What the frozen base makes of a micro-batch with T response tokens."""
+
+    final: torch.Tensor  # (T, H) last hidden state before each of them, in the compute dtype
+    lower: torch.Tensor | None  # see `ForwardOutput`
 
 
 # Rows of a batch -> `ForwardOutput.lower` of it.

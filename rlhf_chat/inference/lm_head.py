@@ -83,6 +83,32 @@ def selected_logprobs(
     )
 
 
+def kl_from_base(
+    head: Head, hidden: torch.Tensor, base: torch.Tensor, temperature: float, vocabulary: int
+) -> torch.Tensor:
+    """KL(base || policy) of the next token, softmax(head(.) / temperature), for each row of last
+    hidden states, the policy's and the base's: (N, H), (N, H) -> (N,) float32, nats.
+    `vocabulary` (V) sizes the chunks."""
+    weight = head.weight_on_cpu()
+    if weight is not None:
+        found: torch.Tensor = KLFromBase.apply(hidden, base, weight, temperature)  # type: ignore[no-untyped-call]
+        return found
+
+    def chunk(hidden: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+        logprobs = (head(hidden).float() / temperature).log_softmax(-1)
+        with torch.no_grad():
+            expected = (head(base).float() / temperature).log_softmax(-1)
+        return (expected.exp() * (expected - logprobs)).sum(-1)
+
+    size = max(CHUNK_BYTES // (8 * vocabulary), 1)
+    return torch.cat(
+        [
+            checkpoint(chunk, h, b, use_reentrant=False)
+            for h, b in zip(hidden.split(size), base.split(size), strict=True)
+        ]
+    )
+
+
 class SelectedLogprobs(torch.autograd.Function):
     """log softmax(h W' / T) at targets: h (N, H), frozen W (V, H), targets (N,) int64, T
     -> (N,) float32. With respect to h its gradient is (W[target] - p W) / T for each row, where p
@@ -108,6 +134,41 @@ class SelectedLogprobs(torch.autograd.Function):
                 slopes[rows] = (weight[targets[rows]] - p @ weight) / temperature
         ctx.save_for_backward(*[] if slopes is None else [slopes])
         return logprobs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (slopes,) = ctx.saved_tensors
+        return (grads[0][:, None] * slopes.float()).to(slopes.dtype), None, None, None
+
+
+class KLFromBase(torch.autograd.Function):
+    """KL(q || p) of q = softmax(g W' / T) and p = softmax(h W' / T): h and g (N, H), frozen W
+    (V, H), T -> (N,) float32. Its gradient with respect to h is (p - q) W / T, 0 where h = g, so
+    that a policy that is still the base gets no noise from it. No logits are kept for backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        base: torch.Tensor,
+        weight: torch.Tensor,
+        temperature: float,
+    ) -> torch.Tensor:
+        kl = torch.empty(len(hidden), dtype=torch.float32)
+        slopes = torch.empty_like(hidden)  # (N, H)
+        for start in range(0, len(hidden), CPU_CHUNK):
+            rows = slice(start, start + CPU_CHUNK)
+
+            def logprobs(states: torch.Tensor, rows: slice = rows) -> torch.Tensor:
+                logits = torch.nn.functional.linear(states[rows], weight).float()
+                return logits.div_(temperature).log_softmax(-1)
+
+            policy, reference = logprobs(hidden), logprobs(base)
+            q = reference.exp()
+            kl[rows] = (q * (reference - policy)).sum(-1)
+            slopes[rows] = policy.exp_().sub_(q).to(weight.dtype) @ weight / temperature
+        ctx.save_for_backward(slopes)
+        return kl
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

@@ -32,16 +32,18 @@ from rlhf_chat.inference import (
 )
 from rlhf_chat.inference.decode_batch import PrefixCache, left_pad
 from rlhf_chat.inference.forward_pass import (
+    BaseStates,
     ForwardOutput,
     LowerStates,
     ReferencePass,
+    TreePass,
     by_row,
     pool_states,
 )
 from rlhf_chat.inference.generate import Response, Sampling, default_sampling, generate
 from rlhf_chat.inference.graph_capture import StepCapture
 from rlhf_chat.inference.lease import Lease, MemoryRequested
-from rlhf_chat.inference.lm_head import lm_head_of, selected_logprobs
+from rlhf_chat.inference.lm_head import kl_from_base, lm_head_of, selected_logprobs
 from rlhf_chat.inference.loading import inspect_tokenizer, special_ids
 from rlhf_chat.inference.memory import in_parts
 from rlhf_chat.inference.memory_estimate import Workload
@@ -328,6 +330,61 @@ class Model:
         the caller holds the lease. `temperature` of the log-probs: default `self.temperature`.
         `lower`: of an earlier pass over the same rows, through this tree or through one whose lower
         layers are the same.
+        """
+        run = self._run(view, prompts, responses, lower)
+        logprobs = selected_logprobs(
+            lm_head_of(view.tree, self.config),
+            run.final[:, :-1][run.mask],
+            run.targets[run.mask],
+            self.temperature if temperature is None else temperature,
+            self.config.vocab_size,
+        )
+        states = run.final.detach().float()
+        return ForwardOutput(
+            logprobs=logprobs.new_zeros(run.mask.shape).masked_scatter(run.mask, logprobs),
+            mask=run.mask.float(),
+            hidden=states[:, :-1],
+            states=states[:, 1:],
+            middle=run.middle.float(),
+            lower=run.lower,
+        )
+
+    def base_states(
+        self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
+    ) -> BaseStates:
+        """What `kl_from_base` compares with: one micro-batch through the frozen base. Raises
+        RuntimeError unless the caller holds the lease."""
+        with torch.no_grad():
+            run = self._run(self.reference_in_slices, prompts, responses, None)
+        lower = run.lower if self._lower_layers_are_shared() else None
+        return BaseStates(run.final[:, :-1][run.mask], lower)
+
+    def kl_from_base(
+        self,
+        prompts: Sequence[Sequence[int]],
+        responses: Sequence[Sequence[int]],
+        base: BaseStates,
+    ) -> torch.Tensor:
+        """KL(base || policy) at each of the T response tokens of a micro-batch, (T,) float32, nats,
+        in the caller's grad mode. `base`: of the same rows. Raises RuntimeError unless the caller
+        holds the lease."""
+        run = self._run(self.policy, prompts, responses, base.lower)
+        return kl_from_base(
+            lm_head_of(self.policy.tree, self.config),
+            run.final[:, :-1][run.mask],
+            base.final,
+            self.temperature,
+            self.config.vocab_size,
+        )
+
+    def _run(
+        self,
+        view: ModelView,
+        prompts: Sequence[Sequence[int]],
+        responses: Sequence[Sequence[int]],
+        lower: torch.Tensor | None,
+    ) -> TreePass:
+        """One micro-batch through one tree, but for the output layer.
 
         Left padding aligns the ends of all responses in the last column, so that only the last
         R + 1 positions are needed, for any architecture.
@@ -353,21 +410,8 @@ class Model:
         lengths = torch.tensor([len(r) for r in responses], device=self.device)
         columns = torch.arange(width, device=self.device)
         mask = columns >= width - lengths[:, None]  # (B, R), not from ids: pad may be an end token
-        logprobs = selected_logprobs(
-            lm_head_of(view.tree, self.config),
-            final[:, :-1][mask],
-            ids[:, -width:][mask],
-            self.temperature if temperature is None else temperature,
-            self.config.vocab_size,
-        )
-        states = final.detach().float()
-        return ForwardOutput(
-            logprobs=logprobs.new_zeros(mask.shape).masked_scatter(mask, logprobs),
-            mask=mask.float(),
-            hidden=states[:, :-1],
-            states=states[:, 1:],
-            middle=middle[0][:, -width:].float(),
-            lower=below[0] if below else None,
+        return TreePass(
+            final, mask, ids[:, -width:], middle[0][:, -width:], below[0] if below else None
         )
 
     def forward_rows(

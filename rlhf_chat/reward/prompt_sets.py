@@ -226,6 +226,122 @@ PRACTICE_ONLY = (  # added later: none of them may become a probe of versions th
 )
 
 
+# What a version must still do as the base does it: instructions whose result can be checked, and
+# questions with one right answer. None of them is in bench/abilities.
+RETAINED = (
+    "In one sentence, say what a bridge is for.",
+    "Describe a river in exactly three sentences.",
+    "Answer in two sentences or fewer: why do we sleep?",
+    "Write exactly two sentences about a market.",
+    "Reply with a single sentence. What does a baker do?",
+    "Use fewer than twelve words to say what a clock is.",
+    "Explain in at most twenty words what a map shows.",
+    "Reply with one word only: what do bees make?",
+    "In four words or fewer, what is a spoon for?",
+    "Write at least fifty words about a walk in the woods.",
+    "Write a sentence of exactly eight words.",
+    "Name three vegetables.",
+    "Name two rivers.",
+    "Name four tools.",
+    "Name five animals that live in the sea.",
+    "Name exactly two kinds of weather.",
+    "Give the names of three languages.",
+    "Write a sentence about winter in capital letters.",
+    "Answer only in capital letters: what do you say when you leave?",
+    "Write one sentence about a lake, all in lower case.",
+    "Without any capital letters, tell me what a hat is.",
+    'Begin your reply with the word "Yesterday" and tell me about a journey.',
+    'Start your answer with "No": can fish fly a plane?',
+    'Begin with "Long ago" and write two sentences.',
+    'Write a note that starts with "Dear Tom".',
+    'Describe a beach and end with the word "waves".',
+    'Write a short message to a colleague and end it with "Best wishes".',
+    'Tell me about a farm and finish with the words "That is all".',
+    'Write a sentence without the letter "o". Use at least four words.',
+    'Describe a tree without using the word "green".',
+    'Use the words "river" and "stone" in one sentence.',
+    'Write a sentence that contains the words "rain", "door" and "shoe".',
+    "Mention a number, written in digits, in a sentence about a shop.",
+    "Ask me a question about my favourite food.",
+    "Make a list of four things in a bag, each on its own line with a dash in front.",
+    "Make a numbered list of three birds.",
+    "Write exactly three lines about the wind.",
+    'Answer with "yes" or "no" only: is ice warm?',
+    "Count from six to ten in words.",
+    "Put your whole answer in double quotes: what would you say on a birthday?",
+    "What is the capital of France?",
+    "What is the capital of Turkey?",
+    "What is the capital of India?",
+    "What is the opposite of tall?",
+    "What is the opposite of full?",
+    "What is the opposite of soft?",
+    "What is 6 + 3?",
+    "What is 8 - 5?",
+    "What is 3 times 4?",
+    "What is half of 20?",
+    "What colour is a lemon?",
+    "What colour is the inside of a watermelon?",
+    "Which day comes after Tuesday?",
+    "Which month comes before April?",
+    "How many minutes are in half an hour?",
+    "How many legs does a cat have?",
+    "Which animal says quack?",
+    "What do you call a baby cow?",
+    "What do you call water when it is a gas?",
+    "Which planet is known for its rings?",
+    "How many sides does a rectangle have?",
+    "Translate into Spanish: good morning.",
+    "Correct the spelling: I recieved your leter.",
+    "Is a whale a fish or a mammal?",
+)
+
+
+# Plain text of several kinds, outside of any conversation.
+RETAINED_TEXTS = (
+    "The river bends twice before it reaches the town, and at the second bend stands the "
+    "old paper mill. Nobody has made paper there since the flood, but the wheel still turns"
+    " when the water is high. Children throw sticks into the race and run along the bank to"
+    " see whose stick comes out first.",
+    "To change the filter, switch the machine off and wait until the lamp goes out. Open "
+    "the flap on the left side and pull the holder towards you. Rinse it under cold water, "
+    "let it dry for an hour, and push it back until it clicks. Do not use soap, which "
+    "blocks the fine mesh.",
+    "The council met for three hours on Tuesday without reaching a decision. Several "
+    "members asked for a second estimate of the cost, while others warned that the roof of "
+    "the library would not survive another winter. A final vote is expected at the end of "
+    "the month.",
+    "My dear Ruth, your letter came on a grey morning and made it bright. I am glad that "
+    "the journey was easy and that the new flat has a stove that works. Here all is as you "
+    "left it, except that the cat has decided to sleep on your chair and will not be moved.",
+    "Copper was one of the first metals that people worked. It is soft enough to be "
+    "hammered cold, it does not rust, and it can be found in almost pure lumps. Mixed with "
+    "a little tin it becomes bronze, which is harder than either of the two and holds an "
+    "edge.",
+    "She counted the steps as she climbed, as she had done since she was six. There were "
+    "forty-one of them. When she reached forty and found the landing under her foot, she "
+    "stopped, went back down, and began again, more slowly, with one hand on the wall.",
+    "Heat the oil in a wide pan and add the onions with a pinch of salt. Let them soften "
+    "for ten minutes without taking any colour. Stir in the rice, pour in half of the "
+    "stock, and cover. When most of it has gone, add the rest together with the peas.",
+    "A function that calls itself must have a case in which it does not. Without one the "
+    "calls pile up until the memory set aside for them is used up, and the program ends "
+    "with an error. The same is true of two functions that call each other.",
+    "Swifts spend nearly all their lives in the air. They eat, drink and even sleep on the "
+    "wing, and they come down only to nest. A young bird that leaves its nest in July may "
+    "not touch anything solid again before its third summer.",
+    '"You could have asked," he said. "I did ask. You were looking at your telephone." He '
+    "put it into his pocket, as if that would help, and for a while neither of them spoke. "
+    "Outside a tram went by, nearly empty, with all its lights on.",
+    "The first maps of the coast were drawn from the deck of a ship, by men who rarely went"
+    " ashore. That is why they show every rock and no road. It took another hundred years "
+    "until somebody walked inland with a chain and a compass and filled the white space.",
+    "Most savings accounts pay interest once a year. If the interest is left in the "
+    "account, it earns interest itself in the following year, and the sum grows faster the "
+    "longer it stays. Fees work in the same way, but in the other direction, so it is worth"
+    " reading the small print.",
+)
+
+
 SENTENCE = re.compile(  # a prompt of the bundled model's corpus that reads like a person's
     r"(?:What|Why|How|Who|Where|When|Which|Is|Are|Can|Could)\b.*\?"
     r"|(?:Tell|Explain|Give|Name|Describe|Say|Share|Write|List)\b.*\."
@@ -261,6 +377,12 @@ def _demo_suggestions() -> tuple[str, ...]:
 def probe(is_demo: bool, count: int) -> list[str]:
     """Prompts for the gate: always the same ones, never trained on."""
     return _draw(is_demo, 0, count, probe=True)
+
+
+def retained(is_demo: bool, count: int) -> list[str]:
+    """Prompts on which a round keeps the policy with the base; none for the bundled model, which
+    knows nothing of instructions."""
+    return [] if is_demo else random.Random(0).sample(RETAINED, min(count, len(RETAINED)))
 
 
 def _draw(is_demo: bool, seed: int, count: int, *, probe: bool) -> list[str]:

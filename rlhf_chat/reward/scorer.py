@@ -34,6 +34,7 @@ class ScoringConfig:
     rollout_prompts: int = 64  # suggested prompts to which the base replies before a round
     further_prompts: int = 64  # more, at most: it replies when one is drawn, or between rounds
     probe_prompts: int = 48  # prompts of the gate, never trained on
+    retained_prompts: int = 64  # on which a round keeps the policy with the base
     lcb: float = 0.5  # standard deviations subtracted from a score (lower confidence bound)
     max_score: float = 5.0  # log-odds
     degeneration_penalty: float = 3.0  # at most, log-odds for each empty or repeated sentence
@@ -46,6 +47,7 @@ class SuggestedPrompts(NamedTuple):
     bank: list[Prompt]  # for rollouts
     further: list[Prompt]  # for rollouts, too, but no round waits for the base's replies to them
     probes: list[Prompt]  # of the gate
+    retained: list[Prompt]  # on which a round keeps the policy with the base
 
     @classmethod
     def of(cls, extractor: FeatureExtractor, config: ScoringConfig) -> SuggestedPrompts:
@@ -53,16 +55,18 @@ class SuggestedPrompts(NamedTuple):
         demo, first = extractor.model.is_demo, config.rollout_prompts
         practice = prompt_sets.practice(demo, first + (0 if demo else config.further_prompts))
         probes = prompt_sets.probe(demo, config.probe_prompts)
+        retained = prompt_sets.retained(demo, config.retained_prompts)
         prompt = extractor.prompt
         return cls(
             [prompt(text) for text in practice[:first]],
             [prompt(text) for text in practice[first:]],
             [prompt(text) for text in probes],
+            [prompt(text) for text in retained],
         )
 
     @property
     def all(self) -> list[Prompt]:
-        return self.bank + self.further + self.probes
+        return self.bank + self.further + self.probes + self.retained
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class BaseStatistics:
     prompts: SuggestedPrompts
     base_probes: list[Reference]
     references: list[Reference]  # of probes, then bank
+    retained: list[Reference]
     feature_map: FeatureMap
     max_new_tokens: int  # that a reply may have
     settings_key: str  # of the settings they were sampled with
@@ -95,17 +100,19 @@ class BaseStatistics:
         raise; `advance` gets the share done, 0..1."""
         settings_key, private = extractor.settings_key, bool(extractor.system_prompt)
         prompts = SuggestedPrompts.of(extractor, config)
-        bank, probes = prompts.bank, prompts.probes
-        part = len(probes) / max(len(probes) + len(bank), 1)
-        base = extractor.references(
-            probes, max_new_tokens, check, lambda share: advance(part * share)
+        asked = prompts.probes + prompts.bank + prompts.retained
+        found = extractor.references(asked, max_new_tokens, check, advance)
+        probes, measured = len(prompts.probes), len(prompts.probes) + len(prompts.bank)
+        return cls(
+            prompts=prompts,
+            base_probes=found[:probes],
+            references=found[:measured],
+            retained=found[measured:],
+            feature_map=feature_map_from(found[:measured], short_replies=extractor.model.is_demo),
+            max_new_tokens=max_new_tokens,
+            settings_key=settings_key,
+            private=private,
         )
-        references = base + extractor.references(
-            bank, max_new_tokens, check, lambda share: advance(part + (1 - part) * share)
-        )
-        short = extractor.model.is_demo
-        feature_map = feature_map_from(references, short_replies=short)
-        return cls(prompts, base, references, feature_map, max_new_tokens, settings_key, private)
 
 
 @dataclass(frozen=True)

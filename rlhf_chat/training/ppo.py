@@ -49,6 +49,8 @@ class PPOConfig:
     whiten_floor: float = 0.1  # smallest std that advantages are divided by
     sft_coef: float = 0.03  # of the supervised loss on corrected replies
     sft_rows: int = 4  # demonstrations in one optimiser step
+    retention_coef: float = 0.1  # of the KL from the base on what must be retained (retention.py)
+    retention_rows: int = 8  # replies to that in one optimiser step
     target_approxkl: float = 0.015  # per token; more than this ends the epochs of an update
     max_clipfrac: float = 0.3
 

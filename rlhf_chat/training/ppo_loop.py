@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from rlhf_chat.feedback.replies import Prompt
 from rlhf_chat.inference.generate import Response
 from rlhf_chat.reward.features import Floats
+from rlhf_chat.reward.prompt_sets import RETAINED_TEXTS
 from rlhf_chat.training import policy, ppo, round_cost
 from rlhf_chat.training.advantages import AdvantageEstimator, Critic, LeaveOneOut
 from rlhf_chat.training.context import RoundContext
 from rlhf_chat.training.demonstrations import mask_unlikely
 from rlhf_chat.training.ppo import PPOConfig
 from rlhf_chat.training.ppo_trainer import PPOTrainer, Rollouts, Scorer
+from rlhf_chat.training.retention import Retention
 
 Advance = Callable[[float], None]  # takes the share of a piece of work that is done, 0..1
 
@@ -109,9 +111,18 @@ def _ppo_trainer(context: RoundContext, estimator: AdvantageEstimator) -> PPOTra
         floor=context.floor,
         base_ends=float(np.mean([e for r in references for e in r.ended(model.end_ids)])),
         demonstrations=mask_unlikely(model, context.demonstrations, context.floor, context.check),
+        retention=_retention(context),
         estimator=estimator,
         generator=context.extractor.generator,
     )
+
+
+def _retention(context: RoundContext) -> Retention | None:
+    """None for a model without prompts to retain."""
+    references, rows = context.base_stats.retained, context.config.ppo.retention_rows
+    if not references:
+        return None
+    return Retention(context.extractor.model, references, RETAINED_TEXTS, rows)
 
 
 def _scorer(context: RoundContext, prompts: Sequence[Prompt]) -> Scorer:

@@ -26,6 +26,7 @@ from rlhf_chat.training.advantages import AdvantageEstimator, Critic
 from rlhf_chat.training.demonstrations import Demonstration
 from rlhf_chat.training.ppo import PPOConfig
 from rlhf_chat.training.progress import CountedCheck, within
+from rlhf_chat.training.retention import Retention
 
 SAMPLING_SHARE = 0.7  # of the time of `collect`
 
@@ -73,6 +74,7 @@ class PPOTrainer:
         floor: float,
         base_ends: float = 1.0,
         demonstrations: Sequence[Demonstration] = (),
+        retention: Retention | None = None,
         estimator: AdvantageEstimator | None = None,
         generator: Generator | None = None,
     ) -> None:
@@ -89,6 +91,7 @@ class PPOTrainer:
         self.floor = floor
         self.end_penalty = config.missing_end_penalty * base_ends
         self.demonstrations = list(demonstrations)
+        self.retention = retention
         self.initial_kl_coef = config.kl_coef_start * ppo.initial_kl_coef(score_std, target)
         self.kl_coef = self.initial_kl_coef
         self.estimator = estimator or Critic(model.config.hidden_size, model.device, config)
@@ -252,7 +255,7 @@ class PPOTrainer:
                     if imitate
                     else []
                 )
-                stats = self._step(parts, rollouts, check, shown)
+                stats = self._step(parts, rollouts, check, shown, rng)
                 for key, value in stats.items():
                     totals[key] = max(totals.get(key, 0.0), value)
             if (
@@ -269,7 +272,8 @@ class PPOTrainer:
         parts: list[list[int]],
         rollouts: Rollouts,
         check: Callable[[], None],
-        shown: Sequence[Demonstration] = (),
+        shown: Sequence[Demonstration],
+        rng: np.random.Generator,
     ) -> dict[str, float]:
         """One optimiser step over a minibatch, micro-batch by micro-batch."""
         tokens = float(sum(rollouts.mask[rows].sum() for rows in parts))
@@ -292,6 +296,9 @@ class PPOTrainer:
             check()
         if shown:
             totals["sft_loss"] = self._imitate(shown)
+        if self.retention:
+            coef = self.config.retention_coef
+            totals["retention_kl"] = self.retention.add_gradient(self._add_gradient, coef, rng)
         with self.model.lease.slice():
             totals["grad_norm"] = self._apply()
         return totals

@@ -18,6 +18,7 @@ PROMPT_TOKENS = 40  # of an average prompt, with the chat template
 # Work in a round / the same from timed steps: scoring, the optimiser, padding; of sampling also
 # the drawing of tokens, and the context, which grows (docs/LOG.md).
 OVERHEAD, SAMPLING_OVERHEAD, TOKENS_OF_HALF_MORE = 1.1, 1.6, 400
+RETAINED_TOKENS = 50  # of an average reply to what is retained, its end included
 GATE_ATTEMPTS = 1.5  # evaluations of a candidate, on average
 FIT, PUBLISH = 10.0, 3.0  # seconds / seconds of one sampled response
 
@@ -63,13 +64,22 @@ class ResponseCost:
     read: float  # by the base
     read_again: float  # by the policy
     trained: float  # forward and backward, once
+    retained: float = 0.0  # a retained reply, forward and backward, once
 
     @classmethod
     def at(cls, speed: Speed, tokens: int) -> ResponseCost:
         """Seconds, of responses of so many tokens."""
         step = (PROMPT_TOKENS + tokens) * speed.trained_token
         sampled = tokens * speed.sampled_token * (1 + 0.5 * tokens / TOKENS_OF_HALF_MORE)
-        return cls(sampled, *(share * step for share in speed.passes))
+        retained = (PROMPT_TOKENS + min(tokens, RETAINED_TOKENS)) * speed.trained_token
+        passes = speed.passes
+        return cls(
+            sampled,
+            read=passes.base * step,
+            read_again=passes.policy * step,
+            trained=passes.training * step,
+            retained=passes.training * retained,
+        )
 
     @property
     def reference(self) -> float:
@@ -93,7 +103,13 @@ def response_cost(model: Model, config: RoundConfig) -> ResponseCost:
 
 def update_cost(config: RoundConfig, cost: ResponseCost) -> float:
     """Of one update: its rollouts and the passes over them."""
-    return config.ppo.rollouts * (cost.evaluated + config.ppo.ppo_epochs * cost.trained)
+    return config.ppo.rollouts * cost.evaluated + training_cost(config.ppo, cost)
+
+
+def training_cost(config: PPOConfig, cost: ResponseCost) -> float:
+    """Of the optimiser steps of one update."""
+    retained = config.minibatches * config.retention_rows * cost.retained
+    return config.ppo_epochs * (config.rollouts * cost.trained + retained)
 
 
 def gate_cost(config: RoundConfig, cost: ResponseCost) -> float:
@@ -138,7 +154,7 @@ def stages(
         {"reward head": FIT * cost.sampled + replies * cost.read},
         {
             "rollouts": rollouts * cost.evaluated + within.cost(cost),
-            "ppo": rollouts * config.ppo.ppo_epochs * cost.trained,
+            "ppo": config.ppo.updates * training_cost(config.ppo, cost),
         },
         {"gate": gate_cost(config, cost)},
         {"publishing": PUBLISH * cost.sampled},

@@ -29,7 +29,8 @@ RESPONSE_TOKENS = 256, 192, 128, 96, 64, 48  # limits of a reply that are tried,
 # all do, and of one that has to write them. Of 48 tokens most are cut and teach no length.
 ENOUGH_UPDATES, ENOUGH_UNPREPARED = 10, 5
 MAX_UPDATES = 20
-SMALL_PROMPT_SETS = 32, 24  # suggested prompts and probes, where even short replies take too long
+# Suggested, probe and retained prompts, where even short replies take too long.
+SMALL_PROMPT_SETS = 32, 24, 16
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,10 @@ def planned(config: RoundConfig, speed: Speed, seconds: float) -> RoundConfig:
         unprepared = updates_within(config, speed, seconds, tokens)
         if prepared >= ENOUGH_UPDATES and unprepared >= ENOUGH_UNPREPARED:
             return _sized(config, speed, seconds, tokens)
-    bank, probes = SMALL_PROMPT_SETS
-    small = replace(config.scorer, rollout_prompts=bank, probe_prompts=probes)
+    bank, probes, retained = SMALL_PROMPT_SETS
+    small = replace(
+        config.scorer, rollout_prompts=bank, probe_prompts=probes, retained_prompts=retained
+    )
     return _sized(replace(config, scorer=small), speed, seconds, lengths[-1])
 
 
@@ -82,7 +85,10 @@ def updates_within(
     """How many updates fit into a round whose replies have up to `tokens` tokens; may be < 0.
     `written`: the base's replies are there already."""
     cost = ResponseCost.at(speed, tokens)
-    prompts = 0 if written else config.scorer.rollout_prompts + config.scorer.probe_prompts
+    scorer = config.scorer
+    prompts = scorer.rollout_prompts + scorer.probe_prompts
+    prompts += scorer.retained_prompts // 2  # whose replies are half as long
+    prompts = 0 if written else prompts
     fixed = REFERENCES * prompts * cost.reference + GATE_ATTEMPTS * gate_cost(config, cost)
     return int((seconds - fixed) / update_cost(config, cost))
 

@@ -117,7 +117,7 @@ def plan(snapshot: Snapshot, extractor: FeatureExtractor, config: RoundConfig) -
     drawn = training_prompts(snapshot, suggested, extractor.model, tokens)
     known = {p.key for p in suggested.bank}
     new = [p for p in drawn if p.key not in known]
-    first = suggested.bank + suggested.probes
+    first = suggested.bank + suggested.probes + suggested.retained
     before = MissingReferences(*extractor.reference_work(first, tokens))
     within = MissingReferences(*extractor.reference_work(new, tokens))
     replies = extractor.unmeasured([r for item in snapshot.items for r in item.replies])

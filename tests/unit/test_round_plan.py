@@ -20,7 +20,7 @@ from rlhf_chat.training.round_plan import RoundSize, config_for, planned
 
 CONFIG = RoundConfig(ppo=replace(round_plan.REAL_MODELS, max_new_tokens=256))
 TEN_MINUTES = 600.0
-SPEEDS = [Speed(0.002 * k, 0.002 * k) for k in (0.02, 0.2, 0.7, 1.0, 1.5)]
+SPEEDS = [Speed(0.002 * k, 0.002 * k) for k in (0.02, 0.2, 0.7, 1.0, 1.4)]
 SPEEDS.append(replace(SPEEDS[-1], passes=REUSING))
 
 
@@ -30,10 +30,13 @@ def seconds_of(config: RoundConfig, speed: Speed, written: bool = False) -> floa
     tokens, ppo, scorer = config.ppo.max_new_tokens, config.ppo, config.scorer
     row = (round_cost.PROMPT_TOKENS + tokens) * speed.trained_token
     sampled, passes = tokens * speed.sampled_token * (1 + tokens / 800), speed.passes
-    references = float(scorer.rollout_prompts + scorer.probe_prompts)
+    references = float(scorer.rollout_prompts + scorer.probe_prompts + scorer.retained_prompts // 2)
     references *= 4.0 * (sampled + passes.base * row)
     measured = sampled + (passes.base + passes.policy) * row
     rollouts = ppo.updates * ppo.rollouts * (measured + passes.training * row * ppo.ppo_epochs)
+    retained = (round_cost.PROMPT_TOKENS + min(tokens, 50)) * speed.trained_token
+    steps = ppo.updates * ppo.ppo_epochs * ppo.minibatches
+    rollouts += steps * ppo.retention_rows * passes.training * retained
     probes = 1.5 * scorer.probe_prompts * config.probe_samples * measured
     return rollouts + probes + (0 if written else references)
 
