@@ -112,6 +112,7 @@ def load_model(model_name: str, quantization: str, report: loading.Report) -> Mo
     self_test(model)
     report("speed")
     calibrate(model)
+    model.release_freed()
     return model
 
 

@@ -7,9 +7,12 @@ loading are in memory_estimate.py.
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import TypeVar
 
 import psutil
@@ -76,8 +79,21 @@ def _attempt(work: Callable[[list[int]], Result], rows: list[int]) -> tuple[Resu
 def release_unused(device: torch.device) -> None:
     """Collects garbage and returns the allocator's cached blocks to the driver."""
     gc.collect()
+    release_freed(device)
+
+
+def release_freed(device: torch.device) -> None:
+    """Returns what is freed already: of a GPU to its driver, of a CPU to the system, where the C
+    library can (glibc). It keeps hundreds of MB of large batches otherwise (docs/LOG.md)."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    elif trim := getattr(_c_library(), "malloc_trim", None):
+        trim(0)
+
+
+@cache
+def _c_library() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if os.name == "posix" else None
 
 
 def free(device: torch.device) -> int:

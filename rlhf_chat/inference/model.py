@@ -268,7 +268,9 @@ class Model:
 
         lengths = [len(prompt) + sampling.max_new_tokens for prompt in prompts]
         parts = memory.parts_within(lengths, self.rows_per_batch, self.tokens_per_row)
-        return [r for _, part in in_parts(parts, work, reduce_batch) for r in part]
+        responses = [r for _, part in in_parts(parts, work, reduce_batch) for r in part]
+        self.release_freed()
+        return responses
 
     def _sample_batch(
         self,
@@ -521,6 +523,12 @@ class Model:
         if not self.step_seconds:
             return self.context_tokens
         return int(seconds / self.step_seconds)
+
+    def release_freed(self) -> None:
+        """To be called after a large batch: gives its memory back to the system. Nothing on a GPU,
+        whose allocator uses its blocks again."""
+        if self.device.type == "cpu":
+            memory.release_freed(self.device)
 
     def reduce_batch(self, rows: int) -> bool:
         """After `rows` training rows ran out of memory: halves micro-batches from now on; for a

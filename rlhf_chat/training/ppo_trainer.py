@@ -265,6 +265,7 @@ class PPOTrainer:
                 stopped = 1.0
                 break
         self.kl_coef = ppo.adapted_kl_coef(self.kl_coef, kl, self.target, self.initial_kl_coef)
+        self.model.release_freed()
         return {**totals, "stopped_early": stopped}
 
     def _step(

@@ -3,10 +3,12 @@ gradients, rollouts and replies come out. Injected errors; left out: real video 
 
 from __future__ import annotations
 
+import platform
 import threading
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -450,3 +452,16 @@ def test_a_long_conversation_says_what_is_no_longer_read(
     assert notes[0] is None and notes[-1] is not None
     assert notes[-1].code == "chat.trimmed" and notes[-1].params["count"] > 1
     assert len(chat.history(conversation)) == 14  # all of it is still shown
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked to")
+def test_what_was_freed_between_what_is_kept_goes_back_to_the_system() -> None:
+    process, size = psutil.Process(), 16_384  # float32 in a block: too small for a mapping each
+    blocks = [torch.ones(size) for _ in range(4000)]
+    held = blocks[::100]
+    with_all = process.memory_info().rss
+    del blocks
+    memory.release_freed(torch.device("cpu"))
+    freed = 4 * size * (4000 - len(held))
+    assert with_all - process.memory_info().rss > 0.8 * freed
+    assert all(bool((block == 1).all()) for block in held)
