@@ -76,7 +76,6 @@ class BaseStatistics:
     prompts: SuggestedPrompts
     base_probes: list[Reference]
     references: list[Reference]  # of probes, then bank
-    retained: list[Reference]
     feature_map: FeatureMap
     max_new_tokens: int  # that a reply may have
     settings_key: str  # of the settings they were sampled with
@@ -100,15 +99,13 @@ class BaseStatistics:
         raise; `advance` gets the share done, 0..1."""
         settings_key, private = extractor.settings_key, bool(extractor.system_prompt)
         prompts = SuggestedPrompts.of(extractor, config)
-        asked = prompts.probes + prompts.bank + prompts.retained
+        asked = prompts.probes + prompts.bank
         found = extractor.references(asked, max_new_tokens, check, advance)
-        probes, measured = len(prompts.probes), len(prompts.probes) + len(prompts.bank)
         return cls(
             prompts=prompts,
-            base_probes=found[:probes],
-            references=found[:measured],
-            retained=found[measured:],
-            feature_map=feature_map_from(found[:measured], short_replies=extractor.model.is_demo),
+            base_probes=found[: len(prompts.probes)],
+            references=found,
+            feature_map=feature_map_from(found, short_replies=extractor.model.is_demo),
             max_new_tokens=max_new_tokens,
             settings_key=settings_key,
             private=private,

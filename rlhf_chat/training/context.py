@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import reward_model
-from rlhf_chat.reward.features import FeatureExtractor
+from rlhf_chat.reward.features import FeatureExtractor, Reference
 from rlhf_chat.reward.likelihood import PreferenceDataset
 from rlhf_chat.reward.reward_model import RewardConfig
 from rlhf_chat.reward.scorer import BaseStatistics, RewardModel, ScoringConfig
@@ -52,6 +52,7 @@ class RoundContext:
     fit: reward_model.Fit
     scorer: RewardModel
     base_stats: BaseStatistics
+    retained: list[Reference]  # replies of the base that training must leave as they are
     target: float  # KL, nats per response
     demonstrations: list[Demonstration]  # from corrected replies
     floor: float  # log-prob below which the base almost never writes a token

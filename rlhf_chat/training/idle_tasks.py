@@ -53,7 +53,8 @@ class IdleTasks:
             return
         snapshot, tokens = load_snapshot(extractor), base_stats.max_new_tokens
         prompts = training_prompts(snapshot, base_stats.prompts, extractor.model, tokens)
-        extractor.references(prompts[-WRITTEN_AHEAD:], tokens, check)
+        retained = base_stats.prompts.retained
+        extractor.references(prompts[-WRITTEN_AHEAD:] + retained, tokens, check)
         self._written_at = revision
 
     def finish_erasing(self) -> None:

@@ -119,10 +119,10 @@ def _ppo_trainer(context: RoundContext, estimator: AdvantageEstimator) -> PPOTra
 
 def _retention(context: RoundContext) -> Retention | None:
     """None for a model without prompts to retain."""
-    references, rows = context.base_stats.retained, context.config.ppo.retention_rows
-    if not references:
+    if not context.retained:
         return None
-    return Retention(context.extractor.model, references, RETAINED_TEXTS, rows)
+    rows = context.config.ppo.retention_rows
+    return Retention(context.extractor.model, context.retained, RETAINED_TEXTS, rows)
 
 
 def _scorer(context: RoundContext, prompts: Sequence[Prompt]) -> Scorer:

@@ -23,6 +23,7 @@ from rlhf_chat.reward.features import (
     REPLY_BATCH,
     FeatureExtractor,
     Floats,
+    Reference,
     logprob_floor,
 )
 from rlhf_chat.reward.likelihood import PreferenceDataset
@@ -69,9 +70,7 @@ def run(
     `budget`: of its time; without one it takes all its updates."""
     train = algorithm.by_name(config.algorithm)
     tokens = config.ppo.max_new_tokens
-    base_stats = BaseStatistics.of(
-        extractor, config.scorer, tokens, check, _advance(report, "features")
-    )
+    base_stats, retained = _base_replies(extractor, config, report, check)
     faults.point("learn.base_measured")
     given = _measure(snapshot, base_stats, extractor, config, report, check)
     if not len(given):
@@ -90,6 +89,7 @@ def run(
         fit=fit,
         scorer=RewardModel.of(fit.head, base_stats, config.scorer),
         base_stats=base_stats,
+        retained=retained,
         target=ppo.kl_target(fit.effective, base_stats.tokens)
         * (config.provisional_kl if tier == gate.PROVISIONAL else 1.0),
         demonstrations=demonstrations.from_snapshot(snapshot, longest_row(model)),
@@ -140,6 +140,20 @@ def at_the_gate(context: RoundContext) -> tuple[Verdict, EvalResult, Floats]:
         step = math.sqrt(context.target / max(measured.kl, 1e-9))
         policy.shrink(context.extractor.model, min(config.shrink, step))
     return verdict, measured, direction
+
+
+def _base_replies(
+    extractor: FeatureExtractor, config: RoundConfig, report: Report, check: Check
+) -> tuple[BaseStatistics, list[Reference]]:
+    """Statistics of the base, and its replies to what is to be retained."""
+    tokens, advance = config.ppo.max_new_tokens, _advance(report, "features")
+    prompts = SuggestedPrompts.of(extractor, config.scorer)
+    first, retained = prompts.bank + prompts.probes, prompts.retained
+    part = len(first) / (len(first) + len(retained))
+    base_stats = BaseStatistics.of(
+        extractor, config.scorer, tokens, check, within(advance, 0.0, part)
+    )
+    return base_stats, extractor.references(retained, tokens, check, within(advance, part, 1.0))
 
 
 def _measure(

@@ -94,6 +94,7 @@ def plan_for(extractor: FeatureExtractor, config: RoundConfig, target: float = 5
         fit=fit,
         scorer=RewardModel.of(fit.head, base_stats, config.scorer),
         base_stats=base_stats,
+        retained=[],
         target=target,
         demonstrations=[],
         floor=logprob_floor(base_stats.references, extractor.model.temperature),
