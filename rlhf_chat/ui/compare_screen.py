@@ -246,6 +246,8 @@ class CompareScreen:
             update |= self.answers.opened("", shown.readable)
             if early:
                 update |= self.answers.kept_early(early.outcome)
+            elif shown.withdrawn:
+                update |= self.answers.taken_back()
         return update
 
     def _early_stored(self, early: EarlyVote, drafts: Candidates, wanted: Wanted) -> Update:

@@ -30,6 +30,7 @@ class ShownSet:
         self.left = False  # the page shows another one
         self.drafts: Candidates | None = None
         self.early: EarlyVote | None = None
+        self.withdrawn = False  # the last thing said of these answers was taken back
         self._lock = threading.Lock()
 
     @property
@@ -55,7 +56,7 @@ class ShownSet:
                 return self.drafts.set_id
             if not self.readable:
                 return None
-            self.early = early
+            self.early, self.withdrawn = early, False
         self.job.touch()  # the page draws it with the answers
         return ""
 
@@ -63,7 +64,10 @@ class ShownSet:
         """Whether there was an early vote; there is none any more."""
         with self._lock:
             was, self.early = self.early, None
-            return was is not None
+            self.withdrawn = self.withdrawn or was is not None
+        if was is not None:
+            self.job.touch()  # as in `vote`
+        return was is not None
 
 
 class PlacesGiven:

@@ -184,12 +184,8 @@ class VotePanel:
         a saved answer, which brings back what it was about."""
         shown = self.sets.get(shown_id)
         if shown and not set_id and shown.withdraw():
-            return {
-                **self.opened(""),
-                **self.forgotten(),
-                self.asking: status_message(asking(2)),
-                self.verdict: status_message(text("compare.withdrawn")),
-            }
+            asked = {self.asking: status_message(asking(2))}
+            return {**self.opened(""), **self.taken_back(), **asked}
         try:
             if order:
                 count = await quick(self._drafts, set_id)
@@ -262,6 +258,11 @@ class VotePanel:
             self.verdict: status_message(),
             **self.waits(outcome),
         }
+
+    def taken_back(self) -> Update:
+        """A vote that waited for its answers was withdrawn. Every update of the answers says so:
+        one that was on its way, and shows the vote as given, may be drawn after that of Undo."""
+        return {**self.forgotten(), self.verdict: status_message(text("compare.withdrawn"))}
 
     def waits(self, outcome: str) -> Update:
         """What is said of a vote that waits for its answers, and Undo: whichever update shows the

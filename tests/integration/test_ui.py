@@ -1257,6 +1257,23 @@ def test_an_early_vote_that_was_withdrawn_or_whose_drafts_did_not_end_is_not_sto
         assert last[screen.answers.vote_buttons[0]]["interactive"]
 
 
+def test_that_a_vote_was_withdrawn_is_said_until_the_answers_are_whole_or_voted_on_again():
+    """An update that shows the vote as given may be drawn after the answer to Undo."""
+    screen, chat = compare_screen()
+    running, page = early(screen, chat)
+    undo(screen, page)
+    a, frame = screen.answers, next(running)
+    assert "Withdrawn" in frame[a.verdict]["text"] and not frame[a.undo_button]["visible"]
+    assert frame[a.vote_buttons[0]]["variant"] == "secondary"
+    asyncio.run(a.vote("b", "", "vote-2", page[screen.shown_id], "Ada"))
+    frame = next(running)
+    assert "Withdrawn" not in frame[a.verdict]["text"] and frame[a.undo_button]["visible"]
+    undo(screen, page)
+    chat.compare.ending.set()
+    *_, last = running
+    assert "Withdrawn" in last[a.verdict]["text"] and not chat.compare.votes
+
+
 def test_an_early_vote_needs_text_in_both_drafts():
     screen, chat = compare_screen()
     chat.word_seconds = 0.02
