@@ -103,11 +103,8 @@ def _draw(probs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     Inverse transform sampling: one random number per row instead of one per token."""
     below = probs.cumsum(-1)
     total = below[:, -1:]
-    u = (
-        torch.rand(len(below), 1, generator=generator, dtype=torch.float32, device=probs.device)
-        * total
-    )
-    u = torch.minimum(u, torch.nextafter(total, torch.zeros_like(total)))
+    u = torch.rand(total.shape, generator=generator, dtype=torch.float32, device=total.device)
+    u = torch.minimum(u * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(below, u, right=True).squeeze(-1)
 
 

@@ -8,6 +8,7 @@ chunk is recomputed in backward.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,16 +72,7 @@ def selected_logprobs(
         logits = head(hidden).float() / temperature
         return logits.gather(-1, targets[:, None]).squeeze(-1) - logits.logsumexp(-1)
 
-    size = max(CHUNK_BYTES // (4 * vocabulary), 1)
-    if len(targets) <= size:
-        return chunk(hidden, targets)
-    recompute = torch.is_grad_enabled() and hidden.requires_grad
-    return torch.cat(
-        [
-            checkpoint(chunk, h, t, use_reentrant=False) if recompute else chunk(h, t)
-            for h, t in zip(hidden.split(size), targets.split(size), strict=True)
-        ]
-    )
+    return _in_chunks(chunk, hidden, targets, CHUNK_BYTES // (4 * vocabulary))
 
 
 def kl_from_base(
@@ -100,19 +92,43 @@ def kl_from_base(
             expected = (head(base).float() / temperature).log_softmax(-1)
         return (expected.exp() * (expected - logprobs)).sum(-1)
 
-    size = max(CHUNK_BYTES // (8 * vocabulary), 1)
+    return _in_chunks(chunk, hidden, base, CHUNK_BYTES // (8 * vocabulary))
+
+
+def _in_chunks(
+    chunk: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    hidden: torch.Tensor,
+    other: torch.Tensor,
+    size: int,
+) -> torch.Tensor:
+    """chunk(hidden, other), (N,), of `size` rows at a time, each computed again in backward if
+    there are several."""
+    size = max(size, 1)
+    if len(hidden) <= size:
+        return chunk(hidden, other)
+    recompute = torch.is_grad_enabled() and hidden.requires_grad
     return torch.cat(
         [
-            checkpoint(chunk, h, b, use_reentrant=False)
-            for h, b in zip(hidden.split(size), base.split(size), strict=True)
+            checkpoint(chunk, h, o, use_reentrant=False) if recompute else chunk(h, o)
+            for h, o in zip(hidden.split(size), other.split(size), strict=True)
         ]
     )
 
 
-class SelectedLogprobs(torch.autograd.Function):
+class LinearInStates(torch.autograd.Function):
+    """Of hidden states (N, H) and three more inputs, one number for each row. `forward` saves its
+    slopes (N, H), or nothing where no gradient is asked for: no logits are kept for backward."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (slopes,) = ctx.saved_tensors
+        return (grads[0][:, None] * slopes.float()).to(slopes.dtype), None, None, None
+
+
+class SelectedLogprobs(LinearInStates):
     """log softmax(h W' / T) at targets: h (N, H), frozen W (V, H), targets (N,) int64, T
     -> (N,) float32. With respect to h its gradient is (W[target] - p W) / T for each row, where p
-    is the softmax: known as soon as p is, so that no logits are kept for backward."""
+    is the softmax: known as soon as p is."""
 
     @staticmethod
     def forward(
@@ -135,16 +151,11 @@ class SelectedLogprobs(torch.autograd.Function):
         ctx.save_for_backward(*[] if slopes is None else [slopes])
         return logprobs
 
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (slopes,) = ctx.saved_tensors
-        return (grads[0][:, None] * slopes.float()).to(slopes.dtype), None, None, None
 
-
-class KLFromBase(torch.autograd.Function):
+class KLFromBase(LinearInStates):
     """KL(q || p) of q = softmax(g W' / T) and p = softmax(h W' / T): h and g (N, H), frozen W
     (V, H), T -> (N,) float32. Its gradient with respect to h is (p - q) W / T, 0 where h = g, so
-    that a policy that is still the base gets no noise from it. No logits are kept for backward."""
+    that a policy that is still the base gets no noise from it."""
 
     @staticmethod
     def forward(
@@ -155,7 +166,7 @@ class KLFromBase(torch.autograd.Function):
         temperature: float,
     ) -> torch.Tensor:
         kl = torch.empty(len(hidden), dtype=torch.float32)
-        slopes = torch.empty_like(hidden)  # (N, H)
+        slopes = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None  # (N, H)
         for start in range(0, len(hidden), CPU_CHUNK):
             rows = slice(start, start + CPU_CHUNK)
 
@@ -166,11 +177,7 @@ class KLFromBase(torch.autograd.Function):
             policy, reference = logprobs(hidden), logprobs(base)
             q = reference.exp()
             kl[rows] = (q * (reference - policy)).sum(-1)
-            slopes[rows] = policy.exp_().sub_(q).to(weight.dtype) @ weight / temperature
-        ctx.save_for_backward(slopes)
+            if slopes is not None:
+                slopes[rows] = policy.exp_().sub_(q).to(weight.dtype) @ weight / temperature
+        ctx.save_for_backward(*[] if slopes is None else [slopes])
         return kl
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (slopes,) = ctx.saved_tensors
-        return (grads[0][:, None] * slopes.float()).to(slopes.dtype), None, None, None
