@@ -901,9 +901,9 @@ def test_a_prompt_of_ones_own_can_be_chosen_before_the_first_answers_are_asked_f
     from playwright.sync_api import expect
 
     page = opened("phone")
-    page.locator("#tab-compare-button").click()
-    page.evaluate(
+    page.evaluate(  # both clicks in the page: it asks by itself .15 s after its last part is there
         """async () => {
+            document.getElementById('tab-compare-button').click();
             const own = () => document.querySelectorAll('#source input')[2];
             while (!own()) await new Promise(done => setTimeout(done, 5));
             own().click();
