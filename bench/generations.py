@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.simulated_rater import Utility
+from rlhf_chat.inference import forward_pass
 
 EVERYDAY = Path(__file__).parent / "prompts" / "everyday.txt"
 
@@ -71,8 +72,10 @@ def kl_of(model, view, prompts: Sequence[str], spoken: GeneratedReply) -> float:
     for start in range(0, len(ids), 32):
         part = slice(start, start + 32)
         with model.lease.slice(), torch.no_grad():
-            ours = model.forward(view, ids[part], spoken.ids[part]).logprobs.sum()
-            base = model.forward(model.reference, ids[part], spoken.ids[part]).logprobs.sum()
+            ours = forward_pass.forward(model, view, ids[part], spoken.ids[part]).logprobs.sum()
+            base = forward_pass.forward(
+                model, model.reference, ids[part], spoken.ids[part]
+            ).logprobs.sum()
         total += float(ours - base)
     return total / len(ids)
 

@@ -31,7 +31,7 @@ from transformers import PreTrainedConfig
 from bench import decode as decode_bench
 from bench import random_weights
 from rlhf_chat.doctor import preflight
-from rlhf_chat.inference import memory, presets
+from rlhf_chat.inference import forward_pass, memory, presets
 from rlhf_chat.inference.calibration import calibrate
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.memory_estimate import GIB, Workload
@@ -83,7 +83,7 @@ def twins(model: Model, tries: int) -> Record:
 
     def gradient() -> torch.Tensor:
         with model.lease.slice(), torch.enable_grad():
-            out = model.forward(model.policy, [prompt] * 2, [response] * 2)
+            out = forward_pass.forward(model, model.policy, [prompt] * 2, [response] * 2)
             params = model.policy_parameters()
             grads = torch.autograd.grad(out.logprobs.sum(), params)
         return torch.cat([g.flatten() for g in grads])

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from bench import abilities
+from rlhf_chat.inference import forward_pass
 from rlhf_chat.inference.generate import Sampling
 
 TOKENS = 64  # of a reply
@@ -54,6 +55,6 @@ def median_loss(model, view) -> float:
     for paragraph in abilities.page().split("\n\n"):
         ids = model.tokenizer.encode(paragraph, add_special_tokens=False)
         with model.lease.slice(), torch.no_grad():
-            out = model.forward(view, [ids[:1]], [ids[1:]], temperature=1.0)
+            out = forward_pass.forward(model, view, [ids[:1]], [ids[1:]], temperature=1.0)
         losses.append(-out.logprobs[0])
     return float(torch.cat(losses).median())

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import torch
 
-from rlhf_chat.inference import memory
+from rlhf_chat.inference import forward_pass, memory
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.lease import SLICE_SECONDS
 from rlhf_chat.inference.memory_estimate import Workload
@@ -40,7 +40,7 @@ def gradient(model: Model, prompts: list[list[int]], responses: list[list[int]])
     Reads and writes no `.grad`."""
     params = model.policy_parameters()
     with model.lease.slice(), torch.enable_grad():
-        total = model.forward(model.policy, prompts, responses).logprobs.sum()
+        total = forward_pass.forward(model, model.policy, prompts, responses).logprobs.sum()
         grads = torch.autograd.grad(total, params, allow_unused=True)
         parts = [
             torch.zeros_like(p).flatten() if g is None else g.flatten()

@@ -30,20 +30,10 @@ from rlhf_chat.inference import (
     precision,
     training_linear,
 )
-from rlhf_chat.inference.decode_batch import PrefixCache, left_pad
-from rlhf_chat.inference.forward_pass import (
-    BaseStates,
-    ForwardOutput,
-    LowerStates,
-    ReferencePass,
-    TreePass,
-    by_row,
-    pool_states,
-)
+from rlhf_chat.inference.decode_batch import PrefixCache
 from rlhf_chat.inference.generate import Response, Sampling, default_sampling, generate
 from rlhf_chat.inference.graph_capture import StepCapture
 from rlhf_chat.inference.lease import Lease, MemoryRequested
-from rlhf_chat.inference.lm_head import kl_from_base, lm_head_of, selected_logprobs
 from rlhf_chat.inference.loading import inspect_tokenizer, special_ids
 from rlhf_chat.inference.memory import in_parts
 from rlhf_chat.inference.memory_estimate import Workload
@@ -51,7 +41,6 @@ from rlhf_chat.inference.memory_estimate import Workload
 log = logging.getLogger(__name__)
 
 MIN_TEMPERATURE = 0.1
-SHORT_ROW = 512  # tokens, up to which attention may hold all its weights in memory
 
 
 @dataclass(frozen=True)
@@ -112,18 +101,18 @@ class Model:
             lora_modules.with_adapter(base, r=adapter.r, lora_alpha=adapter.lora_alpha), -1
         )
         self._can_merge = lora_modules.can_merge(self.policy.tree)
-        self._can_fuse = (
+        self.can_fuse = (
             self._can_merge
             and not precision.is_small(self.config)
             and fused_decoder.is_known(self.config)
         )
-        if self._can_fuse:
+        if self.can_fuse:
             training_linear.use_in(self.policy.tree)
         self.live = self.reference
         self.live = self.base_view()
         self._policy_params = lora_modules.adapter_params(self.policy.tree)
         self._trained = self._trained_params()
-        self._untrained_layers = self._count_untrained_layers()
+        self.untrained_layers = self._count_untrained_layers()
         self.chat_template = inspect_tokenizer(tokenizer, name)
         self.pad_id, self.end_ids = special_ids(tokenizer, base, self.chat_template.stop_ids)
         self.sampling = default_sampling(base.generation_config, is_demo=self.is_demo)
@@ -166,7 +155,7 @@ class Model:
     @property
     def computes_lower_layers_once(self) -> bool:
         """Whether passes over the same rows share what no training changes."""
-        return self._untrained_layers > 0
+        return self.untrained_layers > 0
 
     @property
     def same_without_grad(self) -> bool:
@@ -318,193 +307,6 @@ class Model:
             stop=lambda ids: self.chat_template.stop_length(self.tokenizer, ids),
         )
 
-    # ------------------------------------------------------------------ log-probs and features
-
-    def forward(
-        self,
-        view: ModelView,
-        prompts: Sequence[Sequence[int]],
-        responses: Sequence[Sequence[int]],
-        temperature: float | None = None,
-        lower: torch.Tensor | None = None,
-    ) -> ForwardOutput:
-        """One micro-batch through one tree, in the caller's grad mode. Raises RuntimeError unless
-        the caller holds the lease. `temperature` of the log-probs: default `self.temperature`.
-        `lower`: of an earlier pass over the same rows, through this tree or through one whose lower
-        layers are the same.
-        """
-        run = self._run(view, prompts, responses, lower)
-        logprobs = selected_logprobs(
-            lm_head_of(view.tree, self.config),
-            run.final[:, :-1][run.mask],
-            run.targets[run.mask],
-            self.temperature if temperature is None else temperature,
-            self.config.vocab_size,
-        )
-        states = run.final.detach().float()
-        return ForwardOutput(
-            logprobs=logprobs.new_zeros(run.mask.shape).masked_scatter(run.mask, logprobs),
-            mask=run.mask.float(),
-            hidden=states[:, :-1],
-            states=states[:, 1:],
-            middle=run.middle.float(),
-            lower=run.lower,
-        )
-
-    def base_states(
-        self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
-    ) -> BaseStates:
-        """What `kl_from_base` compares with: one micro-batch through the frozen base. Raises
-        RuntimeError unless the caller holds the lease."""
-        with torch.no_grad():
-            run = self._run(self.reference_in_slices, prompts, responses, None)
-        lower = run.lower if self._lower_layers_are_shared() else None
-        return BaseStates(run.final[:, :-1][run.mask], lower)
-
-    def kl_from_base(
-        self,
-        prompts: Sequence[Sequence[int]],
-        responses: Sequence[Sequence[int]],
-        base: BaseStates,
-    ) -> torch.Tensor:
-        """KL(base || policy) at each of the T response tokens of a micro-batch, (T,) float32, nats,
-        in the caller's grad mode. `base`: of the same rows. Raises RuntimeError unless the caller
-        holds the lease."""
-        run = self._run(self.policy, prompts, responses, base.lower)
-        return kl_from_base(
-            lm_head_of(self.policy.tree, self.config),
-            run.final[:, :-1][run.mask],
-            base.final,
-            self.temperature,
-            self.config.vocab_size,
-        )
-
-    def _run(
-        self,
-        view: ModelView,
-        prompts: Sequence[Sequence[int]],
-        responses: Sequence[Sequence[int]],
-        lower: torch.Tensor | None,
-    ) -> TreePass:
-        """One micro-batch through one tree, but for the output layer.
-
-        Left padding aligns the ends of all responses in the last column, so that only the last
-        R + 1 positions are needed, for any architecture.
-        """
-        self.lease.assert_held()
-        rows = [list(p) + list(r) for p, r in zip(prompts, responses, strict=True)]
-        ids, attention, positions = left_pad(rows, self.pad_id, self.device)
-        width = max(len(r) for r in responses)
-        layers = self.config.num_hidden_layers
-        pauses = self.device.type == "cpu" and view is not self.reference
-        with (
-            lora_modules.capture_hidden(view.tree, layers) as middle,
-            lora_modules.checkpointed(view.tree, layers, self.checkpointing),
-            lora_modules.paused_between_layers(
-                view.tree, layers, self.lease.pause if pauses else None
-            ),
-            lora_modules.lower_layers(view.tree, layers, self._untrained_layers, lower) as below,
-            lora_modules.plain_attention(view.tree, self._can_fuse and ids.shape[1] <= SHORT_ROW),
-        ):
-            final = lora_modules.decoder_of(view.tree)(
-                input_ids=ids, attention_mask=attention, position_ids=positions, use_cache=False
-            ).last_hidden_state[:, -(width + 1) :]  # (B, R + 1, H)
-        lengths = torch.tensor([len(r) for r in responses], device=self.device)
-        columns = torch.arange(width, device=self.device)
-        mask = columns >= width - lengths[:, None]  # (B, R), not from ids: pad may be an end token
-        return TreePass(
-            final, mask, ids[:, -width:], middle[0][:, -width:], below[0] if below else None
-        )
-
-    def forward_rows(
-        self,
-        view: ModelView,
-        rows: Sequence[int],
-        prompts: Sequence[Sequence[int]],
-        responses: Sequence[Sequence[int]],
-        lower: LowerStates | None = None,
-    ) -> ForwardOutput:
-        """`forward` of these rows of N prompts and responses. `lower`: what an earlier pass found
-        for the same rows, where it is in there."""
-        return self.forward(
-            view,
-            [prompts[i] for i in rows],
-            [responses[i] for i in rows],
-            lower=(lower or {}).get(tuple(rows)),
-        )
-
-    def reference_pass(
-        self,
-        prompts: Sequence[Sequence[int]],
-        responses: Sequence[Sequence[int]],
-        microbatch: int = 16,
-        turn: Callable[[], AbstractContextManager[None]] | None = None,
-        parts: Sequence[list[int]] | None = None,
-    ) -> ReferencePass:
-        """The frozen base on N responses.
-
-        `turn` acquires the lease for one micro-batch; default: a training slice. `parts`: these
-        batches of rows instead of `microbatch` each, which the policy will read as well.
-        """
-        view = self.reference if turn else self.reference_in_slices
-        keep = parts is not None and self._lower_layers_are_shared()
-
-        def work(rows: list[int]) -> ForwardOutput:
-            with (turn or self.lease.slice)(), torch.no_grad():
-                return self.forward_rows(view, rows, prompts, responses)
-
-        logprobs: dict[int, torch.Tensor] = {}
-        pooled: dict[int, torch.Tensor] = {}
-        lower: LowerStates = {}
-        for rows, out in in_parts(
-            parts or self.parts(prompts, responses, microbatch), work, self.reduce_batch
-        ):
-            logprobs |= by_row(rows, out)
-            pooled |= zip(rows, pool_states(out).cpu(), strict=True)
-            if keep and out.lower is not None:
-                lower[tuple(rows)] = out.lower
-        numbers = range(len(prompts))
-        return ReferencePass(
-            [logprobs[i] for i in numbers], torch.stack([pooled[i] for i in numbers]), lower
-        )
-
-    def policy_pass(
-        self,
-        prompts: Sequence[Sequence[int]],
-        responses: Sequence[Sequence[int]],
-        parts: Sequence[list[int]],
-        lower: LowerStates,
-        check: Callable[[], None] = lambda: None,
-    ) -> list[torch.Tensor]:
-        """The policy on N responses, for measuring: log-probs, one (len,) tensor each, float32 on
-        the CPU. `lower`: of the `reference_pass` over the same `parts`. `check` is called before
-        each and may raise."""
-
-        def work(rows: list[int]) -> ForwardOutput:
-            check()
-            with self.lease.slice(), torch.no_grad():
-                return self.forward_rows(self.policy, rows, prompts, responses, lower)
-
-        logprobs: dict[int, torch.Tensor] = {}
-        for rows, out in in_parts(parts, work, self.reduce_batch):
-            logprobs |= by_row(rows, out)
-        return [logprobs[i] for i in range(len(prompts))]
-
-    def parts(
-        self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], rows: int
-    ) -> list[list[int]]:
-        """Row numbers in micro-batches of at most so many rows."""
-        lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
-        return memory.parts_within(lengths, rows, self.tokens_per_row)
-
-    def _lower_layers_are_shared(self) -> bool:
-        """Whether the policy's are the base's. Adapters of earlier releases also changed them."""
-        return not any(
-            bool(param.any())
-            for name, param in self._policy_params.items()
-            if "lora_B" in name and lora_modules.layer_number(name) < self._untrained_layers
-        )
-
     # ------------------------------------------------------------------ memory
 
     def set_limits(self, rollouts: int, context: int, at_once: int) -> None:
@@ -540,17 +342,12 @@ class Model:
         was_on, self.checkpointing = self.checkpointing, True
         return not was_on
 
-    def prefix_states(self, prompt: Sequence[int], response: Sequence[int]) -> torch.Tensor:
-        """Pooled hidden states of the frozen base for every prefix of one response: row i is what
-        `reference_pass` gives for its first i + 1 tokens. (R, 4H) float32 on the CPU. One forward
-        pass, with the priority of chat."""
-        with self.lease.turn(), torch.no_grad():
-            out = self.forward(self.reference, [prompt], [response])
-        count = torch.arange(1, len(response) + 1, device=out.states.device)[:, None]
-        parts = []
-        for states in (out.middle[0], out.states[0]):
-            parts += [states, states.cumsum(0) / count]
-        return torch.cat(parts, -1).cpu()
+    def parts(
+        self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], rows: int
+    ) -> list[list[int]]:
+        """Row numbers in micro-batches of at most so many rows."""
+        lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
+        return memory.parts_within(lengths, rows, self.tokens_per_row)
 
     # ------------------------------------------------------------------ adapters
 
@@ -573,6 +370,14 @@ class Model:
         some = len(self._trained) < len(self._policy_params)
         return lora_modules.first_trained(self.config.num_hidden_layers) if reuse and some else 0
 
+    def lower_layers_are_shared(self) -> bool:
+        """Whether the policy's are the base's. Adapters of earlier releases also changed them."""
+        return not any(
+            bool(param.any())
+            for name, param in self._policy_params.items()
+            if "lora_B" in name and lora_modules.layer_number(name) < self.untrained_layers
+        )
+
     def policy_state(self) -> dict[str, torch.Tensor]:
         """The policy's adapter: detached copies on the CPU, by the keys of PEFT's files."""
         return {k: p.detach().cpu().clone() for k, p in self._policy_params.items()}
@@ -586,7 +391,7 @@ class Model:
         ModelError if names or shapes differ."""
         if state is not None:
             _check_fits(self._policy_params, state)
-        if self._can_fuse:
+        if self.can_fuse:
             with self.lease.turn():
                 fused = lora_modules.fused(self.reference.tree, self.policy.tree, state)
             return ModelView(fused, version)
@@ -601,7 +406,7 @@ class Model:
 
     def base_view(self) -> ModelView:
         """The base in the form that samples fastest; the live view if that is the base already."""
-        if not self._can_fuse:
+        if not self.can_fuse:
             return self.reference
         if self.live.version == 0 and self.live is not self.reference:
             return self.live
@@ -613,7 +418,7 @@ class Model:
 
     def view_if_live(self, version: int) -> ModelView | None:
         """The view of `version` if it is in memory already: the live one, or the base."""
-        loaded = (self.live,) if self._can_fuse else (self.live, self.reference)
+        loaded = (self.live,) if self.can_fuse else (self.live, self.reference)
         return next((view for view in loaded if view.version == version), None)
 
     def serve(self, view: ModelView) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from rlhf_chat.errors import ModelError
-from rlhf_chat.inference import lora_modules
+from rlhf_chat.inference import forward_pass, lora_modules
 from rlhf_chat.inference.calibration import gradient, probe_rows
 from rlhf_chat.inference.lm_head import lm_head_of
 from rlhf_chat.inference.model import Model
@@ -55,8 +55,8 @@ def _check_adapter_off_is_base(model: Model) -> None:
     prompts, responses = probe_rows(model)
     model.set_policy(model.base_state())
     with model.lease.slice(), torch.no_grad():
-        bare = model.forward(model.reference, prompts, responses).logprobs
-        with_adapter = model.forward(model.policy, prompts, responses).logprobs
+        bare = forward_pass.forward(model, model.reference, prompts, responses).logprobs
+        with_adapter = forward_pass.forward(model, model.policy, prompts, responses).logprobs
     if not torch.allclose(bare, with_adapter, atol=1e-4 if model.device.type == "cpu" else 5e-2):
         raise ModelError("model.self_test_adapter")
 
@@ -74,8 +74,8 @@ def _check_gradient_survives_inference(model: Model) -> None:
     model.set_policy(state)
     before = gradient(model, prompts, responses)
     with model.lease.slice(), torch.inference_mode():
-        model.forward(model.policy, prompts, responses)
-        model.forward(model.reference, prompts, responses)
+        forward_pass.forward(model, model.policy, prompts, responses)
+        forward_pass.forward(model, model.reference, prompts, responses)
     after = gradient(model, prompts, responses)
     model.set_policy(model.base_state())
     cosine = torch.nn.functional.cosine_similarity(before, after, dim=0).item()

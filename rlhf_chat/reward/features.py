@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rlhf_chat.db import Store, content_key
 from rlhf_chat.errors import NumericError
 from rlhf_chat.feedback.replies import Prompt, Reply
+from rlhf_chat.inference import forward_pass
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.generator import Generator
 from rlhf_chat.inference.model import Model, ModelView
@@ -135,8 +136,8 @@ class FeatureExtractor:
     def _reference_pass(self, replies: Sequence[Reply]) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Log-probs and pooled states, which are kept. Raises NumericError where one is not a
         finite number: kept, it would spoil every later round."""
-        logprobs, pooled, _ = self.model.reference_pass(
-            [r.prompt.ids for r in replies], [r.ids for r in replies]
+        logprobs, pooled, _ = forward_pass.reference_pass(
+            self.model, [r.prompt.ids for r in replies], [r.ids for r in replies]
         )
         if not all(bool(torch.isfinite(x).all()) for x in (pooled, *logprobs)):
             raise NumericError("round.base_not_finite")
@@ -153,8 +154,11 @@ class FeatureExtractor:
 
     def measure_now(self, replies: Sequence[Reply]) -> tuple[Floats, Floats]:
         """`measure` for drafts somebody is waiting for: in chat's turn, and without the cache."""
-        pooled = self.model.reference_pass(
-            [r.prompt.ids for r in replies], [r.ids for r in replies], turn=self.model.lease.turn
+        pooled = forward_pass.reference_pass(
+            self.model,
+            [r.prompt.ids for r in replies],
+            [r.ids for r in replies],
+            turn=self.model.lease.turn,
         ).pooled
         styles = np.stack([text_features.measure(r.prompt.text, r.text) for r in replies])
         return styles.astype(np.float64), pooled.numpy().astype(np.float64)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rlhf_chat.feedback.replies import Prompt, Reply
 from rlhf_chat.feedback.snapshot import Snapshot, load_snapshot
+from rlhf_chat.inference import forward_pass
 from rlhf_chat.reward import adversarial_raters, dataset, prompt_sets, reward_model, text_features
 from rlhf_chat.reward.features import FeatureExtractor, Floats, Reference, feature_map_from
 from rlhf_chat.reward.likelihood import PreferenceDataset
@@ -363,7 +364,11 @@ class RewardModelCache:
         """The contribution of each word to the score of a reply. The gains add up to the mean score
         of the whole relative to its first token, without `lcb` and penalty."""
         model = self.extractor.model
-        pooled = model.prefix_states(reply.prompt.ids, reply.ids).numpy().astype(np.float64)
+        pooled = (
+            forward_pass.prefix_states(model, reply.prompt.ids, reply.ids)
+            .numpy()
+            .astype(np.float64)
+        )
         texts = [model.decode(reply.ids[: i + 1]) for i in range(len(reply.ids))]
         styles = np.stack([text_features.measure(reply.prompt.text, t) for t in texts])
         x = scorer.feature_map(styles.astype(np.float64), pooled)

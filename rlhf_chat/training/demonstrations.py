@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from rlhf_chat.feedback.snapshot import Snapshot
+from rlhf_chat.inference import forward_pass
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import dataset
 
@@ -55,7 +56,9 @@ def mask_unlikely(
     found = []
     for item in demonstrations:
         with model.lease.slice(), torch.no_grad():
-            out = model.forward(model.reference_in_slices, [item.prompt], [item.response])
+            out = forward_pass.forward(
+                model, model.reference_in_slices, [item.prompt], [item.response]
+            )
         token_logprobs = out.logprobs[0][out.mask[0].bool()].tolist()
         weights = [
             w if p >= floor else 0.0 for w, p in zip(item.weights, token_logprobs, strict=True)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from rlhf_chat.feedback.replies import Prompt
+from rlhf_chat.inference import forward_pass
 from rlhf_chat.inference.generate import Response
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import reward_model, text_features
@@ -34,9 +35,11 @@ def probe(context: RoundContext) -> tuple[EvalResult, Floats]:
     prompts, responses = _sample(context, within(advance, 0.0, SAMPLING_SHARE))
     prompt_ids, ids = [p.ids for p in prompts], [r.ids for r in responses]
     parts = model.parts(prompt_ids, ids, 2 * model.microbatch_rows)
-    ref_logprobs, pooled, lower = model.reference_pass(prompt_ids, ids, parts=parts)
+    ref_logprobs, pooled, lower = forward_pass.reference_pass(model, prompt_ids, ids, parts=parts)
     advance(READING_SHARE)
-    kl = _mean_kl(model.policy_pass(prompt_ids, ids, parts, lower, context.check), ref_logprobs)
+    kl = _mean_kl(
+        forward_pass.policy_pass(model, prompt_ids, ids, parts, lower, context.check), ref_logprobs
+    )
     advance(1.0)
     texts = [model.decode(r.ids) for r in responses]
     x = scorer.measure([p.text for p in prompts], texts, pooled.numpy())  # (P * n, D)

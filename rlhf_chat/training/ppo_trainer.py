@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from rlhf_chat.errors import NumericError
+from rlhf_chat.inference import forward_pass
 from rlhf_chat.inference.forward_pass import LowerStates
 from rlhf_chat.inference.generate import Response
 from rlhf_chat.inference.generator import Generator
@@ -126,7 +127,7 @@ class PPOTrainer:
         width = max(len(r) for r in ids)
         parts = self._microbatches(prompts, ids)
         counted = CountedCheck(check, within(advance, SAMPLING_SHARE, 1.0), len(parts))
-        ref_rows, pooled, lower = model.reference_pass(prompts, ids, parts=parts)
+        ref_rows, pooled, lower = forward_pass.reference_pass(model, prompts, ids, parts=parts)
         mask, logprobs, values = self._policy_pass(prompts, ids, parts, lower, width, counted)
         unfinished = torch.tensor([not r.finished for r in responses])
         scores = torch.as_tensor(np.asarray(score(numbers, responses, pooled)), dtype=torch.float32)
@@ -212,7 +213,9 @@ class PPOTrainer:
         def work(rows: list[int]) -> None:
             grad = not self.model.same_without_grad
             with self.model.lease.slice(), torch.set_grad_enabled(grad):
-                out = self.model.forward_rows(self.model.policy, rows, prompts, ids, lower)
+                out = forward_pass.forward_rows(
+                    self.model, self.model.policy, rows, prompts, ids, lower
+                )
                 r = out.mask.shape[1]
                 mask[rows, width - r :] = out.mask.cpu()
                 logprobs[rows, width - r :] = out.logprobs.detach().cpu()
@@ -311,8 +314,11 @@ class PPOTrainer:
         def work(rows: list[int]) -> float:
             batch = [shown[i] for i in rows]
             with self.model.lease.slice(), torch.enable_grad():
-                out = self.model.forward(
-                    self.model.policy, [d.prompt for d in batch], [d.response for d in batch]
+                out = forward_pass.forward(
+                    self.model,
+                    self.model.policy,
+                    [d.prompt for d in batch],
+                    [d.response for d in batch],
                 )
                 width, device = out.mask.shape[1], out.logprobs.device
                 weights = ppo.right_aligned(
@@ -343,8 +349,13 @@ class PPOTrainer:
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
         """Summed policy and value loss of one micro-batch."""
         config, device = self.config, self.model.device
-        out = self.model.forward_rows(
-            self.model.policy, rows, rollouts.prompts, rollouts.responses, rollouts.lower
+        out = forward_pass.forward_rows(
+            self.model,
+            self.model.policy,
+            rows,
+            rollouts.prompts,
+            rollouts.responses,
+            rollouts.lower,
         )
         width = out.mask.shape[1]
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from rlhf_chat.errors import NumericError
+from rlhf_chat.inference import forward_pass
 from rlhf_chat.inference.forward_pass import BaseStates
 from rlhf_chat.inference.memory import in_parts
 from rlhf_chat.inference.model import Model
@@ -77,7 +78,7 @@ class Retention:
         prompts, responses = [self.prompts[i] for i in rows], [self.responses[i] for i in rows]
         base = self._known.get(tuple(rows))
         if base is None:
-            base = self.model.base_states(prompts, responses)
+            base = forward_pass.base_states(self.model, prompts, responses)
             self._known[tuple(rows)] = base
         with torch.enable_grad():
-            return self.model.kl_from_base(prompts, responses, base).sum()
+            return forward_pass.kl_from_base(self.model, prompts, responses, base).sum()

@@ -19,6 +19,7 @@ import pytest
 
 from docs.open_webui_feedback import Action
 from rlhf_chat.api import token
+from rlhf_chat.inference import forward_pass
 from rlhf_chat.inference.model import Model
 from tests import attack
 from tests.api_server import TOKENS, Running, api_server, eventually
@@ -106,7 +107,9 @@ def test_logprobs_are_those_of_the_tokens_that_were_drawn(client, app):
     kept = stored(app, made.id)
     out = app.chat.model
     with out.lease.turn():
-        told = out.forward(out.reference, [kept.prompt_ids], [kept.response_ids], temperature=1.0)
+        told = forward_pass.forward(
+            out, out.reference, [kept.prompt_ids], [kept.response_ids], temperature=1.0
+        )
     expected = told.logprobs[0].tolist()
     content = made.choices[0].logprobs.content
     assert [one.logprob for one in content] == pytest.approx(expected[: len(content)], abs=1e-3)

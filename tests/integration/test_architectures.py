@@ -26,7 +26,7 @@ from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.compare import Compare
 from rlhf_chat.db import Store
 from rlhf_chat.feedback.snapshot import load_snapshot
-from rlhf_chat.inference import chat_template
+from rlhf_chat.inference import chat_template, forward_pass
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model, ModelError
 from rlhf_chat.inference.self_test import self_test
@@ -170,7 +170,9 @@ def test_softcaps_and_scales_are_part_of_the_log_probs(
         model = Model.load(str(family_folder(family)), quantization="none")
         prompt, response = ask(model, "hello how are you"), [40, 41, 42]
         with torch.no_grad(), model.lease.slice():
-            ours = model.forward(model.reference, [prompt], [response], temperature=1.0).logprobs[0]
+            ours = forward_pass.forward(
+                model, model.reference, [prompt], [response], temperature=1.0
+            ).logprobs[0]
             logits = model.reference.tree(input_ids=torch.tensor([prompt + response])).logits[0]
         theirs = logits.log_softmax(-1)[range(-4, -1), response]
         assert torch.allclose(ours, theirs, atol=1e-5), family

@@ -16,6 +16,7 @@ import torch
 
 from rlhf_chat.db import Store
 from rlhf_chat.feedback.snapshot import take_snapshot
+from rlhf_chat.inference import forward_pass
 from rlhf_chat.inference.generate import Response
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import dataset, reward_model
@@ -222,7 +223,7 @@ def test_a_mere_hint_may_spend_only_a_share_of_the_distance(extractor: FeatureEx
 def scored(context: RoundContext, number: int, ids: list[list[int]]) -> np.ndarray:
     """The scores that rollouts get: responses to one practice prompt."""
     prompts, model = context.base_stats.prompts.bank, context.extractor.model
-    pooled = model.reference_pass([prompts[number].ids] * len(ids), ids).pooled
+    pooled = forward_pass.reference_pass(model, [prompts[number].ids] * len(ids), ids).pooled
     responses = [Response(one, True) for one in ids]
     return ppo_loop._scorer(context, prompts)([number] * len(ids), responses, pooled)
 

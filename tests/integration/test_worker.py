@@ -26,7 +26,7 @@ from rlhf_chat.db.adapter_versions import AdapterVersionRepository
 from rlhf_chat.db.rounds import RoundRepository
 from rlhf_chat.errors import Refused, from_stored
 from rlhf_chat.feedback.snapshot import load_snapshot, take_snapshot
-from rlhf_chat.inference import generate
+from rlhf_chat.inference import forward_pass, generate
 from rlhf_chat.inference.decode_batch import DecodeBatch
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.memory_estimate import Workload
@@ -114,7 +114,7 @@ def spoken(model: Model) -> tuple[int, list[int], torch.Tensor]:
     prompt = model.encode([{"role": "user", "content": "hello how are you"}])
     *_, (reply,) = model.stream(model.live, [prompt], Sampling(0.0, max_new_tokens=8), seed=0)
     with model.lease.turn(), torch.no_grad():
-        logprobs = model.forward(model.live, [prompt], [[40, 41, 42, 43]]).logprobs
+        logprobs = forward_pass.forward(model, model.live, [prompt], [[40, 41, 42, 43]]).logprobs
     return model.live.version, reply.ids, logprobs
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
+from rlhf_chat.inference import forward_pass
 from rlhf_chat.inference.empty_model import empty_model
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.memory_estimate import Workload, predict
@@ -54,7 +55,7 @@ def an_update(model: Model) -> list[torch.Tensor]:
     state = model.policy_state()
     view = model.make_view(1, state)
     [reply] = model.sample(view, prompts[:1], Sampling(max_new_tokens=6), seed=3)
-    found = model.reference_pass(prompts[:1], [reply.ids])
+    found = forward_pass.reference_pass(model, prompts[:1], [reply.ids])
     return [
         *state.values(),
         rollouts.logprobs,
@@ -62,7 +63,7 @@ def an_update(model: Model) -> list[torch.Tensor]:
         torch.tensor(reply.ids),
         *found.logprobs,
         found.pooled,
-        model.prefix_states(prompts[0], reply.ids),
+        forward_pass.prefix_states(model, prompts[0], reply.ids),
     ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlhf_chat.inference import gguf
+from rlhf_chat.inference import forward_pass, gguf
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.loading import ModelError, resolve
 from rlhf_chat.inference.model import Model
@@ -22,7 +22,9 @@ def file(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def logprobs(model: Model) -> torch.Tensor:
     prompt, response = model.encode([{"role": "user", "content": "hello"}]), [20, 21, 22, 23]
     with model.lease.slice(), torch.no_grad():
-        return model.forward(model.reference, [prompt], [response], temperature=1.0).logprobs
+        return forward_pass.forward(
+            model, model.reference, [prompt], [response], temperature=1.0
+        ).logprobs
 
 
 def test_it_says_what_the_model_it_was_made_from_says(file: Path, toy: Model) -> None:

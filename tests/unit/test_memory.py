@@ -15,7 +15,7 @@ import torch
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.db import Store
 from rlhf_chat.errors import Notice
-from rlhf_chat.inference import lm_head, lora_modules, memory
+from rlhf_chat.inference import forward_pass, lm_head, lora_modules, memory
 from rlhf_chat.inference.calibration import calibrate, gradient, rows_in_time
 from rlhf_chat.inference.decode_batch import DecodeBatch
 from rlhf_chat.inference.generate import Sampling
@@ -55,17 +55,17 @@ def test_long_rows_are_read_and_written_fewer_at_a_time(
 ) -> None:
     prompts, responses = batch(toy)
     sizes: list[int] = []
-    forward = Model.forward
+    forward = forward_pass.forward
 
-    def watch(self, view, some, *rest, **more):
+    def watch(model, view, some, *rest, **more):
         sizes.append(len(some))
-        return forward(self, view, some, *rest, **more)
+        return forward(model, view, some, *rest, **more)
 
-    monkeypatch.setattr(Model, "forward", watch)
-    together = toy.reference_pass(prompts, responses).logprobs
+    monkeypatch.setattr(forward_pass, "forward", watch)
+    together = forward_pass.reference_pass(toy, prompts, responses).logprobs
     assert sizes == [len(prompts)]
     monkeypatch.setattr(toy, "tokens_per_row", 1)
-    apart = toy.reference_pass(prompts, responses).logprobs
+    apart = forward_pass.reference_pass(toy, prompts, responses).logprobs
     assert sizes[1:] == [1] * len(prompts)
     assert all(torch.allclose(x, y, atol=1e-4) for x, y in zip(together, apart, strict=True))
 
@@ -162,7 +162,7 @@ def test_checkpointing_changes_no_gradient(kind: str, request: pytest.FixtureReq
     try:
         again = gradient(model, prompts, responses)
         with model.lease.slice(), torch.no_grad():
-            model.forward(model.policy, prompts, responses)
+            forward_pass.forward(model, model.policy, prompts, responses)
     finally:
         model.checkpointing = False
         handle.remove()
@@ -213,17 +213,17 @@ def ppo_trainer(toy: Model) -> Iterator[PPOTrainer]:
     toy.microbatch_rows, toy.rows_per_batch, toy.checkpointing = 8, 64, False
 
 
-def short_of_memory(model: Model, monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
+def short_of_memory(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
     """From now on a forward of more than `most` rows runs out of memory. Returns sizes tried."""
-    real, tried = model.forward, []
+    real, tried = forward_pass.forward, []
 
-    def forward(view, prompts, responses, **more):
+    def forward(model, view, prompts, responses, **more):
         tried.append(len(prompts))
         if len(prompts) > most:
             raise OOM("injected")
-        return real(view, prompts, responses, **more)
+        return real(model, view, prompts, responses, **more)
 
-    monkeypatch.setattr(model, "forward", forward)
+    monkeypatch.setattr(forward_pass, "forward", forward)
     return tried
 
 
@@ -239,7 +239,7 @@ def test_a_round_short_of_memory_halves_and_learns_the_same(
 
     toy.set_policy(start)
     again = PPOTrainer(toy, CONFIG, target=1.0, score_std=1.0, floor=-9.0)
-    tried = short_of_memory(toy, monkeypatch, 2)
+    tried = short_of_memory(monkeypatch, 2)
     short, _ = again.collect(prompts, range(8), score, 3)
     again.update(short, 3)
     assert max(tried) == 8 and toy.microbatch_rows == 2
@@ -247,7 +247,7 @@ def test_a_round_short_of_memory_halves_and_learns_the_same(
     assert torch.allclose(short.logprobs, rollouts.logprobs, atol=1e-5)
     moved = toy.policy_state()
     assert all(torch.allclose(plain[k], moved[k], atol=2e-4) for k in plain)
-    assert len(toy.policy_pass(prompts, short.responses, short.microbatches, {})) == 8
+    assert len(forward_pass.policy_pass(toy, prompts, short.responses, short.microbatches, {})) == 8
 
 
 def test_memory_that_ends_on_the_way_back_adds_no_half_gradient(

@@ -15,7 +15,7 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from rlhf_chat.inference import loading, lora_modules, nf4
+from rlhf_chat.inference import forward_pass, loading, lora_modules, nf4
 from rlhf_chat.inference.calibration import gradient
 from rlhf_chat.inference.decode_batch import left_pad
 from rlhf_chat.inference.forward_pass import ReferencePass, pool_states
@@ -49,7 +49,7 @@ def batch(model: Model, rows: int = 4) -> tuple[list[list[int]], list[list[int]]
 
 def logprobs(model: Model, view, prompts, responses, temperature: float = 1.0) -> torch.Tensor:
     with model.lease.slice(), torch.no_grad():
-        return model.forward(view, prompts, responses, temperature).logprobs
+        return forward_pass.forward(model, view, prompts, responses, temperature).logprobs
 
 
 @pytest.mark.parametrize("kind", ["toy", "toy_nf4"])
@@ -201,7 +201,7 @@ def test_log_probs_score_the_token_they_stand_under(toy: Model) -> None:
 def test_hidden_is_the_state_before_each_token_and_states_the_one_at_it(toy: Model) -> None:
     prompts, responses = batch(toy)
     with toy.lease.slice(), torch.no_grad():
-        out = toy.forward(toy.reference, prompts, responses)
+        out = forward_pass.forward(toy, toy.reference, prompts, responses)
     assert torch.allclose(out.hidden[:, 1:], out.states[:, :-1])
     head = toy.reference.tree.get_output_embeddings()
     with torch.no_grad():
@@ -263,10 +263,10 @@ def test_the_mask_comes_from_lengths_even_where_pad_is_the_end_token(toy: Model)
     end = next(iter(toy.end_ids))
     prompts, responses = [ask(toy)] * 2, [[5, 6, end], [7, end]]
     with toy.lease.slice(), torch.no_grad():
-        before = toy.forward(toy.reference, prompts, responses)
+        before = forward_pass.forward(toy, toy.reference, prompts, responses)
         pad, toy.pad_id = toy.pad_id, end
         try:
-            after = toy.forward(toy.reference, prompts, responses)
+            after = forward_pass.forward(toy, toy.reference, prompts, responses)
         finally:
             toy.pad_id = pad
     assert torch.equal(before.mask, torch.tensor([[1.0, 1, 1], [0, 1, 1]]))
@@ -326,11 +326,11 @@ def test_leaving_rows_do_not_disturb_the_others(toy: Model) -> None:
 
 def test_features_are_the_same_from_the_cache_path_and_the_rollout_path(toy: Model) -> None:
     prompts, responses = batch(toy)
-    many = toy.reference_pass(prompts, responses, microbatch=4).pooled
-    single = toy.reference_pass(prompts, responses, microbatch=1).pooled
+    many = forward_pass.reference_pass(toy, prompts, responses, microbatch=4).pooled
+    single = forward_pass.reference_pass(toy, prompts, responses, microbatch=1).pooled
     assert torch.nn.functional.cosine_similarity(many, single).min() > 0.999
     with toy.lease.slice(), torch.no_grad():
-        again = pool_states(toy.forward(toy.reference, prompts, responses))
+        again = pool_states(forward_pass.forward(toy, toy.reference, prompts, responses))
     assert torch.allclose(many, again, atol=1e-5)
 
 
@@ -525,7 +525,7 @@ def test_a_pass_of_training_can_pause_before_every_layer_both_ways(
     monkeypatch.setattr(toy.lease, "pause", lambda: pauses.append(1))
     layers = toy.config.num_hidden_layers
     with toy.lease.slice(), torch.enable_grad():
-        total = toy.forward(toy.policy, prompts, responses).logprobs.sum()
+        total = forward_pass.forward(toy, toy.policy, prompts, responses).logprobs.sum()
         assert len(pauses) == layers
         torch.autograd.grad(total, toy.policy_parameters(), allow_unused=True)
     # The lowest of the trained layers has no input with a gradient.
@@ -538,7 +538,7 @@ def test_a_pass_that_pauses_is_not_disturbed_by_one_of_chat(
     """Both read the base's layers: what hooks keep of one must not be of the other."""
     monkeypatch.setattr("rlhf_chat.inference.lease.SLICE_SECONDS", 0.0)
     prompts, responses = batch(toy)
-    alone = toy.reference_pass(prompts, responses)
+    alone = forward_pass.reference_pass(toy, prompts, responses)
     parts = [[0, 1], [2, 3]]
     done = threading.Event()
     found: list[ReferencePass] = []
@@ -546,14 +546,14 @@ def test_a_pass_that_pauses_is_not_disturbed_by_one_of_chat(
     def train() -> None:
         try:
             for _ in range(20):
-                found.append(toy.reference_pass(prompts, responses, parts=parts))
+                found.append(forward_pass.reference_pass(toy, prompts, responses, parts=parts))
         finally:
             done.set()
 
     thread = threading.Thread(target=train)
     thread.start()
     while not done.is_set():
-        found.append(toy.reference_pass(prompts, responses, turn=toy.lease.turn))
+        found.append(forward_pass.reference_pass(toy, prompts, responses, turn=toy.lease.turn))
     thread.join()
     assert sum(bool(one.lower) for one in found) == 20
     for one in found:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from rlhf_chat.inference import forward_pass
 from rlhf_chat.inference.model import Model
 from rlhf_chat.training.advantages import Critic, ValueHead
 from rlhf_chat.training.demonstrations import Demonstration, mask_unlikely
@@ -267,7 +268,7 @@ def test_training_moves_the_policy_and_nothing_else(toy: Model) -> None:
 
     def speak(view) -> torch.Tensor:
         with toy.lease.slice(), torch.no_grad():
-            return toy.forward(view, prompts, [[5, 6], [7]]).logprobs
+            return forward_pass.forward(toy, view, prompts, [[5, 6], [7]]).logprobs
 
     before = speak(toy.reference), speak(served)
     state = toy.policy_state()
@@ -423,7 +424,7 @@ def shown(toy: Model) -> Demonstration:
 
 def logprob_of(toy: Model, one: Demonstration) -> float:
     with toy.lease.slice(), torch.no_grad():
-        out = toy.forward(toy.policy, [list(one.prompt)], [list(one.response)])
+        out = forward_pass.forward(toy, toy.policy, [list(one.prompt)], [list(one.response)])
     return float(out.logprobs.sum())
 
 
@@ -446,7 +447,9 @@ def test_a_correction_is_imitated_while_the_kl_budget_lasts(
 def test_what_the_base_would_never_say_is_not_imitated(toy: Model) -> None:
     one = shown(toy)
     with toy.lease.slice(), torch.no_grad():
-        token_logprobs = toy.forward(toy.reference, [one.prompt], [one.response]).logprobs[0]
+        token_logprobs = forward_pass.forward(
+            toy, toy.reference, [one.prompt], [one.response]
+        ).logprobs[0]
     floor = float(token_logprobs.median())
     [kept] = mask_unlikely(toy, [one], floor)
     assert kept.weights == [1.0 if p >= floor else 0.0 for p in token_logprobs.tolist()]
@@ -485,14 +488,14 @@ def test_memory_that_is_short_for_corrections_ends_no_round(toy: Model, monkeypa
     toy.microbatch_rows = 4
     four = [shown(toy)] * 4
     whole = make_trainer(toy)._imitate(four)
-    forward = toy.forward
+    forward = forward_pass.forward
 
-    def one_at_a_time(tree, prompts, responses):
+    def one_at_a_time(model, view, prompts, responses):
         if len(prompts) > 1:
             raise torch.OutOfMemoryError
-        return forward(tree, prompts, responses)
+        return forward(model, view, prompts, responses)
 
-    monkeypatch.setattr(toy, "forward", one_at_a_time)
+    monkeypatch.setattr(forward_pass, "forward", one_at_a_time)
     assert make_trainer(toy)._imitate(four) == pytest.approx(whole, rel=1e-4)
 
 

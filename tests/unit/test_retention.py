@@ -8,6 +8,7 @@ import torch
 
 from rlhf_chat.errors import NumericError
 from rlhf_chat.feedback.replies import Prompt, Reply
+from rlhf_chat.inference import forward_pass
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.lm_head import Head, kl_from_base
 from rlhf_chat.inference.model import Model
@@ -92,9 +93,11 @@ def test_what_the_base_makes_of_them_is_computed_once(toy: Model, monkeypatch) -
     toy.set_policy(random_state(toy))
     trainer, asked = make_trainer(toy), []
     retention = Retention(toy, references(toy), TEXTS, rows=100)
-    base_states = toy.base_states
+    base_states = forward_pass.base_states
     monkeypatch.setattr(
-        toy, "base_states", lambda *rows: asked.append(len(rows[0])) or base_states(*rows)
+        forward_pass,
+        "base_states",
+        lambda model, *rows: asked.append(len(rows[0])) or base_states(model, *rows),
     )
     rng = np.random.default_rng(0)
     kl = [retention.add_gradient(trainer._add_gradient, 1.0, rng) for _ in range(3)]
@@ -115,7 +118,7 @@ def test_an_update_says_how_far_it_went_there(toy: Model) -> None:
 
 
 def test_a_number_that_is_none_reaches_no_weight(toy: Model, monkeypatch) -> None:
-    monkeypatch.setattr(toy, "kl_from_base", lambda *_: torch.tensor([float("nan")]))
+    monkeypatch.setattr(forward_pass, "kl_from_base", lambda *_: torch.tensor([float("nan")]))
     with pytest.raises(NumericError):
         retained_kl(toy)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlhf_chat.inference import lora_modules
+from rlhf_chat.inference import forward_pass, lora_modules
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model
 from rlhf_chat.training.advantages import Critic, LeaveOneOut
@@ -164,14 +164,16 @@ def test_layers_that_are_not_trained_are_computed_once(toy: Model, adapter: str)
         toy.set_policy(random_state(toy))
     rollouts = collect(make_trainer(toy), by_tokens)
     assert list(map(list, rollouts.lower)) == rollouts.microbatches
-    base = toy.reference_pass(rollouts.prompts, rollouts.responses, parts=rollouts.microbatches)
+    base = forward_pass.reference_pass(
+        toy, rollouts.prompts, rollouts.responses, parts=rollouts.microbatches
+    )
     assert bool(base.lower) == (adapter == "fresh")
-    logprobs = toy.policy_pass(
-        rollouts.prompts, rollouts.responses, rollouts.microbatches, base.lower
+    logprobs = forward_pass.policy_pass(
+        toy, rollouts.prompts, rollouts.responses, rollouts.microbatches, base.lower
     )
     with toy.lease.slice(), torch.no_grad():
-        ours = toy.forward(toy.policy, rollouts.prompts, rollouts.responses)
-        bases = toy.forward(toy.reference, rollouts.prompts, rollouts.responses)
+        ours = forward_pass.forward(toy, toy.policy, rollouts.prompts, rollouts.responses)
+        bases = forward_pass.forward(toy, toy.reference, rollouts.prompts, rollouts.responses)
     for i, row in enumerate(rollouts.mask > 0):
         for found in (rollouts.logprobs[i, row], logprobs[i]):
             assert torch.allclose(found, ours.logprobs[i, row], atol=1e-5)

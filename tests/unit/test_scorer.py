@@ -16,6 +16,7 @@ from rlhf_chat.chat.raters import Raters
 from rlhf_chat.db import ImportedFeedback, Store
 from rlhf_chat.errors import AppError, Notice
 from rlhf_chat.feedback.snapshot import take_snapshot
+from rlhf_chat.inference import forward_pass
 from rlhf_chat.inference.generate import Response, Sampling
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import active_sampling, features, reward_model, text_features
@@ -289,8 +290,8 @@ def test_the_words_of_a_reply_add_up_to_its_score(chat, compare, store, current,
     assert "".join(p.text for p in pieces) == reply.text
     stored = store.messages.get(reply.message_id)
     scorer = current.get()
-    pooled = toy.prefix_states(stored.prompt_ids, stored.response_ids)
-    whole = toy.reference_pass([stored.prompt_ids], [stored.response_ids]).pooled
+    pooled = forward_pass.prefix_states(toy, stored.prompt_ids, stored.response_ids)
+    whole = forward_pass.reference_pass(toy, [stored.prompt_ids], [stored.response_ids]).pooled
     assert np.allclose(pooled[-1], whole[0], atol=1e-4)
     first = toy.decode(stored.response_ids[:1])
     styles = [text_features.measure("hello how are you", t) for t in (first, stored.content)]
