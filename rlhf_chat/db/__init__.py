@@ -6,7 +6,7 @@
 from rlhf_chat.db.codec import clean_text, content_key
 from rlhf_chat.db.private_files import make_private
 from rlhf_chat.db.queries import SIMULATED
-from rlhf_chat.db.schema import (
+from rlhf_chat.db.records import (
     MOST_RANKED,
     VOTES,
     AdapterVersion,

@@ -12,8 +12,8 @@ from sqlite_utils import Database
 from rlhf_chat.db.codec import clean_text, fetch, finite, insert, one_value, timestamp
 from rlhf_chat.db.connection import Repository
 from rlhf_chat.db.events import add_event
+from rlhf_chat.db.records import AdapterVersion
 from rlhf_chat.db.rounds import close_round, use_number
-from rlhf_chat.db.schema import AdapterVersion
 from rlhf_chat.errors import NotFound, Notice, StoreError, from_stored
 
 SET_LIVE = "UPDATE live_versions SET version = ? WHERE in_use = 1"

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from sqlite_utils import Database
 
-from rlhf_chat.db.schema import RankedReply
+from rlhf_chat.db.records import RankedReply
 from rlhf_chat.errors import NotFound
 
 T = TypeVar("T")

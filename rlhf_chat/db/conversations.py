@@ -17,7 +17,7 @@ from rlhf_chat.db.codec import (
 from rlhf_chat.db.connection import Repository
 from rlhf_chat.db.deletion import delete_conversations, erase
 from rlhf_chat.db.queries import contains, like
-from rlhf_chat.db.schema import Conversation
+from rlhf_chat.db.records import Conversation
 from rlhf_chat.errors import NotFound, StoreError
 
 

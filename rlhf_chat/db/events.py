@@ -6,7 +6,7 @@ from sqlite_utils import Database
 
 from rlhf_chat.db.codec import as_json, insert, timestamp
 from rlhf_chat.db.connection import Repository
-from rlhf_chat.db.schema import Event
+from rlhf_chat.db.records import Event
 
 
 class EventRepository(Repository):

@@ -34,7 +34,7 @@ from rlhf_chat.db.queries import (
     numbers_of_feedback,
     votes_between_versions,
 )
-from rlhf_chat.db.schema import (
+from rlhf_chat.db.records import (
     MOST_RANKED,
     VOTES,
     Edit,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlhf_chat.db.schema import ImportedFeedback
+from rlhf_chat.db.records import ImportedFeedback
 
 Row = dict[str, Any]
 

@@ -28,7 +28,7 @@ from rlhf_chat.db.connection import Repository
 from rlhf_chat.db.deletion import delete_conversations
 from rlhf_chat.db.events import add_event
 from rlhf_chat.db.feedback_tables import TABLES
-from rlhf_chat.db.schema import ImportBatch, ImportedFeedback
+from rlhf_chat.db.records import ImportBatch, ImportedFeedback
 
 # In the ids of imported answers, which must not change: the same file again adds nothing.
 FIRST_NAMES = {"comparison": "vote", "correction": "edit"}

@@ -21,7 +21,7 @@ from rlhf_chat.db.codec import (
 from rlhf_chat.db.connection import Repository
 from rlhf_chat.db.conversations import conversation_row
 from rlhf_chat.db.queries import recent_prompts
-from rlhf_chat.db.schema import Message
+from rlhf_chat.db.records import Message
 from rlhf_chat.errors import NotFound, StoreError
 
 TITLE_LENGTH = 60

@@ -12,7 +12,7 @@ from rlhf_chat.db.codec import clean_text, fetch, one_value, select
 from rlhf_chat.db.events import add_event
 from rlhf_chat.db.feature_cache import drop_orphans
 from rlhf_chat.db.feedback_tables import TABLES, everything
-from rlhf_chat.db.schema import Feedback
+from rlhf_chat.db.records import Feedback
 
 SIMULATED = "simulated:"
 

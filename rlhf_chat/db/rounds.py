@@ -9,7 +9,7 @@ from rlhf_chat.db.codec import as_json, clean_text, fetch, finite, insert, one_v
 from rlhf_chat.db.connection import Repository
 from rlhf_chat.db.deletion import without_lost_words
 from rlhf_chat.db.queries import RATER_FILTER
-from rlhf_chat.db.schema import Round
+from rlhf_chat.db.records import Round
 from rlhf_chat.errors import NotFound, StoreError
 
 
