@@ -901,16 +901,19 @@ def test_a_prompt_of_ones_own_can_be_chosen_before_the_first_answers_are_asked_f
     from playwright.sync_api import expect
 
     page = opened("phone")
-    page.evaluate(  # both clicks in the page: it asks by itself .15 s after its last part is there
-        """async () => {
-            document.getElementById('tab-compare-button').click();
-            const own = () => document.querySelectorAll('#source input')[2];
-            while (!own()) await new Promise(done => setTimeout(done, 5));
-            own().click();
+    page.evaluate(  # it asks by itself 150 ms after its last part is there: that has to wait
+        """() => {
+            const set = window.setTimeout;
+            const held = new Promise(done => window.rlhfTestAsks = done);
+            window.setTimeout = (call, after, ...more) =>
+                after === 150 ? held.then(call) : set(call, after, ...more);
         }"""
     )
+    page.locator("#tab-compare-button").click()
+    page.get_by_label("My own", exact=True).check()
     expect(page.locator("#asking")).to_contain_text("Write a prompt")
-    page.wait_for_timeout(700)  # the page's own first request for answers came meanwhile
+    page.evaluate("window.rlhfTestAsks()")
+    page.wait_for_timeout(700)  # the page's own first request for answers
     expect(page.locator("#asking")).to_contain_text("Write a prompt")
     page.get_by_label("Prompt", exact=True).fill("rivers")
     page.locator("#new-drafts").click()

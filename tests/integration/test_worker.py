@@ -666,8 +666,8 @@ def poison(monkeypatch, what: str) -> None:
         "reward": (ppo, "compute_rewards", one),
         "score": (scorer.RewardModel, "score", one),
         "log-prob": (ppo_trainer.PPOTrainer, "_policy_pass", policy_pass),
-        "reference log-prob": (Model, "reference_pass", reference_pass),
-        "feature": (Model, "reference_pass", states),
+        "reference log-prob": (forward_pass, "reference_pass", reference_pass),
+        "feature": (forward_pass, "reference_pass", states),
     }
     replaced(*places[what])
 

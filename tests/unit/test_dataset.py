@@ -10,6 +10,7 @@ import pytest
 from rlhf_chat.db import Store
 from rlhf_chat.feedback.replies import Prompt, Reply
 from rlhf_chat.feedback.snapshot import lapses, load_snapshot, take_snapshot
+from rlhf_chat.inference import forward_pass
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import dataset, likelihood, prompt_sets, reward_model, text_features
@@ -97,7 +98,9 @@ def test_measuring_twice_computes_once(
     pair(store, toy, "a")
     replies = list(take_snapshot(store).items[0].replies)
     one = extractor.measure(replies, nothing)
-    monkeypatch.setattr(toy, "reference_pass", lambda *a, **k: pytest.fail("measured again"))
+    monkeypatch.setattr(
+        forward_pass, "reference_pass", lambda *a, **k: pytest.fail("measured again")
+    )
     two = FeatureExtractor(store, toy).measure(replies, nothing)
     assert all(np.allclose(x, y) for x, y in zip(one, two, strict=True))
 
