@@ -103,6 +103,8 @@ def _fresh(model: Model) -> Model:
         param.grad = None
     model.serve(model.reference)
     model.sampling = Sampling()
+    # a test of memory that was short leaves small batches: slow ones for all that follow
+    model.microbatch_rows, model.rows_per_batch, model.checkpointing = 8, 64, False
     return model
 
 
