@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from gguf import GGUFReader, Keys
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers.utils import logging as hf_logging
 
 MAGIC = b"GGUF"
 SOURCE = "source.json"  # beside a converted model: the file it was made from
@@ -61,6 +62,7 @@ def convert(path: Path, folder: Path, dtype: torch.dtype = torch.bfloat16) -> No
     """Writes the model as config.json, safetensors and tokenizer into `folder`, whole or not at
     all. The weights go into a new model of the same configuration, because transformers does not
     save one that it read from GGUF."""
+    hf_logging.disable_progress_bar()  # of the writing, which takes no time
     config = read_config(path)
     source = read_model(path, config, dtype)
     plain = AutoModelForCausalLM.from_config(config, dtype=dtype)

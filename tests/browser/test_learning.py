@@ -64,13 +64,13 @@ def test_while_a_round_runs_all_four_tell_its_progress_and_time_left(page, serve
         button(page, "Train now").click()
         for place in ("#now", "#count"):
             go_to(page, {"#now": "learning", "#count": "compare"}[place])
-            expect(page.locator(place)).to_contain_text("min left: reading your ratings")
+            expect(page.locator(place)).to_contain_text("min left: writing the base")
         wait_for(page, lambda: "New ratings count for round" in told(page))
         expect(page.locator(".status-bar.busy")).to_contain_text("Training")
         go_to(page, "chat")
         send(page, "echo go on")
         page.get_by_label("Like", exact=True).last.click()
-        expect(page.locator("#chat-note")).to_contain_text("min left: reading your ratings")
+        expect(page.locator("#chat-note")).to_contain_text("min left: writing the base")
     finally:
         served.worker.round_seconds = seconds
         served.worker.stop_round()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers.utils import logging as hf_logging
 
 from rlhf_chat.inference import forward_pass, gguf
 from rlhf_chat.inference.generate import Sampling
@@ -53,6 +54,14 @@ def test_a_base_is_named_by_its_file_wherever_it_lies(file: Path, tmp_path: Path
         Model.load(str(tmp_path / "once")).base_hash
         == Model.load(str(tmp_path / "twice")).base_hash
     )
+
+
+def test_converting_shows_no_bar_for_what_takes_no_time(
+    file: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    hf_logging.enable_progress_bar()
+    gguf.convert(file, tmp_path / "toy")
+    assert "shards" not in capfd.readouterr().err
 
 
 def test_a_folder_is_its_one_gguf_file(file: Path, tmp_path: Path) -> None:
