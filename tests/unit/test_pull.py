@@ -41,7 +41,8 @@ def index(tmp_path: Path, toy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
             target.write_bytes(wheel.read_bytes())
         return SimpleNamespace(returncode=int(not wheel.is_file()), stderr="no such package")
 
-    monkeypatch.setattr(subprocess, "run", pip)
+    # not of the module itself: a template is tried in a process of its own
+    monkeypatch.setattr(pull, "subprocess", SimpleNamespace(**vars(subprocess) | {"run": pip}))
     return wheel
 
 
