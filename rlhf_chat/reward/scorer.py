@@ -66,8 +66,13 @@ class SuggestedPrompts(NamedTuple):
         )
 
     @property
+    def first(self) -> list[Prompt]:
+        """Those that the base replies to before the first update of a round."""
+        return self.bank + self.probes + self.retained
+
+    @property
     def all(self) -> list[Prompt]:
-        return self.bank + self.further + self.probes + self.retained
+        return self.first + self.further
 
 
 @dataclass(frozen=True)

@@ -28,16 +28,22 @@ class Progress:
     """Progress of one round. Stages follow one another; the phases of a stage may take turns."""
 
     def __init__(
-        self, plan: Sequence[Stage], now: float, speed: Mapping[str, float] | None = None
+        self,
+        plan: Sequence[Stage],
+        now: float,
+        speed: Mapping[str, float] | None = None,
+        least: Mapping[str, float] | None = None,
     ) -> None:
         """`now`: seconds on any monotonic clock. `speed`: measured seconds per planned second by
-        phase, as `speeds` of an earlier round gave it."""
+        phase, as `speeds` of an earlier round gave it. `least`: shares, 0..1, of phases that are
+        done however late the round is; all of those that are not named."""
         self._phases = {
             name: _Phase(max(expected, 1e-6), number)
             for number, stage in enumerate(plan)
             for name, expected in stage.items()
         }
         self._prior = dict(speed or {})
+        self._least = dict(least or {})
         self._started = self._last = now
         self._current = ""
         self._fraction = 0.0
@@ -84,7 +90,8 @@ class Progress:
         }
 
     def _left(self) -> float | None:
-        """Seconds of work left as of the last update."""
+        """Seconds left as of the last update: of the work, or until the round ends without the rest
+        of it, but no less than what is done anyway."""
         phases = self._phases.values()
         worked = sum(p.done * p.expected for p in phases)
         spent = sum(p.spent for p in phases if p.done > 0)
@@ -93,13 +100,15 @@ class Progress:
         weight = PRIOR_SHARE * sum(p.expected for p in phases)
         mean = sum(self._prior.values()) / max(len(self._prior), 1) if self._prior else 1.0
         overall = (spent + weight * mean) / (worked + weight) if self._prior else spent / worked
-        left = 0.0
+        left = anyway = 0.0
         for name, phase in self._phases.items():
             before = self._prior.get(name, overall)
             measured = phase.spent if phase.done > 0 else 0.0
             speed = (measured + weight * before) / (phase.done * phase.expected + weight)
             left += (1 - phase.done) * phase.expected * speed
-        return left if self._most is None else min(left, self._most)
+            share = max(self._least.get(name, 1.0) - phase.done, 0.0)
+            anyway += share * phase.expected * speed
+        return left if self._most is None else max(min(left, self._most), anyway)
 
 
 class CountedCheck:

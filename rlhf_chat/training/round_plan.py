@@ -15,6 +15,7 @@ from rlhf_chat.training.context import RoundConfig
 from rlhf_chat.training.ppo import PPOConfig
 from rlhf_chat.training.round_cost import (
     GATE_ATTEMPTS,
+    MissingReferences,
     ResponseCost,
     Speed,
     gate_cost,
@@ -29,8 +30,10 @@ RESPONSE_TOKENS = 256, 192, 128, 96, 64, 48  # limits of a reply that are tried,
 # all do, and of one that has to write them. Of 48 tokens most are cut and teach no length.
 ENOUGH_UPDATES, ENOUGH_UNPREPARED = 10, 5
 MAX_UPDATES = 20
-# Suggested, probe and retained prompts, where even short replies take too long.
+# Suggested, probe and retained prompts, where even short replies take too long, or the base would
+# write its own for too long before the first update.
 SMALL_PROMPT_SETS = 32, 24, 16
+WRITING_SHARE = 0.2  # of the time of a round, for which the base may write before the first update
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,25 @@ def planned(config: RoundConfig, speed: Speed, seconds: float) -> RoundConfig:
         unprepared = updates_within(config, speed, seconds, tokens)
         if prepared >= ENOUGH_UPDATES and unprepared >= ENOUGH_UNPREPARED:
             return _sized(config, speed, seconds, tokens)
+    return _sized(_with_small_prompt_sets(config), speed, seconds, lengths[-1])
+
+
+def begun_early(config: RoundConfig, missing: MissingReferences, speed: Speed) -> RoundConfig:
+    """`config` for a round that begins now, where the base has not replied to so many of its
+    prompts: the first round of somebody who votes at once does with fewer prompts."""
+    cost = ResponseCost.at(speed, config.ppo.max_new_tokens)
+    if missing.cost(cost) <= WRITING_SHARE * 60 * config.minutes:
+        return config
+    small = _with_small_prompt_sets(config)
+    return replace(small, scorer=replace(small.scorer, further_prompts=0))
+
+
+def _with_small_prompt_sets(config: RoundConfig) -> RoundConfig:
     bank, probes, retained = SMALL_PROMPT_SETS
-    small = replace(
+    scorer = replace(
         config.scorer, rollout_prompts=bank, probe_prompts=probes, retained_prompts=retained
     )
-    return _sized(replace(config, scorer=small), speed, seconds, lengths[-1])
+    return replace(config, scorer=scorer)
 
 
 def updates_within(

@@ -36,7 +36,7 @@ from rlhf_chat.training.gate import GateConfig
 from rlhf_chat.training.history import TrainingHistory
 from rlhf_chat.training.progress import Progress
 from rlhf_chat.training.round_control import Stopped
-from rlhf_chat.training.time_budget import TimeBudget
+from rlhf_chat.training.time_budget import MIN_UPDATES, TimeBudget
 from rlhf_chat.versions import provenance
 from rlhf_chat.versions.registry import VersionRegistry
 
@@ -182,7 +182,9 @@ class RoundRunner:
     ) -> training_round.Outcome:
         monitor.budget = budget
         plan = training_round.plan(state.snapshot, self.extractor, state.config)
-        monitor.progress = Progress(plan, time.monotonic(), self._speeds)
+        least = min(MIN_UPDATES / max(state.config.ppo.updates, 1), 1.0)
+        anyway = {"rollouts": least, "ppo": least}
+        monitor.progress = Progress(plan, time.monotonic(), self._speeds, anyway)
         outcome = training_round.run(
             state.snapshot,
             self.versions.state(state.parent),

@@ -25,7 +25,6 @@ class TimeBudget:
         self._updates_from: float | None = None
         self._each = 0.0  # seconds of one update, as of the last one that ended
         self._expected_end: float | None = None  # where the updates end before their time does
-        self._least_end = -math.inf  # before which the round cannot end: what it has to do anyway
 
     def updates_begin(self) -> None:
         self._updates_from = self._clock()
@@ -36,8 +35,6 @@ class TimeBudget:
         now = self._clock()
         if self._updates_from is not None and done:
             self._each = (now - self._updates_from) / done
-            still = max(MIN_UPDATES - done, 0) + updates_for_gate
-            self._least_end = now + self._each * still
         if not self._seconds or self._updates_from is None or done < MIN_UPDATES:
             return True
         return now - self._started + self._each * (1 + updates_for_gate) <= self._seconds
@@ -51,12 +48,9 @@ class TimeBudget:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the round is over at the latest, and no less than its least updates and the
-        evaluation take; None where nothing limits it, or when that is past already."""
+        """Until the updates and the evaluation should be over, >= 0; None where nothing limits
+        them."""
         ends = [self._started + self._seconds] if self._seconds else []
         if self._expected_end is not None:
             ends.append(self._expected_end)
-        if not ends:
-            return None
-        left = max(min(ends), self._least_end) - self._clock()
-        return left if left > 0 else None
+        return max(min(ends) - self._clock(), 0.0) if ends else None

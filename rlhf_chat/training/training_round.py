@@ -37,12 +37,13 @@ from rlhf_chat.training import (
     policy,
     ppo,
     round_cost,
+    round_plan,
 )
 from rlhf_chat.training.context import Check, Report, RoundConfig, RoundContext, longest_row
 from rlhf_chat.training.gate import EvalResult, Verdict
 from rlhf_chat.training.progress import CountedCheck, Stage, within
 from rlhf_chat.training.report import build_report
-from rlhf_chat.training.round_cost import MissingReferences
+from rlhf_chat.training.round_cost import MissingReferences, Speed
 from rlhf_chat.training.time_budget import TimeBudget
 
 
@@ -117,12 +118,22 @@ def plan(snapshot: Snapshot, extractor: FeatureExtractor, config: RoundConfig) -
     drawn = training_prompts(snapshot, suggested, extractor.model, tokens)
     known = {p.key for p in suggested.bank}
     new = [p for p in drawn if p.key not in known]
-    first = suggested.bank + suggested.probes + suggested.retained
-    before = MissingReferences(*extractor.reference_work(first, tokens))
+    before = MissingReferences(*extractor.reference_work(suggested.first, tokens))
     within = MissingReferences(*extractor.reference_work(new, tokens))
     replies = extractor.unmeasured([r for item in snapshot.items for r in item.replies])
     cost = round_cost.response_cost(extractor.model, config)
     return round_cost.stages(config, cost, before, within.drawn(config.ppo, len(drawn)), replies)
+
+
+def begun_now(extractor: FeatureExtractor, config: RoundConfig) -> RoundConfig:
+    """`config` of a round that begins now, with fewer prompts where too many of the base's replies
+    to them are missing."""
+    speed = Speed.of(extractor.model)
+    if not (config.minutes and speed):
+        return config
+    first = SuggestedPrompts.of(extractor, config.scorer).first
+    missing = MissingReferences(*extractor.reference_work(first, config.ppo.max_new_tokens))
+    return round_plan.begun_early(config, missing, speed)
 
 
 def at_the_gate(context: RoundContext) -> tuple[Verdict, EvalResult, Floats]:

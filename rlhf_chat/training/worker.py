@@ -18,7 +18,7 @@ from rlhf_chat.feedback.snapshot import load_snapshot
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward.features import FeatureExtractor
 from rlhf_chat.reward.scorer import RewardModelCache
-from rlhf_chat.training import round_conditions
+from rlhf_chat.training import round_conditions, training_round
 from rlhf_chat.training.background import BackgroundThread
 from rlhf_chat.training.context import RoundConfig
 from rlhf_chat.training.event_log import OpenLog, careful
@@ -150,9 +150,10 @@ class TrainingWorker:
     ) -> RoundState:
         """Called with the start lock held."""
         self.extractor.follow_settings()
-        config = replace(self.config, sampling=self.model.sampling)
+        self.scorer.resize(self.config.scorer, self.config.ppo.max_new_tokens)
+        config = training_round.begun_now(self.extractor, self.config)
+        config = replace(config, sampling=self.model.sampling)
         state = self._runner.open(trigger, self.schedule.rater, config, exclude, seed)
-        self.scorer.resize(config.scorer, config.ppo.max_new_tokens)
         self._control.stop.clear()
         self.schedule.opened()
         self._error = None

@@ -21,7 +21,7 @@ from rlhf_chat.inference.generate import Response
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import dataset, reward_model
 from rlhf_chat.reward.features import FeatureExtractor, logprob_floor
-from rlhf_chat.reward.scorer import BaseStatistics, RewardModel
+from rlhf_chat.reward.scorer import BaseStatistics, RewardModel, SuggestedPrompts
 from rlhf_chat.training import algorithm, evaluation, gate, ppo, ppo_loop
 from rlhf_chat.training import training_round as round_
 from rlhf_chat.training.context import RoundConfig, RoundContext
@@ -178,6 +178,24 @@ def test_only_what_is_practised_on_has_a_zero_point(
     config = config_with(ppo={"updates": 1, "rollouts": 8, "group": 4})
     run(extractor, config)
     assert len(asked) == len(set(asked)) == 2
+
+
+def test_a_round_begins_with_fewer_prompts_until_the_base_has_replied_to_all(
+    rated: FeatureExtractor, _toy: Model, monkeypatch: pytest.MonkeyPatch
+):
+    extractor = FeatureExtractor(rated.store, _toy)  # has nothing in memory
+    prompts = {"rollout_prompts": 40, "probe_prompts": 30, "retained_prompts": 20}
+    config = replace(config_with(scorer=prompts), minutes=10.0)
+    assert round_.begun_now(extractor, config) == config  # no speed was measured
+    monkeypatch.setattr(_toy, "train_token_seconds", 0.5)
+    monkeypatch.setattr(_toy, "sampled_token_seconds", 0.5)
+    assert round_.begun_now(extractor, replace(config, minutes=0.0)).scorer == config.scorer
+    begun = round_.begun_now(extractor, config)
+    assert begun.scorer.rollout_prompts == 32 and begun.minutes == 10
+    first = SuggestedPrompts.of(extractor, config.scorer).first
+    extractor.references(first, config.ppo.max_new_tokens, nothing)
+    assert round_.begun_now(extractor, config) == config
+    extractor.forget(first)
 
 
 def test_a_round_needs_nothing_of_an_algorithm_but_the_candidate_it_leaves(

@@ -93,12 +93,30 @@ def test_work_that_is_not_needed_is_not_waited_for() -> None:
 
 
 def test_where_the_time_ends_before_the_work_the_share_is_of_the_time() -> None:
-    progress = Progress([{"ppo": 100.0}], 0.0)
+    progress = Progress([{"ppo": 100.0}], 0.0, least={"ppo": 0.1})
     progress.update("ppo", 0.0, 0.0)
     for second in range(1, 61):  # a fifth as fast as planned, and a minute is all there is
         progress.update("ppo", second / 500, float(second), most=60.0 - second)
         assert progress.fraction == pytest.approx(second / 60)
         assert progress.seconds_left(second + 0.5) == pytest.approx(max(59.5 - second, 0))
+
+
+def test_a_round_that_is_late_tells_the_time_of_what_it_does_anyway() -> None:
+    """It has to write the base's replies first, which takes nearly all of its ten minutes, and
+    takes its least updates all the same: in the end 10 of 40, and the evaluation."""
+    plan = [{"features": 400.0}, {"rollouts": 300.0, "ppo": 300.0}, {"gate": 60.0}]
+    progress = Progress(plan, 0.0, least={"rollouts": 0.25, "ppo": 0.25})
+    anyway = 75.0 + 75.0 + 60.0
+    for tenth in range(1, 11):
+        now = 50.0 * tenth  # the first phase takes 500 s
+        progress.update("features", tenth / 10, now, most=600.0 - now)
+        true = 500.0 - now + anyway
+        assert true * 0.7 <= (progress.seconds_left(now) or 0), tenth
+    progress.update("rollouts", 0.0, 500.0, most=100.0)
+    progress.update("rollouts", 0.25, 575.0, most=25.0)
+    progress.update("ppo", 0.25, 650.0, most=0.0)
+    progress.update("gate", 0.0, 650.0, most=0.0)
+    assert progress.seconds_left(650.0) == pytest.approx(60.0, rel=0.2)
 
 
 def test_nothing_to_do_in_a_phase_says_nothing_about_the_others() -> None:

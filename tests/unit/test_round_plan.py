@@ -106,3 +106,19 @@ def test_the_time_left_counts_the_references_that_a_round_writes_on_its_way() ->
         planned = stages(config, cost, nothing, within, 0)[2]["rollouts"]
         assert planned == pytest.approx(5 * 32 * 1.2 + drawn * 4 * 1.2)
     assert nothing.cost(cost) == 0
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+def test_a_round_that_begins_before_the_base_has_replied_does_with_fewer_prompts(
+    speed: Speed,
+) -> None:
+    config = replace(planned(CONFIG, speed, TEN_MINUTES), minutes=10.0)
+    cost = ResponseCost.at(speed, config.ppo.max_new_tokens)
+    reply = 4 * (cost.sampled + cost.read)
+    for share, changes in ((0.0, False), (0.1, False), (0.19, False), (0.3, True), (2.0, True)):
+        missing = share * TEN_MINUTES / reply
+        begun = round_plan.begun_early(config, MissingReferences(missing, missing), speed)
+        assert begun.ppo == config.ppo and (begun != config) == changes
+        if changes:
+            assert begun.scorer.rollout_prompts == 32 <= config.scorer.rollout_prompts
+            assert begun.scorer.further_prompts == 0
