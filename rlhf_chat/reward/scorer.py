@@ -26,7 +26,7 @@ from rlhf_chat.reward.reward_model import FeatureMap, RewardConfig, RewardHead
 
 T = TypeVar("T")
 
-PENALTY_SHARE = 1.0  # spread of what flaws cost / spread of the score, between replies of the base
+PENALTY_SHARE = 0.5  # spread of what flaws cost / spread of the score, between replies of the base
 MEASURED_AT_ONCE = 16  # replies that `get` measures while somebody waits for it
 
 

@@ -112,8 +112,10 @@ class Critic:
 class LeaveOneOut:
     """The mean return of the other responses to the same prompt as the baseline (rloo.py)."""
 
-    def __init__(self, config: PPOConfig) -> None:
-        self.config = config
+    def __init__(self, config: PPOConfig, base_replies: float = 0.0) -> None:
+        """`base_replies`: responses that the base's own replies count for, where rewards are
+        relative to them."""
+        self.config, self.base_replies = config, base_replies
 
     def parameters(self) -> list[torch.nn.Parameter]:
         return []
@@ -129,7 +131,7 @@ class LeaveOneOut:
         groups: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         returns = (rewards * mask).sum(-1)
-        advantages = rloo.leave_one_out_advantages(returns, groups)
+        advantages = rloo.leave_one_out_advantages(returns, groups, self.base_replies)
         return advantages[:, None] * mask, returns[:, None] * mask
 
     def normalize(self, advantages: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

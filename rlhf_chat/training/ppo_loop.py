@@ -25,6 +25,9 @@ from rlhf_chat.training.ppo import PPOConfig
 from rlhf_chat.training.ppo_trainer import PPOTrainer, Rollouts, Scorer
 from rlhf_chat.training.retention import Retention
 
+# Responses that the base's four to a prompt count for in a leave-one-out baseline: fewer, since the
+# policy improves more on some prompts than on others.
+BASE_REPLIES = 2.0
 Advance = Callable[[float], None]  # takes the share of a piece of work that is done, 0..1
 
 
@@ -35,8 +38,9 @@ def run_ppo(context: RoundContext, prompts: Sequence[Prompt]) -> None:
 
 
 def run_rloo(context: RoundContext, prompts: Sequence[Prompt]) -> None:
-    """REINFORCE leave-one-out: no critic, the other responses to a prompt are the baseline."""
-    _train(context, prompts, LeaveOneOut(context.config.ppo))
+    """REINFORCE leave-one-out: no critic, the other responses to a prompt are the baseline, and
+    the base's own, which all rewards are relative to."""
+    _train(context, prompts, LeaveOneOut(context.config.ppo, BASE_REPLIES))
 
 
 def _train(context: RoundContext, prompts: Sequence[Prompt], estimator: AdvantageEstimator) -> None:

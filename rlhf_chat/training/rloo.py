@@ -14,26 +14,34 @@ from __future__ import annotations
 import torch
 
 
-def leave_one_out_advantages(returns: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+def leave_one_out_advantages(
+    returns: torch.Tensor, groups: torch.Tensor, base_replies: float = 0.0
+) -> torch.Tensor:
     """Return of each response minus the mean of the others in its group: (N,), (N,) -> (N,).
 
-    `groups` (int64) names the prompt of each response. Sums to zero within each group. Raises
-    ValueError where a group has a single response, which nothing could be compared with.
+    `groups` (int64) names the prompt of each response. Where returns are relative to those of the
+    base's own replies to the prompt, these say as well what to expect there: they count as
+    `base_replies` more responses whose return is the mean of all other groups. Sums to zero over
+    all groups of one size, without `base_replies` within each. Raises ValueError where a group has
+    a single response, which nothing could be compared with.
     """
     _, member, counts = torch.unique(groups, return_inverse=True, return_counts=True)
     if int(counts.min()) < 2:
         raise ValueError("RLOO needs at least two responses to each prompt")
     sums = torch.zeros(len(counts), dtype=returns.dtype).index_add_(0, member, returns)
-    size = counts[member].to(returns.dtype)
-    # r - (sum - r) / (k - 1) is the deviation from the mean of the group, times k / (k - 1)
-    result: torch.Tensor = (returns - sums[member] / size) * size / (size - 1)
+    others = (sums[member] - returns) / (counts[member] - 1)
+    if len(counts) > 1 and base_replies:
+        elsewhere = (returns.sum() - sums) / (len(returns) - counts)
+        share = base_replies / (counts[member] - 1 + base_replies)
+        others = others + share * (elsewhere[member] - others)
+    result: torch.Tensor = returns - others
     return result
 
 
 def scale(x: torch.Tensor, mask: torch.Tensor, floor: float) -> torch.Tensor:
     """x / max(rms, floor) over masked entries; 0 elsewhere.
 
-    Without a mean to subtract: leave-one-out advantages are centred within each prompt already.
+    Without a mean to subtract: leave-one-out advantages are centred already.
     """
     mean_square = (x**2 * mask).sum() / mask.sum().clamp(min=1)
     return x / mean_square.sqrt().clamp(min=floor) * mask

@@ -66,6 +66,35 @@ def test_advantages_equal_the_brute_force_difference(sizes: tuple[int, ...]) -> 
         assert float(advantages[groups == group].sum()) == pytest.approx(0, abs=1e-5)
 
 
+def test_the_base_replies_count_as_more_responses_to_expect_a_return_from() -> None:
+    """Returns are relative to the base: on a prompt without others one expects what the policy has
+    gained elsewhere."""
+    torch.manual_seed(0)
+    groups, returns = torch.arange(6).repeat_interleave(4), torch.randn(24)
+    advantages = leave_one_out_advantages(returns, groups, base_replies=2.0)
+    for i in range(24):
+        others = returns[(groups == groups[i]) & (torch.arange(24) != i)]
+        elsewhere = returns[groups != groups[i]].mean()
+        expected = returns[i] - (others.sum() + 2 * elsewhere) / 5
+        assert float(advantages[i]) == pytest.approx(float(expected), abs=1e-5)
+    assert float(advantages.sum()) == pytest.approx(0, abs=1e-4)
+    alone = leave_one_out_advantages(returns[:4], groups[:4], base_replies=2.0)
+    torch.testing.assert_close(alone, leave_one_out_advantages(returns[:4], groups[:4]))
+
+
+def test_the_base_replies_make_advantages_less_noisy() -> None:
+    """Returns whose mean is the same on all prompts, relative to four replies of the base each."""
+    torch.manual_seed(0)
+    groups = torch.arange(2000).repeat_interleave(4)
+    signal = torch.randn(8000)  # of each response; the rest of its advantage is noise
+    returns = signal - torch.randn(2000, 4).mean(1).repeat_interleave(4)
+    noise = [
+        float((leave_one_out_advantages(returns, groups, count) - signal).var())
+        for count in (0.0, 2.0)
+    ]
+    assert noise[0] == pytest.approx(1 / 3, rel=0.1) and noise[1] < 0.55 * noise[0]
+
+
 def test_a_constant_added_to_a_prompts_returns_changes_nothing() -> None:
     returns, groups = torch.randn(8), torch.tensor([0, 0, 0, 0, 5, 5, 5, 5])
     shifted = returns + torch.where(groups == 5, 3.0, -1.0)
