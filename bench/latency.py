@@ -71,7 +71,7 @@ def verdict(idle: dict[str, float], busy: dict[str, float], longest_slice: float
 def ask(chat: Chat, prompt: str) -> Timed:
     before = started = time.monotonic()
     first, pause = math.nan, 0.0
-    for partial in chat.reply(chat.new_conversation(), prompt):
+    for partial in chat.reply(chat.conversations.new(), prompt):
         now = time.monotonic()
         if partial.text and math.isnan(first):
             first = now - started

@@ -242,7 +242,7 @@ def rate_one(compare, person: Person, kind: str) -> float:
         else:
             compare.rank(drafts.set_id, person.places(prompt, drafts.texts), rater=rater)
         return SECONDS[kind]
-    *_, reply = chat.reply(chat.new_conversation(), prompt)
+    *_, reply = chat.reply(chat.conversations.new(), prompt)
     if kind == "thumbs":
         chat.ratings.rate(reply.message_id, person.thumb(prompt, reply.text), rater=rater)
     elif kind == "scores":

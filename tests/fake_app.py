@@ -23,8 +23,9 @@ from types import SimpleNamespace
 from rlhf_chat import importers
 from rlhf_chat.chat import exporters
 from rlhf_chat.chat.attachments import with_files
-from rlhf_chat.chat.chat import ReplyChunk, Turn
+from rlhf_chat.chat.chat import ReplyChunk
 from rlhf_chat.chat.compare import Candidates, VoteResult
+from rlhf_chat.chat.conversations import Turn
 from rlhf_chat.chat.excerpts import Excerpt, excerpt
 from rlhf_chat.chat.imports import ImportPreview
 from rlhf_chat.chat.message_feedback import MessageFeedback
@@ -128,6 +129,16 @@ class ToyChat:
         self.ratings = self.settings = self  # one toy for all of it
         self.compare, self.raters = ToyCompare(self), ToyRaters()
         self.imports, self.deletion, self.pins = ToyArrivals(), ToyDeletion(self), []
+        self.conversations = SimpleNamespace(
+            all=self.listed,
+            new=self.new_conversation,
+            **{
+                name: getattr(self, name)
+                for name in ("excerpts", "pinned", "pin", "rename", "delete", "exported")
+            },
+            history=self.history,
+            select=self.select,
+        )
 
     def stored(self) -> int:
         """What the window shows besides the trainer's status."""
@@ -136,7 +147,7 @@ class ToyChat:
 
     # conversations
 
-    def conversations(
+    def listed(
         self, containing: str = "", *, with_deleted: bool = False, limit: int = -1
     ) -> list[Conversation]:
         words, gone = containing.strip().lower(), self.deletion.pending()

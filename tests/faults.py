@@ -44,7 +44,7 @@ class App:
         self.store.close()
 
     def say(self) -> str:
-        *_, reply = self.chat.reply(self.chat.new_conversation(), "hello")
+        *_, reply = self.chat.reply(self.chat.conversations.new(), "hello")
         assert reply.message_id
         return reply.message_id
 
@@ -78,7 +78,7 @@ class App:
     def delete(self) -> None:
         doomed = self.store.messages.get(self.say()).conversation_id
         self.back_up()
-        self.chat.delete(doomed)
+        self.chat.conversations.delete(doomed)
 
     def read_version(self) -> None:
         self.worker.versions.state(self.store.adapter_versions.live())

@@ -1,4 +1,4 @@
-"""Conversations: messages, replies, branches.
+"""Replies in conversations: written, continued, edited, best of several.
 
 Messages go to the store, replies come from the live view. Each stored reply keeps its exact token
 ids, the adapter version that wrote it and the sampling settings: training uses those, never
@@ -17,8 +17,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rlhf_chat import db
-from rlhf_chat.chat import exporters
 from rlhf_chat.chat.attachments import Attachment, with_files
 from rlhf_chat.chat.context_window import (
     TooLongError,
@@ -27,16 +25,16 @@ from rlhf_chat.chat.context_window import (
     truncate,
     with_system,
 )
+from rlhf_chat.chat.conversations import CONTINUES, Conversations, can_continue
 from rlhf_chat.chat.deferred_deletion import DeferredDeletion
-from rlhf_chat.chat.excerpts import Excerpt, excerpt
 from rlhf_chat.chat.imports import Imports
 from rlhf_chat.chat.message_feedback import Ratings
 from rlhf_chat.chat.message_text import MAX_CHARACTERS, checked
 from rlhf_chat.chat.repetition import first_round
 from rlhf_chat.chat.settings import ConversationSettings, SettingsService
 from rlhf_chat.chat.stop_texts import ended_by
-from rlhf_chat.db import Conversation, Message, Store
-from rlhf_chat.errors import AppError, ModelError, NotFound, Notice
+from rlhf_chat.db import Message, Store
+from rlhf_chat.errors import AppError, ModelError, Notice
 from rlhf_chat.feedback.replies import Prompt, Reply, reply_of
 from rlhf_chat.inference.generate import Response, Sampling
 from rlhf_chat.inference.generator import Generator
@@ -45,27 +43,6 @@ from rlhf_chat.reward.scorer import RewardModel, RewardModelCache, TokenAttribut
 from rlhf_chat.versions.simulation_setting import answers_people
 
 VIEWS_KEPT = 3  # versions loaded beside the live one; each is the size of an adapter
-EXCERPTS = 30  # chats that a search shows a hit of
-CUT = ("length", "cancelled")  # finish reasons of replies that can be continued
-CONTINUES = "continues"  # in the sampling of a continued reply: the id of the cut one
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One message as it is shown."""
-
-    message_id: str
-    role: str
-    content: str
-    adapter_version: int | None
-    rating: int
-    reason: str
-    comment: str
-    sibling: int  # 1-based place among its alternatives
-    siblings: int
-    finish_reason: str
-    sibling_ids: tuple[str, ...]
-    can_continue: bool = False  # a reply of the model that was cut
 
 
 @dataclass(frozen=True)
@@ -134,6 +111,7 @@ class Chat:
         self.ratings = Ratings(store, model.encode_reply, model.context_tokens)
         self.imports = Imports(store, model)
         self.deletion = DeferredDeletion(store)
+        self.conversations = Conversations(store, self.settings, self.deletion)
         self._load_view = load_view
         self.scorer = scorer  # None, or not warm yet: drafts are shown as they come
         self._views: OrderedDict[int, ModelView] = OrderedDict()  # loaded beside the live one
@@ -144,42 +122,6 @@ class Chat:
         """A number that is another one after each change of what is stored."""
         return self.store.commits
 
-    # ------------------------------------------------------------------ conversations
-
-    def conversations(
-        self, containing: str = "", *, with_deleted: bool = False, limit: int = -1
-    ) -> list[Conversation]:
-        """Newest first, at most `limit` (-1: all); without those whose deletion can still be
-        undone, unless asked for."""
-        gone = {} if with_deleted else self.deletion.pending()
-        found = self.store.conversations.all(containing=containing.strip(), limit=limit)
-        return [c for c in found if c.id not in gone]
-
-    def excerpts(self, words: str, found: Sequence[Conversation]) -> dict[str, Excerpt]:
-        """Where the words stand in what these chats show, by id; a hit in a title has none."""
-        hits = {}
-        for conversation in found[:EXCERPTS]:
-            head = conversation.head_id
-            for message in self.store.messages.path_to(head) if head else []:
-                if hit := excerpt(message.content, words):
-                    hits[conversation.id] = hit
-                    break
-        return hits
-
-    def pinned(self) -> list[str]:
-        """Ids of the chats that stay at the top of the list."""
-        return list(self.store.settings.get("pinned_chats", []))
-
-    def pin(self, conversation_id: str, pinned: bool = True) -> None:
-        others = [id for id in self.pinned() if id != conversation_id]
-        self.store.settings.set("pinned_chats", [conversation_id, *others] if pinned else others)
-
-    def new_conversation(self) -> str:
-        """An empty one, with the default settings."""
-        made = self.store.conversations.add(system_prompt=self.settings.default().system_prompt)
-        self.settings.store_default(made)
-        return made
-
     def is_new(self) -> bool:
         """Whether nothing was written or rated, and the welcome was not dismissed."""
         counts = self.store.counts()
@@ -187,21 +129,6 @@ class Chat:
 
     def dismiss_welcome(self) -> None:
         self.store.settings.set("welcomed", True)
-
-    def rename(self, conversation_id: str, title: str) -> None:
-        title = " ".join(title.split())[:120]
-        if not title:
-            raise AppError("chat.no_name")
-        self.store.conversations.rename(conversation_id, title)
-
-    def delete(self, conversation_id: str) -> None:
-        self.store.conversations.delete(conversation_id)
-
-    def exported(self, conversation_id: str, ending: str) -> tuple[str, str]:
-        """A name for the file and its contents; `ending`: "md" or "json"."""
-        make = exporters.chat_as_json if ending == "json" else exporters.chat_as_markdown
-        title = self.store.conversations.get(conversation_id).title
-        return exporters.file_name(title, ending), make(self.store, conversation_id)
 
     def not_erased(self) -> Notice | None:
         """Where deleted words still are, until they could be erased from every backup."""
@@ -213,53 +140,6 @@ class Chat:
     def damaged(self) -> Notice | None:
         """What changed in the database on the disk by itself, and the copy to go back to."""
         return self.store.integrity.told()
-
-    def history(self, conversation_id: str, rater: str = "") -> list[Turn]:
-        """The active branch, root to leaf, with the ratings of `rater`; if that is "", the
-        newest of any rater. Raises NotFound, also while its deletion can be undone."""
-        if conversation_id in self.deletion.pending():
-            raise NotFound("db.conversation_gone")
-        head = self.store.conversations.get(conversation_id).head_id
-        path = self.store.messages.path_to(head) if head else []
-        rated = self.store.feedback.rating_of([m.id for m in path], rater)
-        return [self._turn(m, rated.get(m.id)) for m in path]
-
-    def select(self, message_id: str) -> None:
-        """Shows the branch of this message: down to its newest leaf."""
-        message = self.store.messages.get(message_id)
-        self.store.conversations.set_head(message.conversation_id, self._newest_leaf(message_id))
-
-    def _newest_leaf(self, message_id: str) -> str:
-        while children := self.store.messages.children(message_id):
-            message_id = children[-1]
-        return message_id
-
-    def _turn(self, message: Message, rating: db.Rating | None) -> Turn:
-        siblings = self._alternatives(message.id)
-        return Turn(
-            message_id=message.id,
-            role=message.role,
-            content=message.content,
-            adapter_version=message.adapter_version,
-            rating=rating.value if rating else 0,
-            reason=rating.reason if rating else "",
-            comment=rating.comment if rating else "",
-            sibling=siblings.index(message.id) + 1,
-            siblings=len(siblings),
-            finish_reason=message.finish_reason or "",
-            sibling_ids=tuple(siblings),
-            can_continue=_can_continue(message),
-        )
-
-    def _alternatives(self, message_id: str) -> list[str]:
-        """The message and its siblings, oldest first, without cut replies that were continued:
-        their whole text is in the longer one."""
-        siblings = self.store.messages.siblings(message_id)
-        if len(siblings) == 1:
-            return siblings
-        stored = self.store.messages.get_many(siblings).values()
-        continued = {(m.sampling or {}).get(CONTINUES) for m in stored} - {message_id}
-        return [id for id in siblings if id not in continued]
 
     # ------------------------------------------------------------------ replies
 
@@ -317,7 +197,7 @@ class Chat:
         the longer one has none yet.
         """
         cut = self.store.messages.get(message_id)
-        if not _can_continue(cut) or cut.parent_id is None:
+        if not can_continue(cut) or cut.parent_id is None:
             raise AppError("chat.not_cut")
         ready = self._ready_to_continue(cut)
         yield from self.answer(self.store.messages.get(cut.parent_id), ready, stop)
@@ -555,10 +435,6 @@ class Chat:
 
 def _trimmed(left_out: int) -> Notice | None:
     return Notice("chat.trimmed", {"count": left_out}) if left_out else None
-
-
-def _can_continue(message: Message) -> bool:
-    return message.finish_reason in CUT and message.adapter_version is not None
 
 
 def _after(written: tuple[int, ...], stream: Stream[list[Response]]) -> Stream[list[Response]]:

@@ -42,7 +42,7 @@ class ChatScreen(ChatView):
                 return {self.heat: _about(asked) + drawn + _close_button()}
             if asked := str(getattr(event, "rate", "")):
                 return await self.ratings.opened(asked, rater_of(view))
-            await quick(self.chat.select, str(getattr(event, "message_id", "")))
+            await quick(self.chat.conversations.select, str(getattr(event, "message_id", "")))
             return {**await quick(self.redrawn, view), **self.put_away()}
         except Exception as error:
             return {self.note: error_message(error)}

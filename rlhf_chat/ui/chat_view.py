@@ -80,7 +80,7 @@ class ChatView:
     ) -> Update:
         """The newest `limit` messages with this person's thumbs; `speed` of the last reply, in
         tokens a second."""
-        turns = self.chat.history(conversation_id, rater) if conversation_id else []
+        turns = self.chat.conversations.history(conversation_id, rater) if conversation_id else []
         return {
             self.bot: gr.update(
                 value=transcript.offered(turns[-limit:]),
@@ -109,7 +109,7 @@ class ChatView:
 
     def is_here(self, conversation_id: str) -> bool:
         """False where it was deleted elsewhere."""
-        return conversation_id in [c.id for c in self.chat.conversations()]
+        return conversation_id in [c.id for c in self.chat.conversations.all()]
 
     def put_away(self) -> Update:
         """Hide what is about one reply, which may be gone."""

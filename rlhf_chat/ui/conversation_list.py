@@ -30,8 +30,8 @@ class ConversationList:
         self.chat = chat
 
     def rows(self, current: str) -> Update:
-        found = self.chat.conversations(with_deleted=True, limit=MOST)
-        pinned, gone = self.chat.pinned(), self.chat.deletion.pending()
+        found = self.chat.conversations.all(with_deleted=True, limit=MOST)
+        pinned, gone = self.chat.conversations.pinned(), self.chat.deletion.pending()
         rows = [
             {
                 "id": c.id,
@@ -48,8 +48,8 @@ class ConversationList:
 
     async def search(self, words: str, view: dict[str, Any]) -> Update:
         try:
-            found = await quick(self.chat.conversations, words) if words.strip() else []
-            excerpts = await quick(self.chat.excerpts, words, found)
+            found = await quick(self.chat.conversations.all, words) if words.strip() else []
+            excerpts = await quick(self.chat.conversations.excerpts, words, found)
             listed = await quick(self.rows, view["conversation"])
         except Exception as error:
             return {self.note: error_message(error)}
@@ -57,11 +57,11 @@ class ConversationList:
         return {self.list: {**listed[self.list], **hits}}
 
     async def rename(self, current: str, conversation_id: str, title: str) -> Update:
-        await quick(self.chat.rename, conversation_id, title.strip()[:80])
+        await quick(self.chat.conversations.rename, conversation_id, title.strip()[:80])
         return await quick(self.rows, current)
 
     async def pin(self, current: str, conversation_id: str, pinned: bool) -> Update:
-        await quick(self.chat.pin, conversation_id, pinned)
+        await quick(self.chat.conversations.pin, conversation_id, pinned)
         return await quick(self.rows, current)
 
     async def undo_delete(self, current: str, conversation_id: str) -> Update:

@@ -80,7 +80,7 @@ class DataScreen:
         if told is None:
             return status_message(text("data.gone"), "bad")
         if do == "delete":
-            self.chat.delete(told.conversation_id)
+            self.chat.conversations.delete(told.conversation_id)
             return status_message(text(GONE.get(told.kind, "data.deleted_chat")), "good")
         if do == "rebuild":
             return outcome_message(

@@ -88,7 +88,7 @@ class SettingsPanel:
         if not conversation_id:
             return {self.note: status_message(text("settings.nothing_to_export"), "bad")}
         try:
-            name, contents = await quick(self.chat.exported, conversation_id, ending)
+            name, contents = await quick(self.chat.conversations.exported, conversation_id, ending)
         except Exception as error:
             return {self.note: error_message(error)}
         return {

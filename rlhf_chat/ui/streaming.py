@@ -10,7 +10,8 @@ from typing import Any
 import gradio as gr
 
 from rlhf_chat.chat.attachments import with_files
-from rlhf_chat.chat.chat import ReplyChunk, Turn
+from rlhf_chat.chat.chat import ReplyChunk
+from rlhf_chat.chat.conversations import Turn
 from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.ui import markdown_escape, transcript
 from rlhf_chat.ui.attachments_panel import NOTHING as NO_FILES
@@ -53,8 +54,12 @@ class ReplyStreaming:
         try:
             sent = attached(files)
             if not conversation_id:
-                conversation_id = made_here = self.chat.new_conversation()
-            before = [] if made_here else self.chat.history(conversation_id, rater_of(view))
+                conversation_id = made_here = self.chat.conversations.new()
+            before = (
+                []
+                if made_here
+                else self.chat.conversations.history(conversation_id, rater_of(view))
+            )
         except Exception as error:
             yield self.pane.refused(conversation_id, tab_of(request), error)
             return
@@ -74,7 +79,9 @@ class ReplyStreaming:
         )
         if made_here and not accepted:
             self.pane.presence.show(tab_of(request), "")
-            self.chat.delete(made_here)  # a refused first message leaves nothing behind
+            self.chat.conversations.delete(
+                made_here
+            )  # a refused first message leaves nothing behind
 
     def send_example(
         self, view: dict[str, Any], event_id: str, request: gr.Request, event: gr.SelectData
@@ -150,7 +157,7 @@ class ReplyStreaming:
             before = list(
                 takewhile(
                     lambda turn: turn.message_id != message_id,
-                    self.chat.history(conversation_id, rater_of(view)),
+                    self.chat.conversations.history(conversation_id, rater_of(view)),
                 )
             )
         except Exception as error:

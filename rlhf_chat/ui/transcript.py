@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rlhf_chat.chat.chat import ReplyChunk, Turn
+from rlhf_chat.chat.chat import ReplyChunk
+from rlhf_chat.chat.conversations import Turn
 from rlhf_chat.ui import markdown_escape
 from rlhf_chat.ui.components import version_label
 from rlhf_chat.ui.language import message, text

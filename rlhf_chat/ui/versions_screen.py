@@ -99,7 +99,7 @@ class VersionsScreen:
 
     async def _chat_with(self, version: int, request: gr.Request) -> Update:
         def begin() -> str:
-            made = self.chat.new_conversation()
+            made = self.chat.conversations.new()
             self.chat.settings.set(made, replace(self.chat.settings.get(made), version=version))
             return made
 

@@ -167,9 +167,9 @@ def test_text_never_becomes_script(page, served):
     text = "echo " + " ".join(PAYLOADS)
     send(page, text)
     assert page.locator("#conversations .open").first.inner_text().startswith(text[:20])
-    conversation = served.conversations()[0]
+    conversation = served.conversations.all()[0]
     for payload in PAYLOADS:
-        served.rename(conversation.id, payload)
+        served.conversations.rename(conversation.id, payload)
         page.reload()
         page.locator("#conversations .current").wait_for()
         assert page.locator("#conversations .current .open").inner_text() == payload
@@ -793,12 +793,12 @@ def test_what_is_typed_while_the_settings_are_read_again_stays(opened, served, m
     page.get_by_label("System prompt").blur()
     page.wait_for_timeout(500)
     expect(page.get_by_label("System prompt")).to_have_value("be brief")
-    assert get(served.conversations()[0].id).system_prompt == "be brief"
+    assert get(served.conversations.all()[0].id).system_prompt == "be brief"
 
 
 def test_a_long_list_of_chats_scrolls_and_covers_nothing(opened, served):
     for i in range(25):
-        list(served.reply(served.new_conversation(), f"chat {i}", stop=threading.Event()))
+        list(served.reply(served.conversations.new(), f"chat {i}", stop=threading.Event()))
     page = opened()
     page.locator("#conversations .open", has_text="chat 24").wait_for()
     button(page, "Theme").click(trial=True)

@@ -105,7 +105,7 @@ def test_the_whole_loop_from_chat_to_a_published_version(
     adapter_store = AdapterStore(tmp_path / "adapters")
     worker = TrainingWorker(store, model, adapter_store, tiny_round_config(), needed=10**6, seed=1)
     chat = Chat(store, model, Sampling(max_new_tokens=8))
-    conversation = chat.new_conversation()
+    conversation = chat.conversations.new()
     for text in ("hello", "tell me about the sea"):
         *_, chunk = chat.reply(conversation, text)
         assert chunk.done and chunk.message_id
@@ -261,7 +261,7 @@ def test_what_is_corrected_or_brought_counts_for_a_model_that_always_thinks(
 ) -> None:
     model = Model.load(str(make_thinker(tmp_path, "word")), quantization="none")
     chat, extractor = Chat(store, model, Sampling(max_new_tokens=8)), FeatureExtractor(store, model)
-    *_, thinking = chat.reply(chat.new_conversation(), "hello")
+    *_, thinking = chat.reply(chat.conversations.new(), "hello")
     assert thinking.message_id and thinking.text == ""
     chat.ratings.correct(thinking.message_id, "It is deep and blue.")
     told = {"prompt": "hello", "chosen": "It is deep.", "rejected": "It is blue."}

@@ -177,8 +177,8 @@ def test_a_file_that_an_event_names_is_refused_without_a_traceback(web, capfd):
 
 def test_what_the_page_sends_fits_and_another_shape_does_not():
     chat = ToyChat(word_seconds=0)
-    *_, reply = chat.reply(chat.new_conversation(), "hello", stop=threading.Event())
-    turns = chat.history(chat.conversations()[0].id)
+    *_, reply = chat.reply(chat.conversations.new(), "hello", stop=threading.Event())
+    turns = chat.conversations.history(chat.conversations.all()[0].id)
     blocks = {getattr(b, "elem_id", ""): b for b in app.build(*parts(chat)).blocks.values()}
     view = transcript.view("x", turns)
     chips = chips_for(reply.message_id, MessageFeedback(-1, "Too long", "", 2))

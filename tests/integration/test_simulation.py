@@ -106,10 +106,12 @@ def test_it_leaves_nothing_behind_and_touches_nothing(chat, worker, store, toy, 
     ] == "simulated:mix"
     assert "comes back" in str(worker.delete(1))
     chat._load_view = worker.versions.view
-    made = chat.new_conversation()
+    made = chat.conversations.new()
     list(chat.reply(made, "Hello"))
-    assert chat.history(made)[-1].adapter_version == 1  # people's own, though 2 is live
-    chat.delete(made)
+    assert (
+        chat.conversations.history(made)[-1].adapter_version == 1
+    )  # people's own, though 2 is live
+    chat.conversations.delete(made)
     person.remove()
     assert rows(store) == before and toy.live.version == 1
     assert not worker.versions.adapter_store.path(2).exists() and worker.schedule.waiting() == 2

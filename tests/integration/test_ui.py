@@ -321,7 +321,7 @@ def test_twenty_tabs_chat_and_rate_at_once_and_none_hears_another(served):
             event = {"index": 1, "value": ["x"], "liked": True}
             tab.call("rate", [view, "me", uuid.uuid4().hex], event)
             assert chat.rated[rated["id"]][0] == 1
-            turns = [t.content.strip() for t in chat.history(view["conversation"])]
+            turns = [t.content.strip() for t in chat.conversations.history(view["conversation"])]
             assert turns == [prompt, prompt.removeprefix("echo ")]
 
     with ThreadPoolExecutor(20) as pool:
@@ -372,7 +372,7 @@ class Screen:
 
     def edit(self, index: int, value: str, draft: str = "", rater: str = "me") -> list[dict]:
         """`draft`: what stands in the message box meanwhile."""
-        before = self.chat.history(self.view["conversation"])[index].content
+        before = self.chat.conversations.history(self.view["conversation"])[index].content
         event = SimpleNamespace(
             index=index, value=value, previous_value=markdown_escape.shown(before)
         )
@@ -394,7 +394,7 @@ def test_a_reply_is_stored_shown_and_stamped_with_its_version():
     tab.send("hello")
     assert [turn["role"] for turn in tab.view["turns"]] == ["user", "assistant"]
     assert tab.view["turns"][1]["stamp"].startswith("v1")
-    assert tab.message == "" and tab.view["conversation"] == tab.chat.conversations()[0].id
+    assert tab.message == "" and tab.view["conversation"] == tab.chat.conversations.all()[0].id
 
 
 @pytest.mark.parametrize("text", ["", "   \n", "x" * 100_000])
@@ -405,14 +405,14 @@ def test_a_refused_message_gets_one_sentence_and_nothing_is_lost(text):
     assert all(
         tab.screen.message not in update for update in updates
     )  # the box keeps what was typed
-    assert tab.chat.conversations() == [] and tab.view["conversation"] == ""
+    assert tab.chat.conversations.all() == [] and tab.view["conversation"] == ""
 
 
 def test_a_double_click_on_send_is_one_message():
     tab = Screen()
     tab.send("hello", "one-click")
     tab.send("hello", "one-click")
-    assert len(tab.chat.conversations()) == 1 and len(tab.view["turns"]) == 2
+    assert len(tab.chat.conversations.all()) == 1 and len(tab.view["turns"]) == 2
 
 
 def test_a_second_message_waits_while_a_reply_is_written():
@@ -425,7 +425,11 @@ def test_a_second_message_waits_while_a_reply_is_written():
     assert "still being written" in tab.note
     tab.chat.go.set()
     tab.take(running)
-    assert [t.content for t in tab.chat.history(tab.view["conversation"]) if t.role == "user"] == [
+    assert [
+        t.content
+        for t in tab.chat.conversations.history(tab.view["conversation"])
+        if t.role == "user"
+    ] == [
         "first",
         "second",
     ]
@@ -438,7 +442,7 @@ def test_stop_keeps_what_was_written():
     tab._take(next(running))
     threading.Timer(0.3, lambda: asyncio.run(tab.screen.replying.stop(tab.view))).start()
     tab.take(running)
-    last = tab.chat.history(tab.view["conversation"])[-1]
+    last = tab.chat.conversations.history(tab.view["conversation"])[-1]
     assert last.finish_reason == "cancelled" and last.content and "kept" in tab.note
 
 
@@ -451,7 +455,7 @@ def test_a_closed_tab_ends_the_reply_and_keeps_it():
     reply = tab.screen.presence.reply(tab.view["conversation"])
     running.close()
     assert reply.ended.wait(20)
-    last = tab.chat.history(tab.view["conversation"])[-1]
+    last = tab.chat.conversations.history(tab.view["conversation"])[-1]
     assert last.finish_reason == "cancelled" and last.content
     assert not tab.screen.presence._under_way
 
@@ -466,7 +470,7 @@ def test_a_reply_goes_on_without_its_tab_and_a_reloaded_page_shows_it_whole():
     loaded = asyncio.run(tab.screen.load(again))
     assert loaded[tab.screen.stop_button]["visible"]
     updates = list(tab.screen.replying.follow(loaded[tab.screen.view], again))
-    last = tab.chat.history(tab.view["conversation"])[-1]
+    last = tab.chat.conversations.history(tab.view["conversation"])[-1]
     assert last.finish_reason == "stop" and len(updates) > 3
     assert updates[-1][tab.screen.view]["turns"][-1]["id"] == last.message_id
     assert updates[-1][tab.screen.send_button]["visible"]
@@ -480,7 +484,7 @@ def test_what_there_is_of_a_reply_is_kept_when_the_app_ends():
     tab._take(next(running))
     next(running)
     tab.screen.presence.stop_all()
-    last = tab.chat.history(tab.view["conversation"])[-1]
+    last = tab.chat.conversations.history(tab.view["conversation"])[-1]
     assert last.finish_reason == "cancelled" and last.content
     tab.take(running)
 
@@ -493,7 +497,7 @@ def test_a_cut_reply_offers_to_continue_and_grows_in_its_place():
     cut = tab.view["turns"][-1]["id"]
     drawn = tab.take(tab.screen.replying.continue_reply(tab.view, tab.request))
     assert drawn[0][tab.screen.bot]["value"][-1]["content"][0]["text"].startswith("one two")
-    assert [t.content for t in tab.chat.history(tab.view["conversation"])] == [
+    assert [t.content for t in tab.chat.conversations.history(tab.view["conversation"])] == [
         "cut one two three four",
         "one two three four ",
     ]
@@ -524,7 +528,7 @@ def test_a_reply_does_not_draw_into_another_conversation():
     tab.chat.go.set()
     assert list(running) == []  # nothing more for this tab
     assert (
-        tab.chat.history(first)[-1].finish_reason == "stop"
+        tab.chat.conversations.history(first)[-1].finish_reason == "stop"
     )  # but the reply was finished and kept
 
 
@@ -624,7 +628,7 @@ def test_regenerate_and_edit_keep_the_others_as_siblings():
             )
         )
     )
-    assert tab.chat.history(tab.view["conversation"])[0].content == "hello"
+    assert tab.chat.conversations.history(tab.view["conversation"])[0].content == "hello"
 
 
 def test_a_refused_edit_waits_in_the_message_box():
@@ -638,7 +642,7 @@ def test_a_refused_edit_waits_in_the_message_box():
 def test_a_refused_wording_waits_in_the_message_box_below_what_stands_there():
     tab = Screen()
     tab.send("hello")
-    reply = tab.chat.history(tab.view["conversation"])[1].content
+    reply = tab.chat.conversations.history(tab.view["conversation"])[1].content
     for index, value, draft, waits in (
         (0, "x" * 9000, "", "x" * 9000),
         (0, "x" * 9000, "a draft ", "a draft\n\n" + "x" * 9000),
@@ -709,7 +713,7 @@ def deleted_elsewhere(tab: Screen) -> str:
     tab.send("hello")
     tab.rate(1, True)
     gone = tab.view["conversation"]
-    tab.chat.delete(gone)
+    tab.chat.conversations.delete(gone)
     return gone
 
 
@@ -733,7 +737,7 @@ def test_a_chat_deleted_while_its_reply_is_written_leaves_the_page(how):
     along = screen.replying.follow(tab.view, SimpleNamespace(session_hash="third"))
     next(along), next(along)
     if how == "on Data":
-        tab.chat.delete(gone)
+        tab.chat.conversations.delete(gone)
     else:
         chosen = SimpleNamespace(do="delete", id=gone)
         elsewhere = {"conversation": "", "turns": []}
@@ -751,7 +755,7 @@ def test_what_was_deleted_before_one_could_watch_its_reply_leaves_the_page():
     tab.chat.go.clear()
     running = tab.screen.replying.send("hello", tab.view, "", tab.request)
     tab._take(next(running))
-    tab.chat.delete(tab.view["conversation"])
+    tab.chat.conversations.delete(tab.view["conversation"])
     along = tab.screen.replying.follow(tab.view, SimpleNamespace(session_hash="other"))
     next(along)
     tab.chat.go.set()
@@ -808,7 +812,7 @@ def test_a_message_is_sent_byte_for_byte():
     tab = Screen()
     text = "x\n\tall:\n\t\tgcc x"
     tab.send(text)
-    shown = transcript.bubbles(tab.chat.history(tab.view["conversation"]))
+    shown = transcript.bubbles(tab.chat.conversations.history(tab.view["conversation"]))
     [part] = shown[0]["content"]
     assert part["type"] == "text" and markdown_escape.raw(part["text"]) == text
 
@@ -952,7 +956,7 @@ def test_an_edit_that_comes_back_as_it_was_shown_is_what_was_written():
     tab.send("hello")
     shown = transcript.bubble("user", "vector<int>")["content"][0]["text"]
     tab.edit(0, shown)
-    assert tab.chat.history(tab.view["conversation"])[0].content == "vector<int>"
+    assert tab.chat.conversations.history(tab.view["conversation"])[0].content == "vector<int>"
 
 
 def test_a_reply_that_cannot_be_stored_does_not_lock_the_conversation():
@@ -1103,7 +1107,7 @@ def test_a_number_beyond_its_limits_is_moved_to_them_and_said_so(asked, kept, to
 
 def test_a_number_beyond_its_limits_reaches_the_handler(served):
     chat, url = served
-    view = {"conversation": chat.new_conversation(), "turns": [], "sent": False}
+    view = {"conversation": chat.conversations.new(), "turns": [], "sent": False}
     tab, fields = Tab(url), ["", -3, 0.9, 40, 96, "live"]
     for _ in range(2):  # after an event Gradio makes its components anew
         tab.call("save", [view, *fields])
@@ -1719,7 +1723,7 @@ def test_prompts_come_from_where_they_are_wanted():
     screen, chat = compare_screen()
     asked = asyncio.run(screen.choose_source("recent"))
     assert "Suggested" in asked[screen.answers.verdict]["text"]
-    list(chat.reply(chat.new_conversation(), "my question", stop=threading.Event()))
+    list(chat.reply(chat.conversations.new(), "my question", stop=threading.Event()))
     asked = asyncio.run(screen.choose_source("recent"))
     assert asked[screen.advance]["after"] and not asked[screen.prompt]["visible"]
     *_, shown = screen.draft("click", "typed before", "", "recent", request=tab())
@@ -1960,7 +1964,7 @@ def test_a_pinned_chat_stays_on_top():
     for text in ("first", "second"):
         tab.view = {"conversation": "", "turns": [], "sent": False}
         tab.send(text)
-    first = next(c.id for c in tab.chat.conversations() if c.title == "first")
+    first = next(c.id for c in tab.chat.conversations.all() if c.title == "first")
     rows = listed(tab, do="pin", id=first, pinned=True)
     assert [(r["title"], r["pinned"]) for r in rows] == [("first", True), ("second", False)]
     assert listed(tab, do="pin", id=first, pinned=False)[0]["title"] == "second"
@@ -2040,7 +2044,7 @@ def test_files_are_counted_taken_away_and_sent_with_the_message():
     assert [f["name"] for f in value["files"]] == ["b.py"]
     updates = tab.take(tab.screen.replying.send("look", tab.view, "", tab.request, value))
     assert updates[0][box] == attachments_panel.NOTHING
-    sent = tab.chat.history(tab.view["conversation"])[0].content
+    sent = tab.chat.conversations.history(tab.view["conversation"])[0].content
     assert sent == "look\n\nb.py:\n```python\na b c\n```"
     value = attach(tab, value, add=[{"name": "c.md", "text": "word " * 200}])[box]
     assert value["over"]
@@ -2332,7 +2336,7 @@ def data_screen() -> tuple[DataScreen, ToyChat]:
         screen.lay_out()
         screen.wire(gr.Textbox("me"))
     for text in ("echo =1+1", "echo tea"):
-        *_, reply = chat.reply(chat.new_conversation(), text, stop=threading.Event())
+        *_, reply = chat.reply(chat.conversations.new(), text, stop=threading.Event())
         chat.ratings.rate(reply.message_id, 1, comment="@home")
     *_, pair = chat.compare.write("rivers", stop=threading.Event())
     chat.compare.vote(pair.set_id, "a")

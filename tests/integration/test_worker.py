@@ -147,7 +147,7 @@ def let_it_look(worker: TrainingWorker) -> None:
 
 def say(chat: Chat, text: str = "hello"):
     """A whole reply; returns its last chunk."""
-    *_, partial = chat.reply(chat.new_conversation(), text)
+    *_, partial = chat.reply(chat.conversations.new(), text)
     assert partial.done and partial.message_id
     return partial
 
@@ -692,7 +692,7 @@ def test_a_nan_never_reaches_a_weight(what, store, chat, toy, make, monkeypatch)
     assert not stepped
     assert all(bool(torch.isfinite(p).all()) for p in toy.policy_parameters())
     assert same(spoken(toy), before) and len(store.adapter_versions.all()) == 1
-    *_, reply = chat.reply(chat.new_conversation(), "still there?")
+    *_, reply = chat.reply(chat.conversations.new(), "still there?")
     assert reply.message_id
     assert worker.run_round("asked") != "failed"  # nothing of it stays
 
@@ -806,7 +806,7 @@ def test_a_reply_is_wholly_of_the_version_it_began_with(store, chat, toy, make, 
     after = say(chat)
     assert after.text != alone.text
     worker.versions.make_live(0)
-    stream = chat.reply(chat.new_conversation(), "hello")
+    stream = chat.reply(chat.conversations.new(), "hello")
     seen = [next(stream) for _ in range(4)]
     worker.versions.make_live(1)
     seen += list(stream)
@@ -1405,14 +1405,14 @@ def test_what_is_made_live_by_hand_during_a_round_stays_live(chat, store, toy, m
 def test_a_conversation_deleted_during_a_round_leaves_no_word(chat, store, toy, make, monkeypatch):
     """Neither in what the round remembers of prompts nor in its card nor in measurements."""
     rate(chat, 4)
-    secret = chat.new_conversation()
+    secret = chat.conversations.new()
     *_, reply = chat.reply(secret, "tell me about purple zebras")
     chat.ratings.correct(reply.message_id, "zebras hum quietly at noon")
     prompt = store.messages.get(reply.message_id).prompt_ids
     run = round_.run
 
     def deleted_meanwhile(*rest):
-        chat.delete(secret)
+        chat.conversations.delete(secret)
         return run(*rest)
 
     monkeypatch.setattr(round_, "run", deleted_meanwhile)
@@ -1431,7 +1431,7 @@ def test_a_correction_withdrawn_during_a_round_is_quoted_by_no_round(
     chat, store, toy, make, monkeypatch
 ):
     rate(chat, 4)
-    *_, reply = chat.reply(chat.new_conversation(), "tell me about purple zebras")
+    *_, reply = chat.reply(chat.conversations.new(), "tell me about purple zebras")
     chat.ratings.correct(reply.message_id, "zebras hum quietly at noon")
     run = round_.run
 
@@ -1451,7 +1451,7 @@ def test_a_correction_withdrawn_during_a_round_is_quoted_by_no_round(
 
 def test_a_deleted_conversation_is_quoted_by_no_round(chat, store, make):
     rate(chat, 4)
-    secret = chat.new_conversation()
+    secret = chat.conversations.new()
     *_, reply = chat.reply(secret, "tell me about purple zebras")
     chat.ratings.correct(reply.message_id, "zebras hum quietly at noon")
     worker = make()
@@ -1461,7 +1461,7 @@ def test_a_deleted_conversation_is_quoted_by_no_round(chat, store, make):
         return str((worker.history.rounds()[0].verdict or {})["card"]["moved"])
 
     assert "zebras" in quotes()
-    chat.delete(secret)
+    chat.conversations.delete(secret)
     assert "zebras" not in quotes() and "feedback.better" in quotes()
 
 

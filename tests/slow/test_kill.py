@@ -52,7 +52,7 @@ class Acts:
 
     def rate(self, number: int) -> None:
         for turn in range(10**6):
-            *_, reply = self.chat.reply(self.chat.new_conversation(), f"hello {number} {turn}")
+            *_, reply = self.chat.reply(self.chat.conversations.new(), f"hello {number} {turn}")
             assert reply.message_id
             value = 1 if turn % 2 else -1
             event = f"{self.life}-{number}-{turn}"

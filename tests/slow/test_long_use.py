@@ -43,15 +43,15 @@ def test_memory_is_flat_over_eight_hours(disk_path: Path, toy: Model, monkeypatc
         rate(chat, 6)
         for _ in range(HOURS):
             for minute in range(MINUTES):
-                conversation = chat.new_conversation()
+                conversation = chat.conversations.new()
                 *_, reply = chat.reply(conversation, f"hello {minute}")
                 assert reply.message_id
                 chat.ratings.rate(reply.message_id, rng.choice((1, -1)), comment="a word")
-                chat.history(conversation)
+                chat.conversations.history(conversation)
                 chat.ratings.page("hello")
                 chat.ratings.tally()
                 if minute % 10 == 9:
-                    chat.delete(conversation)
+                    chat.conversations.delete(conversation)
                 worker.step()
                 worker.status()
                 minutes += 1

@@ -75,7 +75,7 @@ def test_stop_frees_the_model_within_a_second(chat, toy):
     took = []
     for turn in range(30):
         stop = threading.Event()
-        stream = chat.reply(chat.new_conversation(), f"hello {turn}", stop=stop)
+        stream = chat.reply(chat.conversations.new(), f"hello {turn}", stop=stop)
         reading = threading.Thread(target=lambda stream=stream: list(stream))
         for _ in range(3):
             next(stream)
@@ -113,7 +113,7 @@ def test_a_first_word_waits_for_one_step_of_a_round_at_most(chat, toy, worker, s
     chat.settings.sampling = Sampling(max_new_tokens=3)
 
     def first_word() -> float:
-        conversation = chat.new_conversation()
+        conversation = chat.conversations.new()
         began = time.perf_counter()
         stream = chat.reply(conversation, "hello how are you")
         next(stream)

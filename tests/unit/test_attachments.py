@@ -47,12 +47,12 @@ def test_only_so_many_files_go_with_one_message():
 def test_a_file_is_stored_with_its_message_and_one_that_does_not_fit_is_refused(store, toy):
     chat = Chat(store, toy, Sampling(max_new_tokens=6))
     file = Attachment.of("a.txt", "word " * 20)
-    conversation = chat.new_conversation()
+    conversation = chat.conversations.new()
     list(chat.reply(conversation, "", files=[file]))
-    asked = chat.history(conversation)[0]
+    asked = chat.conversations.history(conversation)[0]
     assert asked.content == with_files("", [file])
     tokens, limit = chat.message_tokens(conversation, asked.content)
     assert 20 < tokens <= limit
     with pytest.raises(AppError):
         list(chat.reply(conversation, "", files=[Attachment.of("b.txt", "word " * 9000)]))
-    assert len(chat.history(conversation)) == 2
+    assert len(chat.conversations.history(conversation)) == 2

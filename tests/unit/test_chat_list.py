@@ -51,8 +51,8 @@ def test_what_is_not_there_has_no_excerpt():
 def test_a_search_shows_the_hit_in_a_message(store, toy):
     chat = Chat(store, toy)
     id = a_chat(store, "a question", "an answer with a needle in it")
-    found = chat.conversations("needle")
-    assert chat.excerpts("needle", found)[id].hit == "needle"
+    found = chat.conversations.all("needle")
+    assert chat.conversations.excerpts("needle", found)[id].hit == "needle"
 
 
 def test_deleting_can_be_undone_until_it_is_done(store):
@@ -84,37 +84,37 @@ def test_what_was_to_be_deleted_goes_at_the_next_start(tmp_path: Path):
 def test_a_chat_that_is_to_be_deleted_is_not_found(store, toy):
     chat, id = Chat(store, toy), a_chat(store, "hello")
     chat.deletion.add(id)
-    assert chat.conversations() == [] == chat.conversations("hello")
+    assert chat.conversations.all() == [] == chat.conversations.all("hello")
     with pytest.raises(NotFound):
-        chat.history(id)
-    assert [c.id for c in chat.conversations(with_deleted=True)] == [id]
+        chat.conversations.history(id)
+    assert [c.id for c in chat.conversations.all(with_deleted=True)] == [id]
     chat.deletion.undo(id)
-    assert [c.id for c in chat.conversations()] == [id]
+    assert [c.id for c in chat.conversations.all()] == [id]
 
 
 def test_the_newest_pin_is_on_top(store, toy):
     chat = Chat(store, toy)
     for id in ("a", "b", "a"):
-        chat.pin(id)
-    assert chat.pinned() == ["a", "b"]
-    chat.pin("a", False)
-    assert chat.pinned() == ["b"]
+        chat.conversations.pin(id)
+    assert chat.conversations.pinned() == ["a", "b"]
+    chat.conversations.pin("a", False)
+    assert chat.conversations.pinned() == ["b"]
 
 
 def test_an_exported_chat_has_every_message_as_it_is(store, toy):
     chat = Chat(store, toy)
     id = a_chat(store, "What is 1 < 2?", "It is *true*.\n```\nx\n```")
-    name, told = chat.exported(id, "json")
+    name, told = chat.conversations.exported(id, "json")
     assert name.startswith("What is 1") and name.endswith("2.json")
     assert [(m["role"], m["content"]) for m in json.loads(told)["messages"]] == [
         ("system", "Be brief."),
         ("user", "What is 1 < 2?"),
         ("assistant", "It is *true*.\n```\nx\n```"),
     ]
-    name, told = chat.exported(id, "md")
+    name, told = chat.conversations.exported(id, "md")
     assert name.endswith(".md") and "## Model (v3)\n\nIt is *true*.\n```\nx" in told
     with pytest.raises(NotFound):
-        chat.exported("gone", "md")
+        chat.conversations.exported("gone", "md")
 
 
 @pytest.mark.parametrize(

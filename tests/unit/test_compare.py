@@ -51,7 +51,7 @@ def test_a_pair_is_two_stored_drafts_of_one_message(compare, store):
     assert a.adapter_version == b.adapter_version == 0
     shown = compare.shown(pair.set_id)
     assert shown == pair
-    assert compare.chat.conversations() == []  # not in the sidebar
+    assert compare.chat.conversations.all() == []  # not in the sidebar
 
 
 def test_votes_reach_the_draft_that_was_clicked(compare, store):

@@ -39,7 +39,7 @@ def ask(chat: Chat, *turns: str, **more: Any) -> Completion:
 
 def on_screen(chat: Chat, *texts: str, system: str = "") -> list[str]:
     """The ids of the replies."""
-    conversation = chat.new_conversation()
+    conversation = chat.conversations.new()
     chat.settings.set(conversation, ConversationSettings(system, GREEDY))
     replies = []
     for text in texts:
@@ -90,7 +90,7 @@ def test_a_conversation_is_stored_as_it_is_from_the_screen(stores, toy, system):
     told = [store.conversations.all()[0] for store in stores]
     assert told[0].title == told[1].title
     assert told[0].system_prompt == told[1].system_prompt == system
-    assert told[0].sampling == told[1].sampling and other.history(told[1].id)
+    assert told[0].sampling == told[1].sampling and other.conversations.history(told[1].id)
 
 
 def weights(store: Store, model: Model) -> np.ndarray:
@@ -160,7 +160,7 @@ def test_of_equal_replies_the_newest_is_gone_on_from(toy, store):
 def test_a_deleted_chat_is_begun_anew(toy, store):
     chat = Chat(store, toy, GREEDY)
     first = store.messages.get(ask(chat, "hello").drafts[0].reply_id)
-    chat.delete(first.conversation_id)
+    chat.conversations.delete(first.conversation_id)
     again = store.messages.get(ask(chat, "hello").drafts[0].reply_id)
     assert again.conversation_id != first.conversation_id
 

@@ -40,7 +40,7 @@ def test_chat_streams_what_another_generator_writes(store: Store, toy: Model) ->
     ids = toy.encode_reply("hello there")
     generator = Scripted(ids)
     chat = Chat(store, toy, generator=generator)
-    *_, last = chat.reply(chat.new_conversation(), "hello")
+    *_, last = chat.reply(chat.conversations.new(), "hello")
     assert last.done and last.text == "hello there" and generator.versions == [0]
     assert list(store.messages.get(last.message_id).response_ids or []) == ids  # type: ignore[arg-type]
 

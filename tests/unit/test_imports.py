@@ -318,7 +318,7 @@ def test_what_comes_from_elsewhere_says_nothing_of_sides_and_is_not_asked_again(
     assert all(compare.repeat_pair("me", share=1.0) is None for _ in range(20))
     assert all(compare.repeat_pair("Kim", share=1.0) is None for _ in range(20))
     assert store.conversations.drop_unanswered("9999") == 0
-    assert compare.chat.conversations() == [] and store.messages.recent_prompts(5) == []
+    assert compare.chat.conversations.all() == [] and store.messages.recent_prompts(5) == []
 
 
 def test_a_later_answer_replaces_it_like_any_other(store, toy, imports):

@@ -444,14 +444,14 @@ def test_a_long_conversation_says_what_is_no_longer_read(
 ) -> None:
     monkeypatch.setattr(toy, "context_tokens", 200)
     chat = Chat(store, toy, Sampling(max_new_tokens=4))
-    conversation = chat.new_conversation()
+    conversation = chat.conversations.new()
     notes: list[Notice | None] = []
     for _ in range(7):
         *_, last = chat.reply(conversation, "tell me about the sea " * 8)
         notes.append(last.note)
     assert notes[0] is None and notes[-1] is not None
     assert notes[-1].code == "chat.trimmed" and notes[-1].params["count"] > 1
-    assert len(chat.history(conversation)) == 14  # all of it is still shown
+    assert len(chat.conversations.history(conversation)) == 14  # all of it is still shown
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked to")

@@ -51,7 +51,7 @@ def rated(data: Path, toy: Model, vote: bool = True) -> None:
     store = Store(data / "feedback.db")
     chat = Chat(store, toy, Sampling(max_new_tokens=4))
     for value in (1, -1):
-        *_, reply = chat.reply(chat.new_conversation(), "my secret question")
+        *_, reply = chat.reply(chat.conversations.new(), "my secret question")
         assert reply.message_id
         chat.ratings.rate(reply.message_id, value, comment="my secret comment")
     if vote:

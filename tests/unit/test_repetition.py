@@ -56,7 +56,7 @@ def circling() -> Any:
 def test_such_a_reply_is_stopped_says_so_and_is_kept(store, toy):
     chat = Chat(store, toy, Sampling(max_new_tokens=400))
     chat.generator = circling()
-    conversation = chat.new_conversation()
+    conversation = chat.conversations.new()
     *_, last = chat.reply(conversation, "hello")
     assert last.done and last.finish_reason == "length"
     assert last.note and last.note.code == "chat.in_circles"

@@ -81,7 +81,7 @@ def test_it_is_refitted_when_something_was_said_and_only_then(compare, current) 
 def test_nobody_waits_for_what_has_to_be_sampled_first(chat, current, toy, monkeypatch) -> None:
     """A thumb is measured against four replies of the base, which are not there yet."""
     before = current.get()
-    *_, reply = chat.reply(chat.new_conversation(), "tell me about the sea")
+    *_, reply = chat.reply(chat.conversations.new(), "tell me about the sea")
     chat.ratings.rate(reply.message_id, 1)
     with monkeypatch.context() as sampling:
         sampling.setattr(Model, "sample", lambda *_, **__: pytest.fail("somebody had to wait"))
@@ -94,7 +94,7 @@ def test_nobody_waits_for_what_has_to_be_sampled_first(chat, current, toy, monke
 def test_in_a_new_session_answers_are_known_as_soon_as_they_are_read_again(
     chat, current, store, toy
 ) -> None:
-    *_, reply = chat.reply(chat.new_conversation(), "tell me about the sea")
+    *_, reply = chat.reply(chat.conversations.new(), "tell me about the sea")
     chat.ratings.rate(reply.message_id, -1)
     current.refresh()
     new = RewardModelCache(FeatureExtractor(store, toy), current.config, QUICK, max_new_tokens=8)
@@ -173,7 +173,7 @@ def test_the_best_of_several_drafts_is_shown_and_stored(chat, compare, store, to
         if pair.votable:
             compare.vote(pair.set_id, longer(pair))
     chat.settings.set_best_of(4)
-    parts = list(chat.reply(chat.new_conversation(), "hello how are you"))
+    parts = list(chat.reply(chat.conversations.new(), "hello how are you"))
     shown = parts[-1]
     assert shown.done and not any(p.text for p in parts[:-2])
     stored = store.messages.get(shown.message_id)
@@ -200,7 +200,7 @@ def test_as_many_drafts_are_written_as_fit_into_memory(chat, compare, toy, monke
     def written(tokens: int) -> tuple[int, int, list[str]]:
         monkeypatch.setattr(toy, "tokens_at_once", tokens)
         rows.clear()
-        parts = list(chat.reply(chat.new_conversation(), long))
+        parts = list(chat.reply(chat.conversations.new(), long))
         assert parts[-1].message_id
         (reply, taken), rows[:] = rows[0], []
         assert reply == 1 or taken <= tokens
@@ -285,7 +285,7 @@ def test_the_words_of_a_reply_add_up_to_its_score(chat, compare, store, current,
     for i in range(6):
         pair = pair_of(compare, f"tell me about {i}")
         compare.vote(pair.set_id, longer(pair))
-    *_, reply = chat.reply(chat.new_conversation(), "hello how are you")
+    *_, reply = chat.reply(chat.conversations.new(), "hello how are you")
     pieces = chat.explain(reply.message_id)
     assert "".join(p.text for p in pieces) == reply.text
     stored = store.messages.get(reply.message_id)
@@ -302,7 +302,7 @@ def test_the_words_of_a_reply_add_up_to_its_score(chat, compare, store, current,
 
 
 def test_what_was_typed_cannot_be_explained(chat, store) -> None:
-    *_, reply = chat.reply(chat.new_conversation(), "hello")
+    *_, reply = chat.reply(chat.conversations.new(), "hello")
     asked = store.messages.get(reply.message_id).parent_id
     with pytest.raises(AppError, match="Only a reply"):
         chat.explain(asked)
@@ -365,7 +365,7 @@ def test_a_snapshot_takes_as_many_statements_of_2_answers_as_of_200(store, toy, 
 
 
 def test_whatever_changes_what_counts_raises_the_revision(chat, store, toy) -> None:
-    *_, reply = chat.reply(chat.new_conversation(), "tell me about the sea")
+    *_, reply = chat.reply(chat.conversations.new(), "tell me about the sea")
     id = reply.message_id
     origin = ""
 
@@ -382,13 +382,13 @@ def test_whatever_changes_what_counts_raises_the_revision(chat, store, toy) -> N
         bring,
         lambda: store.imports.undo(origin),
         lambda: store.feedback.erase_rater("simulated:x"),
-        lambda: chat.delete(store.messages.get(id).conversation_id),
+        lambda: chat.conversations.delete(store.messages.get(id).conversation_id),
     ):
         before = store.feedback.revision
         change()
         assert store.feedback.revision > before
     before = store.feedback.revision
-    list(chat.reply(chat.new_conversation(), "hello"))
+    list(chat.reply(chat.conversations.new(), "hello"))
     assert store.feedback.revision == before
 
 
