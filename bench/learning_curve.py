@@ -131,8 +131,8 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
             worker.scorer.warm_up()
             chat = Chat(store, model, scorer=worker.scorer)
             compare = Compare(chat)
-            compare.active = settings.choose == "active"
-            chat._rng = compare._rng = random.Random(seed)
+            compare.drafts.active = settings.choose == "active"
+            chat._rng = compare.drafts.rng = random.Random(seed)
 
             before = None if model.is_demo else kept_abilities(model, model.base_view())
 
@@ -231,7 +231,7 @@ def rate_one(compare, person: Person, kind: str) -> float:
         drafts = compare.repeat_pair(rater) if kind == "pairs" else None
         if drafts is None:
             # its last digit says which draft is on the left: by chance, no run would come twice
-            set_id = f"{compare._rng.getrandbits(128):032x}"
+            set_id = f"{compare.drafts.rng.getrandbits(128):032x}"
             count = 2 if kind == "pairs" else RANKED
             *_, drafts = compare.write(prompt, count, event_id=set_id)
         if not drafts.votable:

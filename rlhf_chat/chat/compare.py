@@ -8,30 +8,24 @@ Which answers are shown is decided in rlhf_chat.reward.active_sampling.
 
 from __future__ import annotations
 
-import random
 import threading
 import uuid
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from itertools import chain
 
 from rlhf_chat.chat.chat import Chat, GeneratedReply
-from rlhf_chat.chat.message_text import MAX_CHARACTERS, checked
-from rlhf_chat.db import Message, Preference, Store
+from rlhf_chat.chat.draft_writer import AskedDrafts, DraftWriter
+from rlhf_chat.chat.message_text import MAX_CHARACTERS, checked, checked_note
+from rlhf_chat.db import Message, Preference
 from rlhf_chat.errors import AppError, Notice
-from rlhf_chat.feedback.replies import Prompt, Reply
 from rlhf_chat.inference.generate import Response, Sampling
-from rlhf_chat.inference.model import ModelView
 from rlhf_chat.reward import active_sampling, prompt_sets
 
 MOST_DRAFTS = 4
-REDRAWN = 4  # times a draft that came out like another is drawn anew
 AGAIN = "again "  # prefix, with the rater, of the id of a pair that is shown a second time
 
 OUTCOMES = ("a", "b", "tie", "both_bad", "both_good")  # of a vote on two drafts
-
-Streamed = tuple[list[Response], Notice | None]  # drafts so far, and the notice about them
 
 
 @dataclass(frozen=True)
@@ -58,38 +52,15 @@ class VoteResult:
     same_as_before: bool | None = None
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What is about to be drafted: one prompt for several views, each with its own seed."""
-
-    prompt: Prompt
-    views: list[ModelView]
-    seeds: list[int]
-    sampling: Sampling
-    stop: threading.Event
-    hurry: threading.Event  # set: somebody waits for these drafts, so none are chosen from more
-
-    @property
-    def one_version(self) -> bool:
-        return all(view is self.views[0] for view in self.views)
-
-
-# That the drafts of a prompt may take to write. Measuring eight of them, to choose between, takes a
-# quarter of that again: 8 x .5 ms a token beside 16 ms a step, of a model of 135M on two cores.
-DRAFT_SECONDS = 3.5
-LEAST_TOKENS = 64  # of a draft, however slow the machine
-
-
 class Compare:
     def __init__(self, chat: Chat) -> None:
         self.chat, self.store, self.model = chat, chat.store, chat.model
-        self.active = True  # of several drafts, those are shown whose order is least sure
-        self._rng = random.Random()
+        self.drafts = DraftWriter(chat)
 
     # ------------------------------------------------------------------ what to ask
 
     def suggest_prompt(self) -> str:
-        return self._rng.choice(prompt_sets.suggestions(self.model.is_demo))
+        return self.drafts.rng.choice(prompt_sets.suggestions(self.model.is_demo))
 
     def recent_prompts(self, limit: int = 50) -> list[str]:
         """What you asked in chats, newest first, short enough to compare drafts of."""
@@ -104,16 +75,16 @@ class Compare:
         clear = [p for p in every if p.outcome in ("a", "b")]
         votes = [p for p in clear if p.message_a not in elsewhere]
         known = {_ids(p) for p in every if p.rater == rater}  # also those that came to a tie
-        if self._rng.random() < (active_sampling.ANCHOR_SHARE if share is None else share):
+        if self.drafts.rng.random() < (active_sampling.ANCHOR_SHARE if share is None else share):
             others = [p for p in votes if p.rater != rater and _ids(p) not in known]
             if others:
-                return self._seen(self._rng.choice(others))
-        if self._rng.random() < (active_sampling.REPEAT_SHARE if share is None else share):
+                return self._seen(self.drafts.rng.choice(others))
+        if self.drafts.rng.random() < (active_sampling.REPEAT_SHARE if share is None else share):
             known = {_ids(p) for p in self.store.feedback.asked_again(rater)}
             mine = [p for p in votes if p.rater == rater][: -active_sampling.REPEAT_AFTER]
             old = [p for p in mine if _ids(p) not in known]
             if old:
-                return self._seen(self._rng.choice(old), f"{AGAIN}{rater} ")
+                return self._seen(self.drafts.rng.choice(old), f"{AGAIN}{rater} ")
         return None
 
     def _seen(self, vote: Preference, before: str = "") -> Candidates:
@@ -159,16 +130,14 @@ class Compare:
         set_id = event_id if event_id and not known else uuid.uuid4().hex
         stop, hurry = stop or threading.Event(), hurry or threading.Event()
         live = (self.model.live if simulated else self.chat.people_live()).version
-        asked = self._asked(text, count, live, versions, stop, hurry)
+        asked = self.drafts.asked(text, count, live, versions, stop, hurry)
         latest = [Response([], False)] * count
-        chooses = self._chooses(asked, versions)
-        stream = self._chosen(asked) if chooses else self._streamed(asked)
-        for latest, note in stream:
+        for latest, note in self.drafts.written(asked, chosen=versions is None):
             if asked.stop.is_set():
                 break
             yield self._telling(set_id, text, latest, note)
         before = [draft.ids for draft in latest]
-        kept = self._redrawn(asked, latest)
+        kept = self.drafts.redrawn(asked, latest)
         if asked.stop.is_set():
             note = Notice("compare.stopped")
             yield self._telling(set_id, text, latest, note, done=True)
@@ -179,138 +148,9 @@ class Compare:
             note = Notice("compare.redrawn") if before != [d.ids for d in latest] else None
             yield replace(self.shown(self._save(set_id, asked, latest, kept)), note=note)
 
-    def _asked(
-        self,
-        text: str,
-        count: int,
-        live: int,
-        versions: tuple[int, int] | None,
-        stop: threading.Event,
-        hurry: threading.Event,
-    ) -> _Asked:
-        drawn: tuple[int, ...] = versions or active_sampling.choose(live, self._rng)
-        if count > 2:
-            drawn = (live,) * count
-        views = [self.chat.view(version) for version in drawn]
-        ids = self.model.encode([{"role": "user", "content": text}])
-        sampling = self.sampling()
-        limit = self.model.context_tokens - sampling.max_new_tokens
-        if len(ids) > limit:
-            raise AppError("compare.prompt_too_long", tokens=len(ids), limit=limit)
-        seeds = [self._rng.getrandbits(31) for _ in drawn]
-        asked = _Asked(Prompt(tuple(ids), text), views, seeds, sampling, stop, hurry)
-        return replace(asked, seeds=seeds[:1] * len(seeds)) if asked.one_version else asked
-
-    def _chooses(self, asked: _Asked, versions: tuple[int, int] | None) -> bool:
-        """Whether more drafts are written than are shown, for the reward model to choose from."""
-        scorer = self.chat.scorer
-        if not (scorer and self.active and versions is None and asked.one_version):
-            return False
-        if asked.hurry.is_set() or self._drafts(asked) <= len(asked.views):
-            return False  # somebody waits, or there is no memory for more than are shown
-        if not scorer.ready and scorer.get() is None:
-            return False
-        return self._rng.random() >= active_sampling.RANDOM_SHARE
-
-    def _drafts(self, asked: _Asked) -> int:
-        """How many to choose from."""
-        wanted, tokens = max(active_sampling.DRAFTS, len(asked.views) + 2), asked.sampling
-        return self.model.max_parallel_drafts(wanted, asked.prompt.ids, tokens.max_new_tokens)
-
     def sampling(self) -> Sampling:
-        """As new conversations are answered, but no longer than a reader waits for: several drafts
-        are written before the first can be chosen."""
-        wanted = self.chat.settings.default().sampling
-        most = self.model.tokens_within(DRAFT_SECONDS)
-        return wanted.limited(min(wanted.max_new_tokens, max(most, LEAST_TOKENS)))
-
-    def _chosen(self, asked: _Asked) -> Iterator[Streamed]:
-        """Writes more drafts than are shown, then picks those with the most uncertain order."""
-        shown = len(asked.views)
-        blank, drafts = [Response([], False)] * shown, []
-        count = self._drafts(asked)
-        writing = self._batch(asked, count)
-        for drafts in writing:
-            if asked.hurry.is_set():
-                yield from self._hurried(asked, drafts, writing)
-                return
-            yield blank, Notice("compare.choosing", {"count": count, "shown": shown})
-        distinct = [drafts[i] for i in _firsts(drafts) if drafts[i].ids]
-        if asked.stop.is_set() or asked.hurry.is_set() or len(distinct) <= shown:
-            yield [*distinct, *drafts][:shown], None
-            return
-        yield self._telling_most(asked, distinct), None
-
-    def _telling_most(self, asked: _Asked, drafts: list[Response]) -> list[Response]:
-        """Those whose order the reward model is least certain of. It is fitted to the newest
-        feedback here and not before the drafts are written: who comes for them may not wait."""
-        cache = self.chat.scorer
-        scorer = cache.get() if cache else None
-        if cache is None or scorer is None:
-            return drafts[: len(asked.views)]
-        replies = [Reply(asked.prompt, tuple(r.ids), self.model.decode(r.ids)) for r in drafts]
-        x = scorer.capped(cache.features(scorer, replies))
-        telling = active_sampling.max_variance(x, scorer.head.covariance, len(asked.views))
-        return [drafts[i] for i in telling]
-
-    def _hurried(
-        self, asked: _Asked, drafts: list[Response], writing: Iterator[list[Response]]
-    ) -> Iterator[Streamed]:
-        """The first distinct drafts of a batch from here on, until these are whole. Which end
-        first must not decide, or short ones would be preferred."""
-        firsts = _firsts(drafts)
-        others = [i for i in range(len(drafts)) if i not in firsts]
-        places = sorted([*firsts, *others][: len(asked.views)])
-        for latest in chain([drafts], writing):
-            chosen = [latest[i] for i in places]
-            yield chosen, None
-            if all(d.finished or len(d.ids) >= asked.sampling.max_new_tokens for d in chosen):
-                return
-
-    def _streamed(self, asked: _Asked) -> Iterator[Streamed]:
-        """All drafts at once: one batch where the version is the same, else in turns."""
-        if asked.one_version:
-            yield from ((drafts, None) for drafts in self._batch(asked, len(asked.views)))
-            return
-        latest = [Response([], False)] * len(asked.views)
-        going = {i: self._one(asked, i) for i in range(len(latest))}
-        try:
-            while going:
-                for i in list(going):
-                    step = next(going[i], None)
-                    if step is None:
-                        del going[i]
-                    else:
-                        latest[i] = step[0]
-                yield list(latest), None
-        finally:
-            for stream in going.values():
-                stream.close()
-
-    def _batch(self, asked: _Asked, count: int) -> Iterator[list[Response]]:
-        rows = [asked.prompt.ids] * count
-        for drafts in self.chat.generator.stream(
-            asked.views[0], rows, asked.sampling, seed=asked.seeds[0]
-        ):
-            yield drafts
-            if asked.stop.is_set():
-                return
-
-    def _one(self, asked: _Asked, i: int) -> Generator[list[Response]]:
-        ids, sampling = asked.prompt.ids, asked.sampling
-        return self.chat.generator.stream(asked.views[i], [ids], sampling, seed=asked.seeds[i])
-
-    def _redrawn(self, asked: _Asked, latest: list[Response]) -> list[int]:
-        """Draws drafts that came out like another anew, in place; the places worth showing."""
-        for _ in range(REDRAWN):
-            equal = [i for i in range(len(latest)) if i not in _firsts(latest)]
-            for i in equal:
-                asked.seeds[i] = self._rng.getrandbits(31)
-                for (draft,) in self._one(asked, i):
-                    if asked.stop.is_set():
-                        return []
-                    latest[i] = draft
-        return _firsts(latest)
+        """What drafts are written with."""
+        return self.drafts.sampling()
 
     def _telling(
         self,
@@ -327,7 +167,9 @@ class Compare:
         )
         return Candidates(None, prompt, texts, done, note)
 
-    def _save(self, set_id: str, asked: _Asked, latest: list[Response], kept: Sequence[int]) -> str:
+    def _save(
+        self, set_id: str, asked: AskedDrafts, latest: list[Response], kept: Sequence[int]
+    ) -> str:
         conversation = self.store.conversations.add("compare", title=set_id)
         question = self.store.messages.get(
             self.store.messages.add(conversation, "user", asked.prompt.text, event_id=set_id)
@@ -394,7 +236,7 @@ class Compare:
 
     def comment(self, set_id: str, words: str, *, rater: str = "me") -> None:
         """Stores a note beside the vote or ranking of this rater. Returns after COMMIT."""
-        words = _checked_note(words)
+        words = checked_note(words)
         question, drafts = self._stored(set_id)
         if len(drafts) == 2:
             vote = self._vote(set_id, drafts, rater)
@@ -466,63 +308,6 @@ class Compare:
         return self.store.messages.get(question), [drafts[i] for i in order]
 
 
-def prefer(
-    store: Store,
-    better: str,
-    worse: str,
-    *,
-    strength: str = "",
-    note: str = "",
-    rater: str = "me",
-    event_id: str | None = None,
-) -> str:
-    """A vote on two replies to one message that were shown outside this app, by their ids. Which
-    was seen first is not known: the one that was written first is taken for it. Returns the id of
-    the vote, after COMMIT."""
-    a, b = _by_age(store, [better, worse])
-    return store.feedback.add_preference(
-        a,
-        b,
-        "a" if a == better else "b",
-        shown_first="a",
-        strength=strength,
-        comment=_checked_note(note),
-        rater=rater,
-        event_id=event_id,
-    )
-
-
-def order(
-    store: Store,
-    replies: Sequence[str],
-    *,
-    note: str = "",
-    rater: str = "me",
-    event_id: str | None = None,
-) -> str:
-    """A ranking of replies to one message, the best first, by their ids. Returns the id of the
-    ranking, after COMMIT."""
-    words = _checked_note(note)
-    asked = store.messages.get(replies[0]).parent_id or ""
-    places = {reply: place for place, reply in enumerate(replies)}
-    made = store.feedback.add_ranking(asked, places, rater=rater, event_id=event_id)
-    if words:
-        store.feedback.set_comment(made, words)
-    return made
-
-
-def _by_age(store: Store, replies: Sequence[str]) -> list[str]:
-    """The oldest first, where they answer the same message."""
-    found = store.messages.siblings(replies[0])
-    return sorted(replies, key=lambda id: found.index(id) if id in found else len(found))
-
-
-def _checked_note(words: str) -> str:
-    if len(words) > MAX_CHARACTERS:
-        raise AppError("text.comment_too_long", limit=MAX_CHARACTERS)
-    return words.strip()
-
-
 def _ids(vote: Preference) -> tuple[str, str]:
     return vote.message_a, vote.message_b
 
@@ -531,11 +316,3 @@ def _again(set_id: str, rater: str) -> bool:
     """Whether this rater sees these drafts a second time. A rater who is shown a pair that was
     repeated for another one has not seen it before, so the vote is an ordinary one."""
     return set_id.startswith(f"{AGAIN}{rater} ")
-
-
-def _firsts(drafts: Sequence[Response]) -> list[int]:
-    """The places of drafts that are like none before them."""
-    seen: dict[tuple[int, ...], int] = {}
-    for i, draft in enumerate(drafts):
-        seen.setdefault(tuple(draft.ids), i)
-    return sorted(seen.values())

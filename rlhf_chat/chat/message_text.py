@@ -16,3 +16,10 @@ def checked(text: str, limit: int = MAX_CHARACTERS) -> str:
     if len(text) > limit:
         raise AppError("text.too_long", count=len(text), limit=limit)
     return clean_text(text).strip()
+
+
+def checked_note(words: str) -> str:
+    """A note on a vote or ranking as it is stored; may be empty. Raises AppError."""
+    if len(words) > MAX_CHARACTERS:
+        raise AppError("text.comment_too_long", limit=MAX_CHARACTERS)
+    return words.strip()

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rlhf_chat.chat import outside_comparisons
 from rlhf_chat.chat.message_feedback import Ratings
 from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.db import Store
@@ -109,10 +110,8 @@ def _comparison(store: Store, entry: RatingEntry) -> dict[str, Any]:
     for name in ("better", "worse"):
         if not getattr(entry, name):
             raise AppError("api.missing", name=name)
-    from rlhf_chat.chat import compare  # which loads torch: a thumb in the terminal waits for none
-
     better, worse = (reply_id(store, one) for one in (entry.better, entry.worse))
-    made = compare.prefer(
+    made = outside_comparisons.prefer(
         store,
         better,
         worse,
@@ -129,9 +128,7 @@ def _ranking(store: Store, entry: RatingEntry) -> dict[str, Any]:
     replies = [reply_id(store, one) for one in entry.ranking]
     if len(set(replies)) < len(replies):
         raise AppError("db.same_reply")
-    from rlhf_chat.chat import compare
-
-    made = compare.order(
+    made = outside_comparisons.order(
         store, replies, note=entry.note, rater=entry.rater, event_id=entry.event_id
     )
     ids = {"ranking": replies}

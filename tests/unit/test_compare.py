@@ -26,7 +26,7 @@ from tests.unit.test_chat import one_sentence
 @pytest.fixture
 def compare(store: Store, toy: Model) -> Compare:
     compare = Compare(Chat(store, toy, Sampling(max_new_tokens=6)))
-    compare._rng = random.Random(0)  # no draft of the toy happens to end at once
+    compare.drafts.rng = random.Random(0)  # no draft of the toy happens to end at once
     return compare
 
 

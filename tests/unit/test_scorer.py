@@ -44,7 +44,7 @@ def chat(store: Store, toy: Model, current: RewardModelCache) -> Chat:
 @pytest.fixture
 def compare(chat: Chat) -> Compare:
     compare = Compare(chat)
-    compare._rng = chat._rng
+    compare.drafts.rng = chat._rng
     return compare
 
 
