@@ -223,6 +223,7 @@ class Model:
                         if length > shown or all(r.finished for r in responses):
                             shown = max(shown, length)  # the end may have cut off a stop text
                             yield responses
+                    self.release_freed()
                     return
                 except torch.OutOfMemoryError:
                     pass  # free memory outside the handler: the exception keeps tensors alive

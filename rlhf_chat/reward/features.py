@@ -131,6 +131,7 @@ class FeatureExtractor:
                 rows.append((key, known[key]))
             self.store.features.put(self._key, rows)
             self.measured += 1
+            self.model.release_freed()
         return split_vectors([known[k] for k in keys])
 
     def _reference_pass(self, replies: Sequence[Reply]) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -222,6 +223,7 @@ class FeatureExtractor:
             self._measure_references(batch, stored, max_new_tokens)
             done += MEASURE_COST * len(batch)
             advance(done / work)
+        self.model.release_freed()
 
     def _sampling_batches(
         self, prompts: list[Prompt], max_new_tokens: int

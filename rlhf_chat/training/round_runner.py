@@ -6,14 +6,11 @@ the candidate is dropped, and the live version stays. When a round starts is up 
 
 from __future__ import annotations
 
-import gc
 import logging
 import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-
-import torch
 
 from rlhf_chat import faults
 from rlhf_chat.db import Store
@@ -28,6 +25,7 @@ from rlhf_chat.errors import (
 from rlhf_chat.feedback.item import FeedbackItem
 from rlhf_chat.feedback.kinds.correction import Correction
 from rlhf_chat.feedback.snapshot import Snapshot, load_snapshot
+from rlhf_chat.inference import memory
 from rlhf_chat.reward.features import FeatureExtractor
 from rlhf_chat.training import training_round
 from rlhf_chat.training.context import Check, RoundConfig
@@ -244,9 +242,7 @@ class RoundRunner:
     def _free_memory(self) -> None:
         for param in self.model.policy_parameters():
             param.grad = None
-        gc.collect()
-        if self.model.device.type == "cuda":
-            torch.cuda.empty_cache()
+        memory.release_unused(self.model.device)
 
 
 def gate_for(snapshot: Snapshot, config: GateConfig) -> GateConfig:

@@ -29,3 +29,26 @@ def test_an_open_page_rests_until_something_changes(browser, served):
         expect(page.locator("#status-bar")).to_contain_text(str(served.worker.waiting))
     finally:
         context.close()
+
+
+AFTER = """act => new Promise(done => {
+    const ask = window.fetch;
+    let asked = 0;
+    window.fetch = (...what) => {
+        if (String(what[0]).endsWith('changes')) {
+            if (asked) { window.fetch = ask; done(performance.now() - asked); }
+            else { asked = performance.now(); eval(act); }
+        }
+        return ask(...what);
+    };
+})"""
+
+
+def test_what_is_done_on_the_page_shows_soon(page):
+    """A rating is counted in the status bar before the page would have asked by itself, which is
+    three seconds after it asked last."""
+    for act in (
+        "document.body.click()",
+        "document.body.dispatchEvent(new KeyboardEvent('keyup', {bubbles: true}))",
+    ):
+        assert page.evaluate(AFTER, act) < 2000
