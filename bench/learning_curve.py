@@ -129,7 +129,7 @@ def run_seed(settings: Settings, seed: int) -> list[dict]:
             worker = TrainingWorker(store, model, adapters, config, seed=seed)
             worker.recover()
             worker.scorer.warm_up()
-            chat = Chat(store, model, scorer=worker.scorer)
+            chat = Chat(store, model, load_view=worker.versions.view, scorer=worker.scorer)
             compare = Compare(chat)
             compare.drafts.active = settings.choose == "active"
             chat._rng = compare.drafts.rng = random.Random(seed)
@@ -183,8 +183,10 @@ def _rounds(
         seconds = time.monotonic() - started
         run = f"{settings.utility} seed {seed} labels {target}"
         print(f"{run}: {from_stored(newest.reason)}", file=sys.stderr)
+        record = measure()
+        print(f"{run}: win rate {record['win_rate']:.3f}, KL {record['kl']:.2f}", file=sys.stderr)
         yield (
-            measure()
+            record
             | {"labels": target, "seed": seed, "seconds": round(seconds, 1), **tiers}
             | {"kind": settings.kind, "choose": settings.choose, "flip": settings.flip}
             | {"best_of": settings.best_of, "human_seconds": round(spent)}

@@ -138,7 +138,12 @@ def short_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(learning_curve, "config_for", lambda model, minutes: tiny_round_config())
     init: Any = Chat.__init__
     short = Sampling(max_new_tokens=8)
-    monkeypatch.setattr(Chat, "__init__", lambda self, *a, **k: init(self, *a, short, **k))
+
+    def shorter(self: Chat, *args: Any, load_view: Any, **more: Any) -> None:
+        """`load_view`: without it no version but the live one could answer after a round."""
+        init(self, *args, short, load_view, **more)
+
+    monkeypatch.setattr(Chat, "__init__", shorter)
     return f"{file}:utility"
 
 
