@@ -1,4 +1,4 @@
-"""What a version of a model still can do: right answers, instructions followed, loss on prose.
+"""What a version of a model can still do: right answers, instructions followed, loss on prose.
 
 The questions and checks are in abilities.py. Replies are greedy, so that two equal versions get
 equal numbers.

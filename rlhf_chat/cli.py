@@ -71,7 +71,7 @@ def serve(parser: argparse.ArgumentParser) -> Run:
     parser.add_argument("--no-train", action="store_true", help="chat and rate, never learn")
     parser.add_argument("--api", action="store_true", help="answer other programs below /v1")
     parser.add_argument(
-        "--log-to", choices=LOGS, default="", help="log rounds for this program, too"
+        "--log-to", choices=LOGS, default="", help="also write the measures of each round for it"
     )
     parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
     parser.add_argument("--window", action="store_true", help="an app window, if Chromium is there")
@@ -264,7 +264,9 @@ def convert(parser: argparse.ArgumentParser) -> Run:
 def import_(parser: argparse.ArgumentParser) -> Run:
     """read ratings of other tools from a file, and store them"""
     parser.add_argument("file", type=Path, help="JSON, JSON lines, CSV, TSV, .gz, .zip or a folder")
-    parser.add_argument("--as", dest="rater", metavar="NAME", default="", help="who rated there")
+    parser.add_argument(
+        "--as", dest="rater", metavar="NAME", default="", help="the rater, where none is named"
+    )
     parser.add_argument("--aspect", default="", help="which of several scores, such as helpfulness")
     parser.add_argument("--scale", type=a_count, default=0, help="the best score: 5, 10 or 100")
     parser.add_argument("--dry-run", action="store_true", help="read the file, store nothing")

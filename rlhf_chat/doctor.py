@@ -283,7 +283,7 @@ def card(device: torch.device) -> Line:
             "graphics card",
             f"none that torch {torch.__version__} can use",
             WARN,
-            "The bundled model runs well; real models are slow.",
+            "The bundled model and pocket run well; larger models are slow.",
             idle_card() or "With an NVIDIA card, install its driver and the CUDA build of torch.",
         )
     free, whole = torch.cuda.mem_get_info(device)

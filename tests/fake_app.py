@@ -911,7 +911,7 @@ class ToyTrainer:
                     low=standings.interval(record)[0],
                     high=standings.interval(record)[1],
                     proved=standings.is_proved(record),
-                    worse=standings.is_worse(record),
+                    worse_than=(0, record) if standings.is_worse(record) else None,
                     expected=bradley_terry[v.version],
                 )
             )
@@ -923,7 +923,7 @@ class ToyTrainer:
 
     def advice(self) -> Notice | None:
         live = next(s for s in self.standings() if s.live)
-        params = {"version": self.live, "won": 0, "lost": 9, "parent": 0}
+        params = {"version": self.live, "won": 0, "lost": 9, "other": 0, "parent": 0}
         return Notice("versions.roll_back_proposed", params) if live.worse else None
 
     def describe(self, version: int, name: str, remark: str) -> Notice:

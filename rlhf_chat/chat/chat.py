@@ -42,7 +42,7 @@ from rlhf_chat.inference.model import Model, ModelView
 from rlhf_chat.reward.scorer import RewardModel, RewardModelCache, TokenAttribution
 from rlhf_chat.versions.simulation_setting import answers_people
 
-VIEWS_KEPT = 3  # versions loaded beside the live one; each is the size of an adapter
+VIEWS_KEPT = 3  # versions loaded beside the live one; each is the size of what it changed
 
 
 @dataclass(frozen=True)

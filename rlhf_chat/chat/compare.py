@@ -3,7 +3,7 @@
 Two answers get a vote, three or four are ranked. Answers are stored when all of them are complete,
 and only those can be rated. Now and then a pair is shown a second time with its sides swapped: a
 different vote then is a slip. Where there are several raters, they sometimes get the same pair.
-Which answers are shown is decided in rlhf_chat.reward.active_sampling.
+Which answers are shown is decided in draft_writer.py.
 """
 
 from __future__ import annotations

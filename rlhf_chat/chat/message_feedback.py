@@ -1,6 +1,7 @@
 """Ratings of replies: thumbs, stars, corrections, their changes and withdrawals.
 
-Every call returns after COMMIT. Votes and rankings are in compare.py.
+Every call returns after COMMIT. Votes and rankings are in compare.py, those of
+replies shown elsewhere in outside_comparisons.py.
 """
 
 from __future__ import annotations

@@ -27,7 +27,9 @@ PROMPT = "> "
 def chat(parser: argparse.ArgumentParser) -> Run:
     """chat in the terminal; with a prompt, or one on stdin, one reply"""
     parser.add_argument("prompt", nargs="?", default="")
-    parser.add_argument("--version", default="live", help="that answers: live, base, v3, ...")
+    parser.add_argument(
+        "--version", default="live", help="the one that answers: live, base, v3, ..."
+    )
     parser.add_argument("--system", default="", help="the system prompt")
     parser.add_argument("--temperature", type=float)
     parser.add_argument("--seed", type=int)

@@ -23,7 +23,8 @@ KNOWN = ("llama", "mistral", "qwen2", "qwen3")
 ROWS = 16  # at once that packed weights are laid out for
 FEW_ROWS = 4  # up to this many, reading the weights takes longer than multiplying them
 
-Merged = Callable[[Any], torch.Tensor]  # linear layer -> weight (out, in), adapter in it
+# Linear layers that read the same input -> their product as one, with the adapter in it.
+Packed = Callable[[Sequence[Any]], "PackedLinear"]
 
 
 class PackedLinear(torch.nn.Module):
@@ -89,17 +90,17 @@ def to_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 class FusedLayer(torch.nn.Module):
     """One decoder layer: attention and MLP, each after a norm and added to what came in."""
 
-    def __init__(self, layer: Any, config: Any, merged: Merged) -> None:
+    def __init__(self, layer: Any, config: Any, packed: Packed) -> None:
         super().__init__()
         attention, mlp = layer.self_attn, layer.mlp
         self.head_dim = int(attention.head_dim)
         self.heads = attention.q_proj.out_features // self.head_dim
         self.groups = attention.k_proj.out_features // self.head_dim
         self.scale = float(attention.scaling)
-        self.qkv = _joined([attention.q_proj, attention.k_proj, attention.v_proj], merged)
-        self.out = _joined([attention.o_proj], merged)
-        self.gate_up = _joined([mlp.gate_proj, mlp.up_proj], merged)
-        self.down = _joined([mlp.down_proj], merged)
+        self.qkv = packed([attention.q_proj, attention.k_proj, attention.v_proj])
+        self.out = packed([attention.o_proj])
+        self.gate_up = packed([mlp.gate_proj, mlp.up_proj])
+        self.down = packed([mlp.down_proj])
         self.norm_in, self.norm_mlp = layer.input_layernorm, layer.post_attention_layernorm
         self.eps = float(config.rms_norm_eps)
         self.q_norm = getattr(attention, "q_norm", None)
@@ -157,18 +158,17 @@ class FusedLayer(torch.nn.Module):
 class FusedDecoder(torch.nn.Module):
     """The whole model, answering transformers' call with `logits` (B, 1, V) of the next token."""
 
-    def __init__(self, tree: Any, merged: Merged) -> None:
+    def __init__(self, tree: Any, packed: Packed) -> None:
         super().__init__()
         inner = tree.model
         self.config = tree.config
         self.embeddings = inner.embed_tokens
         self._rotary: Any = inner.rotary_emb.forward
         self.layers = torch.nn.ModuleList(
-            FusedLayer(layer, tree.config, merged) for layer in inner.layers
+            FusedLayer(layer, tree.config, packed) for layer in inner.layers
         )
         self.norm = inner.norm
-        head = tree.get_output_embeddings()
-        self.head = PackedLinear(head.weight, head.bias)
+        self.head = packed([tree.get_output_embeddings()])
 
     def forward(
         self,
@@ -203,14 +203,16 @@ def is_known(config: Any) -> bool:
     )
 
 
-def build(tree: Any, merged: Merged) -> FusedDecoder | None:
+def build(tree: Any, packed: Packed) -> FusedDecoder | None:
     """The fused form of a model, or None where its architecture is not one of those known here."""
-    return FusedDecoder(tree, merged).eval() if is_known(tree.config) else None
+    return FusedDecoder(tree, packed).eval() if is_known(tree.config) else None
 
 
-def _joined(linears: Sequence[Any], merged: Merged) -> PackedLinear:
-    """Several layers that read the same input as one product."""
-    weight = torch.cat([merged(linear) for linear in linears])
+def joined(
+    linears: Sequence[Any], weight_of: Callable[[Any], torch.Tensor] = lambda linear: linear.weight
+) -> PackedLinear:
+    """Layers that read the same input as one product. `weight_of`: of a layer, (out, in)."""
+    weight = torch.cat([weight_of(linear) for linear in linears])
     biases = [linear.bias for linear in linears]
     bias = None if biases[0] is None else torch.cat([b.detach() for b in biases])
     return PackedLinear(weight, bias)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -143,14 +143,19 @@ def inference_tree(
 
 
 def fused(
-    base: torch.nn.Module, adapted: torch.nn.Module, state: State | None
+    base: torch.nn.Module,
+    adapted: torch.nn.Module,
+    state: State | None,
+    shared: MutableMapping[str, fused_decoder.PackedLinear],
 ) -> fused_decoder.FusedDecoder | None:
     """A FusedDecoder with the weights of base + `state` (None: the base alone), the fastest form on
-    a CPU; None for unsupported architectures. Shares only embeddings and norms with the base."""
+    a CPU; None for unsupported architectures. `shared`: products of the base that other trees hold
+    already, by the names of their layers; those that the adapter leaves as they are get in here."""
     factors = {}
     for name, layer in _lora_layers(adapted) if state else []:
         a, b = state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"]  # type: ignore[index]
-        factors[name.removeprefix("base_model.model.")] = a, b * layer.scaling["default"]
+        if bool(b.any()):
+            factors[name.removeprefix("base_model.model.")] = a, b * layer.scaling["default"]
     names = {id(module): name for name, module in base.named_modules()}
 
     def merged(linear: Any) -> torch.Tensor:
@@ -161,7 +166,16 @@ def fused(
         result: torch.Tensor = (weight + b.float() @ a.float()).to(weight.dtype)
         return result
 
-    return fused_decoder.build(base, merged)
+    def packed(linears: Sequence[Any]) -> fused_decoder.PackedLinear:
+        layers = [names[id(linear)] for linear in linears]
+        if any(name in factors for name in layers):
+            return fused_decoder.joined(linears, merged)
+        key = " ".join(layers)
+        if (product := shared.get(key)) is None:
+            product = shared[key] = fused_decoder.joined(linears, merged)
+        return product
+
+    return fused_decoder.build(base, packed)
 
 
 def _merged(source: Any, a: torch.Tensor, b: torch.Tensor) -> MergedLinear:

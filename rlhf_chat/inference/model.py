@@ -1,7 +1,8 @@
-"""A loaded language model: one frozen base, and three module trees that share its tensors.
+"""A loaded language model: one frozen base, and module trees that share its tensors.
 
-`reference` is the base, `live` is the base + the adapter that answers in chat, `policy` is the base
-+ the adapter in training. lora_modules.py builds them; no adapter is ever switched on or off.
+`reference` is the base, `policy` is the base + the adapter in training, `live` is the base + the
+adapter that answers in chat, merged on a CPU. lora_modules.py builds them; no adapter is ever
+switched on or off.
 Serving another version builds a new live tree. A reply in progress keeps the tree it started with,
 so every reply comes from exactly one version. All compute runs under the lease (lease.py).
 """
@@ -17,6 +18,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -60,7 +62,7 @@ class ModelView(NamedTuple):
 
 
 class Model:
-    """A loaded model with its three trees. Create it with `Model.load`."""
+    """A loaded model with its trees. Create it with `Model.load`."""
 
     def __init__(
         self,
@@ -108,6 +110,8 @@ class Model:
         )
         if self.can_fuse:
             training_linear.use_in(self.policy.tree)
+        # Products of the base that fused trees share, for as long as one of them has them.
+        self._shared: WeakValueDictionary[str, fused_decoder.PackedLinear] = WeakValueDictionary()
         self.live = self.reference
         self.live = self.base_view()
         self._policy_params = lora_modules.adapter_params(self.policy.tree)
@@ -119,9 +123,7 @@ class Model:
         self.tokens_at_once = workload.context  # of parallel drafts together, as KV memory allows
         longest = int(getattr(self.config, "max_position_embeddings", 1024))
         self.context_tokens = min(longest, workload.context)
-        self.feature_key = hashlib.sha256(
-            json.dumps([base_hash, quantization, tokenizer.chat_template, "features-1"]).encode()
-        ).hexdigest()[:16]
+        self.feature_key = _digest(base_hash, quantization, tokenizer.chat_template, "features-1")
 
     # ------------------------------------------------------------------ loading
 
@@ -394,7 +396,9 @@ class Model:
             _check_fits(self._policy_params, state)
         if self.can_fuse:
             with self.lease.turn():
-                fused = lora_modules.fused(self.reference.tree, self.policy.tree, state)
+                fused = lora_modules.fused(
+                    self.reference.tree, self.policy.tree, state, self._shared
+                )
             return ModelView(fused, version)
         if state is None:
             return self.reference
@@ -445,6 +449,10 @@ class Model:
         config["base_model_name_or_path"] = self.name
         config["inference_mode"] = True
         return {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
+
+
+def _digest(*parts: str | None) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def _check_fits(params: Mapping[str, torch.nn.Parameter], state: lora_modules.State) -> None:

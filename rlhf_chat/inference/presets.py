@@ -143,7 +143,7 @@ def choose(
     if free is None:
         return "demo", (
             "No graphics card was found, so this is the bundled model; "
-            "a real one is started with --model small (slow without a card)."
+            "one made for a processor is started with --model pocket."
         )
     vram = f"{free / GIB:.1f} GiB of video memory are free"
     fitting = that_fit(free, quantization)

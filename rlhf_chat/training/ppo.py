@@ -25,7 +25,7 @@ KL_TOKENS = 48.0  # of a reply: longer ones may go as far by token, and so furth
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """One round of PPO or RLOO. Defaults are for small models; docs/LOG.md has what was tried."""
+    """One round of PPO or RLOO. Defaults are for the bundled model (docs/LOG.md)."""
 
     updates: int = 20  # at most; fewer where the KL target is reached
     rollouts: int = 32  # responses per update
@@ -43,14 +43,14 @@ class PPOConfig:
     kl_coef_start: float = 0.3  # share of `initial_kl_coef`, which a short round stays far from
     gamma: float = 1.0
     lam: float = 1.0
-    max_new_tokens: int = 96  # for the bundled model; others write longer replies (context.py)
+    max_new_tokens: int = 96  # for the bundled model; others write longer replies (round_plan.py)
     missing_end_penalty: float = 1.0  # log-odds, for a response cut off where the base ends
     fluency_coef: float = 1.0  # reward per nat that a token is less likely than the floor
     whiten_floor: float = 0.1  # smallest std that advantages are divided by
     sft_coef: float = 0.03  # of the supervised loss on corrected replies
     sft_rows: int = 4  # demonstrations in one optimiser step
     retention_coef: float = 0.1  # of the KL from the base on what must be retained (retention.py)
-    retention_rows: int = 8  # replies to that in one optimiser step
+    retention_rows: int = 8  # of replies to that and of plain text in one step
     target_approxkl: float = 0.015  # per token; more than this ends the epochs of an update
     max_clipfrac: float = 0.3
 

@@ -43,7 +43,7 @@ class Rollouts(NamedTuple):
     values: torch.Tensor  # (N, R) expected return before each token; 0 without a critic
     scores: torch.Tensor  # (N,)
     rewards: torch.Tensor  # (N, R)
-    advantages: torch.Tensor  # (N, R) whitened over the whole batch
+    advantages: torch.Tensor  # (N, R) scaled over the whole batch, by PPO centred too
     returns: torch.Tensor  # (N, R)
     microbatches: list[list[int]]  # row numbers; the same in every forward, so that ratio is 1
     lower: LowerStates  # of these, where no update changes them

@@ -1,9 +1,10 @@
-"""RLOO in formulas: the other responses to the same prompt are the baseline.
+"""RLOO in formulas: the other responses to the same prompt are the baseline, and the base's.
 
 REINFORCE leave-one-out needs no critic: the advantage of a response is its return minus the mean
 return of the other responses to that prompt, the same number for each of its tokens. As in the
 paper the return is the score of the whole response with the KL penalty in it, here the sum of the
-per-token rewards of `ppo.compute_rewards`.
+per-token rewards of `ppo.compute_rewards`. That the base's replies count as well
+(`base_replies`) is not in the paper.
 
 Sources: Kool et al. 2019 (leave-one-out baseline); Ahmadian et al. 2024, "Back to Basics"
 (REINFORCE for RLHF, KL in the score); TRL's RLOOTrainer.

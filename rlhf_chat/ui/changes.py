@@ -1,4 +1,5 @@
-"""What a page asks every few seconds: whether anything changed since it asked last.
+"""What a page asks every few seconds, and soon after a click or key: whether anything changed since
+it asked last.
 
 Asking is one small request outside of Gradio. To have Gradio draw the page costs the browser a
 seventh of a second for each time, even if nothing on it changes: with a clock that does it every

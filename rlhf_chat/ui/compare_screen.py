@@ -4,7 +4,7 @@ Answers are shown as they are written, and can be voted on from the first words;
 by themselves after a vote, because they are written while the person reads these (prefetch.py).
 Prompts are suggested, taken from one's own chats, or typed; a duel (duel_panel.py) sets two chosen
 versions against each other. A vote (vote_panel.py) is stored when all answers are complete, see
-shown_sets.py. Which answers are shown is decided in rlhf_chat.chat.compare.
+shown_sets.py. Which answers are shown is decided in rlhf_chat.chat.draft_writer.
 """
 
 from __future__ import annotations
@@ -268,7 +268,7 @@ class CompareScreen:
     def _asking(drafts: Candidates) -> dict[str, str]:
         """What the person can do with these drafts, or why nothing."""
         if drafts.votable:
-            return status_message(message(drafts.note) or asking(len(drafts.texts)))
+            return status_message(f"{message(drafts.note)} {asking(len(drafts.texts))}".strip())
         if drafts.done:
             return status_message(message(drafts.note) or text("compare.not_comparable"), "bad")
         return status_message(message(drafts.note) or text("compare.writing"))

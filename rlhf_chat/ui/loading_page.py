@@ -1,7 +1,8 @@
 """The page that is there while the app starts: which step it is at, or why it could not start.
 
 A small server on the app's own port, from before anything heavy is imported until Gradio is about
-to listen there. It answers `GET /` and `GET /loading.json`, and is guarded as the app is.
+to listen there. It answers `GET /`, `GET /loading.json` and the proof by which a
+second start recognises it, and is guarded as the app is.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """When the page is refreshed: as a tab opens, and when something changed (changes.py), for which it
-looks every few seconds and each second while Learning is open.
+looks every few seconds, each second while Learning is open, and soon after a click or key.
 """
 
 from __future__ import annotations

@@ -26,8 +26,12 @@ class Standing:
     low: float  # confidence sequence of the win rate over the base: low..high
     high: float
     proved: bool  # by votes
-    worse: bool  # significantly, than the base or its parent
+    worse_than: tuple[int, Record] | None  # significantly: the base or its parent, and the votes
     expected: float  # win rate over the base by Bradley-Terry on all votes; for ranking
+
+    @property
+    def worse(self) -> bool:
+        return self.worse_than is not None
 
 
 class Leaderboard:
@@ -59,7 +63,7 @@ class Leaderboard:
                     low=low,
                     high=high,
                     proved=bool(v.version) and standings.is_proved(record),
-                    worse=bool(v.version) and self._is_worse(own, v),
+                    worse_than=self._worse_than(own, v),
                     expected=ranks[rater][v.version],
                 )
             )
@@ -73,19 +77,28 @@ class Leaderboard:
     def advice(self) -> Notice | None:
         """The proposal to roll back, where the live version is significantly worse."""
         live = next((s for s in self.standings() if s.live), None)
-        if live is None or not live.worse:
+        if live is None or live.worse_than is None:
             return None
+        other, record = live.worse_than
         params = {
             "version": live.version.version,
-            "won": live.record.wins,
-            "lost": live.record.losses,
+            "won": record.wins,
+            "lost": record.losses,
+            "other": other,
             "parent": live.version.parent or 0,
         }
         return Notice("versions.roll_back_proposed", params)
 
-    def _is_worse(self, votes: list[Vote], version: AdapterVersion) -> bool:
-        others = {0, version.parent or 0}
-        return any(standings.is_worse(standings.between(votes, version.version, o)) for o in others)
+    def _worse_than(self, votes: list[Vote], version: AdapterVersion) -> tuple[int, Record] | None:
+        """The base or the parent, if the votes say that this version is worse, and its record
+        against it."""
+        if not version.version:
+            return None
+        for other in dict.fromkeys((0, version.parent or 0)):
+            record = standings.between(votes, version.version, other)
+            if standings.is_worse(record):
+                return other, record
+        return None
 
     def _made_for(self) -> dict[int, str]:
         """round -> the simulated rater it learned from."""

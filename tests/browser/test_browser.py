@@ -384,7 +384,7 @@ def test_sidebar_and_branches(page, served):
     send(page, "echo one")
     page.get_by_label("Retry", exact=True).click()
     page.get_by_text("2/2").wait_for()
-    button(page, "Previous version of this message").click()
+    button(page, "Previous alternative").click()
     page.get_by_text("1/2").wait_for()
     row = page.locator("#conversations li.current")
     row.hover()

@@ -1,5 +1,5 @@
 """A simulated person: votes like a person, touches nothing of anybody else, and can be removed
-whole. Left out: what is learned from it (bench/), the screen (test_web.py, test_browser.py).
+whole. Left out: what is learned from it (bench/), the screen (test_ui.py, test_browser.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One round as a recipe: what the ratings say reaches the rollouts, the distance is kept, and what
 leaves is what was measured. A toy model, and somebody who likes many words. Left out: the parts by
-themselves (test_reward.py, test_ppo.py, test_gate.py) and what becomes of a candidate
-(test_trainer.py).
+themselves (test_reward_model.py, test_ppo.py, test_gate.py) and what becomes of a candidate
+(test_worker.py).
 """
 
 from __future__ import annotations

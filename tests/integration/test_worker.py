@@ -1,5 +1,5 @@
 """The trainer's promises: one round at a time, honoured buttons, and nothing that goes wrong in a
-round reaches the person. Left out: what a round computes (test_ppo.py, test_reward.py, ...).
+round reaches the person. Left out: what a round computes (test_ppo.py, test_reward_model.py, ...).
 """
 
 from __future__ import annotations
@@ -1240,9 +1240,20 @@ def test_votes_against_what_is_live_propose_the_way_back(make, store, toy):
     shelved(worker, toy, 1)
     for _ in range(8):
         stored_vote(store, 0, 1, "a")
-    assert "Roll back to the original model" in str(worker.leaderboard.advice())
+    told = str(worker.leaderboard.advice())
+    assert "lost 8 against the original model" in told and "Roll back to the original model" in told
     worker.versions.roll_back()
     assert worker.leaderboard.advice() is None
+
+
+def test_what_is_worse_than_its_parent_is_told_by_the_votes_against_that(make, store, toy):
+    worker = make()
+    shelved(worker, toy, 1)
+    shelved(worker, toy, 2)
+    stored_vote(store, 2, 0, "a")
+    for _ in range(9):
+        stored_vote(store, 1, 2, "a")
+    assert "won 0 and lost 9 against v1" in str(worker.leaderboard.advice())
 
 
 def test_a_deleted_version_leaves_no_folder_and_what_is_live_stays(make, store, toy):

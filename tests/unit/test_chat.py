@@ -1,5 +1,5 @@
 """One turn and one rating: what is stored is exactly what was said, shown and clicked.
-Left out: the screens (test_web.py), what ratings lead to (test_trainer.py).
+Left out: the screens (test_ui.py), what ratings lead to (test_worker.py).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Several drafts of one prompt: stored as shown, judged as clicked, and by whom.
-Left out: which drafts are shown (test_taste.py), the screen (test_web.py).
+Left out: which drafts are shown (test_scorer.py), the screen (test_ui.py).
 """
 
 from __future__ import annotations

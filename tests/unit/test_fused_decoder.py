@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -68,7 +70,7 @@ def steps(tree: torch.nn.Module, count: int = 4) -> torch.Tensor:
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_it_gives_the_models_own_logits(kind: type) -> None:
     tree = tree_of(kind)
-    fused = fused_decoder.build(tree, lambda linear: linear.weight)
+    fused = fused_decoder.build(tree, fused_decoder.joined)
     assert fused is not None
     assert torch.allclose(steps(fused), steps(tree), atol=1e-4)
 
@@ -76,7 +78,7 @@ def test_it_gives_the_models_own_logits(kind: type) -> None:
 def test_in_bfloat16_it_is_as_close_to_float32_as_the_model_is() -> None:
     exact = steps(tree_of(LlamaConfig))
     tree = tree_of(LlamaConfig, torch.bfloat16)
-    fused = fused_decoder.build(tree, lambda linear: linear.weight)
+    fused = fused_decoder.build(tree, fused_decoder.joined)
     assert fused is not None
     error, own = (float((steps(t) - exact).abs().mean()) for t in (fused, tree))
     assert error < 1.5 * own + 1e-3
@@ -100,7 +102,7 @@ def test_with_an_adapter_it_samples_what_the_adapted_tree_samples(toy_nf4: Model
     state = random_state(toy_nf4, 3, 0.5)
     merged = toy_nf4.make_view(1, state)
     fused = merged._replace(
-        tree=lora_modules.fused(toy_nf4.reference.tree, toy_nf4.policy.tree, state)
+        tree=lora_modules.fused(toy_nf4.reference.tree, toy_nf4.policy.tree, state, {})
     )
     prompts = [toy_nf4.encode([{"role": "user", "content": "hello"}])] * 3
     greedy = Sampling(temperature=0.0, max_new_tokens=12)
@@ -125,6 +127,36 @@ def test_a_large_model_is_served_fused_and_the_base_is_built_when_it_is_asked_fo
     assert model.view_if_live(1) is view and model.view_if_live(0) is None
     again = model.base_view()
     assert isinstance(again.tree, fused_decoder.FusedDecoder) and again.version == 0
+
+
+def test_versions_share_what_none_of_them_changed(
+    toy_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that trained the MLP of the last layer takes no more memory than that."""
+    monkeypatch.setattr(precision, "SMALL", 0)
+    model = Model.load(str(toy_folder))
+    last = f".layers.{model.config.num_hidden_layers - 1}.mlp."
+    changed = {
+        name: value if last in name else torch.zeros_like(value)
+        for name, value in random_state(model).items()
+    }
+    base, version = model.live, model.make_view(1, changed)
+    own = {id(m) for m in version.tree.modules() if isinstance(m, fused_decoder.PackedLinear)}
+    own -= {id(m) for m in base.tree.modules()}
+    expected = {id(version.tree.layers[-1].gate_up), id(version.tree.layers[-1].down)}
+    assert own == expected
+    model.serve(version)
+    freed = weakref.ref(base.tree.layers[-1].down)
+    kept = id(base.tree.layers[0].qkv), id(base.tree.head)
+    del base
+    gc.collect()
+    assert freed() is None  # nobody has it any more
+    again = model.base_view()
+    assert (id(again.tree.layers[0].qkv), id(again.tree.head)) == kept
+    prompt = [model.encode([{"role": "user", "content": "hello"}])]
+    greedy = Sampling(temperature=0.0, max_new_tokens=8)
+    expected_ids = model.sample(model.reference, prompt, greedy, seed=0)[0].ids
+    assert model.sample(again, prompt, greedy, seed=0)[0].ids == expected_ids
 
 
 def test_packed_weights_multiply_as_plain_ones_do() -> None:

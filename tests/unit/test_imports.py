@@ -1,5 +1,5 @@
 """Ratings from elsewhere: what is understood, that it arrives whole and once, and what is told of
-the rest. Left out: the screen (test_web.py, test_browser.py).
+the rest. Left out: the screen (test_ui.py, test_browser.py).
 """
 
 from __future__ import annotations

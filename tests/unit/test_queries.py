@@ -1,5 +1,5 @@
 """What people said and what a simulated person said never mix, and the latter can be taken out
-whole. Left out: adding and withdrawing (test_store.py), learning from it (test_trainer.py).
+whole. Left out: adding and withdrawing (test_db.py), learning from it (test_worker.py).
 """
 
 from __future__ import annotations

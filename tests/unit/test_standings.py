@@ -1,5 +1,5 @@
 """What blind votes may claim: never too much, whenever one looks, and enough when it is true.
-Left out: where votes come from (test_chat.py), what follows from them (test_trainer.py).
+Left out: where votes come from (test_chat.py), what follows from them (test_worker.py).
 """
 
 from __future__ import annotations

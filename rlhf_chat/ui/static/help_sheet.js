@@ -1,5 +1,5 @@
 // The help sheet: keys, the words that the app uses, and how it learns. SHORTCUTS, TERMS and STEPS are written
-// in by shortcuts.py.
+// in by page_scripts.py.
 const dialog = el('dialog'), title = el('h2', '', text('help')), keys = el('dl', 'keys'), words = el('dl'), steps = el('ol');
 dialog.id = 'shortcuts'; dialog.setAttribute('aria-label', text('help'));
 title.tabIndex = -1; title.autofocus = true;  // else Close takes the focus, and a low window opens at its end

@@ -1,4 +1,4 @@
-// Told by the system when a version came while the page was hidden: only after it was asked for in the settings.
+// Told by the system when a version came while the page was hidden: only after it was asked for on Learning.
 const NOTIFY = 'rlhf-chat:notify';
 window.rlhfNotifies = () => Boolean(stored(NOTIFY)) && 'Notification' in window && Notification.permission === 'granted';
 window.rlhfNotify = async wanted => {
