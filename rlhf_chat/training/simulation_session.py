@@ -50,8 +50,9 @@ class SimulationSession:
             left = self._store.settings.get(SETTING)
             if not left:
                 return
-            _restore(left, self._versions)
-            self._versions.serve_live()
+            if not left.get("over"):
+                _restore(left, self._versions)
+                self._versions.serve_live()
             self._listen_to("")
             self._store.feedback.erase_rater(left["rater"])
             self._versions.collect_garbage()
@@ -59,9 +60,12 @@ class SimulationSession:
 
 
 def restore_after_restart(store: Store, versions: VersionRegistry) -> None:
-    """People's own version is live again, though what the rater left is still there."""
-    if (left := store.settings.get(SETTING)) and not store.read_only:
+    """People's own version is live again, though what the rater left is still there. Once: what
+    people train from then on stays."""
+    left = store.settings.get(SETTING)
+    if left and not left.get("over") and not store.read_only:
         _restore(left, versions)
+        store.settings.set(SETTING, {**left, "over": True})
 
 
 def _restore(left: Mapping[str, Any], versions: VersionRegistry) -> None:

@@ -180,6 +180,25 @@ def test_after_a_restart_the_persons_own_version_answers(chat, worker, store, to
     assert [v.version for v in store.adapter_versions.all()] == [0, 1]
 
 
+def test_what_people_train_after_a_restart_answers_and_stays(chat, worker, store, toy, recipe):  # noqa: F811
+    """What a simulation left in the database holds nothing back."""
+    shelved(worker, toy, 1)
+    worker.recover()
+    worker.simulation.begin("simulated:lists")
+    recipe.go.set()
+    again = TrainingWorker(store, toy, worker.versions.adapter_store, needed=NEVER)
+    again.recover()
+    shelved(again, toy, 2)
+    again.versions.serve_live()
+    assert chat.people_live().version == toy.live.version == 2
+    restarted = TrainingWorker(store, toy, worker.versions.adapter_store, needed=NEVER)
+    restarted.recover()
+    assert toy.live.version == store.adapter_versions.live() == 2
+    restarted.simulation.end()
+    assert toy.live.version == store.adapter_versions.live() == 2
+    assert restarted.simulation.rater() == ""
+
+
 def test_it_rests_while_a_round_learns(chat, worker, monkeypatch):
     from dataclasses import replace
 
