@@ -61,7 +61,7 @@ class FeatureExtractor:
         self.model = model
         self.generator: Generator = generator or model  # of the base's replies
         self.measured = 0  # rises whenever something new was measured
-        self._references: dict[tuple[str, int], Reference] = {}  # by prompt and token limit
+        self._references: dict[tuple[str, str], Reference] = {}  # by prompt and `_reference_key`
         self._readable: dict[Reply, bool] = {}  # whether its token ids are of this tokenizer
         self._suggested: set[str] = set()  # keys of the app's own prompts, which are not private
         self._key = f"{model.feature_key}-{text_features.KEY}"
@@ -151,7 +151,7 @@ class FeatureExtractor:
 
     def answered(self, prompts: Sequence[Prompt], max_new_tokens: int) -> bool:
         """Whether `references` would return at once, without computing anything."""
-        return all((p.key, max_new_tokens) in self._references for p in prompts)
+        return not self._unknown(prompts, max_new_tokens)
 
     def measure_now(self, replies: Sequence[Reply]) -> tuple[Floats, Floats]:
         """`measure` for drafts somebody is waiting for: in chat's turn, and without the cache."""
@@ -175,12 +175,12 @@ class FeatureExtractor:
 
         `check` is called between slices and may raise; `advance` gets the share done, 0..1, after
         each batch of prompts."""
-        unknown = {p.key: p for p in prompts if (p.key, max_new_tokens) not in self._references}
-        if unknown:
+        if unknown := self._unknown(prompts, max_new_tokens):
             self._sample_references(list(unknown.values()), max_new_tokens, check, advance)
             self.measured += 1
         advance(1.0)
-        return [self._references[p.key, max_new_tokens] for p in prompts]
+        sampled_so = self._reference_key(max_new_tokens)
+        return [self._references[p.key, sampled_so] for p in prompts]
 
     def forget(self, prompts: Sequence[Prompt]) -> None:
         """Drops the reference's replies to prompts that nobody asked in a conversation."""
@@ -190,11 +190,16 @@ class FeatureExtractor:
 
     def reference_work(self, prompts: Sequence[Prompt], max_new_tokens: int) -> tuple[int, int]:
         """How many prompts `references` would have to sample for, and how many to measure."""
-        unknown = {p.key for p in prompts if (p.key, max_new_tokens) not in self._references}
+        unknown = self._unknown(prompts, max_new_tokens)
         stored = self.store.features.reference_responses(
             self._reference_key(max_new_tokens), sorted(unknown)
         )
-        return len(unknown - set(stored)), len(unknown)
+        return len(unknown.keys() - set(stored)), len(unknown)
+
+    def _unknown(self, prompts: Sequence[Prompt], max_new_tokens: int) -> dict[str, Prompt]:
+        """Prompts by key, each once, to which no replies with the present sampling are in memory."""
+        sampled_so = self._reference_key(max_new_tokens)
+        return {p.key: p for p in prompts if (p.key, sampled_so) not in self._references}
 
     def _reference_key(self, max_new_tokens: int) -> str:
         return f"{self.model.feature_key}-{max_new_tokens}-{self.model.sampling.key}"
@@ -281,7 +286,7 @@ class FeatureExtractor:
         styles = np.stack([text_features.measure(r.prompt.text, r.text) for r in replies])
         for i, prompt in enumerate(prompts):
             part = slice(i * REFERENCES, (i + 1) * REFERENCES)
-            self._references[prompt.key, max_new_tokens] = Reference(
+            self._references[prompt.key, self._reference_key(max_new_tokens)] = Reference(
                 style=styles[part].astype(np.float64),
                 pooled=pooled.numpy()[part].astype(np.float64),
                 lengths=[len(r.ids) for r in replies[part]],

@@ -468,7 +468,9 @@ def test_a_round_may_draw_more_prompts_than_it_waits_for_and_none_of_the_gate(cu
 
 
 @pytest.mark.parametrize("asked, practised", [(1.0, 1.0), (0.0, 0.3), (2.0, 1.3)])
-def test_practice_samples_as_new_conversations_do(chat, current, toy, asked, practised) -> None:
+def test_practice_samples_as_new_conversations_do(
+    chat, current, store, toy, asked, practised
+) -> None:
     settings = chat.settings.default()
     current.extractor.follow_settings()
     assert current.ready and toy.sampling == Sampling()  # nothing was set
@@ -479,5 +481,9 @@ def test_practice_samples_as_new_conversations_do(chat, current, toy, asked, pra
     assert not current.ready
     assert (toy.sampling.temperature, toy.sampling.top_p) == (practised, 0.8)
     assert toy.sampling.max_new_tokens == Sampling().max_new_tokens
+    keys = {p.key for p in current.base_stats.prompts.bank}
+    key = current.extractor._reference_key(8)
+    assert not store.features.reference_responses(key, keys)
     current.warm_up()
     assert current.ready
+    assert set(store.features.reference_responses(key, keys)) == keys  # written anew
