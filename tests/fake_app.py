@@ -138,6 +138,7 @@ class ToyChat:
             },
             history=self.history,
             select=self.select,
+            chats_among=self._conversations.keys().__and__,
         )
 
     def stored(self) -> int:

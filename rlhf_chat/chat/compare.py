@@ -71,9 +71,9 @@ class Compare:
         its sides swapped: it measures consistency and replaces no vote. One of another rater's is
         voted on like any other and measures agreement."""
         every = self.store.feedback.preferences()
-        elsewhere = self.store.imports.origins()  # other models' replies, in longer conversations
+        shown = self.store.messages.drafts()  # not imported, nor replies of a chat
         clear = [p for p in every if p.outcome in ("a", "b")]
-        votes = [p for p in clear if p.message_a not in elsewhere]
+        votes = [p for p in clear if p.message_a in shown and p.message_b in shown]
         known = {_ids(p) for p in every if p.rater == rater}  # also those that came to a tie
         if self.drafts.rng.random() < (active_sampling.ANCHOR_SHARE if share is None else share):
             others = [p for p in votes if p.rater != rater and _ids(p) not in known]
@@ -269,13 +269,14 @@ class Compare:
     ) -> str:
         """Stores a vote on the left and right draft as one on a and b, the order in which they
         are stored; returns it."""
-        a, b = self.store.messages.children(question.id)
-        a_left = a == drafts[0].id
+        stored = self.store.messages.children(question.id)
+        a, b = sorted(drafts, key=lambda draft: stored.index(draft.id))
+        a_left = a.id == drafts[0].id
         vote = active_sampling.from_side(outcome, a_left)
         before = self._vote(set_id, drafts, rater)
         self.store.feedback.add_preference(
-            a,
-            b,
+            a.id,
+            b.id,
             vote,
             shown_first="a" if a_left else "b",
             strength=strength,
@@ -301,7 +302,8 @@ class Compare:
         """The question and its drafts, in the order they are shown."""
         conversation = self.store.conversations.get(set_id.rpartition(" ")[2])
         question = self.store.messages.roots(conversation.id)[0]
-        drafts = [self.store.messages.get(i) for i in self.store.messages.children(question)]
+        stored = [self.store.messages.get(i) for i in self.store.messages.children(question)]
+        drafts = [one for one in stored if one.adapter_version is not None]  # no correction
         order = active_sampling.order(conversation.title, len(drafts))
         if set_id.startswith(AGAIN):
             order = order[::-1]

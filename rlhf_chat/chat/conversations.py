@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rlhf_chat import db
@@ -43,10 +44,15 @@ class Conversations:
     def all(
         self, containing: str = "", *, with_deleted: bool = False, limit: int = -1
     ) -> list[Conversation]:
-        """Newest first, at most `limit` (-1: all); without those whose deletion can still be
-        undone, unless asked for."""
+        """Newest first, at most `limit` (-1: all) and those that are pinned; without those whose
+        deletion can still be undone, unless asked for."""
         gone = {} if with_deleted else self.deletion.pending()
         found = self.store.conversations.all(containing=containing.strip(), limit=limit)
+        if len(found) == limit and not containing.strip():
+            newest = {c.id for c in found}
+            for pinned in self.pinned():
+                with suppress(NotFound):
+                    found += [self.store.conversations.get(pinned)] * (pinned not in newest)
         return [c for c in found if c.id not in gone]
 
     def excerpts(self, words: str, found: Sequence[Conversation]) -> dict[str, Excerpt]:
@@ -79,6 +85,10 @@ class Conversations:
         if not title:
             raise AppError("chat.no_name")
         self.store.conversations.rename(conversation_id, title)
+
+    def chats_among(self, conversation_ids: Collection[str]) -> set[str]:
+        """Those of them that are chats, not drafts to compare."""
+        return self.store.conversations.chats_among(conversation_ids)
 
     def delete(self, conversation_id: str) -> None:
         self.store.conversations.delete(conversation_id)
@@ -138,5 +148,7 @@ class Conversations:
 
 
 def can_continue(message: Message) -> bool:
-    """Whether it is a reply of the model that was cut."""
-    return message.finish_reason in CUT and message.adapter_version is not None
+    """Whether it is a reply of the model that was cut, and what it answers is still stored: with a
+    withdrawn correction the prompts go that held it."""
+    written = message.adapter_version is not None and bool(message.prompt_ids)
+    return written and message.finish_reason in CUT

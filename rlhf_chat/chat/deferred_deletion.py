@@ -47,10 +47,11 @@ class DeferredDeletion:
             self._forget(conversation_id)
 
     def finish(self) -> None:
-        """Deletes all that is still pending. For the start of the app."""
+        """Deletes all that is still pending. For the start of the app, which what is in the way of
+        erasing must not prevent: that is tried again."""
         if not self.store.read_only:
             for conversation_id in self.pending():
-                self._delete(conversation_id)
+                self._finish_quietly(conversation_id)
 
     def _delete(self, conversation_id: str) -> None:
         with self._lock:

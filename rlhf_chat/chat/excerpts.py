@@ -29,7 +29,9 @@ def excerpt(text: str, words: str) -> Excerpt | None:
 def _around(text: str, start: int, end: int) -> Excerpt:
     before, after = text[:start], text[end:]
     if len(before) > REACH:
-        before = "…" + before[-REACH:].partition(" ")[2]
+        near = before[-REACH:]
+        before = "…" + (near.partition(" ")[2] or near)  # some scripts have no spaces
     if len(after) > REACH:
-        after = after[:REACH].rpartition(" ")[0] + "…"
+        near = after[:REACH]
+        after = (near.rpartition(" ")[0] or near) + "…"
     return Excerpt(before, text[start:end], after)

@@ -1,5 +1,7 @@
 """Conversations: title, settings, and which branch of the messages is shown (the head)."""
 
+import json
+from collections.abc import Collection
 from typing import Any
 
 from sqlite_utils import Database
@@ -94,6 +96,12 @@ class ConversationRepository(Repository):
             return [id]
 
         delete_conversations(self._db, this_one)
+
+    def chats_among(self, conversation_ids: Collection[str]) -> set[str]:
+        """Those of them that are chats, not drafts to compare."""
+        sql = """SELECT id FROM conversations
+            WHERE kind = 'chat' AND id IN (SELECT value FROM json_each(?))"""
+        return set(self._db.ids(sql, json.dumps(sorted(conversation_ids))))
 
     def set_head(self, conversation_id: str, message_id: str) -> None:
         def change(db: Database) -> None:

@@ -147,6 +147,12 @@ class MessageRepository(Repository):
             "SELECT id FROM messages WHERE parent_id = ? ORDER BY number", message_id
         )
 
+    def drafts(self) -> set[str]:
+        """Ids of all drafts that Compare wrote, with the prompts and corrections beside them."""
+        sql = """SELECT m.id FROM conversations c JOIN messages m ON c.id = conversation_id
+            WHERE kind = ? AND origin = ''"""
+        return set(self._db.ids(sql, "compare"))
+
     def roots(self, conversation_id: str) -> list[str]:
         """Messages of a conversation with no parent, oldest first."""
         sql = """SELECT id FROM messages WHERE conversation_id = ? AND parent_id IS NULL

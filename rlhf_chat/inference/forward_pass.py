@@ -110,8 +110,8 @@ def forward(
 def base_states(
     model: Model, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
 ) -> BaseStates:
-    """What `kl_from_base` compares with: one micro-batch through the frozen base. Raises
-    RuntimeError unless the caller holds the lease."""
+    """What `kl_from_base` compares with: one micro-batch through the frozen base, in a slice of
+    the base (`Model.slice_of_base`). Raises RuntimeError unless the caller holds the lease."""
     with torch.no_grad():
         run = _run(model, model.reference_in_slices, prompts, responses, None)
     lower = run.lower if model.lower_layers_are_shared() else None
@@ -211,7 +211,7 @@ def reference_pass(
     keep = parts is not None and model.lower_layers_are_shared()
 
     def work(rows: list[int]) -> ForwardOutput:
-        with (turn or model.lease.slice)(), torch.no_grad():
+        with (turn or model.slice_of_base)(), torch.no_grad():
             return forward_rows(model, view, rows, prompts, responses)
 
     logprobs: dict[int, torch.Tensor] = {}

@@ -15,7 +15,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -76,7 +76,7 @@ class Model:
     ) -> None:
         self.name, self.base_hash = name, base_hash
         self.quantization, self.adapter = quantization, adapter
-        self.lease = Lease()
+        self.lease, self._one_in_slices = Lease(), threading.Lock()
         self.microbatch_rows = 8  # at most, in training; set by calibration.calibrate
         self.rows_per_batch = 64  # of rollouts
         workload = Workload()
@@ -328,6 +328,13 @@ class Model:
         if not self.step_seconds:
             return self.context_tokens
         return int(seconds / self.step_seconds)
+
+    @contextmanager
+    def slice_of_base(self) -> Iterator[None]:
+        """A training slice for a pass through `reference_in_slices`. One thread at a time: the pass
+        may pause half-way and let the slice go, and another one would meet its hooks there."""
+        with self._one_in_slices, self.lease.slice():
+            yield
 
     def release_freed(self) -> None:
         """To be called after a large batch: gives its memory back to the system. Nothing on a GPU,

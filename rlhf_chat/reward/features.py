@@ -197,7 +197,7 @@ class FeatureExtractor:
         return len(unknown.keys() - set(stored)), len(unknown)
 
     def _unknown(self, prompts: Sequence[Prompt], max_new_tokens: int) -> dict[str, Prompt]:
-        """Prompts by key, each once, to which no replies with the present sampling are in memory."""
+        """Prompts by key, each once, whose replies with the present sampling are not in memory."""
         sampled_so = self._reference_key(max_new_tokens)
         return {p.key: p for p in prompts if (p.key, sampled_so) not in self._references}
 

@@ -64,7 +64,7 @@ class Retention:
         tokens = sum(len(self.responses[row]) for part in parts for row in part)
 
         def work(rows: list[int]) -> float:
-            with self.model.lease.slice():
+            with self.model.slice_of_base():
                 kl = self._kl(rows) / tokens
                 if not torch.isfinite(kl):
                     raise NumericError("round.ppo_loss_not_finite")

@@ -7,6 +7,7 @@ is in import_panel.py.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -80,8 +81,10 @@ class DataScreen:
         if told is None:
             return status_message(text("data.gone"), "bad")
         if do == "delete":
+            whole = self._in_chats([told])  # as the page has asked
             self.chat.conversations.delete(told.conversation_id)
-            return status_message(text(GONE.get(told.kind, "data.deleted_chat")), "good")
+            gone = "data.deleted_chat" if whole else GONE[told.kind]
+            return status_message(text(gone), "good")
         if do == "rebuild":
             return outcome_message(
                 self.worker.retrain_without([told.id]), during=self.worker.status()
@@ -93,6 +96,12 @@ class DataScreen:
             key = "data.withdrawn_correction" if erased else "data.withdrawn"
             return status_message(text(key), "good")
         return status_message(text("data.saved", rating=answer_text(choice)), "good")
+
+    def _in_chats(self, rows: Sequence[Any]) -> set[str]:
+        """Ids of those whose replies are in a chat, which goes as a whole, not drafts of Compare: a
+        program can vote on replies of a chat, too."""
+        chats = self.chat.conversations.chats_among({told.conversation_id for told in rows})
+        return {told.id for told in rows if told.conversation_id in chats}
 
     async def refresh(self, words: str, kind: str, answer: str, shown: float) -> Update:
         return await quick(self.panel, words, kind, answer, shown)
@@ -160,11 +169,12 @@ class DataScreen:
         try:
             limit = int(shown or SHOWN)
             page = self.chat.ratings.page(words or "", kind or "", answer or "", limit=limit)
+            whole = self._in_chats(page.rows)
             left = self.chat.damaged() or self.chat.not_erased()
             return {
                 self.kept: status_message(message(left), "bad" if left else "quiet"),
                 self.table: {
-                    "rows": [_row(f) for f in page.rows],
+                    "rows": [_row(f, whole=f.id in whole) for f in page.rows],
                     "found": page.found,
                     "filtered": bool(words or kind or answer),
                     "counts": _counts(self.chat.ratings.tally()),
@@ -273,10 +283,12 @@ def answer_text(answer: str) -> str:
     return text(key) if has(key := f"label.rating_{answer}") else answer
 
 
-def _row(told: Any) -> dict[str, Any]:
+def _row(told: Any, *, whole: bool) -> dict[str, Any]:
+    """`whole`: deleting it deletes the chat that it is in."""
     kind = kind_of(told.kind)
     return {
         "id": told.id,
+        "whole": whole,
         "kind": told.kind,
         "value": told.answer,
         "answer": answer_text(told.answer),

@@ -100,7 +100,12 @@ class VersionsScreen:
     async def _chat_with(self, version: int, request: gr.Request) -> Update:
         def begin() -> str:
             made = self.chat.conversations.new()
-            self.chat.settings.set(made, replace(self.chat.settings.get(made), version=version))
+            settings = replace(self.chat.settings.get(made), version=version)
+            try:
+                self.chat.settings.set(made, settings)
+            except Exception:  # a version that cannot be used leaves no empty chat behind
+                self.chat.conversations.delete(made)
+                raise
             return made
 
         try:

@@ -6,8 +6,8 @@ from typing import Any
 
 from rlhf_chat.db import Store
 
-# Its key: {"rater": ..., "before": version, "base": hash}, with "over": True once people's version is
-# live again and only what the rater left is still there.
+# Its key: {"rater": ..., "before": version, "base": hash}, with "over": True once people's version
+# is live again and only what the rater left is still there.
 SETTING = "simulation"
 
 

@@ -690,6 +690,25 @@ def test_a_continuation_stopped_before_its_first_token_changes_nothing(chat, sto
     assert [t.message_id for t in chat.conversations.history(cut.conversation_id)][-1] == cut.id
 
 
+def test_a_cut_reply_whose_prompt_is_gone_with_a_correction_cannot_be_continued(chat, store):
+    """Without the messages before it the model would write on as if nobody had asked."""
+    conversation = chat.conversations.new()
+    say(chat, conversation)
+    first = chat.conversations.history(conversation)[-1].message_id
+    chat.ratings.correct(first, "better")
+    for words in ("and then?", "go on", "why?", "hello"):  # the toy ends some replies at once
+        say(chat, conversation, words)
+        cut = chat.conversations.history(conversation)[-1]
+        if cut.can_continue:
+            break
+    assert cut.can_continue
+    [edit] = store.feedback.edits()
+    store.feedback.add_edit(edit.message_id, edit.edited_id, withdrawn=True)
+    assert not chat.conversations.history(conversation)[-1].can_continue
+    with pytest.raises(AppError):
+        list(chat.continue_reply(cut.message_id))
+
+
 def test_what_cannot_be_continued_is_said_and_leaves_no_trace(chat, store, toy, monkeypatch):
     cut = cut_reply(chat, store)
     question = chat.conversations.history(cut.conversation_id)[0]

@@ -13,7 +13,7 @@ from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.deferred_deletion import DeferredDeletion
 from rlhf_chat.chat.excerpts import REACH, excerpt
 from rlhf_chat.db import Store
-from rlhf_chat.errors import NotFound
+from rlhf_chat.errors import Busy, NotFound
 
 
 def a_chat(store: Store, *turns: str) -> str:
@@ -123,3 +123,36 @@ def test_an_exported_chat_has_every_message_as_it_is(store, toy):
 )
 def test_a_file_name_is_safe_everywhere(title, name):
     assert exporters.file_name(title, "md") == name
+
+
+def test_an_excerpt_of_a_script_without_spaces_has_what_is_around_it():
+    found = excerpt("这是一个很长的句子" * 9 + "针" + "后面还有很多字" * 9, "针")
+    assert found and len(found.before) == len(found.after) == REACH + 1
+
+
+def test_a_pinned_chat_is_listed_however_many_are_newer(store, toy):
+    chat, old = Chat(store, toy), a_chat(store, "x")
+    newer = [a_chat(store, str(i)) for i in range(3)]
+    chat.conversations.pin(old)
+    chat.conversations.pin("gone meanwhile")
+    listed = [c.id for c in chat.conversations.all(limit=2)]
+    assert listed == [newer[2], newer[1], old]
+    assert [c.id for c in chat.conversations.all(limit=9)] == [*newer[::-1], old]
+
+
+def test_what_is_in_the_way_of_a_deletion_does_not_keep_the_app_from_starting(store, monkeypatch):
+    deletion, id = DeferredDeletion(store, seconds=600), a_chat(store, "x")
+    deletion.add(id)
+    with monkeypatch.context() as busy:
+        busy.setattr(type(store.conversations), "delete", raising(Busy("db.busy")))
+        DeferredDeletion(store).finish()
+    assert id in deletion.pending()
+    DeferredDeletion(store).finish()
+    assert not deletion.pending() and not store.conversations.all()
+
+
+def raising(error: Exception):
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail

@@ -8,9 +8,11 @@ import random
 import sqlite3
 import threading
 import uuid
+from typing import Any, cast
 
 import pytest
 
+from rlhf_chat.chat import outside_comparisons
 from rlhf_chat.chat.chat import Chat
 from rlhf_chat.chat.compare import Candidates, Compare
 from rlhf_chat.chat.raters import Raters, checked_name
@@ -20,6 +22,7 @@ from rlhf_chat.feedback.snapshot import take_snapshot
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward import active_sampling
+from rlhf_chat.ui.data_screen import DataScreen
 from tests.unit.test_chat import one_sentence
 
 
@@ -381,3 +384,47 @@ def test_whoever_is_set_aside_is_still_listed(compare, store):
     assert not visitor.counts and visitor.answers == 2 and raters.alpha() is None
     raters.set_aside("visitor", False)
     assert raters.table()[0].counts
+
+
+# ---------------------------------------------------------------------- votes from elsewhere
+
+
+def voted_in_a_chat(store: Store, chat: Chat, title: str = "why is the sky blue?") -> str:
+    """A program votes on two replies to the second message of a chat."""
+    made = chat.conversations.new()
+    list(chat.reply(made, title))
+    list(chat.reply(made, "and the sea?"))
+    last = chat.conversations.history(made)[-1].message_id
+    list(chat.regenerate(last))
+    better, worse = store.messages.siblings(last)
+    return outside_comparisons.prefer(store, better, worse)
+
+
+def test_replies_of_a_chat_are_not_shown_again_as_a_pair(compare, store):
+    for number in range(active_sampling.REPEAT_AFTER + 2):
+        voted_in_a_chat(store, compare.chat, f"why is the sky blue {number}?")
+    assert compare.repeat_pair("me", share=1) is None
+    assert compare.repeat_pair("somebody else", share=1) is None
+
+
+def test_a_corrected_draft_is_still_one_of_a_pair(compare, store):
+    pair = drafts_of(compare)
+    compare.vote(pair.set_id, "a")
+    vote = store.feedback.preferences()[0]
+    compare.chat.ratings.correct(vote.message_a, "as I would say it")
+    assert compare.shown(pair.set_id) == pair
+    compare.vote(pair.set_id, "b")
+    assert len(store.feedback.preferences()) == 1
+    compare.withdraw(pair.set_id)
+    assert not store.feedback.preferences() and not store.feedback.rankings()
+
+
+def test_to_delete_a_vote_on_replies_of_a_chat_is_told_as_what_it_is(compare, store):
+    voted_in_a_chat(store, compare.chat)
+    drafts = drafts_of(compare)
+    compare.vote(drafts.set_id, "a")
+    screen = DataScreen(compare.chat, cast(Any, None))
+    here, there = compare.chat.ratings.all()  # the newest first
+    assert screen._in_chats([here, there]) == {there.id}
+    assert "both answers" in screen._change("delete", here.id, "")["text"]
+    assert "the chat" in screen._change("delete", there.id, "")["text"]

@@ -361,6 +361,6 @@ def test_a_new_kind_is_shown_on_the_data_screen(heart: FeedbackKind, store: Stor
 
     store_answer(store, ImportedFeedback("heart", (), TEXTS[:1], 1))
     [feedback] = store.feedback.all()
-    row = data_screen._row(feedback)
+    row = data_screen._row(feedback, whole=True)
     assert row["choices"] == [["loved", "loved"]] and row["kind"] == "heart" and not row["pair"]
     assert import_panel._kind_text("heart") == "Hearts en"

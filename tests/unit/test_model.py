@@ -6,7 +6,9 @@ import hashlib
 import random
 import re
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from rlhf_chat.inference.calibration import gradient
 from rlhf_chat.inference.decode_batch import left_pad
 from rlhf_chat.inference.forward_pass import ReferencePass, pool_states
 from rlhf_chat.inference.generate import Sampling, next_token
+from rlhf_chat.inference.lease import Lease
 from rlhf_chat.inference.memory_estimate import saved_bytes
 from rlhf_chat.inference.model import Model, ModelError
 from rlhf_chat.inference.self_test import self_test
@@ -634,3 +637,27 @@ def test_tokens_are_drawn_from_the_nucleus_and_in_proportion(
     found = torch.bincount(draws, minlength=1000) / len(draws)
     assert (found[expected == 0] == 0).all()
     assert float((found - expected).abs().sum()) < 4 * (int(inside.sum()) / len(draws)) ** 0.5
+
+
+def test_two_threads_read_with_the_base_though_each_pauses_between_layers(
+    toy: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that scores drafts may come while a round is in the middle of a pass."""
+
+    def pause(of: Lease) -> None:
+        of._end_slice()
+        time.sleep(0.002)  # whoever waits begins
+        of._begin_slice()
+
+    monkeypatch.setattr(Lease, "pause", pause)
+    prompt = toy.encode([{"role": "user", "content": "hello"}])
+    rows = [[list(range(5, 5 + n))] * 3 for n in (4, 4, 9, 6)]
+
+    def read(row: list[list[int]]) -> list[torch.Tensor]:
+        found = forward_pass.reference_pass(toy, [prompt] * 3, row)
+        return [found.pooled, *found.logprobs]
+
+    expected = [read(row) for row in rows]
+    with ThreadPoolExecutor(4) as pool:
+        for got, wanted in zip(pool.map(read, rows * 8), expected * 8, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))

@@ -6,7 +6,7 @@ const words = (name, text, cls) => {
   box.append(el('span', 'by', name), p); return box;
 };
 const ask = (r, foot, gone) => {
-  const what = t(r.kind === 'comparison' ? 'delete_vote_question' : r.kind === 'ranking' ? 'delete_ranking_question' : 'delete_whole_chat_question');
+  const what = t(r.whole ? 'delete_whole_chat_question' : r.kind === 'ranking' ? 'delete_ranking_question' : 'delete_vote_question');
   window.rlhfAsk(gone, foot, what, t('delete'), t('keep'), () => tell(r, 'delete'));
 };
 // A ranking: every reply under its place, the best first.
