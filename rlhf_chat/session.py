@@ -313,7 +313,15 @@ class Local:
         worker = self.worker
         if not self.store.feedback.count_since(0):
             raise AppError("training.no_ratings")
-        round_thread = threading.Thread(target=worker.run_round, args=["asked"])
+        failed: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                worker.run_round("asked")
+            except BaseException as error:
+                failed.append(error)
+
+        round_thread = threading.Thread(target=run)
         round_thread.start()
         try:
             while round_thread.is_alive():
@@ -324,6 +332,8 @@ class Local:
             worker.stop_round()
             round_thread.join()
             raise
+        if failed:
+            raise failed[0]
         return last_round(worker.history) or {}
 
     def close(self) -> None:

@@ -47,7 +47,7 @@ class ApiClient:
         try:
             self._call("GET", "/models", seconds=CONNECT_SECONDS)
             return True
-        except (OSError, http.client.HTTPException, ApiError, ValueError):
+        except (AppError, ValueError):
             return False
 
     def reply(self, body: dict[str, Any], on_text: OnText | None = None) -> ReplyText:
@@ -92,13 +92,15 @@ class ApiClient:
         return [json.loads(line) for line in text.splitlines()]
 
     def train(self, on_progress: OnProgress | None = None) -> dict[str, Any]:
-        """Starts a round and waits for its end."""
+        """Starts a round and waits for its end. Raises AppError where it never began."""
         before = (self._object("GET", "/training")["last_round"] or {}).get("round", 0)
         state = self._object("POST", "/training")
         while True:
             last: dict[str, Any] = state["last_round"] or {}
             if last.get("round", 0) > before:
                 return last
+            if not (state["asked"] or state["round"]):
+                raise AppError("command.round_not_begun")
             if on_progress:
                 on_progress(state)
             time.sleep(POLL_SECONDS)
@@ -128,7 +130,7 @@ class ApiClient:
     def _asked(
         self, method: str, path: str, body: Any, seconds: float | None
     ) -> Iterator[http.client.HTTPResponse]:
-        """Raises ApiError for an answer that is none."""
+        """Raises ApiError for an answer that is none, AppError when the app has gone."""
         at = http.client.HTTPConnection(str(self._url.hostname), self._url.port, timeout=seconds)
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         try:
@@ -138,6 +140,8 @@ class ApiClient:
             if answer.status != 200:
                 raise ApiError(_sentence(answer))
             yield answer
+        except (OSError, http.client.HTTPException) as error:
+            raise AppError("command.app_gone") from error
         finally:
             at.close()
 

@@ -88,8 +88,8 @@ class Ratings:
     ) -> str:
         """A correction of a reply: stored beside the original, shown instead of
         it, and preferred to it from now on. Returns the new message's id, after COMMIT."""
-        text = checked(text)
         original = self.store.messages.get(message_id)
+        text = checked(text, max(MAX_CHARACTERS, len(original.content)))
         if original.role != "assistant" or original.prompt_ids is None:
             raise AppError("rating.only_replies_corrected")
         if text == original.content.strip():
@@ -106,8 +106,10 @@ class Ratings:
             response_ids=ids,
             finish_reason="stop",
             event_id=event_id,
+            make_head=False,  # only what is stored as a correction is shown as one
         )
         self.store.feedback.add_edit(message_id, edited, rater=rater, event_id=event_id)
+        self.store.conversations.set_head(original.conversation_id, edited)
         return edited
 
     def all(self, containing: str = "", kind: str = "", answer: str = "") -> list[Feedback]:

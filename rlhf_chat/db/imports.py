@@ -53,15 +53,21 @@ class ImportRepository(Repository):
         accepted at once."""
         origin, known = origin or fresh_id(), {} if known is None else known
 
+        seen: Known = {}
+
         def change(db: Database) -> int:
-            new = sum(_add(db, one, one.rater or rater, origin, known) for one in imports)
+            seen.clear()  # what an earlier try added was rolled back
+            seen.update(known)
+            new = sum(_add(db, one, one.rater or rater, origin, seen) for one in imports)
             if new and not one_value(db, "SELECT 1 FROM imports WHERE id = ?", [origin]):
                 insert(db, "imports", id=origin, counts_from=None, created_at=timestamp())
             if counts:
                 _accept(db, origin)
             return new
 
-        return origin, self._db.write_feedback(change)
+        new = self._db.write_feedback(change)
+        known.update(seen)
+        return origin, new
 
     def has(self, one: ImportedFeedback, rater: str) -> bool:
         """Whether this answer about these texts by this rater is here. Token ids do not matter."""

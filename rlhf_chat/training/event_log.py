@@ -39,10 +39,6 @@ def event_log(kind: str, data: Path) -> OpenLog:
         raise AppError("training.log_not_installed", package=kind) from error
 
 
-def no_log(round_id: int, settings: Settings) -> RoundLog:
-    return _NoLog()
-
-
 def careful(open_log: OpenLog, round_id: int, settings: Settings) -> RoundLog:
     """The log of a round, which ends at its first error."""
     return _Careful(lambda: open_log(round_id, settings))

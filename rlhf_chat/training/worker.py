@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from rlhf_chat.db import Store
-from rlhf_chat.errors import Notice, Refused
+from rlhf_chat.errors import Busy, Notice, Refused
 from rlhf_chat.feedback.snapshot import load_snapshot
 from rlhf_chat.inference.model import Model
 from rlhf_chat.reward.features import FeatureExtractor
@@ -39,6 +39,7 @@ from rlhf_chat.versions.registry import VersionRegistry
 from rlhf_chat.versions.simulation_setting import returns_to
 
 NEEDED = 12  # new ratings until a round starts by itself
+STEP_FAILED = Notice("round.unexpected_error")
 LOOK_INTERVAL = 0.5  # seconds between looks, in the middle of idle work, whether a round is due
 
 
@@ -70,7 +71,7 @@ class TrainingWorker:
         self.idle_tasks = IdleTasks(store, self.scorer, warm_up_unasked=model.is_demo)
         self.schedule = RoundSchedule(self.history, needed)
         self.simulation = SimulationSession(self.versions, self.halted, self.schedule.listen_to)
-        self._thread = BackgroundThread("trainer", lambda: self.step(), self._step_failed)
+        self._thread = BackgroundThread("trainer", self._one_step, self._step_failed)
         self._start_lock = threading.RLock()  # held by whatever must not see a round begin
         self._control = RoundControl(model.lease)
         self._monitor: RoundMonitor | None = None  # of the running round
@@ -102,8 +103,14 @@ class TrainingWorker:
         self._control.stop.set()
         self._thread.close()
 
+    def _one_step(self) -> None:
+        """A step that succeeds shows that what made an earlier one fail is over."""
+        self.step()
+        if self._error == STEP_FAILED:
+            self._error = None
+
     def _step_failed(self) -> None:
-        self._error = self._error or Notice("round.unexpected_error")
+        self._error = self._error or STEP_FAILED
 
     # ------------------------------------------------------------------ one step
 
@@ -130,7 +137,14 @@ class TrainingWorker:
     def _open_if_due(self) -> RoundState | None:
         with self._start_lock:
             request = self.schedule.due(self._automatic)
-            return self._open(request.trigger, request.exclude) if request else None
+            if request is None:
+                return None
+            try:
+                return self._open(request.trigger, request.exclude)
+            except Busy:  # for a moment: what was asked for is not forgotten
+                if request.trigger != "ratings":
+                    self.schedule.request = request
+                raise
 
     @property
     def _automatic(self) -> bool:

@@ -109,9 +109,9 @@ class Leaderboard:
         revision = self.store.feedback.revision
         if revision == self._revision:
             return
-        self._revision = revision
         for s in self.standings():
             if s.proved and s.version.tier != "proved":
                 params = {"won": s.record.wins, "count": s.record.votes}
                 why = Notice("versions.proved_by_votes", params).to_json()
                 self.store.adapter_versions.set_tier(s.version.version, "proved", why)
+        self._revision = revision  # not before all of it is stored

@@ -17,9 +17,11 @@ import pytest
 import rlhf_chat
 from rlhf_chat import cli
 from rlhf_chat.api import running
-from rlhf_chat.errors import AppError
+from rlhf_chat.api.client import ApiClient
+from rlhf_chat.errors import AppError, Busy
 from rlhf_chat.inference.model import Model
 from rlhf_chat.session import Session
+from rlhf_chat.training.worker import TrainingWorker
 from tests.api_server import Running, api_server
 from tests.exported_versions import publish
 
@@ -153,6 +155,29 @@ def test_a_round_is_run_now_and_told_on_stderr(tmp_path, load, capsys):
     "verb",
     [["rate", "last", "up"], ["versions"], ["export"], ["export", "--to", "peft"], ["train"]],
 )
+def test_a_round_that_could_not_begin_is_not_told_as_the_one_before(tmp_path, load, monkeypatch):
+    def held(*_: object) -> None:
+        raise Busy("db.busy")
+
+    with rlhf_chat.open(tmp_path) as session:
+        session.rate(session.reply("hello"), "up")
+        assert session.train()["round"] == 1
+        monkeypatch.setattr(TrainingWorker, "run_round", held)
+        with pytest.raises(Busy):
+            session.train()
+
+
+def test_an_app_that_has_gone_is_one_sentence_and_a_round_that_never_begins_ends(monkeypatch):
+    client = ApiClient("http://127.0.0.1:1/v1", "token")
+    assert not client.answers()
+    with pytest.raises(AppError, match="has ended"):
+        client.versions()
+    state = {"last_round": {"round": 3}, "asked": False, "round": None}
+    monkeypatch.setattr(client, "_object", lambda *_: state)
+    with pytest.raises(AppError, match="No round has begun"):
+        client.train()
+
+
 def test_a_folder_without_a_database_is_named_and_not_made(tmp_path, capsys, verb):
     assert cli.main([*verb, "--data", str(tmp_path / "none")]) == 1
     assert str(tmp_path / "none") in capsys.readouterr().err

@@ -24,7 +24,7 @@ from rlhf_chat.chat.raters import Raters
 from rlhf_chat.db import NotFound, Store, StoreError
 from rlhf_chat.db.adapter_versions import AdapterVersionRepository
 from rlhf_chat.db.rounds import RoundRepository
-from rlhf_chat.errors import Refused, from_stored
+from rlhf_chat.errors import Busy, Refused, from_stored
 from rlhf_chat.feedback.snapshot import load_snapshot, take_snapshot
 from rlhf_chat.inference import forward_pass, generate
 from rlhf_chat.inference.decode_batch import DecodeBatch
@@ -321,6 +321,49 @@ def test_nothing_to_learn_from_is_said_and_starts_nothing(store, make, recipe):
     assert "Rate a few replies" in str(worker.train_now())
     let_it_look(worker)
     assert store.rounds.newest() == []
+
+
+def test_a_step_that_failed_is_forgotten_once_one_succeeds(make, monkeypatch):
+    """Another program held the database for a moment."""
+    worker = make()
+    with monkeypatch.context() as held:
+        held.setattr(worker.idle_tasks, "check_database", lambda: 1 / 0)
+        worker.start()
+        wait_for(lambda: worker.status().state == "failed")
+    wait_for(lambda: worker.status().state != "failed")
+
+
+def test_what_was_asked_for_while_the_database_was_held_is_still_asked_for(
+    store, chat, make, recipe, monkeypatch
+):
+    recipe.go.set()
+    rate(chat, 1)
+    worker, real = make(), store.rounds.open
+    held = [True, True]
+
+    def open_round(**about: Any) -> int:
+        if held:
+            held.pop()
+            raise Busy("db.busy")
+        return real(**about)
+
+    monkeypatch.setattr(store.rounds, "open", open_round)
+    worker.start()
+    worker.train_now()
+    wait_for(ended(store, 1))
+
+
+def test_a_proof_that_could_not_be_stored_is_stored_the_next_time(make, store, toy, monkeypatch):
+    worker = make()
+    shelved(worker, toy, 1)
+    for _ in range(9):
+        stored_vote(store, 1, 0, "a")
+    with monkeypatch.context() as held:
+        held.setattr(store.adapter_versions, "set_tier", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            worker.leaderboard.update_tiers()
+    worker.leaderboard.update_tiers()
+    assert worker.versions.get(1).tier == "proved"
 
 
 def test_without_its_thread_learning_is_off_and_says_so(chat, make, recipe):

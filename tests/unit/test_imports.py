@@ -343,6 +343,27 @@ def test_an_empty_reply_is_stored_learned_from_and_exported(store, toy, imports)
     assert one.replies == ("", DEEP) and one.turns == ASKED
 
 
+def test_an_import_that_is_written_a_second_time_is_whole(store, imports, monkeypatch):
+    """The writer takes back a group of changes when one fails, and makes the others anew."""
+    database = store.imports._db
+    real = database.write_feedback
+
+    def twice(change):
+        def once_in_vain(db):
+            db.execute("SAVEPOINT first")
+            change(db)
+            db.execute("ROLLBACK TO first")
+            return change(db)
+
+        return real(once_in_vain)
+
+    monkeypatch.setattr(database, "write_feedback", twice)
+    rows = [OWN | {"kind": "thumb", "answer": "up"}, OWN | {"kind": "stars", "answer": "4"}]
+    told = imports.import_rows(importers.rows(lines(*rows)), "Kim")
+    assert (told.read, told.new) == (2, 2)
+    assert len(store.feedback.ratings()) == len(store.feedback.scores()) == 1
+
+
 def test_a_long_file_is_stored_in_parts_and_goes_on_where_it_stopped(store, imports, monkeypatch):
     from rlhf_chat.chat import imports as module
 
