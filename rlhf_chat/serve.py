@@ -49,7 +49,7 @@ def serve(
     data = data.resolve()
     make_private(data)
     log = event_log(log_to, data) if log_to else None
-    store = Store(data / "feedback.db")
+    store = Store(data / "feedback.db", scratch=True)
     worker = served = None
     restart = Restart() if POSSIBLE else None
     try:

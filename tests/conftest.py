@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -136,3 +137,17 @@ def disk_path() -> Iterator[Path]:
     """An empty folder on a real disk, as the app has it."""
     with tempfile.TemporaryDirectory(dir=DISK) as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """A file system of its own, which a test may make read-only as a whole."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+    made = shutil.which("mount") and subprocess.run(mount, capture_output=True, text=True)
+    if not made or made.returncode:
+        why = made.stderr.strip() if made else "there is no mount"
+        pytest.skip(f"a file system can only be mounted by root where that is allowed: {why}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -7,11 +7,12 @@ schema.py; the repositories (store.py lists them) read and write through `Databa
 
 import json
 import os
+import tempfile
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,17 +38,21 @@ T = TypeVar("T")
 
 class DatabaseConnection:
     """feedback.db, open. `read_only` is True when it can be read but not written, or when that was
-    asked for: then it takes no lock, so that a running app is not in the way, nor is it.
+    asked for: then it takes no lock, so that a running app is not in the way, nor is it. With
+    `scratch` what is written to a file that can only be read goes into a copy of it, which is gone
+    at the end, so that one can chat; feedback is refused all the same.
 
     Raises StoreError (a subclass names the cause) where the file cannot be opened, read or written.
     """
 
-    def __init__(self, path: Path | str, *, read_only: bool = False):
+    def __init__(self, path: Path | str, *, read_only: bool = False, scratch: bool = False):
         given = Path(path).expanduser()
         if given.is_symlink():
             raise StoreError("db.is_link", path=given)
         self.path = given.resolve()
-        self.read_only = read_only
+        self._file = self.path  # what is read and written
+        self.read_only, self._scratch = read_only, scratch
+        self._folder: tempfile.TemporaryDirectory[str] | None = None  # of the copy
         self.journal_mode = ""
         self._handle: int | None = None
         self._writer: Writer | None = None
@@ -93,11 +98,25 @@ class DatabaseConnection:
         if self.read_only:
             if older:
                 raise ReadOnly("db.upgrade_read_only", path=self.path)
-            return
-        self._writer = Writer(self.path, upgrade=older)
+            if not self._scratch:
+                return
+            self._file = self._copy()
+        self._writer = Writer(self._file, upgrade=older)
         self._writer.start()
         self.journal_mode = self._writer.opened.result()
         self._reader_mode = "ro"
+
+    def _copy(self) -> Path:
+        """In a folder that only this account can read."""
+        self._folder = tempfile.TemporaryDirectory(prefix="rlhf-chat-", ignore_cleanup_errors=True)
+        copy = Path(self._folder.name) / self.path.name
+        try:
+            with closing(connect(self.path, self._reader_mode).conn) as source:
+                with closing(sqlite3.connect(copy)) as target:
+                    source.backup(target)
+        except sqlite3.Error as error:
+            raise store_error(error, self.path) from error
+        return copy
 
     def close(self) -> None:
         """Finish the queued writes, then close the file and release its lock. Idempotent."""
@@ -111,6 +130,8 @@ class DatabaseConnection:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def write(self, change: Callable[[Database], T]) -> T:
         """Run `change` on the writer thread, in a transaction; its result, after COMMIT. Raises
@@ -141,6 +162,8 @@ class DatabaseConnection:
 
     def write_feedback(self, change: Callable[[Database], T]) -> T:
         """`write`, for a change after which other feedback may count: `feedback_writes` rises."""
+        if self.read_only:
+            raise ReadOnly("db.read_only", path=self.path)
         try:
             return self.write(change)
         finally:  # after COMMIT and before the caller goes on
@@ -188,7 +211,7 @@ class DatabaseConnection:
             if self._closed:
                 raise StoreError("db.closed", name=self.path.name)
             try:
-                reader = Reader(connect(self.path, self._reader_mode))
+                reader = Reader(connect(self._file, self._reader_mode))
             except sqlite3.Error as error:
                 raise store_error(error, self.path) from error
             self._readers.add(reader)

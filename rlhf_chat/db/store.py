@@ -21,10 +21,12 @@ from rlhf_chat.db.settings import SettingRepository
 
 class Store:
     """An open feedback.db; made where it does not exist. Raises StoreError. `read_only`: beside the
-    program that has it open, if there is one."""
+    program that has it open, if there is one. `scratch`: see DatabaseConnection."""
 
-    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
-        self.connection = connection = DatabaseConnection(path, read_only=read_only)
+    def __init__(self, path: Path | str, *, read_only: bool = False, scratch: bool = False) -> None:
+        self.connection = connection = DatabaseConnection(
+            path, read_only=read_only, scratch=scratch
+        )
         self.conversations = ConversationRepository(connection)
         self.messages = MessageRepository(connection)
         self.feedback = FeedbackRepository(connection)

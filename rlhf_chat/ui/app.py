@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -150,10 +153,7 @@ def launch(
     global _running
     if host not in ("127.0.0.1", "localhost", "::1"):
         raise NotLocal("port.not_local", host=host)
-    temporary = Path(data_dir).resolve() / "tmp"
-    temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.environ["GRADIO_TEMP_DIR"] = str(temporary)  # else files land in /tmp, open to every user
-
+    os.environ["GRADIO_TEMP_DIR"] = str(_temporary(Path(data_dir)))
     entry = entry or Entry(port)
     demo = build(chat, compare, raters, worker, title=title, restart=restart)
     free_port()
@@ -172,6 +172,18 @@ def launch(
         _wait_for_the_end(restart or Restart())
         close()
     return url
+
+
+def _temporary(data_dir: Path) -> Path:
+    """Where Gradio puts files, which other accounts may not read. In a data folder that cannot be
+    written there is none."""
+    folder = data_dir.resolve() / "tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        folder = Path(tempfile.mkdtemp(prefix="rlhf-chat-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _serve(

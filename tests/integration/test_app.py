@@ -17,8 +17,9 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import huggingface_hub
@@ -228,6 +229,20 @@ def test_a_data_folder_that_cannot_be_one(tmp_path, toy_folder, capsys, quiet, w
     data = {"a file": file, "inside a file": file / "data"}[what]
     flags = ("--model", str(toy_folder), "--port", str(free_port()))
     assert str(data) in refusal(capsys, *flags, "--data", str(data))
+
+
+def test_a_data_folder_that_can_only_be_read_is_opened_and_one_can_chat(mounted, toy_folder):
+    """As it is after a backup was mounted; what is written is not kept (unit/test_chat.py)."""
+    with closing(Store(mounted / "feedback.db")) as store:
+        store.conversations.add(title="old")
+    (mounted / "feedback.db").chmod(0o644)  # cannot be made private there
+    before = {file.name: file.read_bytes() for file in mounted.iterdir()}
+    subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True, capture_output=True)
+    with running(mounted, str(toy_folder)) as (_, lines):
+        [ready] = [line.split()[-1] for line in lines if line.startswith("Ready at ")]
+        with urllib.request.urlopen(ready) as page:
+            assert page.status == 200
+    assert {file.name: file.read_bytes() for file in mounted.iterdir()} == before
 
 
 @pytest.mark.parametrize("where", ["closed", "/sys/rlhf-chat"])

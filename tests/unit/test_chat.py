@@ -8,6 +8,7 @@ import itertools
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -20,11 +21,39 @@ from rlhf_chat.chat.message_feedback import MessageFeedback
 from rlhf_chat.chat.message_text import MAX_CHARACTERS
 from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.chat.settings import ConversationSettings
-from rlhf_chat.db import Store
-from rlhf_chat.errors import AppError
+from rlhf_chat.db import Store, connection
+from rlhf_chat.errors import AppError, ReadOnly
 from rlhf_chat.inference.decode_batch import DecodeBatch
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model, ModelView
+
+
+def test_from_a_file_that_can_only_be_read_one_can_chat_and_nothing_is_kept(
+    tmp_path, toy, monkeypatch
+):
+    path = tmp_path / "feedback.db"
+    with closing(Store(path)) as store:
+        say(Chat(store, toy, Sampling(max_new_tokens=6)), store.conversations.add(), "before")
+    before = path.read_bytes()
+    with monkeypatch.context() as closed:
+        closed.setattr(connection, "lock", raising(PermissionError()))
+        store = Store(path, scratch=True)
+    with closing(store):
+        chat = Chat(store, toy, Sampling(max_new_tokens=6))
+        made = chat.conversations.new()
+        reply = say(chat, made)
+        assert chat.conversations.history(made)[0].content == "hello"
+        assert len(chat.conversations.all()) == 2
+        with pytest.raises(ReadOnly):
+            chat.ratings.rate(reply.message_id, 1)
+    assert path.read_bytes() == before
+
+
+def raising(error: Exception):
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
 @pytest.fixture

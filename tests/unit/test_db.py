@@ -1043,20 +1043,6 @@ def test_a_file_that_cannot_be_written_is_read_and_says_why(what):
         assert second.startswith(f"{path} is read-only") and second.endswith(".")
 
 
-@pytest.fixture
-def mounted(tmp_path):
-    """A file system of its own, which a test may make read-only as a whole."""
-    folder = tmp_path / "mounted"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
-    made = shutil.which("mount") and subprocess.run(mount, capture_output=True, text=True)
-    if not made or made.returncode:
-        why = made.stderr.strip() if made else "there is no mount"
-        pytest.skip(f"a file system can only be mounted by root where that is allowed: {why}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("killed", [False, True])
 def test_from_a_read_only_mount_everything_is_read_and_nothing_is_lost(mounted, killed):
     """Also where a kill left a WAL. `chmod` would prove nothing to root."""
@@ -1086,7 +1072,17 @@ def test_from_a_read_only_mount_everything_is_read_and_nothing_is_lost(mounted, 
             assert store.read_only and len(store.feedback.ratings()) == 1
             with pytest.raises(ReadOnly, match="is read-only"):
                 store.feedback.add_rating(store.feedback.ratings()[0].message_id, -1)
+            with pytest.raises(ReadOnly, match="is read-only"):
+                store.conversations.add()
             assert not store.back_up()
+        with closing(Store(path, scratch=True)) as store:  # as the app opens it
+            reply = make_reply(store)
+            assert store.read_only and store.messages.get(reply)
+            with pytest.raises(ReadOnly, match="is read-only"):
+                store.feedback.add_rating(reply, 1)
+            folder = store.connection._file.parent
+            assert folder != mounted and folder.stat().st_mode & 0o777 == 0o700
+        assert not folder.exists()
     assert {file.name: file.read_bytes() for file in mounted.iterdir()} == before
 
 
