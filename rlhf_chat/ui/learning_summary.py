@@ -12,7 +12,7 @@ from typing import Any
 
 from rlhf_chat.errors import Notice
 from rlhf_chat.locale import has
-from rlhf_chat.training.status import PAUSED, READY, TRAINING, WAITING, Status
+from rlhf_chat.training.status import OFF, PAUSED, READY, TRAINING, WAITING, Status
 from rlhf_chat.ui.charts import safe
 from rlhf_chat.ui.language import message, text
 from rlhf_chat.ui.round_history import last_round
@@ -57,7 +57,7 @@ def next_step(status: Status, standings: list[Standing], advice: Notice | None) 
     if status.state == WAITING:
         told = text("learning.next_rate", count=status.missing, number=status.next_round)
         return NextStep(told, RATE, text("learning.rate_answers"))
-    if status.state in (TRAINING, PAUSED):
+    if status.state in (TRAINING, PAUSED, OFF):
         return NextStep(text(f"learning.next_{status.state}"))
     if status.state == READY and not status.awaits:
         return NextStep(text("learning.next_ready", number=status.next_round))

@@ -151,10 +151,6 @@ def test_a_round_is_run_now_and_told_on_stderr(tmp_path, load, capsys):
     assert "%" in err or "Loading" in err
 
 
-@pytest.mark.parametrize(
-    "verb",
-    [["rate", "last", "up"], ["versions"], ["export"], ["export", "--to", "peft"], ["train"]],
-)
 def test_a_round_that_could_not_begin_is_not_told_as_the_one_before(tmp_path, load, monkeypatch):
     def held(*_: object) -> None:
         raise Busy("db.busy")
@@ -178,6 +174,10 @@ def test_an_app_that_has_gone_is_one_sentence_and_a_round_that_never_begins_ends
         client.train()
 
 
+@pytest.mark.parametrize(
+    "verb",
+    [["rate", "last", "up"], ["versions"], ["export"], ["export", "--to", "peft"], ["train"]],
+)
 def test_a_folder_without_a_database_is_named_and_not_made(tmp_path, capsys, verb):
     assert cli.main([*verb, "--data", str(tmp_path / "none")]) == 1
     assert str(tmp_path / "none") in capsys.readouterr().err

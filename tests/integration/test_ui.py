@@ -40,6 +40,7 @@ from rlhf_chat.ui import (
     attachments_panel,
     charts,
     components,
+    learning_summary,
     markdown_escape,
     page_scripts,
     security,
@@ -2161,6 +2162,12 @@ def test_rounds_are_laid_over_each_other_and_zoomed_together():
     lone = asyncio.run(screen.details.dress("drawn", "reward", "update", [], ""))
     lone = lone[screen.details.plots[0]]
     assert lone["x_lim"] is None and lone["colors_in_legend"] == []
+
+
+def test_where_nothing_can_be_trained_the_next_step_says_how_to_have_it():
+    status = replace(ToyTrainer().status(), off=Notice("training.read_only"))
+    step = learning_summary.next_step(status, [], None)
+    assert "can be written" in step.told and not step.act
 
 
 def test_details_are_drawn_only_while_they_are_open_and_only_when_something_changed():

@@ -134,7 +134,7 @@ def put_together() -> set[str]:
         *(f"gate.{part}.{name}" for name in checks for part in ("check", "range", "plain")),
         *(f"gate.{part}.{name}" for name in {*checks} - {"finite"} for part in ("value", "limit")),
         *(f"label.group_{name}" for name in measures.GROUPS),
-        *(f"learning.next_{name}" for name in (status.TRAINING, status.PAUSED)),
+        *(f"learning.next_{name}" for name in (status.TRAINING, status.PAUSED, status.OFF)),
         *(f"chart.{axis}" for axis in (metrics_panel.UPDATES, metrics_panel.ROUNDS)),
         *(f"measure.{name}" for group in measures.GROUPS.values() for name in group),
         *(f"label.vote_{outcome}" for outcome in OUTCOMES),

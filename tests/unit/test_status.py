@@ -117,7 +117,8 @@ def test_a_rating_never_takes_a_round_farther_away(status: Status, more: int) ->
         ),
         (
             {"off": Notice("training.read_only"), "waiting": 1},
-            "The database is read-only, so nothing can be learned. 1 rating is kept for round 4.",
+            "The database is read-only: nothing can be rated or learned, and chats are not kept. "
+            "1 rating is kept for round 4.",
         ),
         (
             {"round_id": 4, "next_round": 5, "phase": "ppo", "progress": 0.4, "seconds_left": 200},
