@@ -63,9 +63,10 @@ class ControlRoutes:
         return JSONResponse(await asyncio.to_thread(self._training))
 
     def _training(self) -> dict[str, Any]:
+        # In this order, so that a round is in one of them at every moment.
         asked = self.worker.schedule.request is not None
-        last = last_round(self.worker.history)
-        return {**progress(self.worker.status()), "asked": asked, "last_round": last}
+        now = progress(self.worker.status())
+        return {**now, "asked": asked, "last_round": last_round(self.worker.history)}
 
     async def export(self, request: Request) -> Response:
         """JSON lines: every answer with what is known of it, or preference pairs for TRL."""

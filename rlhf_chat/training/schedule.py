@@ -19,7 +19,7 @@ class RoundRequest:
 class RoundSchedule:
     def __init__(self, history: TrainingHistory, needed: int) -> None:
         self.history = history
-        self.request: RoundRequest | None = None  # of a person; `due` takes it
+        self.request: RoundRequest | None = None  # of a person, until its round is open
         self.rater = ""  # the simulated rater to learn from; "" for people
         self.set_needed(needed)
         self._ended = ""  # how the last round ended
@@ -36,8 +36,13 @@ class RoundSchedule:
 
     def due(self, automatic: bool) -> RoundRequest | None:
         """The round to run now. `automatic`: ratings alone may start one."""
-        request, self.request = self.request, None
+        request = self.request  # another one may come while ratings are counted
         return request or (RoundRequest("ratings") if automatic and self.enough else None)
+
+    def begun(self, request: RoundRequest) -> None:
+        """What was asked for is done, or cannot be."""
+        if self.request is request:
+            self.request = None
 
     @property
     def enough(self) -> bool:

@@ -140,11 +140,14 @@ class TrainingWorker:
             if request is None:
                 return None
             try:
-                return self._open(request.trigger, request.exclude)
+                state = self._open(request.trigger, request.exclude)
             except Busy:  # for a moment: what was asked for is not forgotten
-                if request.trigger != "ratings":
-                    self.schedule.request = request
                 raise
+            except BaseException:
+                self.schedule.begun(request)
+                raise
+            self.schedule.begun(request)  # not before the round can be seen to run
+            return state
 
     @property
     def _automatic(self) -> bool:

@@ -190,6 +190,7 @@ class Learning(RuleBasedStateMachine):
             self.rounds += 1
             self.round, self.began_at = self.rounds, self.ratings
             self.schedule.opened()
+            self.schedule.begun(request)
             assert self.status.state == TRAINING
 
     @precondition(lambda self: self.round)
