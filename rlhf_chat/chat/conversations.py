@@ -50,9 +50,9 @@ class Conversations:
         found = self.store.conversations.all(containing=containing.strip(), limit=limit)
         if len(found) == limit and not containing.strip():
             newest = {c.id for c in found}
-            for pinned in self.pinned():
+            for pinned in [id for id in self.pinned() if id not in newest]:
                 with suppress(NotFound):
-                    found += [self.store.conversations.get(pinned)] * (pinned not in newest)
+                    found.append(self.store.conversations.get(pinned))
         return [c for c in found if c.id not in gone]
 
     def excerpts(self, words: str, found: Sequence[Conversation]) -> dict[str, Excerpt]:

@@ -98,10 +98,10 @@ class DataScreen:
         return status_message(text("data.saved", rating=answer_text(choice)), "good")
 
     def _in_chats(self, rows: Sequence[Any]) -> set[str]:
-        """Ids of those whose replies are in a chat, which goes as a whole, not drafts of Compare: a
-        program can vote on replies of a chat, too."""
+        """Ids of those that are deleted with a whole chat. Votes and rankings go with the drafts of
+        Compare that they are about, but a program can give them on replies of a chat, too."""
         chats = self.chat.conversations.chats_among({told.conversation_id for told in rows})
-        return {told.id for told in rows if told.conversation_id in chats}
+        return {t.id for t in rows if t.kind not in GONE or t.conversation_id in chats}
 
     async def refresh(self, words: str, kind: str, answer: str, shown: float) -> Update:
         return await quick(self.panel, words, kind, answer, shown)

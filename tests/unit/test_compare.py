@@ -423,8 +423,11 @@ def test_to_delete_a_vote_on_replies_of_a_chat_is_told_as_what_it_is(compare, st
     voted_in_a_chat(store, compare.chat)
     drafts = drafts_of(compare)
     compare.vote(drafts.set_id, "a")
+    thumbed = drafts_of(compare, "tell me about the hills")
+    compare.chat.ratings.rate(store.messages.children(*store.messages.roots(thumbed.set_id))[0], 1)
     screen = DataScreen(compare.chat, cast(Any, None))
-    here, there = compare.chat.ratings.all()  # the newest first
-    assert screen._in_chats([here, there]) == {there.id}
+    thumb, here, there = compare.chat.ratings.all()  # the newest first
+    assert screen._in_chats([thumb, here, there]) == {thumb.id, there.id}
+    assert "its ratings" in screen._change("delete", thumb.id, "")["text"]
     assert "both answers" in screen._change("delete", here.id, "")["text"]
     assert "the chat" in screen._change("delete", there.id, "")["text"]
