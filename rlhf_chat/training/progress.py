@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 PRIOR_SHARE = 0.02  # of the whole plan: how much work must be measured to trust a phase's own speed
+LEAST_SHARE = 0.002  # of the whole plan: of less work the time says nothing about a speed
 
 Stage = Mapping[str, float]  # phases that take turns -> expected seconds of each
 
@@ -82,12 +83,19 @@ class Progress:
         return None if left is None else max(left - (now - self._last), 0.0)
 
     def speeds(self) -> dict[str, float]:
-        """Measured seconds per planned second of each phase that was worked on."""
+        """Measured seconds per planned second of each phase that had work to speak of."""
+        least = LEAST_SHARE * sum(p.expected for p in self._phases.values())
         return {
             name: phase.spent / (phase.done * phase.expected)
             for name, phase in self._phases.items()
-            if phase.done > 0 and phase.spent > 0
+            if phase.done * phase.expected > least and phase.spent > 0
         }
+
+    def _mean_before(self) -> float:
+        """Of the earlier round's speeds, each by how much work of its phase is planned now."""
+        known = [(self._phases[n], s) for n, s in self._prior.items() if n in self._phases]
+        planned = sum(phase.expected for phase, _ in known)
+        return sum(phase.expected * speed for phase, speed in known) / planned if planned else 1.0
 
     def _left(self) -> float | None:
         """Seconds left as of the last update: of the work, or until the round ends without the rest
@@ -98,7 +106,7 @@ class Progress:
         if not self._prior and not (worked > 0 and spent > 0):
             return None
         weight = PRIOR_SHARE * sum(p.expected for p in phases)
-        mean = sum(self._prior.values()) / max(len(self._prior), 1) if self._prior else 1.0
+        mean = self._mean_before()
         overall = (spent + weight * mean) / (worked + weight) if self._prior else spent / worked
         left = anyway = 0.0
         for name, phase in self._phases.items():

@@ -119,6 +119,25 @@ def test_a_round_that_is_late_tells_the_time_of_what_it_does_anyway() -> None:
     assert progress.seconds_left(650.0) == pytest.approx(60.0, rel=0.2)
 
 
+def test_a_phase_without_work_in_one_round_says_nothing_about_the_next() -> None:
+    """All was written, so that a look at it was the whole phase: that is no speed."""
+    plan = [{"features": 0.0}, {"rollouts": 300.0, "ppo": 200.0}, {"gate": 60.0}]
+    first = Progress(plan, 0.0)
+    first.update("features", 0.0, 0.0)
+    first.update("features", 1.0, 2.0)
+    first.update("rollouts", 0.0, 2.0)
+    again = Progress(
+        [{"features": 30.0}, *plan[1:]], 0.0, first.speeds(), {"rollouts": 0.5, "ppo": 0.5}
+    )
+    again.update("features", 0.0, 0.0, most=600.0)
+    assert again.seconds_left(0.0) is None
+    again.update("features", 0.5, 15.0, most=585.0)
+    assert again.seconds_left(15.0) == pytest.approx(575.0, rel=0.05)
+    known = Progress(plan, 0.0, {"features": 1e6, "ppo": 1.0}, {"rollouts": 0.5, "ppo": 0.5})
+    known.update("rollouts", 0.1, 30.0, most=570.0)
+    assert known.seconds_left(30.0) == pytest.approx(530.0, rel=0.1)
+
+
 def test_nothing_to_do_in_a_phase_says_nothing_about_the_others() -> None:
     progress = Progress([{"features": 0.0}, {"rollouts": 100.0}], 0.0)
     progress.update("features", 1.0, 0.0)
