@@ -292,7 +292,7 @@ def test_a_foreign_page_is_refused_even_with_the_token(app):
 
 
 def test_a_conversation_goes_on_in_the_chat_where_it_began(app):
-    first = chat(app, "today is deep")
+    first = chat(app, "today is deep", seed=5)  # of words, so that it is a turn of its own
     told = [
         {"role": "user", "content": "today is deep"},
         {"role": "assistant", "content": first["choices"][0]["message"]["content"]},
@@ -499,7 +499,7 @@ def test_the_function_for_open_webui_rates_the_reply_that_was_shown(app):
     """As Open WebUI calls it, without Open WebUI."""
     function = Action()
     function.valves.url, function.valves.token = app.api, app.token
-    made = chat(app, "about the sea")
+    made = chat(app, "about the sea", seed=5)  # of words
     shown = made["choices"][0]["message"]["content"]
     body = {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": shown}]}
     told: list[Any] = []

@@ -203,7 +203,7 @@ def test_a_prompt_that_fits_is_read_whole_however_many_characters_it_has(client,
         [{"role": "user", "content": text}],
         [{"role": "system", "content": text[: len(text) - 60]}, *HELLO],
     ):
-        made = client.chat.completions.create(model="live", messages=messages)
+        made = client.chat.completions.create(model="live", messages=messages, seed=5)
         kept = app.store.messages.get(made.id.partition("-")[2])
         assert kept.prompt_ids == app.chat.model.encode(messages)
         again = [*messages, {"role": "assistant", "content": kept.content}, *HELLO]
