@@ -5,32 +5,37 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 from safetensors import SafetensorError
 
 from rlhf_chat.errors import DiskFull, ExportError, disk_is_full
 from rlhf_chat.versions.adapter_store import fsync
 
 NOTE = "export.json"  # in every exported folder: what it holds, and that an export wrote it
+UNFINISHED = ".unfinished-"  # in the name of a folder that is being written, before its process
 SPARE = 16 << 20  # bytes that stay free beside what is written
 
 
 @contextmanager
 def staged(out: Path, *, force: bool) -> Iterator[Path]:
     """A new folder to write into; it becomes `out` where the block ends well. An earlier export
-    there is replaced with `force` only, anything else never. Raises ExportError, DiskFull."""
+    there is replaced with `force` only, anything else never. Each export has a folder of its own,
+    so that two at once are both whole. Raises ExportError, DiskFull."""
     check_free(out, force=force)
-    stage = out.with_name(f".{out.name}.unfinished")
+    stage = out.with_name(f".{out.name}{UNFINISHED}{os.getpid()}-{uuid.uuid4().hex[:8]}")
     try:
-        shutil.rmtree(stage, ignore_errors=True)  # of an export that was killed
+        _remove_what_was_killed(out)
         stage.mkdir(parents=True)
         yield stage
         for file in [path for path in stage.rglob("*") if path.is_file()]:
             fsync(file)
+        check_free(out, force=force)
         _move(stage, out)
     except (OSError, SafetensorError) as error:
         if disk_is_full(error) or _is_full(out.parent):
@@ -66,10 +71,18 @@ def write_note(stage: Path, about: dict[str, Any]) -> None:
     (stage / NOTE).write_text(text, encoding="utf-8")
 
 
+def _remove_what_was_killed(out: Path) -> None:
+    """Folders of earlier exports to `out` whose process is gone."""
+    begin = f".{out.name}{UNFINISHED}"
+    for left in out.parent.iterdir() if out.parent.is_dir() else ():
+        process = left.name.removeprefix(begin).partition("-")[0]
+        if left.name.startswith(begin) and process.isdigit() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def _move(stage: Path, out: Path) -> None:
     """What was there goes last, so that one of the two is always there."""
-    old = out.with_name(f".{out.name}.replaced")
-    shutil.rmtree(old, ignore_errors=True)
+    old = stage.with_name(f"{stage.name}-replaced")
     if out.exists():
         os.rename(out, old)
     try:

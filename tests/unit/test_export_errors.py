@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -127,13 +129,36 @@ def test_too_little_space_is_refused_before_anything_is_written(data, tmp_path, 
 
 
 def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path):
-    left = tmp_path / ".out.unfinished"
+    with subprocess.Popen([sys.executable, "-c", ""]) as killed:
+        left = tmp_path / f".out.unfinished-{killed.pid}-0"
     left.mkdir()
     (left / "half").write_text("x")
     with staged(tmp_path / "out", force=False) as stage:
         (stage / NOTE).write_text("{}")
     assert [file.name for file in (tmp_path / "out").iterdir()] == [NOTE]
-    assert not left.exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+def both_at_once(out: Path, *, force: bool) -> None:
+    """The second begins later and ends first."""
+    with staged(out, force=force) as first:
+        (first / NOTE).write_text("1")
+        with staged(out, force=force) as second:
+            (second / NOTE).write_text("2")
+        assert (first / NOTE).read_text() == "1" and (out / NOTE).read_text() == "2"
+
+
+def test_of_two_exports_to_one_folder_at_once_the_later_one_replaces_the_other(tmp_path):
+    both_at_once(tmp_path / "out", force=True)
+    assert (tmp_path / "out" / NOTE).read_text() == "1"
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+def test_of_two_exports_to_one_folder_at_once_the_later_one_is_refused(tmp_path):
+    with pytest.raises(ExportError, match="holds an export"):
+        both_at_once(tmp_path / "out", force=False)
+    assert (tmp_path / "out" / NOTE).read_text() == "2"
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_damaged_version_is_refused(data, tmp_path):
