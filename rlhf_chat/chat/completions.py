@@ -152,9 +152,10 @@ class Completions:
     # ------------------------------------------------------------------ messages in the database
 
     def _known(self, system: str, turns: Sequence[Words]) -> list[Message]:
-        """The stored messages that these turns repeat, from the first one on."""
+        """The stored messages that these turns repeat, from the first one on. None of a chat whose
+        deletion can still be undone: what is added to it now would go with it."""
         first = self.store.messages.of_event(_event_of(system, turns[0]))
-        found = [first] if first else []
+        found = [first] if first and not self._is_deleted(first) else []
         while found and len(found) < len(turns):
             children = self.store.messages.children(found[-1].id)
             below = self.store.messages.get_many(children)
@@ -177,7 +178,7 @@ class Completions:
             conversation, parent = self.store.conversations.add(), ""
             self.chat.settings.set(conversation, settings, LONGEST)
         for i, turn in enumerate(turns[len(known) :], len(known)):
-            event = _event_of(settings.system_prompt, turn) if i == 0 else None
+            event = self._free_event(settings.system_prompt, turn) if i == 0 else None
             parent = self.store.messages.add(
                 conversation,
                 turn["role"],
@@ -186,6 +187,14 @@ class Completions:
                 event_id=event,
             )
         return self.store.messages.get(parent)
+
+    def _is_deleted(self, message: Message) -> bool:
+        return message.conversation_id in self.chat.deletion.pending()
+
+    def _free_event(self, system: str, turn: Words) -> str | None:
+        """None where a deleted chat still has it: then later requests begin a chat of their own."""
+        event = _event_of(system, turn)
+        return None if self.store.messages.of_event(event) else event
 
     # ------------------------------------------------------------------ replies
 

@@ -309,6 +309,23 @@ def test_a_conversation_goes_on_in_the_chat_where_it_began(app):
     assert foreign[1].content == "I am well" and foreign[1].prompt_ids is None
 
 
+def test_what_is_said_in_a_chat_while_its_deletion_can_be_undone_is_not_deleted(app):
+    first = chat(app, "the sea is wide", seed=5)
+    gone = stored(app, first["id"]).conversation_id
+    app.chat.deletion.add(gone)
+    told = [
+        {"role": "user", "content": "the sea is wide"},
+        {"role": "assistant", "content": first["choices"][0]["message"]["content"]},
+        {"role": "user", "content": "and deep"},
+    ]
+    kept = [stored(app, chat(app, turns)["id"]) for turns in (told, told[:1])]
+    app.chat.deletion.finish()
+    assert all(app.store.messages.get(message.id).conversation_id != gone for message in kept)
+    words = [m.content.strip() for m in app.store.messages.path_to(kept[0].id)[:-1]]
+    assert words == [turn["content"].strip() for turn in told]
+    assert chat(app, told)["choices"]  # the first message is free again
+
+
 @pytest.mark.parametrize("how", ["header", "body"])
 def test_a_client_may_keep_a_reply_out_of_the_database(app, how):
     before = app.store.counts()
