@@ -42,7 +42,7 @@ class SimulationSession:
             before, base = self._store.adapter_versions.live(), self._versions.model.base_hash
             self._store.settings.set(SETTING, {"rater": rater, "before": before, "base": base})
             self._listen_to(rater)
-            self._versions.make_live(0)
+            self._versions.begin_at_base()
 
     def end(self) -> None:
         """Makes the earlier version live again and removes every trace of the rater."""

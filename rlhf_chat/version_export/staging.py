@@ -76,7 +76,11 @@ def _remove_what_was_killed(out: Path) -> None:
     begin = f".{out.name}{UNFINISHED}"
     for left in out.parent.iterdir() if out.parent.is_dir() else ():
         process = left.name.removeprefix(begin).partition("-")[0]
-        if left.name.startswith(begin) and process.isdigit() and not psutil.pid_exists(int(process)):
+        if (
+            left.name.startswith(begin)
+            and process.isdigit()
+            and not psutil.pid_exists(int(process))
+        ):
             shutil.rmtree(left, ignore_errors=True)
 
 

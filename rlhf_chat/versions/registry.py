@@ -29,6 +29,7 @@ from rlhf_chat.errors import (
     Refused,
 )
 from rlhf_chat.inference.model import Model, ModelView
+from rlhf_chat.versions import simulation_setting
 from rlhf_chat.versions.adapter_store import AdapterStore
 from rlhf_chat.versions.patience import Patience
 
@@ -158,18 +159,33 @@ class VersionRegistry:
         if self.store.adapter_versions.live(base) != version:
             self.store.adapter_versions.set_live(version, reason, base)
 
-    def make_live(self, version: int, reason: str = "chosen by hand") -> Notice:
-        """Serves any version from the next reply on."""
+    def make_live(self, version: int) -> Notice:
+        """Answers people with any version from the next reply on, also beside a simulation, which
+        goes on with its own."""
         view = self.view(version)
         with self._switching:
-            self.store.adapter_versions.set_live(version, reason)
-            self.model.serve(view)
-            self._missing = False
+            if simulation_setting.answers_people(self.store, self.model.base_hash) is None:
+                self._switch_to(view, "chosen by hand")
+            elif self.get(version).round_id in self.store.rounds.simulated():
+                return Refused("simulation.version_is_its_own", {"version": version})
+            else:
+                simulation_setting.return_to(self.store, version)
         return Notice("versions.live", {"version": version})
 
+    def begin_at_base(self) -> None:
+        """What a simulation learns from is the base."""
+        with self._switching:
+            self._switch_to(self.model.base_view(), "a simulation began")
+
+    def _switch_to(self, view: ModelView, reason: str) -> None:
+        self.store.adapter_versions.set_live(view.version, reason)
+        self.model.serve(view)
+        self._missing = False
+
     def roll_back(self) -> Notice:
-        """Makes the parent of the live version live."""
-        live = self.store.adapter_versions.live()
+        """Makes the parent of the version that answers people live."""
+        beside = simulation_setting.answers_people(self.store, self.model.base_hash)
+        live = self.store.adapter_versions.live() if beside is None else beside
         if not live:
             return Refused("versions.nothing_to_roll_back")
         return self.make_live(self.get(live).parent or 0)

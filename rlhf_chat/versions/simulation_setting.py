@@ -24,6 +24,12 @@ def answers_people(store: Store, base_hash: str) -> int | None:
     return int(left["before"]) if left and left.get("base") == base_hash else None
 
 
+def return_to(store: Store, version: int) -> None:
+    """Has a version answer people from now on, beside the simulation that is going on, and be made
+    live again at its end."""
+    store.settings.set(SETTING, {**store.settings.get(SETTING), "before": version})
+
+
 def _going_on(store: Store) -> dict[str, Any] | None:
     left = store.settings.get(SETTING)
     return left if left and not left.get("over") else None

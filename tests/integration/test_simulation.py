@@ -21,6 +21,7 @@ from rlhf_chat.inference.model import Model
 from rlhf_chat.simulation.simulator import CUSTOM, SLIDERS, Simulation, mixed, people, taste
 from rlhf_chat.training.worker import TrainingWorker
 from rlhf_chat.versions.adapter_store import AdapterStore
+from rlhf_chat.versions.simulation_setting import answers_people
 from tests.integration.test_worker import NEVER, rate, recipe, shelved, stored_vote  # noqa: F401
 
 REPLIES = ("Yes.", "- one\n- two\n- three", "I am so happy to help you, friend! 😀 What else?")
@@ -178,6 +179,27 @@ def test_after_a_restart_the_persons_own_version_answers(chat, worker, store, to
     assert toy.live.version == 1 and again.simulation.rater() == "simulated:lists"
     again.simulation.end()
     assert [v.version for v in store.adapter_versions.all()] == [0, 1]
+
+
+def test_what_a_person_makes_live_meanwhile_answers_at_once_and_stays(worker, store, toy, recipe):  # noqa: F811
+    def live() -> tuple[int, int | None]:
+        return toy.live.version, answers_people(store, toy.base_hash)
+
+    for version in (1, 2):
+        shelved(worker, toy, version)
+    worker.recover()
+    worker.simulation.begin("simulated:lists")
+    recipe.go.set()
+    worker.run_round("ratings")
+    assert live() == (3, 2)
+    assert "simulation" in str(worker.versions.make_live(3))  # which goes with it
+    assert worker.versions.make_live(0).code == "versions.live"
+    assert live() == (3, 0)
+    worker.versions.make_live(2)
+    worker.versions.roll_back()
+    assert live() == (3, 1)
+    worker.simulation.end()
+    assert toy.live.version == store.adapter_versions.live() == 1
 
 
 def test_what_people_train_after_a_restart_answers_and_stays(chat, worker, store, toy, recipe):  # noqa: F811
