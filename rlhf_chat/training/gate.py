@@ -1,7 +1,7 @@
 """The gate: whether a candidate may become a version. Measurements in, a verdict out.
 
 Two tiers. *Passed*: the ratings differ from chance (permutation test, p <= 2 %). *Provisional*:
-they may (p <= 15 %); such a version has a smaller KL budget. In both the candidate must win by
+they may (p <= 20 %); such a version has a smaller KL budget. In both the candidate must win by
 reward heads fitted on random halves of the ratings, stay near the base, and keep its language
 intact. Whether a version is *proved* to be better, blind votes alone say (versions/standings.py).
 The numbers are measured in evaluation.py.
@@ -21,9 +21,14 @@ DISTANCE = {"kl", "low_logprob_rate", "degeneration", "unfinished", "empty", "va
 @dataclass(frozen=True)
 class GateConfig:
     min_labels: int = 6  # fewer change no weight
-    provisional_p: float = 0.15
+    # A person who has a preference gains even from what could be chance; a limit is there for those
+    # who have none (docs/LOG.md).
+    provisional_p: float = 0.20
     passed_p: float = 0.02
-    judge_tolerance: float = 0.05  # log-odds; a judge that saw no signal in its half says about 0
+    # Log-odds, and share of the gain: a judge that saw no signal in its half says about 0, and the
+    # farther the candidate went, the farther judges are apart.
+    judge_tolerance: float = 0.05
+    judge_tolerance_share: float = 0.1
     max_kl_over_target: float = 1.5
     max_extra_low_logprob: float = (
         0.06  # share of responses with a token the base almost never writes
@@ -37,7 +42,7 @@ class GateConfig:
     def at_interim_test(self, look: int) -> GateConfig:
         """The config for the look-th test of growing ratings, which corrects for repeated tests: of
         80 raters who flip coins, tested nine times within 108 votes, 9 % passed and 50 %
-        provisional at least once; with thresholds over sqrt(look) 5 % and 30 % (docs/LOG.md)."""
+        provisional (p <= 15 %) at least once; over sqrt(look) 5 % and 30 % (docs/LOG.md)."""
         share = 1 / math.sqrt(max(look, 1))
         return replace(
             self, provisional_p=self.provisional_p * share, passed_p=self.passed_p * share
@@ -159,12 +164,13 @@ def _checks(m: EvalResult, config: GateConfig) -> list[Check]:
     low, high = config.length_range
     length = m.candidate.tokens / max(m.base.tokens, 1e-9)
     kl_limit, tolerance = config.max_kl_over_target * m.kl_target, config.judge_tolerance
+    apart = max(tolerance, config.judge_tolerance_share * m.bootstrap_gain)
     least_distinct = config.min_distinct_share * m.base.distinct
     return [
         Check("finite", m.finite),
         Check("ratings", tier != DISCARDED, m.p_value, config.provisional_p),
         Check("gain", m.bootstrap_gain > tolerance, m.bootstrap_gain, tolerance),
-        Check("judges", m.bootstrap_gain_low > -tolerance, m.bootstrap_gain_low, -tolerance),
+        Check("judges", m.bootstrap_gain_low > -apart, m.bootstrap_gain_low, -apart),
         Check("kl", m.kl <= kl_limit, m.kl, kl_limit),
         _at_most("low_logprob_rate", m, config.max_extra_low_logprob),
         _at_most("degeneration", m, config.max_extra_degeneration),

@@ -24,12 +24,15 @@ from rlhf_chat.training.round_cost import (
 from rlhf_chat.training.time_budget import MIN_UPDATES
 
 MINUTES = 10.0  # that a round should take
-REAL_MODELS = PPOConfig(rollouts=64, ppo_epochs=1, minibatches=4, learning_rate=1e-3)
+REAL_MODELS = PPOConfig(rollouts=64, ppo_epochs=1, minibatches=4)
 RESPONSE_TOKENS = 256, 192, 128, 96, 64, 48  # limits of a reply that are tried, longest first
 # Before longer replies are worth it: of a round that finds the base's replies written, as nearly
 # all do, and of one that has to write them. Of 48 tokens most are cut and teach no length.
 ENOUGH_UPDATES, ENOUGH_UNPREPARED = 10, 5
 MAX_UPDATES = 20
+# How far a round goes is about its learning rate times its updates. Ten at 1e-3 used a third of the
+# distance that 50 ratings allow, ten at 2e-3 nearly all, with what must be kept kept (docs/LOG.md).
+RATE_TIMES_UPDATES, RATES = 0.02, (1e-3, 2e-3)
 # Suggested, probe and retained prompts, where even short replies take too long, or the base would
 # write its own for too long before the first update.
 SMALL_PROMPT_SETS = 32, 24, 16
@@ -113,4 +116,7 @@ def updates_within(
 def _sized(config: RoundConfig, speed: Speed, seconds: float, tokens: int) -> RoundConfig:
     fitting = updates_within(config, speed, seconds, tokens, written=True)
     updates = min(max(fitting, MIN_UPDATES), MAX_UPDATES)
-    return replace(config, ppo=replace(config.ppo, max_new_tokens=tokens, updates=updates))
+    lowest, highest = RATES
+    rate = min(max(RATE_TIMES_UPDATES / updates, lowest), highest)
+    ppo = replace(config.ppo, max_new_tokens=tokens, updates=updates, learning_rate=rate)
+    return replace(config, ppo=ppo)

@@ -71,6 +71,15 @@ def test_a_good_candidate_is_served_with_the_numbers_in_words() -> None:
     assert verdict.params == {"win_rate": 0.8, "kl": 1.2} and "80%" in words(verdict)
 
 
+@pytest.mark.parametrize(
+    "gain, low, passed",
+    [(0.3, -0.04, True), (0.3, -0.06, False), (1.6, -0.06, True), (1.6, -0.17, False)],
+)
+def test_judges_may_be_as_far_apart_as_the_candidate_went(gain, low, passed) -> None:
+    found = dataclasses.replace(GOOD, bootstrap_gain=gain, bootstrap_gain_low=low)
+    assert judge(found, CONFIG).promoted == passed
+
+
 def test_the_tier_follows_the_ratings() -> None:
     assert reward_tier(36, 0.001, CONFIG) == PASSED
     assert reward_tier(36, 0.08, CONFIG) == PROVISIONAL

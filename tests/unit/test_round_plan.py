@@ -67,6 +67,18 @@ def test_there_is_time_for_enough_updates_whoever_writes_the_bases_replies(speed
     assert seconds_of(fewest, speed) <= TEN_MINUTES
 
 
+@pytest.mark.parametrize("speed", SPEEDS)
+@pytest.mark.parametrize("minutes", [5, 10, 30])
+def test_a_round_of_fewer_updates_takes_larger_steps(speed: Speed, minutes: float) -> None:
+    ppo = planned(CONFIG, speed, 60 * minutes).ppo
+    lowest, highest = round_plan.RATES
+    assert lowest <= ppo.learning_rate <= highest
+    if lowest < ppo.learning_rate < highest:
+        way = ppo.learning_rate * ppo.updates
+        assert way == pytest.approx(round_plan.RATE_TIMES_UPDATES)
+    assert ppo.learning_rate == highest or ppo.updates > 10
+
+
 def test_a_faster_machine_writes_longer_replies() -> None:
     *lengths, reusing = (planned(CONFIG, s, TEN_MINUTES).ppo.max_new_tokens for s in SPEEDS)
     assert lengths[0] == 256 and lengths == sorted(lengths, reverse=True) and lengths[-1] < 256
