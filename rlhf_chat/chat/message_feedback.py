@@ -97,20 +97,9 @@ class Ratings:
         ids, limit = self._encode(text), self._context_tokens - len(original.prompt_ids)
         if len(ids) > limit:
             raise AppError("rating.correction_too_long", tokens=len(ids), limit=limit)
-        edited = self.store.messages.add(
-            original.conversation_id,
-            "assistant",
-            text,
-            parent_id=original.parent_id,
-            prompt_ids=original.prompt_ids,
-            response_ids=ids,
-            finish_reason="stop",
-            event_id=event_id,
-            make_head=False,  # only what is stored as a correction is shown as one
+        return self.store.feedback.add_correction(
+            original, text, ids, rater=rater, event_id=event_id
         )
-        self.store.feedback.add_edit(message_id, edited, rater=rater, event_id=event_id)
-        self.store.conversations.set_head(original.conversation_id, edited)
-        return edited
 
     def all(self, containing: str = "", kind: str = "", answer: str = "") -> list[Feedback]:
         """Every rating and vote of people that counts now, newest first."""

@@ -5,7 +5,7 @@ reply, pair or prompt counts; withdrawing an answer is a row too.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -24,6 +24,7 @@ from rlhf_chat.db.codec import (
 from rlhf_chat.db.connection import DatabaseConnection, Repository
 from rlhf_chat.db.deletion import Erased, finish_erasing_words
 from rlhf_chat.db.feedback_tables import TABLES, FeedbackTable, everything
+from rlhf_chat.db.messages import add_message, token_columns
 from rlhf_chat.db.queries import (
     RATER_FILTER,
     SIMULATED,
@@ -40,6 +41,7 @@ from rlhf_chat.db.records import (
     Edit,
     Feedback,
     FeedbackPage,
+    Message,
     Preference,
     Ranking,
     Rating,
@@ -254,6 +256,38 @@ class FeedbackRepository(Repository):
             {**row, "rater": rater},
         )
 
+    def add_correction(
+        self,
+        original: Message,
+        text: str,
+        response_ids: Sequence[int],
+        *,
+        rater: str = "me",
+        event_id: str | None = None,
+    ) -> str:
+        """A corrected reply as a message beside it, which its chat shows from now on, and the edit
+        that says so: both or nothing. Returns the id of the message."""
+        row = {
+            "id": fresh_id(),
+            "conversation_id": original.conversation_id,
+            "parent_id": original.parent_id,
+            "role": "assistant",
+            "content": text,
+            **token_columns(original.prompt_ids, response_ids),
+            "finish_reason": "stop",
+            "event_id": event_id,
+            "created_at": timestamp(),
+        }
+        edit = {"message_id": original.id, "edited_id": row["id"], "withdrawn": 0, "rater": rater}
+
+        def store(db: Database) -> None:
+            edit["edited_id"] = add_message(db, row, make_head=True)
+            _check_pair(db, original.id, edit["edited_id"])
+
+        id = self._append("edits", event_id, store, edit)
+        edited: str = self._db.value("SELECT edited_id FROM edits WHERE id = ?", [id])
+        return edited
+
     def edit_to(self, edited_id: str) -> Edit:
         """The correction that made this message, whether it counts now or not. Raises NotFound."""
         rest = "FROM edits WHERE edited_id = ? AND withdrawn = 0 ORDER BY number"
@@ -385,14 +419,9 @@ class FeedbackRepository(Repository):
         check: Callable[[Database], None],
         row: dict[str, Any],
     ) -> str:
-        """One event at the end of a log. A retried event_id gives the id that is there already."""
-        row = {
-            "id": fresh_id(),
-            "event_id": event_id or fresh_id(),
-            "created_at": timestamp(),
-            **row,
-        }
-
+        """One event at the end of a log. A retried event_id gives the id that is there already.
+        `check` may refuse it, and complete the row, in the same transaction."""
+        own = {"id": fresh_id(), "event_id": event_id or fresh_id(), "created_at": timestamp()}
         table = next(one for one in TABLES.values() if one.name == log)
         erased = Erased()
 
@@ -400,18 +429,17 @@ class FeedbackRepository(Repository):
             nonlocal erased
             erased = Erased()
             sql = f"SELECT id FROM {log} WHERE event_id = ?"
-            stored: str | None = one_value(db, sql, [row["event_id"]])
+            stored: str | None = one_value(db, sql, [own["event_id"]])
             if stored is not None:
                 return stored
             check(db)
             number = next_number(db, "feedback")
-            insert(db, log, number=number, **row)
+            insert(db, log, number=number, **own, **row)
             if table.name == "edits":
                 erased = Erased(corrections=erase_replaced_corrections(db, number))
             else:
                 erased = Erased(answers=erase_replaced(db, table, number))
-            new: str = row["id"]
-            return new
+            return own["id"]
 
         id = self._db.write_feedback(change)
         if any(erased):

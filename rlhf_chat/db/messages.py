@@ -1,7 +1,7 @@
 """Messages: a tree for each conversation. Messages are added and never changed."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlite_utils import Database
@@ -26,6 +26,40 @@ from rlhf_chat.errors import NotFound, StoreError
 
 TITLE_LENGTH = 60
 WHITE = " \t\r\n"
+
+
+def token_columns(
+    prompt_ids: Sequence[int] | None, response_ids: Sequence[int] | None
+) -> dict[str, Any]:
+    """The columns of a message that say which tokens it was written with."""
+    key = None
+    if prompt_ids is not None and response_ids is not None:
+        key = content_key(prompt_ids, response_ids)
+    ids = {"prompt_ids": ids_blob(prompt_ids), "response_ids": ids_blob(response_ids)}
+    return {**ids, "content_key": key}
+
+
+def add_message(db: Database, row: Mapping[str, Any], *, make_head: bool) -> str:
+    """Inserts a message and touches its chat. Returns its id, or that of the message that its
+    event stored before."""
+    sql = "SELECT id FROM messages WHERE event_id = ?"
+    stored: str | None = one_value(db, sql, [row["event_id"]])
+    if stored is not None:
+        return stored
+    conversation = row["conversation_id"]
+    title = conversation_row(db, conversation)[0]
+    if row["parent_id"] is not None:
+        message_row(db, row["parent_id"], conversation)
+    insert(db, "messages", **row)
+    if row["role"] == "user" and not title:
+        title = clean_text(" ".join(row["content"].split())[:TITLE_LENGTH])
+    sql = "UPDATE conversations SET title = ?, last_number = ?, updated_at = ? WHERE id = ?"
+    number = next_number(db, "conversation")
+    db.execute(sql, [title, number, row["created_at"], conversation])
+    id: str = row["id"]
+    if make_head:
+        db.execute("UPDATE conversations SET head_id = ? WHERE id = ?", [id, conversation])
+    return id
 
 
 class MessageRepository(Repository):
@@ -55,40 +89,14 @@ class MessageRepository(Repository):
             "parent_id": parent_id,
             "role": role,
             "content": content,
-            "prompt_ids": ids_blob(prompt_ids),
-            "response_ids": ids_blob(response_ids),
-            "content_key": None,
+            **token_columns(prompt_ids, response_ids),
             "adapter_version": adapter_version,
             "sampling": None if sampling is None else as_json(sampling),
             "finish_reason": finish_reason,
             "event_id": event_id,
             "created_at": timestamp(),
         }
-        if prompt_ids is not None and response_ids is not None:
-            row["content_key"] = content_key(prompt_ids, response_ids)
-
-        def change(db: Database) -> str:
-            stored: str | None = one_value(
-                db, "SELECT id FROM messages WHERE event_id = ?", [event_id]
-            )
-            if stored is not None:
-                return stored
-            title = conversation_row(db, conversation_id)[0]
-            if parent_id is not None:
-                message_row(db, parent_id, conversation_id)
-            insert(db, "messages", **row)
-            if role == "user" and not title:
-                title = clean_text(" ".join(content.split())[:TITLE_LENGTH])
-            sql = "UPDATE conversations SET title = ?, last_number = ?, updated_at = ? WHERE id = ?"
-            number = next_number(db, "conversation")
-            db.execute(sql, [title, number, row["created_at"], conversation_id])
-            if make_head:
-                sql = "UPDATE conversations SET head_id = ? WHERE id = ?"
-                db.execute(sql, [row["id"], conversation_id])
-            new: str = row["id"]
-            return new
-
-        return self._db.write(change)
+        return self._db.write(lambda db: add_message(db, row, make_head=make_head))
 
     def get(self, id: str) -> Message:
         found = self._db.rows(Message, "FROM messages WHERE id = ?", [id])

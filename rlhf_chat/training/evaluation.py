@@ -40,6 +40,7 @@ def probe(context: RoundContext) -> tuple[EvalResult, Floats]:
     kl = _mean_kl(
         forward_pass.policy_pass(model, prompt_ids, ids, parts, lower, context.check), ref_logprobs
     )
+    model.release_freed()
     advance(1.0)
     texts = [model.decode(r.ids) for r in responses]
     x = scorer.measure([p.text for p in prompts], texts, pooled.numpy())  # (P * n, D)

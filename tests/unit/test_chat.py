@@ -22,7 +22,7 @@ from rlhf_chat.chat.message_text import MAX_CHARACTERS
 from rlhf_chat.chat.raters import checked_name
 from rlhf_chat.chat.settings import ConversationSettings
 from rlhf_chat.db import Store, connection
-from rlhf_chat.errors import AppError, ReadOnly
+from rlhf_chat.errors import AppError, ReadOnly, StoreError
 from rlhf_chat.inference.decode_batch import DecodeBatch
 from rlhf_chat.inference.generate import Sampling
 from rlhf_chat.inference.model import Model, ModelView
@@ -597,6 +597,23 @@ def test_a_correction_the_model_cannot_hold_is_said_and_leaves_no_trace(chat, st
     assert one_sentence(error) and "too long" in str(error.value)
     assert (chat.conversations.history(conversation), store.counts()) == (before, counts)
     chat.ratings.correct(reply, fitting)
+
+
+def test_a_correction_is_stored_whole_or_not_at_all(chat, store, monkeypatch):
+    conversation = chat.conversations.new()
+    reply = say(chat, conversation).message_id
+    before, counts = chat.conversations.history(conversation), store.counts()
+
+    def fails(*_) -> None:
+        raise StoreError("db.same_reply")
+
+    monkeypatch.setattr("rlhf_chat.db.feedback._check_pair", fails)
+    with pytest.raises(AppError):
+        chat.ratings.correct(reply, "The sea is deep.", event_id="once")
+    assert (chat.conversations.history(conversation), store.counts()) == (before, counts)
+    monkeypatch.undo()
+    edited = chat.ratings.correct(reply, "The sea is deep.", event_id="once")
+    assert chat.conversations.history(conversation)[-1].message_id == edited
 
 
 def test_a_correction_cannot_forge_a_turn(chat, store, toy):
