@@ -281,15 +281,15 @@ def test_another_number_or_source_begins_with_new_answers_at_once(opened, served
     assert list(served.compare.rankings.values())[-1] == (1, 2, 0)
 
 
-def test_a_journey_of_thirty_comparisons_by_keys_alone(opened, served):
+def compare_by_keys_alone(page, served, count: int, undone_at: int) -> None:
     """Each pair is another one, each vote is kept as it was meant, and one is taken back."""
-    page, votes = opened(), len(served.compare.votes)
+    votes = len(served.compare.votes)
     page.keyboard.press("Escape")
     press(page, "g")
     press(page, "m")
     meant = []
     keys = {"1": "a", "2": "b", "3": "tie", "4": "both_bad", "5": "both_good"}
-    for n in range(30):
+    for n in range(count):
         page.wait_for_selector("#vote-a:enabled")
         before = asked(page)
         key = "12345"[n % 5]
@@ -297,10 +297,15 @@ def test_a_journey_of_thirty_comparisons_by_keys_alone(opened, served):
         meant.append(keys[key])
         wait_for(page, lambda: len(served.compare.votes) == votes + len(meant))
         next_pair(page, before)
-        if n == 10:
+        if n == undone_at:
             press(page, "u")
             meant.pop()
             wait_for(page, lambda: len(served.compare.votes) == votes + len(meant))
             page.locator("#asked", has_text=before).wait_for()
         page.wait_for_timeout(550)
     assert list(served.compare.votes.values())[votes:] == meant
+
+
+def test_ten_comparisons_by_keys_alone(opened, served):
+    """Thirty of them in tests/slow."""
+    compare_by_keys_alone(opened(), served, 10, undone_at=6)

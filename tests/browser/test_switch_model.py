@@ -46,17 +46,14 @@ def test_choosing_a_model_starts_it_and_the_page_comes_back(browser, toy_folder,
 
 
 @pytest.mark.skipif(not restart.POSSIBLE, reason="a process cannot be replaced here")
-@pytest.mark.parametrize("damaged", [False, True])
 def test_a_model_that_cannot_be_started_gives_way_to_the_one_before(
-    toy_folder, tmp_path: Path, monkeypatch, damaged
+    toy_folder, tmp_path: Path, monkeypatch
 ):
     monkeypatch.setenv(restart.TOKEN, "the-same-token")
     monkeypatch.setenv(restart.FALLBACK, str(toy_folder))
     other = tmp_path / "other"
-    if damaged:
-        shutil.copytree(toy_folder, other)
-        (other / "model.safetensors").write_bytes(b"nonsense")
+    shutil.copytree(toy_folder, other)
+    (other / "model.safetensors").write_bytes(b"nonsense")
     with running(tmp_path, str(other)) as (_, lines):
-        reason = "cannot be read" if damaged else "There is no model at"
-        assert any(reason in line for line in lines), "".join(lines)
+        assert any("cannot be read" in line for line in lines), "".join(lines)
         assert [line.endswith("token=the-same-token") for line in ready(lines)] == [True]
