@@ -654,6 +654,20 @@ def test_a_phone_has_everything_on_the_screen(browser, served, scheme):
         context.close()
 
 
+def test_on_a_phone_a_long_example_is_whole(opened):
+    page = opened("phone", has_touch=True, is_mobile=True)
+    examples = page.locator("#bot .example")
+    examples.first.wait_for()
+    for words in ("My phone battery drains quickly. What can I check?", "word " * 30):
+        examples.first.locator("span, div").last.evaluate("(e, w) => e.textContent = w", words)
+        box = examples.first.bounding_box()
+        around = page.locator("#bot .examples").bounding_box()
+        assert around["x"] >= 0 and around["x"] + around["width"] <= 390
+        assert box["x"] >= around["x"], words
+        assert box["x"] + box["width"] <= around["x"] + around["width"], words
+        assert examples.first.evaluate("e => e.scrollWidth <= e.clientWidth"), words
+
+
 def test_on_a_phone_nothing_is_clipped_and_fingers_find_what_they_press(opened):
     page = opened("phone", has_touch=True, is_mobile=True)
     table = "| a | b |\n|---|---|\n| 1 | " + "word " * 20 + "|"
