@@ -22,6 +22,7 @@ REDRAWN = 4  # times a draft that came out like another is drawn anew
 # quarter of that again: 8 x .5 ms a token beside 16 ms a step, of a model of 135M on two cores.
 DRAFT_SECONDS = 3.5
 LEAST_TOKENS = 64  # of a draft, however slow the machine
+TOKEN_STEP = 16  # lengths are multiples of it, so that two starts of one machine agree
 
 Streamed = tuple[list[Response], Notice | None]  # drafts so far, and the notice about them
 
@@ -74,7 +75,7 @@ class DraftWriter:
         """As new conversations are answered, but no longer than a reader waits for: several drafts
         are written before the first can be chosen."""
         wanted = self.chat.settings.default().sampling
-        most = self.model.tokens_within(DRAFT_SECONDS)
+        most = self.model.tokens_within(DRAFT_SECONDS) // TOKEN_STEP * TOKEN_STEP
         return wanted.limited(min(wanted.max_new_tokens, max(most, LEAST_TOKENS)))
 
     def written(self, asked: AskedDrafts, *, chosen: bool) -> Iterator[Streamed]:

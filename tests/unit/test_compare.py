@@ -8,6 +8,7 @@ import random
 import sqlite3
 import threading
 import uuid
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -149,6 +150,17 @@ def test_settings_changed_while_drafts_are_written_are_those_of_the_next_ones(co
     for draft in map(store.messages.get, store.messages.children(asked)):
         assert draft.sampling["temperature"] == 0.5 and draft.sampling["max_new_tokens"] == 6
     assert compare.sampling() == Sampling(temperature=1.0, max_new_tokens=4)
+
+
+@pytest.mark.parametrize("step", [0.0180, 0.0183, 0.03, 0.2])
+def test_the_length_of_drafts_does_not_follow_each_millisecond(compare, monkeypatch, step):
+    """`step`: seconds, which each start times anew."""
+    wanted = Sampling(max_new_tokens=2000)
+    monkeypatch.setattr(compare.chat.settings, "default", lambda: SimpleNamespace(sampling=wanted))
+    monkeypatch.setattr(compare.chat.model, "step_seconds", step)
+    length = compare.sampling().max_new_tokens
+    assert length % 16 == 0 and length >= 64
+    assert length == 64 or 0 <= 3.5 - length * step < 16 * step
 
 
 def test_a_draft_that_was_written_again_after_it_was_seen_is_told(compare, monkeypatch):
