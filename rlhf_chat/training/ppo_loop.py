@@ -139,7 +139,8 @@ def _scorer(context: RoundContext, prompts: Sequence[Prompt]) -> Scorer:
     def baselines(numbers: Sequence[int]) -> tuple[Floats, Floats]:
         new = [n for n in dict.fromkeys(numbers) if n not in known]
         drawn = [prompts[n] for n in new]
-        found = extractor.references(drawn, limit, context.check) if new else []
+        with context.budget.beside():
+            found = extractor.references(drawn, limit, context.check) if new else []
         for n, reference in zip(new, found, strict=True):
             known[n] = scorer.features(reference).mean(0), scorer.baseline(reference)
         return (

@@ -34,6 +34,7 @@ from rlhf_chat.training.gate import GateConfig
 from rlhf_chat.training.history import TrainingHistory
 from rlhf_chat.training.progress import Progress
 from rlhf_chat.training.round_control import Stopped
+from rlhf_chat.training.round_cost import Speed
 from rlhf_chat.training.time_budget import MIN_UPDATES, TimeBudget
 from rlhf_chat.versions import provenance
 from rlhf_chat.versions.registry import VersionRegistry
@@ -182,7 +183,11 @@ class RoundRunner:
         plan = training_round.plan(state.snapshot, self.extractor, state.config)
         least = min(MIN_UPDATES / max(state.config.ppo.updates, 1), 1.0)
         anyway = {"rollouts": least, "ppo": least}
-        monitor.progress = Progress(plan, time.monotonic(), self._speeds, anyway)
+        # A plan from measured speeds is in seconds: good until a phase has times of its own, where
+        # an early vote that the round waited for would else be taken for the speed of everything.
+        timed = state.config.minutes and Speed.of(self.model)
+        speeds = {name: 1.0 for stage in plan for name in stage} if timed else {}
+        monitor.progress = Progress(plan, time.monotonic(), speeds | self._speeds, anyway)
         outcome = training_round.run(
             state.snapshot,
             self.versions.state(state.parent),

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 MIN_UPDATES = 4  # that a round takes however long they last: fewer could not change the replies
 
@@ -24,6 +25,8 @@ class TimeBudget:
         self._started = clock()
         self._updates_from: float | None = None
         self._each = 0.0  # seconds of one update, as of the last one that ended
+        self._beside = 0.0  # seconds of all updates for what the evaluation does not do
+        self._plain = 0.0  # seconds of one update without that
         self._expected_end: float | None = None  # where the updates end before their time does
 
     def updates_begin(self) -> None:
@@ -35,16 +38,29 @@ class TimeBudget:
         now = self._clock()
         if self._updates_from is not None and done:
             self._each = (now - self._updates_from) / done
+            self._plain = max(now - self._updates_from - self._beside, 0.0) / done
         if not self._seconds or self._updates_from is None or done < MIN_UPDATES:
             return True
-        return now - self._started + self._each * (1 + updates_for_gate) <= self._seconds
+        gate = self._plain * updates_for_gate
+        return now - self._started + self._each + gate <= self._seconds
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """For work within an update that the evaluation has none of, such as replies of the base to
+        prompts that are drawn for the first time."""
+        began = self._clock()
+        try:
+            yield
+        finally:
+            self._beside += self._clock() - began
 
     def expect(self, remaining: float, updates_for_gate: float) -> None:
         """Notes that only so many updates will follow, as long as those before; inf where nothing
         says so. They may end before their time, at the KL target."""
         self._expected_end = None
         if self._each and math.isfinite(remaining):
-            self._expected_end = self._clock() + self._each * (remaining + updates_for_gate)
+            gate = self._plain * updates_for_gate
+            self._expected_end = self._clock() + self._each * remaining + gate
 
     @property
     def seconds_left(self) -> float | None:

@@ -79,6 +79,18 @@ def test_an_earlier_round_gives_an_estimate_before_the_first_batch() -> None:
     assert again.seconds_left(0.0) == pytest.approx(3 * 256, rel=0.05)
 
 
+def test_a_slow_beginning_says_little_of_other_phases_where_the_plan_is_in_seconds() -> None:
+    """The round waited for a reply of the chat, say."""
+    told = []
+    for speeds in ({}, dict.fromkeys(UNITS, 1.0)):
+        progress = Progress(PLAN, 0.0, speeds)
+        progress.update("features", 0.0, 0.0)
+        progress.update("features", 0.06, 60.0)  # six seconds by the plan
+        told.append(progress.seconds_left(60.0))
+    by_extrapolation, by_plan = told
+    assert by_extrapolation > 2000 and by_plan < 1000
+
+
 def test_work_that_is_not_needed_is_not_waited_for() -> None:
     """The KL target was reached early: the gate begins, and only what follows is left."""
     progress = Progress(PLAN, 0.0)

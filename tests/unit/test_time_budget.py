@@ -40,6 +40,22 @@ def test_the_verdict_comes_in_time_and_the_time_is_used(each: float, before: flo
     assert done == 1000 or end > 600.0 - 1.001 * each
 
 
+def test_what_only_updates_do_is_not_expected_of_the_evaluation() -> None:
+    """Half of each update is spent on something else."""
+    clock = Clock()
+    budget = TimeBudget(600.0, clock)
+    budget.updates_begin()
+    done = 0
+    while budget.allows_another(done, 2.0):
+        with budget.beside():
+            clock.now += 25
+        clock.now += 25
+        done += 1
+    assert 500 < clock.now - 100.0 <= 550
+    budget.expect(0.0, 2.0)
+    assert budget.seconds_left == pytest.approx(50)
+
+
 def test_even_the_slowest_machine_takes_enough_updates_to_change_something() -> None:
     assert updates_taken(600.0, 500.0, 2.0)[0] == MIN_UPDATES
 
