@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 from rlhf_chat.api import running, token
 from rlhf_chat.api.client import POLL_SECONDS, ApiClient, OnProgress, OnText, ReplyText
 from rlhf_chat.db import Store
-from rlhf_chat.errors import AppError, Busy
+from rlhf_chat.errors import AppError, Busy, Refused
 
 if TYPE_CHECKING:
     from rlhf_chat.chat.chat import Chat
@@ -241,7 +241,9 @@ class Local:
         if version is None:
             return self.versions()
         if "worker" in self.__dict__:
-            self.worker.versions.make_live(version)
+            told = self.worker.versions.make_live(version)
+            if isinstance(told, Refused):
+                raise AppError(told.code, **told.params)
         else:
             if version:  # its files are checked, as they are when it is loaded
                 self._adapters.load(version, self.store.adapter_versions.get(version).manifest_hash)

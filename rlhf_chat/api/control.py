@@ -42,14 +42,17 @@ class ControlRoutes:
         return JSONResponse({"object": "list", "data": found})
 
     async def make_live(self, request: Request) -> Response:
-        """The live version from the next reply on: `{"model": "v3"}`."""
+        """The live version from the next reply on: `{"model": "v3"}`. 409 for one that belongs to a
+        simulation."""
         body = await fields.read_body(request)
         name = fields.text(body, "model")
         if not name:
             raise bad("model", "api.missing")
         version = await asyncio.to_thread(version_of, self.registry, name)
         if version is not None:
-            await asyncio.to_thread(self.registry.make_live, version)
+            told = await asyncio.to_thread(self.registry.make_live, version)
+            if isinstance(told, Refused):
+                raise Refusal(409, told.code, **told.params)
         return await self.versions(request)
 
     async def train(self, request: Request) -> Response:

@@ -183,8 +183,8 @@ class RoundRunner:
         plan = training_round.plan(state.snapshot, self.extractor, state.config)
         least = min(MIN_UPDATES / max(state.config.ppo.updates, 1), 1.0)
         anyway = {"rollouts": least, "ppo": least}
-        # A plan from measured speeds is in seconds: good until a phase has times of its own, where
-        # an early vote that the round waited for would else be taken for the speed of everything.
+        # A plan from measured speeds is in seconds, and trusted until a phase was timed itself:
+        # otherwise the time a round waits for somebody's votes would count as its speed.
         timed = state.config.minutes and Speed.of(self.model)
         speeds = {name: 1.0 for stage in plan for name in stage} if timed else {}
         monitor.progress = Progress(plan, time.monotonic(), speeds | self._speeds, anyway)

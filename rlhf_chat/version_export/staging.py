@@ -19,6 +19,7 @@ from rlhf_chat.versions.adapter_store import fsync
 
 NOTE = "export.json"  # in every exported folder: what it holds, and that an export wrote it
 UNFINISHED = ".unfinished-"  # in the name of a folder that is being written, before its process
+REPLACED = "-replaced"  # at the end of the name of what it takes the place of
 SPARE = 16 << 20  # bytes that stay free beside what is written
 
 
@@ -72,21 +73,21 @@ def write_note(stage: Path, about: dict[str, Any]) -> None:
 
 
 def _remove_what_was_killed(out: Path) -> None:
-    """Folders of earlier exports to `out` whose process is gone."""
+    """Folders of earlier exports to `out` whose process is gone; not one that was being replaced
+    by them, as long as there is no other."""
     begin = f".{out.name}{UNFINISHED}"
     for left in out.parent.iterdir() if out.parent.is_dir() else ():
         process = left.name.removeprefix(begin).partition("-")[0]
-        if (
-            left.name.startswith(begin)
-            and process.isdigit()
-            and not psutil.pid_exists(int(process))
-        ):
+        if not left.name.startswith(begin) or not process.isdigit():
+            continue
+        only_one = left.name.endswith(REPLACED) and not out.exists()
+        if not only_one and not psutil.pid_exists(int(process)):
             shutil.rmtree(left, ignore_errors=True)
 
 
 def _move(stage: Path, out: Path) -> None:
     """What was there goes last, so that one of the two is always there."""
-    old = stage.with_name(f"{stage.name}-replaced")
+    old = stage.with_name(f"{stage.name}{REPLACED}")
     if out.exists():
         os.rename(out, old)
     try:

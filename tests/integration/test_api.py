@@ -19,8 +19,10 @@ import pytest
 
 from docs.open_webui_feedback import Action
 from rlhf_chat.api import token
+from rlhf_chat.errors import Refused
 from rlhf_chat.inference import forward_pass
 from rlhf_chat.inference.model import Model
+from rlhf_chat.versions.registry import VersionRegistry
 from tests import attack
 from tests.api_server import TOKENS, Running, api_server, eventually
 
@@ -324,6 +326,14 @@ def test_what_is_said_in_a_chat_while_its_deletion_can_be_undone_is_not_deleted(
     words = [m.content.strip() for m in app.store.messages.path_to(kept[0].id)[:-1]]
     assert words == [turn["content"].strip() for turn in told]
     assert chat(app, told)["choices"]  # the first message is free again
+
+
+def test_a_version_that_cannot_be_made_live_is_refused(app, monkeypatch):
+    told = Refused("simulation.version_is_its_own", {"version": 3})
+    monkeypatch.setattr(VersionRegistry, "make_live", lambda *_: told)
+    answer = post(app, "versions/live", {"model": "base"})
+    assert answer.status_code == 409
+    assert "simulation" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("how", ["header", "body"])

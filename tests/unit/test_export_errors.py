@@ -133,9 +133,14 @@ def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path):
         left = tmp_path / f".out.unfinished-{killed.pid}-0"
     left.mkdir()
     (left / "half").write_text("x")
+    replaced = tmp_path / f"{left.name}-replaced"  # whole, and the only one there is
+    replaced.mkdir()
     with staged(tmp_path / "out", force=False) as stage:
+        assert replaced.exists() and not left.exists()
         (stage / NOTE).write_text("{}")
     assert [file.name for file in (tmp_path / "out").iterdir()] == [NOTE]
+    with staged(tmp_path / "out", force=True) as stage:
+        (stage / NOTE).write_text("{}")
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
 
